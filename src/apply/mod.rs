@@ -1,0 +1,4 @@
+//! How a rendered set of files becomes what HAProxy runs: judged, staged, validated, swapped in,
+//! told to HAProxy and confirmed, or put back.
+
+pub mod set;

@@ -1,0 +1,140 @@
+//! A set: the files that are validated, swapped in and confirmed as one, and their revision.
+//!
+//! The revision is written into the main configuration as a process-wide variable, so that the
+//! running worker can be asked which set it loaded (HAProxy 2.6 configuration manual 3.1
+//! "set-var", management manual 9.3 "get var"). Templates need not mention it.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// The variable that carries the revision in a worker.
+pub const REVISION_VARIABLE: &str = "proc.gatewright_revision";
+
+/// What a file of the set is to HAProxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// A map file (`map(…)` and its kin); swapped in before the configuration.
+    Map,
+    /// A list of certificates (`crt-list`); swapped in before the configuration.
+    CrtList,
+    /// Anything else the configuration names: error pages, ACL files, certificates.
+    Other,
+    /// A configuration file that HAProxy loads by `-f`. The first one carries the revision.
+    Config,
+}
+
+/// One file of a set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetFile {
+    /// Absolute path of the file that HAProxy reads.
+    pub destination: PathBuf,
+    /// What HAProxy takes it for.
+    pub role: Role,
+    /// Permission bits; `None` keeps those of the existing file, or 0600 for a new one.
+    pub mode: Option<u32>,
+    /// The whole text.
+    pub text: String,
+}
+
+/// The name of a set's content: the first 12 hexadecimal digits of its SHA-256.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Revision(String);
+
+impl Revision {
+    /// Reads a revision that a worker or a file of ours reported.
+    pub fn parse(text: &str) -> Option<Revision> {
+        let text = text.trim();
+        (text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_hexdigit()))
+            .then(|| Revision(text.to_ascii_lowercase()))
+    }
+
+    /// The twelve digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Revision {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Revision {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+/// A rendered set with its revision written in, ready to be judged and applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// Names the content.
+    pub revision: Revision,
+    /// In the order of the settings. The first one with [`Role::Config`] ends in the marker.
+    pub files: Vec<SetFile>,
+}
+
+impl Candidate {
+    /// Makes every file end in a line end (HAProxy refuses one that does not), computes the
+    /// revision and appends the marker to the first configuration file.
+    pub fn new(mut files: Vec<SetFile>) -> Candidate {
+        let mut hash = ring::digest::Context::new(&ring::digest::SHA256);
+        for file in &mut files {
+            if !file.text.is_empty() && !file.text.ends_with('\n') {
+                file.text.push('\n');
+            }
+            let path = file.destination.as_os_str().as_encoded_bytes();
+            for part in [path, file.text.as_bytes()] {
+                hash.update(&(part.len() as u64).to_be_bytes());
+                hash.update(part);
+            }
+        }
+        let digits = hash.finish().as_ref()[..6]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        let revision = Revision(digits);
+        if let Some(main) = files.iter_mut().find(|file| file.role == Role::Config)
+            && !main.text.trim().is_empty()
+        {
+            main.text.push_str(&marker(&revision));
+        }
+        Candidate { revision, files }
+    }
+}
+
+/// The lines that make a worker carry the revision. HAProxy adds up several `global` sections.
+fn marker(revision: &Revision) -> String {
+    format!(
+        "\n# Written by Gatewright; the worker is asked for this value after each reload.\nglobal\n    set-var {REVISION_VARIABLE} str({revision})\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(text: &str) -> Candidate {
+        Candidate::new(vec![SetFile {
+            destination: "/h.cfg".into(),
+            role: Role::Config,
+            mode: None,
+            text: text.into(),
+        }])
+    }
+
+    #[test]
+    fn the_revision_names_the_content_and_is_in_the_file() {
+        let one = set("defaults\n");
+        assert_eq!(one, set("defaults"), "the final line end is always there");
+        assert_ne!(one.revision, set("defaults\n\n").revision);
+        assert!(
+            one.files[0]
+                .text
+                .ends_with(&format!("str({})\n", one.revision))
+        );
+        assert_eq!(Revision::parse(one.revision.as_str()), Some(one.revision));
+        assert_eq!(Revision::parse("zz"), None);
+    }
+}

@@ -1,0 +1,160 @@
+//! What a catalog answers, as lean types: only the fields a template can see.
+//!
+//! A field that no template can read (check output, modify indexes) is not here, so a change of
+//! it is no change. Every value is hostile until the template engine has escaped it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::query::Status;
+
+/// String pairs: Consul's metadata and tagged addresses.
+pub type Meta = BTreeMap<String, String>;
+
+/// One instance of a service, from `/v1/health/service/NAME`.
+///
+/// Field names in templates keep Consul's spelling and consul-template's choice of them.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Instance {
+    /// `Node`: the node's name.
+    pub node: String,
+    /// `ID`: the service instance's id, unique on its node.
+    pub id: String,
+    /// `NodeID`: the node's uuid, empty when Consul has none.
+    pub node_id: String,
+    /// `Name`: the service's name.
+    pub name: String,
+    /// `Address`: the service's address, or the node's where the service has none.
+    pub address: String,
+    /// `Port`, as Consul holds it: any number until the instance has been judged.
+    pub port: i64,
+    /// `NodeAddress`: the node's address.
+    pub node_address: String,
+    /// `NodeDatacenter`: the node's datacenter.
+    pub node_datacenter: String,
+    /// `NodeTaggedAddresses`: `lan`, `wan` and others.
+    pub node_tagged_addresses: Meta,
+    /// `NodeMeta`.
+    pub node_meta: Meta,
+    /// `ServiceTaggedAddresses`: name to (address, port).
+    pub service_tagged_addresses: BTreeMap<String, (String, i64)>,
+    /// `ServiceMeta`.
+    pub service_meta: Meta,
+    /// `Tags`, sorted.
+    pub tags: Vec<String>,
+    /// `Status`: the worst of its checks and its node's.
+    pub status: Status,
+    /// `Weights.Passing`.
+    pub weight_passing: i64,
+    /// `Weights.Warning`.
+    pub weight_warning: i64,
+}
+
+/// A service's name and tags, from `/v1/catalog/services`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ServiceName {
+    /// `Name`.
+    pub name: String,
+    /// `Tags`, sorted.
+    pub tags: Vec<String>,
+}
+
+/// A node, from `/v1/catalog/nodes`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Node {
+    /// `Node`: the name.
+    pub name: String,
+    /// `ID`: the uuid, empty when Consul has none.
+    pub id: String,
+    /// `Address`.
+    pub address: String,
+    /// `Datacenter`.
+    pub datacenter: String,
+    /// `TaggedAddresses`.
+    pub tagged_addresses: Meta,
+    /// `Meta`.
+    pub meta: Meta,
+}
+
+/// A service as `/v1/catalog/node/NAME` lists it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NodeService {
+    /// `ID`.
+    pub id: String,
+    /// `Service`: the service's name.
+    pub name: String,
+    /// `Tags`, sorted.
+    pub tags: Vec<String>,
+    /// `Meta`.
+    pub meta: Meta,
+    /// `Address`, empty when the node's is meant.
+    pub address: String,
+    /// `Port`, unjudged.
+    pub port: i64,
+}
+
+/// A node with its services, from `/v1/catalog/node/NAME`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NodeDetail {
+    /// `Node`: the node itself.
+    pub node: Node,
+    /// `Services`, sorted by name and id.
+    pub services: Vec<NodeService>,
+}
+
+/// A key and its value, from `/v1/kv/…`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct KeyValue {
+    /// The whole path.
+    pub path: String,
+    /// The decoded value. `None` when it is not UTF-8, which a template may not use as text.
+    pub value: Option<String>,
+}
+
+/// The answer to one [`super::Query`], of the kind the query asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// To `Kind::Service`: sorted by node and id unless `near` was asked for.
+    Instances(Vec<Instance>),
+    /// To `Kind::Services`: sorted by name.
+    Services(Vec<ServiceName>),
+    /// To `Kind::Nodes`: sorted by name unless `near` was asked for.
+    Nodes(Vec<Node>),
+    /// To `Kind::Node`: `None` when there is no such node.
+    Node(Option<Box<NodeDetail>>),
+    /// To `Kind::Datacenters`: sorted.
+    Datacenters(Vec<String>),
+    /// To `Kind::Key`: `None` when there is no such key.
+    Key(Option<KeyValue>),
+    /// To `Kind::Tree`: sorted by path; folders (paths that end in a slash) are left out.
+    Tree(Vec<KeyValue>),
+}
+
+impl Answer {
+    /// How many things the answer holds, for people to read.
+    pub fn len(&self) -> usize {
+        match self {
+            Answer::Instances(list) => list.len(),
+            Answer::Services(list) => list.len(),
+            Answer::Nodes(list) => list.len(),
+            Answer::Node(node) => usize::from(node.is_some()),
+            Answer::Datacenters(list) => list.len(),
+            Answer::Key(value) => usize::from(value.is_some()),
+            Answer::Tree(list) => list.len(),
+        }
+    }
+
+    /// Whether the answer holds nothing.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// An answer and where it stands in time. Shared, never changed in place.
+#[derive(Debug, Clone)]
+pub struct Known {
+    /// The answer.
+    pub answer: Arc<Answer>,
+    /// Counts the contents this query has had; equal numbers mean equal answers.
+    pub revision: u64,
+}

@@ -1,0 +1,10 @@
+//! What is known of the services: queries, their answers and the store of both. Pure: no I/O, no
+//! clock.
+
+mod answer;
+mod query;
+
+pub use answer::{
+    Answer, Instance, KeyValue, Known, Meta, Node, NodeDetail, NodeService, ServiceName,
+};
+pub use query::{HealthFilter, Kind, Query, Scope, Status};

@@ -1,0 +1,204 @@
+//! What a person can act on: a code, a place, a sentence and a remedy. Data only; the writers of
+//! text, JSON and others are beside it.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+mod text;
+
+pub use text::render;
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Worth knowing; nothing is refused for it.
+    Warning,
+    /// The thing at this place is refused.
+    Error,
+}
+
+/// A stretch of text in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The file as the person named it.
+    pub path: PathBuf,
+    /// Line, counted from 1; 0 when only the file is known.
+    pub line: usize,
+    /// Column in characters, counted from 1; 0 when only the line is known.
+    pub column: usize,
+    /// How many characters are meant, at least 1.
+    pub length: usize,
+    /// The text of the line, without its end.
+    pub text: String,
+}
+
+impl Place {
+    /// The file as a whole.
+    pub fn file(path: &Path) -> Place {
+        Place {
+            path: path.to_owned(),
+            line: 0,
+            column: 0,
+            length: 1,
+            text: String::new(),
+        }
+    }
+
+    /// A stretch of `source`, the text of `path`. Line and column count from 1.
+    pub fn at(path: &Path, source: &str, line: usize, column: usize, length: usize) -> Place {
+        Place {
+            path: path.to_owned(),
+            line,
+            column,
+            length: length.max(1),
+            text: line
+                .checked_sub(1)
+                .and_then(|line| source.lines().nth(line))
+                .unwrap_or_default()
+                .to_owned(),
+        }
+    }
+
+    /// The stretch between two byte offsets of `source`, cut at the end of its first line.
+    pub fn bytes(path: &Path, source: &str, range: std::ops::Range<usize>) -> Place {
+        let start = floor_boundary(source, range.start);
+        let end = floor_boundary(source, range.end).max(start);
+        let before = &source[..start];
+        let line = before.matches('\n').count() + 1;
+        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        let column = source[line_start..start].chars().count() + 1;
+        let stretch = source[start..end].split('\n').next().unwrap_or_default();
+        Place::at(path, source, line, column, stretch.chars().count())
+    }
+}
+
+fn floor_boundary(text: &str, at: usize) -> usize {
+    let mut at = at.min(text.len());
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    at
+}
+
+/// `path:line:column`, as compilers write it.
+impl fmt::Display for Place {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}", self.path.display())?;
+        if self.line > 0 {
+            write!(out, ":{}", self.line)?;
+            if self.column > 0 {
+                write!(out, ":{}", self.column)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One thing to tell a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// How bad it is.
+    pub severity: Severity,
+    /// A stable word for the kind, such as `unknown-key`.
+    pub code: &'static str,
+    /// A whole sentence: what is wrong.
+    pub message: String,
+    /// Where, if anywhere.
+    pub place: Option<Place>,
+    /// Facts beside it: the include chain, the rendered line, what HAProxy said.
+    pub notes: Vec<String>,
+    /// What to do about it.
+    pub help: Option<String>,
+}
+
+impl Diagnostic {
+    /// An error without a place yet.
+    pub fn error(code: &'static str, message: impl Into<String>) -> Diagnostic {
+        Diagnostic {
+            severity: Severity::Error,
+            code,
+            message: message.into(),
+            place: None,
+            notes: Vec::new(),
+            help: None,
+        }
+    }
+
+    /// A warning without a place yet.
+    pub fn warning(code: &'static str, message: impl Into<String>) -> Diagnostic {
+        Diagnostic {
+            severity: Severity::Warning,
+            ..Diagnostic::error(code, message)
+        }
+    }
+
+    /// The same, at a place.
+    pub fn at(mut self, place: Place) -> Diagnostic {
+        self.place = Some(place);
+        self
+    }
+
+    /// The same, with a remedy.
+    pub fn help(mut self, help: impl Into<String>) -> Diagnostic {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// The same, with one more fact.
+    pub fn note(mut self, note: impl Into<String>) -> Diagnostic {
+        self.notes.push(note.into());
+        self
+    }
+}
+
+/// One line, for logs: `path:line:column: message`.
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(place) = &self.place {
+            write!(out, "{place}: ")?;
+        }
+        out.write_str(&self.message)?;
+        if let Some(help) = &self.help {
+            write!(out, " {help}")?;
+        }
+        Ok(())
+    }
+}
+
+/// The word nearest to `word` among `known`, when one is near enough to be meant.
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let limit = (word.chars().count() / 3).max(1);
+    known
+        .into_iter()
+        .map(|candidate| {
+            let distance =
+                strsim::damerau_levenshtein(&word.to_lowercase(), &candidate.to_lowercase());
+            (distance, candidate)
+        })
+        .filter(|(distance, _)| *distance <= limit)
+        .min()
+        .map(|(_, candidate)| candidate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_byte_range_becomes_a_line_and_a_column() {
+        let source = "a = 1\nbé = \"x\"\n";
+        let at = source.find('"').unwrap();
+        let place = Place::bytes(Path::new("f"), source, at..at + 3);
+        assert_eq!((place.line, place.column, place.length), (2, 6, 3));
+        assert_eq!(place.to_string(), "f:2:6");
+        assert_eq!(place.text, "bé = \"x\"");
+        // Past the end is the end, not a panic.
+        Place::bytes(Path::new("f"), source, 900..901);
+    }
+
+    #[test]
+    fn the_nearest_word_is_offered_only_when_it_is_near() {
+        assert_eq!(nearest("adress", ["address", "token"]), Some("address"));
+        assert_eq!(nearest("frobnicate", ["address", "token"]), None);
+    }
+}

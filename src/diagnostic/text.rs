@@ -1,0 +1,90 @@
+//! A diagnostic as a person reads it: the sentence, the line of the file and a caret under the place.
+
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+
+use super::{Diagnostic, Severity};
+
+/// The diagnostic as several lines of text, ending in a line end. Colours only when asked for.
+pub fn render(diagnostic: &Diagnostic, colours: bool) -> String {
+    let renderer = if colours {
+        Renderer::styled()
+    } else {
+        Renderer::plain()
+    };
+    let level = match diagnostic.severity {
+        Severity::Error => Level::ERROR,
+        Severity::Warning => Level::WARNING,
+    };
+    let title = level.primary_title(&diagnostic.message).id(diagnostic.code);
+    let path = diagnostic
+        .place
+        .as_ref()
+        .map(|place| place.path.display().to_string())
+        .unwrap_or_default();
+    let mut group = Group::with_title(title);
+    if let Some(place) = &diagnostic.place {
+        if place.line == 0 {
+            group = group.element(annotate_snippets::Origin::path(&path));
+        } else {
+            let (start, end) = span(&place.text, place.column, place.length);
+            let mut snippet = Snippet::source(&place.text)
+                .line_start(place.line)
+                .path(&path);
+            if place.column > 0 {
+                snippet = snippet.annotation(AnnotationKind::Primary.span(start..end));
+            } else {
+                snippet = snippet.annotation(AnnotationKind::Primary.span(0..place.text.len()));
+            }
+            group = group.element(snippet);
+        }
+    }
+    for note in &diagnostic.notes {
+        group = group.element(Level::NOTE.message(note));
+    }
+    if let Some(help) = &diagnostic.help {
+        group = group.element(Level::HELP.message(help));
+    }
+    let mut text = renderer.render(&[group]);
+    text.push('\n');
+    text
+}
+
+/// Byte offsets of a stretch given in characters.
+fn span(line: &str, column: usize, length: usize) -> (usize, usize) {
+    let offset = |characters: usize| {
+        line.char_indices()
+            .nth(characters)
+            .map_or(line.len(), |(at, _)| at)
+    };
+    let start = offset(column.saturating_sub(1));
+    let end = offset(column.saturating_sub(1) + length.max(1));
+    (start, end.max(start))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::Place;
+    use super::*;
+
+    #[test]
+    fn the_caret_stands_under_the_place() {
+        let source = "[consul]\nadress = \"x\"\n";
+        let diagnostic = Diagnostic::error("unknown-key", "There is no setting `consul.adress`.")
+            .at(Place::bytes(Path::new("gatewright.toml"), source, 9..15))
+            .help("Did you mean `address`?");
+        assert_eq!(
+            render(&diagnostic, false),
+            "\
+error[unknown-key]: There is no setting `consul.adress`.
+ --> gatewright.toml:2:1
+  |
+2 | adress = \"x\"
+  | ^^^^^^
+  |
+  = help: Did you mean `address`?
+"
+        );
+    }
+}

@@ -1,0 +1,24 @@
+//! Gatewright keeps HAProxy's configuration equal to what a service catalog says is healthy.
+//!
+//! Data flows one way, and a module imports only from those above it:
+//!
+//! ```text
+//! source ──► catalog ──► template ──► apply (plan, gate, stage, execute) ──► status
+//!                 ▲                       │
+//!                 └────── agent: one loop owns all state, Event → Vec<Action>
+//! ```
+//!
+//! * [`catalog`]: queries and answers as plain values;
+//! * `source`: Consul, read by blocking queries, one task a query;
+//! * `template`: Handlebars, configuration escaping, the queries a template makes;
+//! * [`haproxy`]: what HAProxy is: its configuration language, its validation, its sockets, its process;
+//! * [`apply`]: how a rendered set becomes what HAProxy runs;
+//! * `agent`: the pure core of the sidecar and the loop around it;
+//! * `status`: what it tells;
+//! * `cli`, `settings`, [`diagnostic`], [`exit`]: the shell.
+
+pub mod apply;
+pub mod catalog;
+pub mod diagnostic;
+pub mod exit;
+pub mod haproxy;
