@@ -22,3 +22,4 @@ pub mod catalog;
 pub mod diagnostic;
 pub mod exit;
 pub mod haproxy;
+pub mod settings;

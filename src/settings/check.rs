@@ -1,0 +1,319 @@
+//! What types alone cannot say of settings: ranges, keys that contradict each other, keys that
+//! need another. Pure; every finding points at the key it is about.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::diagnostic::{Diagnostic, Place};
+
+use super::error::locate;
+use super::model::{Kind, Mode, Settings};
+
+/// Looks at the settings as a whole. `source` is the text of the file at `path`, for places.
+pub fn check(settings: &Settings, path: &Path, source: &str) -> Vec<Diagnostic> {
+    let mut check = Check {
+        path,
+        source,
+        found: Vec::new(),
+    };
+    check.consul(settings);
+    check.times(settings);
+    check.templates(settings);
+    check.haproxy(settings);
+    check.found
+}
+
+struct Check<'a> {
+    path: &'a Path,
+    source: &'a str,
+    found: Vec<Diagnostic>,
+}
+
+impl Check<'_> {
+    fn wrong(&mut self, keys: &[&str], code: &'static str, message: String, help: &str) {
+        let place = match locate(self.source, keys) {
+            Some(span) => Place::bytes(self.path, self.source, span),
+            None => Place::file(self.path),
+        };
+        let diagnostic = Diagnostic::error(code, message).at(place).help(help);
+        self.found.push(diagnostic);
+    }
+
+    fn conflict(&mut self, keys: &[&str], message: &str, help: &str) {
+        self.wrong(keys, "conflict", message.to_owned(), help);
+    }
+
+    fn consul(&mut self, settings: &Settings) {
+        let consul = &settings.consul;
+        for (index, address) in consul.addresses.iter().enumerate() {
+            if let Err(reason) = check_address(address) {
+                self.wrong(
+                    &["consul", "addresses", &index.to_string()],
+                    "wrong-value",
+                    format!("`{address}` is no address of Consul: {reason}."),
+                    "Write `http://127.0.0.1:8500`, `https://consul.example:8501` or `unix:///run/consul.sock`.",
+                );
+            }
+        }
+        if consul.token.is_some() && consul.token_file.is_some() {
+            self.conflict(
+                &["consul", "token_file"],
+                "Both `token` and `token_file` are set.",
+                "Keep `token_file`; a file can be rotated.",
+            );
+        }
+        let tls = &consul.tls;
+        if tls.client_cert.is_some() != tls.client_key.is_some() {
+            let (has, lacks) = if tls.client_cert.is_some() {
+                ("client_cert", "client_key")
+            } else {
+                ("client_key", "client_cert")
+            };
+            self.conflict(
+                &["consul", "tls", has],
+                &format!("`{has}` is set and `{lacks}` is not."),
+                &format!("Set `{lacks}` too, or neither."),
+            );
+        }
+    }
+
+    fn times(&mut self, settings: &Settings) {
+        let minute = Duration::from_secs(60);
+        let millisecond = Duration::from_millis(1);
+        let consul = &settings.consul;
+        let haproxy = &settings.haproxy;
+        let apply = &settings.apply;
+        for (keys, time, least, most) in [
+            // Consul refuses to wait longer than ten minutes.
+            (
+                ["consul", "wait"],
+                consul.wait,
+                1_000 * millisecond,
+                10 * minute,
+            ),
+            (
+                ["consul", "connect_timeout"],
+                consul.connect_timeout,
+                millisecond,
+                minute,
+            ),
+            (
+                ["consul", "body_timeout"],
+                consul.body_timeout,
+                millisecond,
+                10 * minute,
+            ),
+            (
+                ["consul", "poll_interval"],
+                consul.poll_interval,
+                1_000 * millisecond,
+                60 * minute,
+            ),
+            (
+                ["templates", "timeout"],
+                settings.templates.timeout,
+                10 * millisecond,
+                10 * minute,
+            ),
+            (
+                ["haproxy", "validate_timeout"],
+                haproxy.validate_timeout,
+                100 * millisecond,
+                60 * minute,
+            ),
+            (
+                ["haproxy", "confirm_timeout"],
+                haproxy.confirm_timeout,
+                100 * millisecond,
+                60 * minute,
+            ),
+            (
+                ["haproxy", "command_timeout"],
+                haproxy.command_timeout,
+                100 * millisecond,
+                60 * minute,
+            ),
+            (
+                ["haproxy", "stop_timeout"],
+                haproxy.stop_timeout,
+                Duration::ZERO,
+                24 * 60 * minute,
+            ),
+            (
+                ["apply", "settle"],
+                apply.settle,
+                Duration::ZERO,
+                10 * minute,
+            ),
+            (
+                ["apply", "max_settle"],
+                apply.max_settle,
+                Duration::ZERO,
+                60 * minute,
+            ),
+            (
+                ["apply", "reload_interval"],
+                apply.reload_interval,
+                Duration::ZERO,
+                60 * minute,
+            ),
+            (
+                ["apply", "compare_interval"],
+                apply.compare_interval,
+                1_000 * millisecond,
+                24 * 60 * minute,
+            ),
+        ] {
+            if time.0 < least || time.0 > most {
+                let range = format!(
+                    "Choose from {} to {}.",
+                    super::types::Time(least),
+                    super::types::Time(most)
+                );
+                let message = format!("`{}` is {time}, which is out of range.", keys.join("."));
+                self.wrong(&keys, "out-of-range", message, &range);
+            }
+        }
+        if apply.settle > apply.max_settle {
+            self.conflict(
+                &["apply", "settle"],
+                &format!(
+                    "`apply.settle` ({}) is longer than `apply.max_settle` ({}).",
+                    apply.settle, apply.max_settle
+                ),
+                "Make `max_settle` at least as long.",
+            );
+        }
+        for (keys, value) in [
+            (["state", "keep"], settings.state.keep),
+            (["haproxy", "max_old_workers"], haproxy.max_old_workers),
+            (
+                ["catalog", "max_discovery_rounds"],
+                settings.catalog.max_discovery_rounds as usize,
+            ),
+            (["consul", "max_answer"], consul.max_answer.0),
+            (
+                ["templates", "max_template"],
+                settings.templates.max_template.0,
+            ),
+            (["templates", "max_output"], settings.templates.max_output.0),
+        ] {
+            if value == 0 {
+                let message = format!("`{}` is 0.", keys.join("."));
+                self.wrong(&keys, "out-of-range", message, "Choose at least 1.");
+            }
+        }
+    }
+
+    fn templates(&mut self, settings: &Settings) {
+        let mut seen: BTreeMap<&PathBuf, usize> = BTreeMap::new();
+        for (index, template) in settings.template.iter().enumerate() {
+            let at = index.to_string();
+            if let Some(first) = seen.insert(&template.destination, index) {
+                self.conflict(
+                    &["template", &at, "destination"],
+                    &format!(
+                        "Template {} already writes `{}`.",
+                        first + 1,
+                        template.destination.display()
+                    ),
+                    "Give each template a destination of its own.",
+                );
+            }
+            if template.source == template.destination {
+                self.conflict(
+                    &["template", &at, "destination"],
+                    "The destination is the template itself.",
+                    "Write the result to another file.",
+                );
+            }
+            if template.destination.file_name().is_none() {
+                self.wrong(
+                    &["template", &at, "destination"],
+                    "wrong-value",
+                    format!("`{}` names no file.", template.destination.display()),
+                    "Name the file that HAProxy reads.",
+                );
+            }
+        }
+        if !settings.template.is_empty()
+            && !settings
+                .template
+                .iter()
+                .any(|template| template.kind == Kind::Config)
+        {
+            self.conflict(
+                &["template"],
+                "No template makes a configuration (`kind = \"config\"`).",
+                "One template must; its file carries the revision that HAProxy is asked for.",
+            );
+        }
+    }
+
+    fn haproxy(&mut self, settings: &Settings) {
+        let haproxy = &settings.haproxy;
+        let needs = [
+            (
+                Mode::Signal,
+                haproxy.pid_file.is_none(),
+                "signal",
+                "pid_file",
+            ),
+            (
+                Mode::Command,
+                haproxy.command.is_empty(),
+                "command",
+                "command",
+            ),
+        ];
+        for (mode, missing, name, key) in needs {
+            if haproxy.mode == mode && missing {
+                self.conflict(
+                    &["haproxy", "mode"],
+                    &format!("`mode = \"{name}\"` needs `haproxy.{key}`."),
+                    &format!("Set `{key}`."),
+                );
+            }
+        }
+        if haproxy.command.first().is_some_and(String::is_empty) {
+            self.conflict(
+                &["haproxy", "command"],
+                "The first word of `haproxy.command` is empty.",
+                "Name the program first: [\"systemctl\", \"reload\", \"haproxy\"].",
+            );
+        }
+        if !haproxy.command.is_empty() && !matches!(haproxy.mode, Mode::Command | Mode::Auto) {
+            self.conflict(
+                &["haproxy", "command"],
+                "`haproxy.command` is set, and `haproxy.mode` does not use it.",
+                "Choose `mode = \"command\"`, or take the command out.",
+            );
+        }
+    }
+}
+
+/// Whether a text can be an address of a Consul agent.
+fn check_address(address: &str) -> Result<(), String> {
+    if let Some(path) = address.strip_prefix("unix://") {
+        return if path.starts_with('/') {
+            Ok(())
+        } else {
+            Err("a socket needs an absolute path".to_owned())
+        };
+    }
+    let url = reqwest::Url::parse(address).map_err(|_| "it is no URL".to_owned())?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(format!("the scheme `{}` is unknown", url.scheme()));
+    }
+    if url.host_str().is_none_or(str::is_empty) {
+        return Err("it names no host".to_owned());
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("it holds a user name; use `http_auth`".to_owned());
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("it holds a query or a fragment".to_owned());
+    }
+    Ok(())
+}

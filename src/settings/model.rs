@@ -1,0 +1,372 @@
+//! The settings file as types, with its defaults. `examples/settings/gatewright.toml` shows every
+//! key; a test holds the two together.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use super::types::{FileMode, SecretText, Size, Time};
+
+/// The whole of `gatewright.toml`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// How Consul is reached and read.
+    pub consul: Consul,
+    /// What of the catalog is let through.
+    pub catalog: Catalog,
+    /// The files of the set; the first `config` one carries the revision.
+    pub template: Vec<Template>,
+    /// What all templates share.
+    pub templates: Templates,
+    /// Values that templates read by `(parameter "name")`.
+    pub parameters: BTreeMap<String, toml::Value>,
+    /// What a new configuration must keep to.
+    pub gate: Gate,
+    /// How HAProxy is reached, validated and told.
+    pub haproxy: HAProxy,
+    /// When a change is applied.
+    pub apply: Apply,
+    /// Where Gatewright keeps the last good sets.
+    pub state: State,
+    /// Where `gatewright status` asks.
+    pub status: Status,
+    /// What is logged, and how.
+    pub log: Log,
+}
+
+/// `[consul]`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Consul {
+    /// Agents in order of preference.
+    pub addresses: Vec<String>,
+    /// The ACL token itself.
+    pub token: Option<SecretText>,
+    /// A file that holds the ACL token.
+    pub token_file: Option<PathBuf>,
+    /// `user:password` for HTTP basic authentication.
+    pub http_auth: Option<SecretText>,
+    /// The datacenter asked when a query names none.
+    pub datacenter: Option<String>,
+    /// The namespace asked when a query names none (Consul Enterprise).
+    pub namespace: Option<String>,
+    /// The partition asked when a query names none (Consul Enterprise).
+    pub partition: Option<String>,
+    /// Whether any server may answer, not only the leader.
+    pub stale: bool,
+    /// The oldest stale answer that is taken without asking the leader.
+    pub max_stale: Time,
+    /// How long one blocking query waits at the agent.
+    pub wait: Time,
+    /// How long connecting may take.
+    pub connect_timeout: Time,
+    /// How long a body may take from its first byte.
+    pub body_timeout: Time,
+    /// How often endpoints that cannot block are read.
+    pub poll_interval: Time,
+    /// The largest decoded answer.
+    pub max_answer: Size,
+    /// `[consul.tls]`.
+    pub tls: Tls,
+}
+
+impl Default for Consul {
+    fn default() -> Consul {
+        Consul {
+            addresses: Vec::new(),
+            token: None,
+            token_file: None,
+            http_auth: None,
+            datacenter: None,
+            namespace: None,
+            partition: None,
+            stale: false,
+            max_stale: Time::seconds(10),
+            wait: Time::seconds(60),
+            connect_timeout: Time::seconds(5),
+            body_timeout: Time::seconds(10),
+            poll_interval: Time::seconds(15),
+            max_answer: Size::mebibytes(64),
+            tls: Tls::default(),
+        }
+    }
+}
+
+/// `[consul.tls]`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tls {
+    /// PEM file of the authorities that are trusted, instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Directory of such files.
+    pub ca_path: Option<PathBuf>,
+    /// PEM file of the certificate shown to Consul.
+    pub client_cert: Option<PathBuf>,
+    /// PEM file of its key.
+    pub client_key: Option<PathBuf>,
+    /// The name Consul's certificate must carry, instead of the address's host.
+    pub server_name: Option<String>,
+    /// Takes any certificate. Only for trying things out; it is shown in the status for ever.
+    pub insecure_skip_verify: bool,
+}
+
+/// `[catalog]`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Catalog {
+    /// Lets instances through whose address is a host name.
+    pub allow_host_names: bool,
+    /// How many times templates may discover further queries before the change is held.
+    pub max_discovery_rounds: u32,
+}
+
+impl Default for Catalog {
+    fn default() -> Catalog {
+        Catalog {
+            allow_host_names: false,
+            max_discovery_rounds: 8,
+        }
+    }
+}
+
+/// What a template makes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// A configuration file that HAProxy loads by `-f`.
+    #[default]
+    Config,
+    /// A map file.
+    Map,
+    /// A list of certificates.
+    CrtList,
+    /// Any other file that the configuration names.
+    Other,
+}
+
+/// `[[template]]`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Template {
+    /// The template's file, or `shipped:NAME` for one that comes with the program.
+    pub source: PathBuf,
+    /// The file that HAProxy reads.
+    pub destination: PathBuf,
+    /// What HAProxy takes it for.
+    #[serde(default)]
+    pub kind: Kind,
+    /// Permission bits; without it those of the existing file, or 0600.
+    #[serde(default)]
+    pub mode: Option<FileMode>,
+}
+
+/// `[templates]`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Templates {
+    /// Directory of partials: `NAME.hbs` is `{{> NAME}}`.
+    pub partials: Option<PathBuf>,
+    /// The directory below which the helper `file` may read.
+    pub files: Option<PathBuf>,
+    /// Environment variables that the helpers `env` and `mustEnv` may read.
+    pub environment: Vec<String>,
+    /// The largest template or partial.
+    pub max_template: Size,
+    /// The largest rendered file.
+    pub max_output: Size,
+    /// How long one rendering may take.
+    pub timeout: Time,
+}
+
+impl Default for Templates {
+    fn default() -> Templates {
+        Templates {
+            partials: None,
+            files: None,
+            environment: Vec::new(),
+            max_template: Size(256 << 10),
+            max_output: Size::mebibytes(64),
+            timeout: Time::seconds(5),
+        }
+    }
+}
+
+/// `[gate]`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Gate {
+    /// The smallest number of enabled servers for each named backend; a named one must exist.
+    pub min_servers: BTreeMap<String, usize>,
+    /// The smallest number of enabled servers for every other backend.
+    pub min_servers_default: usize,
+    /// Lets a new configuration drop an address that the last good one listened on.
+    pub allow_bind_loss: bool,
+}
+
+/// How HAProxy is made to take a set.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// `master` where there is a master socket, else `signal` or `command` where set, else `supervise`.
+    #[default]
+    Auto,
+    /// Gatewright starts HAProxy and is its parent.
+    Supervise,
+    /// `reload` on the master socket.
+    Master,
+    /// SIGUSR2 to the process in the pid file.
+    Signal,
+    /// A command of yours.
+    Command,
+    /// Nobody is told; the files are kept current.
+    None,
+}
+
+/// `[haproxy]`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HAProxy {
+    /// How HAProxy is made to take a set.
+    pub mode: Mode,
+    /// The program, looked up in PATH when it holds no slash.
+    pub binary: PathBuf,
+    /// The master socket (`-S`).
+    pub master_socket: Option<PathBuf>,
+    /// The stats socket; without it the first one of the configuration is used.
+    pub stats_socket: Option<PathBuf>,
+    /// The master's pid file (`-p`).
+    pub pid_file: Option<PathBuf>,
+    /// The command that reloads HAProxy, as a list of words; no shell reads it.
+    pub command: Vec<String>,
+    /// Further configuration files that HAProxy loads before ours.
+    pub config_files: Vec<PathBuf>,
+    /// Further arguments for validation and, under `supervise`, for the start.
+    pub arguments: Vec<String>,
+    /// HAProxy's working directory.
+    pub working_directory: Option<PathBuf>,
+    /// How long `haproxy -c` may take.
+    pub validate_timeout: Time,
+    /// How long HAProxy may take until it reports the new revision.
+    pub confirm_timeout: Time,
+    /// How long the reload command may take.
+    pub command_timeout: Time,
+    /// How long HAProxy may finish its connections when `supervise` ends it.
+    pub stop_timeout: Time,
+    /// No reload while so many old workers still live.
+    pub max_old_workers: usize,
+}
+
+impl Default for HAProxy {
+    fn default() -> HAProxy {
+        HAProxy {
+            mode: Mode::Auto,
+            binary: "haproxy".into(),
+            master_socket: None,
+            stats_socket: None,
+            pid_file: None,
+            command: Vec::new(),
+            config_files: Vec::new(),
+            arguments: Vec::new(),
+            working_directory: None,
+            validate_timeout: Time::seconds(30),
+            confirm_timeout: Time::seconds(30),
+            command_timeout: Time::seconds(30),
+            stop_timeout: Time::seconds(10),
+            max_old_workers: 5,
+        }
+    }
+}
+
+/// `[apply]`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Apply {
+    /// A change waits for so long a quiet time, so that changes that come together are applied together.
+    pub settle: Time,
+    /// A change waits no longer than this, however restless the catalog is.
+    pub max_settle: Time,
+    /// The shortest time between two reloads. The last change is never lost.
+    pub reload_interval: Time,
+    /// How often the files and the running HAProxy are compared with what was applied.
+    pub compare_interval: Time,
+}
+
+impl Default for Apply {
+    fn default() -> Apply {
+        Apply {
+            settle: Time::milliseconds(50),
+            max_settle: Time::seconds(1),
+            reload_interval: Time::seconds(2),
+            compare_interval: Time::seconds(10),
+        }
+    }
+}
+
+/// `[state]`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct State {
+    /// The directory; without it `/var/lib/gatewright` for root, else below the user's state directory.
+    pub directory: Option<PathBuf>,
+    /// How many good sets are kept for a roll-back.
+    pub keep: usize,
+}
+
+impl Default for State {
+    fn default() -> State {
+        State {
+            directory: None,
+            keep: 5,
+        }
+    }
+}
+
+/// `[status]`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Status {
+    /// The socket; without it `status.sock` in the state directory.
+    pub socket: Option<PathBuf>,
+}
+
+/// How much is logged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Level {
+    /// Only what needs somebody.
+    Error,
+    /// Also what may need somebody.
+    Warn,
+    /// Also each change.
+    #[default]
+    Info,
+    /// Also each answer and each decision.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Format {
+    /// Text on a terminal, JSON otherwise.
+    #[default]
+    Auto,
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `[log]`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// How much.
+    pub level: Level,
+    /// How it looks.
+    pub format: Format,
+}
