@@ -17,6 +17,7 @@
 //! * `status`: what it tells;
 //! * `cli`, `settings`, [`diagnostic`], [`exit`]: the shell.
 
+pub mod agent;
 pub mod apply;
 pub mod catalog;
 pub mod diagnostic;

@@ -1,0 +1,838 @@
+//! The sidecar's decisions, as a machine: an event and the time go in, actions come out. It knows
+//! no socket, file, process or clock, so every rule here is tested without one.
+//!
+//! The rules, in the order in which data flows:
+//!
+//! * every query found in the templates is watched; one that a complete rendering did not use is
+//!   cancelled;
+//! * a change waits for a short quiet time, but never longer than a bound;
+//! * nothing is rendered while a watched query has neither an answer nor an error, and nothing is
+//!   applied that was not rendered from complete answers;
+//! * one set is applied at a time, the newest wins, and two reloads keep their distance;
+//! * a set that was refused is not tried again until the rendered content changes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::event::{
+    Action, Answers, Event, Loaded, Notice, Observed, Outcome, Rendered, WatchId, Weight,
+};
+use crate::apply::set::{Candidate, Revision};
+use crate::catalog::{Answer, Known, Query};
+use crate::diagnostic::Diagnostic;
+
+/// The first and the longest pause before something that failed here is tried again.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// The timing of the machine; from the settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timing {
+    /// A change waits for so long a quiet time.
+    pub settle: Duration,
+    /// But no longer than this.
+    pub max_settle: Duration,
+    /// The shortest time between two reloads.
+    pub reload_interval: Duration,
+    /// How often HAProxy and the files are looked at.
+    pub compare_interval: Duration,
+    /// How many renderings in a row may discover further queries.
+    pub max_rounds: u32,
+}
+
+/// One watched query.
+#[derive(Debug)]
+pub struct Watched {
+    id: WatchId,
+    known: Option<Known>,
+    /// The last error and since when, until the next answer.
+    pub failing: Option<(String, Instant)>,
+    /// When the last answer came, changed or not.
+    pub answered_at: Option<Instant>,
+    /// How old it was when it came.
+    pub age: Duration,
+}
+
+impl Watched {
+    /// The last answer.
+    pub fn answer(&self) -> Option<&Arc<Answer>> {
+        self.known.as_ref().map(|known| &known.answer)
+    }
+}
+
+/// What HAProxy is known to have taken.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Applied {
+    /// The set.
+    pub revision: Revision,
+    /// Whether the running worker reported it.
+    pub confirmed: bool,
+    /// When.
+    pub at: Instant,
+    /// What changed and what was done, in words.
+    pub story: String,
+}
+
+/// A set that is not in force, and why.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Refused {
+    /// The set.
+    pub revision: Revision,
+    /// Why.
+    pub why: Vec<Diagnostic>,
+    /// Whether HAProxy itself rejected it after validation had passed.
+    pub by_haproxy: bool,
+}
+
+/// What keeps a change from being rendered.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Waiting {
+    /// Queries without an answer yet.
+    pub needed: BTreeSet<Query>,
+    /// Keys that Consul does not have.
+    pub absent: BTreeSet<Query>,
+    /// Since when.
+    pub since: Option<Instant>,
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct Core {
+    timing: Timing,
+    next_watch: u64,
+    revisions: u64,
+    watches: BTreeMap<Query, Watched>,
+    templates_loaded: bool,
+    loading: bool,
+    template_errors: Vec<Diagnostic>,
+    render_errors: Vec<Diagnostic>,
+    /// First and latest change that no rendering has seen.
+    changed: Option<(Instant, Instant)>,
+    rendering: bool,
+    rounds: u32,
+    waiting: Waiting,
+    quarantined: Vec<String>,
+    /// Rendered and not yet applied.
+    pending: Option<Arc<Candidate>>,
+    /// Being applied.
+    applying: Option<Arc<Candidate>>,
+    /// The last one that was rendered whole, whatever came of it.
+    latest: Option<Arc<Candidate>>,
+    applied: Option<Applied>,
+    refused: Option<Refused>,
+    not_before: Option<Instant>,
+    retries: u32,
+    observed: Observed,
+    observing: bool,
+    next_look: Instant,
+}
+
+impl Core {
+    /// A machine that knows nothing yet, and its first actions.
+    pub fn new(timing: Timing, now: Instant) -> (Core, Vec<Action>) {
+        let core = Core {
+            timing,
+            next_watch: 0,
+            revisions: 0,
+            watches: BTreeMap::new(),
+            templates_loaded: false,
+            loading: true,
+            template_errors: Vec::new(),
+            render_errors: Vec::new(),
+            changed: None,
+            rendering: false,
+            rounds: 0,
+            waiting: Waiting::default(),
+            quarantined: Vec::new(),
+            pending: None,
+            applying: None,
+            latest: None,
+            applied: None,
+            refused: None,
+            not_before: None,
+            retries: 0,
+            observed: Observed::default(),
+            observing: false,
+            next_look: now + timing.compare_interval,
+        };
+        (core, vec![Action::LoadTemplates])
+    }
+
+    /// Takes one event and says what to do.
+    #[must_use]
+    pub fn handle(&mut self, event: Event, now: Instant) -> Vec<Action> {
+        let mut actions = Vec::new();
+        match event {
+            Event::TemplatesChanged => self.load_templates(&mut actions),
+            Event::Loaded(result) => self.loaded(result, now, &mut actions),
+            Event::Answered {
+                watch,
+                query,
+                answer,
+                age,
+            } => self.answered(watch, &query, answer, age, now, &mut actions),
+            Event::WatchFailed {
+                watch,
+                query,
+                error,
+                attempts,
+            } => self.watch_failed(watch, &query, error, attempts, now, &mut actions),
+            Event::Rendered(result) => self.rendered(result, now, &mut actions),
+            Event::Applied { revision, outcome } => {
+                self.apply_ended(&revision, outcome, now, &mut actions);
+            }
+            Event::Observed(observed) => self.looked(observed, now, &mut actions),
+        }
+        self.go_on(now, &mut actions);
+        actions
+    }
+
+    /// Does what has fallen due. Harmless when nothing has.
+    #[must_use]
+    pub fn handle_timeout(&mut self, now: Instant) -> Vec<Action> {
+        let mut actions = Vec::new();
+        self.go_on(now, &mut actions);
+        actions
+    }
+
+    /// When [`Core::handle_timeout`] must be called at the latest.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let render = match self.changed {
+            Some(changed) if !self.rendering && self.may_render() => Some(self.due(changed)),
+            _ => None,
+        };
+        let apply = match (&self.pending, &self.applying) {
+            (Some(_), None) => self.not_before,
+            _ => None,
+        };
+        let look = (!self.observing && self.applying.is_none()).then_some(self.next_look);
+        [render, apply, look].into_iter().flatten().min()
+    }
+
+    /// New timing after the settings were read again.
+    pub fn set_timing(&mut self, timing: Timing) {
+        self.timing = timing;
+    }
+
+    /// Starts every watch anew, as after a change of Consul's settings. What is known stays.
+    #[must_use]
+    pub fn restart_watches(&mut self) -> Vec<Action> {
+        let mut actions = Vec::new();
+        for (query, watched) in &mut self.watches {
+            actions.push(Action::StopWatch(watched.id));
+            self.next_watch += 1;
+            watched.id = WatchId(self.next_watch);
+            actions.push(Action::StartWatch(watched.id, query.clone()));
+        }
+        actions
+    }
+
+    /// Whether a set is being applied right now.
+    pub fn is_applying(&self) -> bool {
+        self.applying.is_some()
+    }
+
+    // Templates.
+
+    fn load_templates(&mut self, actions: &mut Vec<Action>) {
+        self.loading = true;
+        actions.push(Action::LoadTemplates);
+    }
+
+    fn loaded(
+        &mut self,
+        result: Result<Loaded, Vec<Diagnostic>>,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) {
+        self.loading = false;
+        match result {
+            Err(errors) => {
+                let kept = if self.templates_loaded {
+                    " The templates read before stay in force."
+                } else {
+                    ""
+                };
+                for error in &errors {
+                    say(actions, Weight::Error, format!("{error}{kept}"));
+                }
+                self.template_errors = errors;
+            }
+            Ok(Loaded { literal, warnings }) => {
+                for warning in &warnings {
+                    say(actions, Weight::Warning, warning.to_string());
+                }
+                if self.templates_loaded {
+                    say(
+                        actions,
+                        Weight::Info,
+                        "The templates were read again.".to_owned(),
+                    );
+                }
+                self.template_errors.clear();
+                self.templates_loaded = true;
+                self.rounds = 0;
+                for query in literal {
+                    self.watch(query, actions);
+                }
+                self.mark_changed(now);
+            }
+        }
+    }
+
+    // Watches.
+
+    fn watch(&mut self, query: Query, actions: &mut Vec<Action>) {
+        if self.watches.contains_key(&query) {
+            return;
+        }
+        self.next_watch += 1;
+        let id = WatchId(self.next_watch);
+        actions.push(Action::StartWatch(id, query.clone()));
+        let watched = Watched {
+            id,
+            known: None,
+            failing: None,
+            answered_at: None,
+            age: Duration::ZERO,
+        };
+        self.watches.insert(query, watched);
+    }
+
+    fn answered(
+        &mut self,
+        id: WatchId,
+        query: &Query,
+        answer: Option<Arc<Answer>>,
+        age: Duration,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(watched) = current(&mut self.watches, id, query) else {
+            return;
+        };
+        if let Some((_, since)) = watched.failing.take() {
+            say(
+                actions,
+                Weight::Info,
+                format!(
+                    "Consul answers {query} again after {}.",
+                    seconds(now - since)
+                ),
+            );
+        }
+        watched.answered_at = Some(now);
+        watched.age = age;
+        let Some(answer) = answer else { return };
+        if watched.answer() == Some(&answer) {
+            return;
+        }
+        self.revisions += 1;
+        watched.known = Some(Known {
+            answer,
+            revision: self.revisions,
+        });
+        self.rounds = 0;
+        self.mark_changed(now);
+    }
+
+    fn watch_failed(
+        &mut self,
+        id: WatchId,
+        query: &Query,
+        error: String,
+        attempts: u32,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(watched) = current(&mut self.watches, id, query) else {
+            return;
+        };
+        let same = matches!(&watched.failing, Some((known, _)) if *known == error);
+        let since = watched.failing.as_ref().map_or(now, |(_, since)| *since);
+        watched.failing = Some((error.clone(), since));
+        // Said once when it begins or turns into something else; repeats are a detail.
+        let (weight, held) = if same || attempts > 1 {
+            (Weight::Detail, "")
+        } else if watched.known.is_some() {
+            (Weight::Warning, " What is known stays in force.")
+        } else {
+            (Weight::Warning, "")
+        };
+        say(actions, weight, format!("{error}{held}"));
+    }
+
+    // Rendering.
+
+    fn mark_changed(&mut self, now: Instant) {
+        let first = self.changed.map_or(now, |(first, _)| first);
+        self.changed = Some((first, now));
+    }
+
+    /// Whether every watched query has an answer or an error by now.
+    fn may_render(&self) -> bool {
+        self.templates_loaded
+            && !self.loading
+            && self
+                .watches
+                .values()
+                .all(|watched| watched.known.is_some() || watched.failing.is_some())
+    }
+
+    fn due(&self, (first, latest): (Instant, Instant)) -> Instant {
+        (latest + self.timing.settle).min(first + self.timing.max_settle)
+    }
+
+    fn rendered(&mut self, result: Rendered, now: Instant, actions: &mut Vec<Action>) {
+        self.rendering = false;
+        match result {
+            Rendered::Failed(errors) => {
+                for error in &errors {
+                    say(
+                        actions,
+                        Weight::Error,
+                        format!("{error} The last good configuration stays in force."),
+                    );
+                }
+                self.render_errors = errors;
+            }
+            Rendered::Incomplete {
+                needed,
+                absent,
+                used,
+            } => self.incomplete(needed, absent, &used, now, actions),
+            Rendered::Complete {
+                candidate,
+                used,
+                quarantined,
+            } => {
+                self.rounds = 0;
+                self.render_errors.clear();
+                self.waiting = Waiting::default();
+                self.keep_only(&used, actions);
+                for sentence in &quarantined {
+                    if !self.quarantined.contains(sentence) {
+                        say(actions, Weight::Warning, sentence.clone());
+                    }
+                }
+                self.quarantined = quarantined;
+                self.offer(candidate, actions);
+            }
+        }
+    }
+
+    fn incomplete(
+        &mut self,
+        needed: BTreeSet<Query>,
+        absent: BTreeSet<Query>,
+        used: &BTreeSet<Query>,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) {
+        let fresh: Vec<Query> = needed
+            .iter()
+            .filter(|query| !self.watches.contains_key(query))
+            .cloned()
+            .collect();
+        if !fresh.is_empty() {
+            self.rounds += 1;
+            if self.rounds > self.timing.max_rounds {
+                say(
+                    actions,
+                    Weight::Error,
+                    format!(
+                        "The templates still asked for new queries after {} rounds, the last one being {}. \
+                         The last good configuration stays in force. Raise catalog.max_discovery_rounds if this is meant.",
+                        self.timing.max_rounds, fresh[0]
+                    ),
+                );
+            } else {
+                for query in fresh {
+                    self.watch(query, actions);
+                }
+                self.mark_changed(now);
+            }
+        }
+        for query in absent.difference(&self.waiting.absent) {
+            say(
+                actions,
+                Weight::Warning,
+                format!(
+                    "A template waits for {query}, which Consul does not have. Nothing is applied until it exists; keyOrDefault would not wait."
+                ),
+            );
+        }
+        // With an answer missing, a template may not have reached all that it asks; without one,
+        // what it did not ask is not needed.
+        if needed.is_empty() {
+            self.keep_only(used, actions);
+        }
+        self.waiting = Waiting {
+            since: self.waiting.since.or(Some(now)),
+            needed,
+            absent,
+        };
+    }
+
+    /// Cancels the watches of queries that the rendering did not ask.
+    fn keep_only(&mut self, used: &BTreeSet<Query>, actions: &mut Vec<Action>) {
+        self.watches.retain(|query, watched| {
+            let keep = used.contains(query);
+            if !keep {
+                actions.push(Action::StopWatch(watched.id));
+            }
+            keep
+        });
+    }
+
+    // Applying.
+
+    /// Takes a freshly rendered set: the newest wins, and nothing is done twice.
+    fn offer(&mut self, candidate: Arc<Candidate>, actions: &mut Vec<Action>) {
+        self.latest = Some(Arc::clone(&candidate));
+        let revision = &candidate.revision;
+        let underway = self
+            .applying
+            .as_ref()
+            .is_some_and(|applying| applying.revision == *revision);
+        let in_force = self.applying.is_none()
+            && self
+                .applied
+                .as_ref()
+                .is_some_and(|applied| applied.revision == *revision);
+        if self
+            .refused
+            .as_ref()
+            .is_some_and(|refused| refused.revision == *revision)
+        {
+            self.pending = None;
+            say_about(
+                actions,
+                Weight::Detail,
+                "The rendered set was refused before and is not tried again.".to_owned(),
+                revision,
+            );
+        } else if underway || in_force {
+            self.pending = None;
+            if in_force {
+                // The catalog is back at what runs: what was refused in between is history.
+                self.refused = None;
+            }
+        } else {
+            self.pending = Some(candidate);
+        }
+    }
+
+    fn apply_ended(
+        &mut self,
+        revision: &Revision,
+        outcome: Outcome,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) {
+        let candidate = self.applying.take();
+        let first = self.applied.is_none();
+        let interval = now + self.timing.reload_interval;
+        let newer_waits = self.pending.is_some();
+        match outcome {
+            Outcome::Unchanged => {
+                self.settle_on(revision, true, String::new(), now);
+                self.not_before = None;
+                if first {
+                    let message =
+                        "HAProxy already runs this configuration; nothing was written or reloaded.";
+                    say_about(actions, Weight::Info, message.to_owned(), revision);
+                }
+            }
+            Outcome::Confirmed {
+                means,
+                changes,
+                took,
+            } => {
+                let story = format!("{changes}: {means} confirmed in {}", milliseconds(took));
+                actions.push(Action::Say(Notice {
+                    weight: Weight::Info,
+                    message: format!("{story}, revision {revision}."),
+                    revision: Some(revision.clone()),
+                    took: Some(took),
+                }));
+                self.settle_on(revision, true, story, now);
+                self.not_before = Some(interval);
+            }
+            Outcome::Written { reason, changes } => {
+                let story = format!("{changes}: written, not confirmed: {reason}");
+                say_about(
+                    actions,
+                    Weight::Warning,
+                    format!("{story} Revision {revision}."),
+                    revision,
+                );
+                self.settle_on(revision, false, story, now);
+                self.not_before = Some(interval);
+            }
+            Outcome::Refused(why) => {
+                self.refuse(revision, why, false, actions);
+                self.not_before = None;
+            }
+            Outcome::Rejected(why) => {
+                self.refuse(revision, why, true, actions);
+                self.not_before = Some(interval);
+            }
+            Outcome::Busy(reason) => {
+                say_about(actions, Weight::Warning, reason, revision);
+                self.not_before = Some(now + self.timing.reload_interval.max(RETRY.0));
+                if !newer_waits {
+                    self.pending = candidate;
+                }
+            }
+            Outcome::Failed(error) => {
+                self.retries += 1;
+                let pause = RETRY
+                    .1
+                    .min(RETRY.0 * 2u32.saturating_pow(self.retries.min(8) - 1));
+                say_about(
+                    actions,
+                    Weight::Error,
+                    format!(
+                        "{error} The last good configuration stays in force; trying again in {}.",
+                        seconds(pause)
+                    ),
+                    revision,
+                );
+                self.not_before = Some(now + pause);
+                if !newer_waits {
+                    self.pending = candidate;
+                }
+            }
+        }
+    }
+
+    fn settle_on(&mut self, revision: &Revision, confirmed: bool, story: String, now: Instant) {
+        self.retries = 0;
+        self.refused = None;
+        self.applied = Some(Applied {
+            revision: revision.clone(),
+            confirmed,
+            at: now,
+            story,
+        });
+    }
+
+    fn refuse(
+        &mut self,
+        revision: &Revision,
+        why: Vec<Diagnostic>,
+        by_haproxy: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        self.retries = 0;
+        let who = if by_haproxy {
+            "HAProxy did not take it and the last good files are back"
+        } else {
+            "Nothing was changed; the last good configuration stays in force"
+        };
+        for (index, diagnostic) in why.iter().enumerate() {
+            let message = if index == 0 {
+                format!("Set {revision} is refused. {diagnostic} {who}.")
+            } else {
+                diagnostic.to_string()
+            };
+            say_about(actions, Weight::Error, message, revision);
+        }
+        self.refused = Some(Refused {
+            revision: revision.clone(),
+            why,
+            by_haproxy,
+        });
+    }
+
+    // Looking.
+
+    fn looked(&mut self, observed: Observed, now: Instant, actions: &mut Vec<Action>) {
+        self.observing = false;
+        self.next_look = now + self.timing.compare_interval;
+        for drift in &observed.drift {
+            if !self.observed.drift.contains(drift) {
+                say(
+                    actions,
+                    Weight::Warning,
+                    format!(
+                        "{drift} The next change writes it anew; until then HAProxy must not be reloaded by hand."
+                    ),
+                );
+            }
+        }
+        self.observed = observed;
+        if self.applying.is_some() || self.pending.is_some() {
+            return;
+        }
+        let Some(applied) = &mut self.applied else {
+            return;
+        };
+        if !self.observed.reachable {
+            if applied.confirmed {
+                applied.confirmed = false;
+                say(
+                    actions,
+                    Weight::Warning,
+                    "No HAProxy worker answers any more. The files stay current and are confirmed when it comes back.".to_owned(),
+                );
+            }
+            return;
+        }
+        if self.observed.running.as_ref() == Some(&applied.revision) {
+            if !applied.confirmed {
+                applied.confirmed = true;
+                let revision = applied.revision.clone();
+                say_about(
+                    actions,
+                    Weight::Info,
+                    format!("HAProxy runs revision {revision}: confirmed."),
+                    &revision,
+                );
+            }
+            return;
+        }
+        // Somebody else reloaded HAProxy, or it came back with older files: bring it to ours.
+        if let Some(latest) = &self.latest
+            && latest.revision == applied.revision
+            && self
+                .refused
+                .as_ref()
+                .is_none_or(|refused| refused.revision != latest.revision)
+        {
+            let running = match &self.observed.running {
+                Some(revision) => format!("revision {revision}"),
+                None => "a configuration without our revision".to_owned(),
+            };
+            say_about(
+                actions,
+                Weight::Warning,
+                format!(
+                    "HAProxy runs {running} instead of {}; it is brought back.",
+                    latest.revision
+                ),
+                &latest.revision,
+            );
+            self.pending = Some(Arc::clone(latest));
+        }
+    }
+
+    // What is due.
+
+    fn go_on(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if let Some(changed) = self.changed
+            && !self.rendering
+            && self.may_render()
+            && now >= self.due(changed)
+        {
+            self.changed = None;
+            self.rendering = true;
+            let answers = self
+                .watches
+                .iter()
+                .filter_map(|(query, watched)| Some((query.clone(), watched.known.clone()?)))
+                .collect();
+            actions.push(Action::Render(Answers(answers)));
+        }
+        if self.applying.is_none()
+            && !self.observing
+            && self.not_before.is_none_or(|earliest| now >= earliest)
+            && let Some(candidate) = self.pending.take()
+        {
+            self.not_before = None;
+            actions.push(Action::Apply(Arc::clone(&candidate)));
+            self.applying = Some(candidate);
+        }
+        if self.applying.is_none() && !self.observing && now >= self.next_look {
+            self.observing = true;
+            actions.push(Action::Observe);
+        }
+    }
+}
+
+/// What the status reads.
+impl Core {
+    /// The watched queries.
+    pub fn watches(&self) -> &BTreeMap<Query, Watched> {
+        &self.watches
+    }
+
+    /// What HAProxy has taken.
+    pub fn applied(&self) -> Option<&Applied> {
+        self.applied.as_ref()
+    }
+
+    /// What it has not.
+    pub fn refused(&self) -> Option<&Refused> {
+        self.refused.as_ref()
+    }
+
+    /// What a rendering waits for.
+    pub fn waiting(&self) -> &Waiting {
+        &self.waiting
+    }
+
+    /// Instances left out.
+    pub fn quarantined(&self) -> &[String] {
+        &self.quarantined
+    }
+
+    /// What is wrong with the templates on disk, and with the last rendering.
+    pub fn template_errors(&self) -> impl Iterator<Item = &Diagnostic> {
+        self.template_errors.iter().chain(&self.render_errors)
+    }
+
+    /// The revision that waits for its turn.
+    pub fn pending(&self) -> Option<&Revision> {
+        self.pending
+            .as_ref()
+            .or(self.applying.as_ref())
+            .map(|candidate| &candidate.revision)
+    }
+
+    /// The last look at HAProxy.
+    pub fn observed(&self) -> &Observed {
+        &self.observed
+    }
+}
+
+/// The watch of a query, unless the message comes from one that was cancelled.
+fn current<'a>(
+    watches: &'a mut BTreeMap<Query, Watched>,
+    id: WatchId,
+    query: &Query,
+) -> Option<&'a mut Watched> {
+    watches.get_mut(query).filter(|watched| watched.id == id)
+}
+
+fn say(actions: &mut Vec<Action>, weight: Weight, message: String) {
+    actions.push(Action::Say(Notice {
+        weight,
+        message,
+        revision: None,
+        took: None,
+    }));
+}
+
+fn say_about(actions: &mut Vec<Action>, weight: Weight, message: String, revision: &Revision) {
+    actions.push(Action::Say(Notice {
+        weight,
+        message,
+        revision: Some(revision.clone()),
+        took: None,
+    }));
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{:.0} s", time.as_secs_f64())
+}
+
+fn milliseconds(time: Duration) -> String {
+    format!("{} ms", time.as_millis())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,557 @@
+use std::path::PathBuf;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::apply::set::{Role, SetFile};
+
+const TIMING: Timing = Timing {
+    settle: Duration::from_millis(50),
+    max_settle: Duration::from_secs(1),
+    reload_interval: Duration::from_secs(2),
+    compare_interval: Duration::from_secs(10),
+    max_rounds: 3,
+};
+
+fn candidate(text: &str) -> Arc<Candidate> {
+    Arc::new(Candidate::new(vec![SetFile {
+        destination: PathBuf::from("/h.cfg"),
+        role: Role::Config,
+        mode: None,
+        text: text.to_owned(),
+    }]))
+}
+
+fn services(names: &[&str]) -> BTreeSet<Query> {
+    names.iter().map(|name| Query::service(name)).collect()
+}
+
+fn loaded(names: &[&str]) -> Event {
+    Event::Loaded(Ok(Loaded {
+        literal: services(names),
+        warnings: Vec::new(),
+    }))
+}
+
+fn complete(text: &str, names: &[&str]) -> Event {
+    Event::Rendered(Rendered::Complete {
+        candidate: candidate(text),
+        used: services(names),
+        quarantined: Vec::new(),
+    })
+}
+
+fn confirmed(text: &str) -> Event {
+    Event::Applied {
+        revision: candidate(text).revision.clone(),
+        outcome: Outcome::Confirmed {
+            means: "reload".into(),
+            changes: "+1 −0 servers in web".into(),
+            took: Duration::from_millis(92),
+        },
+    }
+}
+
+fn ended(text: &str, outcome: Outcome) -> Event {
+    Event::Applied {
+        revision: candidate(text).revision.clone(),
+        outcome,
+    }
+}
+
+/// A machine with its own clock; notices are left out of what it returns.
+struct Bench {
+    core: Core,
+    now: Instant,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let now = Instant::now();
+        let (core, actions) = Core::new(TIMING, now);
+        assert_eq!(actions, [Action::LoadTemplates]);
+        Bench { core, now }
+    }
+
+    fn event(&mut self, event: Event) -> Vec<Action> {
+        silent(self.core.handle(event, self.now))
+    }
+
+    fn after(&mut self, time: Duration) -> Vec<Action> {
+        self.now += time;
+        silent(self.core.handle_timeout(self.now))
+    }
+
+    /// Lets time pass to the machine's own deadline.
+    fn wait(&mut self) -> Vec<Action> {
+        let deadline = self.core.poll_timeout().expect("nothing is due");
+        self.now = self.now.max(deadline);
+        silent(self.core.handle_timeout(self.now))
+    }
+
+    fn answer(&mut self, name: &str, tags: usize) -> Vec<Action> {
+        let query = Query::service(name);
+        let watch = self.core.watches()[&query].id;
+        self.event(Event::Answered {
+            watch,
+            query,
+            answer: Some(Arc::new(Answer::Datacenters(vec![String::new(); tags]))),
+            age: Duration::ZERO,
+        })
+    }
+
+    fn applied(mut self, text: &str) -> Bench {
+        self.event(loaded(&["web"]));
+        self.answer("web", 1);
+        assert!(matches!(self.wait()[..], [Action::Render(_)]));
+        assert_eq!(
+            self.event(complete(text, &["web"])),
+            [Action::Apply(candidate(text))]
+        );
+        assert_eq!(self.event(confirmed(text)), []);
+        self
+    }
+}
+
+fn silent(actions: Vec<Action>) -> Vec<Action> {
+    actions
+        .into_iter()
+        .filter(|action| !matches!(action, Action::Say(_)))
+        .collect()
+}
+
+#[test]
+fn nothing_is_rendered_before_every_query_has_answered() {
+    let mut bench = Bench::new();
+    let actions = bench.event(loaded(&["a", "b"]));
+    assert_eq!(
+        actions,
+        [
+            Action::StartWatch(WatchId(1), Query::service("a")),
+            Action::StartWatch(WatchId(2), Query::service("b")),
+        ]
+    );
+    assert_eq!(bench.answer("a", 1), []);
+    assert_eq!(bench.after(Duration::from_secs(5)), []);
+    // The first answer waited long enough for the both of them.
+    assert!(matches!(&bench.answer("b", 1)[..], [Action::Render(answers)] if answers.0.len() == 2));
+}
+
+#[test]
+fn changes_that_come_together_are_rendered_together_and_none_waits_for_ever() {
+    let mut bench = Bench::new().applied("one");
+    let start = bench.now;
+    let mut rendered = None;
+    for step in 2..100 {
+        let mut actions = bench.after(Duration::from_millis(20));
+        actions.extend(bench.answer("web", step));
+        if !actions.is_empty() {
+            assert!(matches!(actions[..], [Action::Render(_)]));
+            rendered = Some(bench.now - start);
+            break;
+        }
+    }
+    let rendered = rendered.expect("a restless catalog must not starve the rendering");
+    assert!(rendered >= TIMING.max_settle, "{rendered:?}");
+    assert!(
+        rendered <= TIMING.max_settle + Duration::from_millis(40),
+        "{rendered:?}"
+    );
+}
+
+#[test]
+fn the_newest_set_wins_and_reloads_keep_their_distance() {
+    let mut bench = Bench::new().applied("one");
+    bench.answer("web", 2);
+    bench.wait();
+    // Within the interval nothing is applied, and a newer set replaces the one that waits.
+    assert_eq!(bench.event(complete("two", &["web"])), []);
+    bench.answer("web", 3);
+    bench.wait();
+    assert_eq!(bench.event(complete("three", &["web"])), []);
+    let started = bench.now;
+    assert_eq!(bench.wait(), [Action::Apply(candidate("three"))]);
+    assert!(bench.now - started <= TIMING.reload_interval);
+    // While it is being applied, no other one starts.
+    bench.answer("web", 4);
+    bench.wait();
+    assert_eq!(bench.event(complete("four", &["web"])), []);
+    assert_eq!(bench.after(Duration::from_secs(60)), []);
+    assert_eq!(bench.event(confirmed("three")), [Action::Observe]);
+    bench.event(Event::Observed(Observed::default()));
+    assert_eq!(
+        bench.after(TIMING.reload_interval),
+        [Action::Apply(candidate("four"))]
+    );
+}
+
+#[test]
+fn a_change_that_is_taken_back_in_time_is_never_applied() {
+    let mut bench = Bench::new().applied("one");
+    bench.answer("web", 2);
+    bench.wait();
+    assert_eq!(bench.event(complete("two", &["web"])), []);
+    bench.answer("web", 1);
+    bench.wait();
+    assert_eq!(bench.event(complete("one", &["web"])), []);
+    assert_eq!(bench.core.pending(), None);
+    assert_eq!(bench.after(TIMING.reload_interval), []);
+}
+
+#[test]
+fn a_refused_set_is_not_tried_again_until_something_changes() {
+    for by_haproxy in [false, true] {
+        let mut bench = Bench::new().applied("one");
+        bench.after(TIMING.reload_interval);
+        bench.answer("web", 2);
+        bench.wait();
+        assert_eq!(
+            bench.event(complete("bad", &["web"])),
+            [Action::Apply(candidate("bad"))]
+        );
+        let why = vec![Diagnostic::error("haproxy", "no")];
+        bench.event(ended(
+            "bad",
+            if by_haproxy {
+                Outcome::Rejected(why)
+            } else {
+                Outcome::Refused(why)
+            },
+        ));
+        assert_eq!(
+            bench.core.refused().map(|refused| refused.by_haproxy),
+            Some(by_haproxy)
+        );
+        bench.answer("web", 3);
+        bench.wait();
+        assert_eq!(bench.event(complete("bad", &["web"])), []);
+        bench.answer("web", 4);
+        bench.wait();
+        bench.event(complete("good", &["web"]));
+        if by_haproxy {
+            bench.wait();
+        }
+        assert!(bench.core.is_applying());
+        bench.event(confirmed("good"));
+        assert_eq!(bench.core.refused(), None);
+    }
+}
+
+#[test]
+fn what_could_not_be_tried_is_tried_again_with_growing_pauses() {
+    let mut bench = Bench::new().applied("one");
+    bench.after(TIMING.reload_interval);
+    bench.answer("web", 2);
+    bench.wait();
+    bench.event(complete("two", &["web"]));
+    let mut pauses = Vec::new();
+    for _ in 0..9 {
+        assert_eq!(
+            bench.event(ended("two", Outcome::Failed("The disk is full.".into()))),
+            []
+        );
+        let failed = bench.now;
+        while !bench.core.is_applying() {
+            if bench.wait() == [Action::Observe] {
+                bench.event(Event::Observed(Observed::default()));
+            }
+        }
+        pauses.push((bench.now - failed).as_secs());
+    }
+    assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+}
+
+#[test]
+fn a_query_that_is_no_longer_used_is_cancelled_and_its_late_answers_are_dropped() {
+    let mut bench = Bench::new();
+    bench.event(loaded(&["a", "b"]));
+    let late = bench.core.watches()[&Query::service("b")].id;
+    bench.answer("a", 1);
+    bench.answer("b", 1);
+    bench.wait();
+    let actions = bench.event(complete("one", &["a"]));
+    assert_eq!(
+        actions,
+        [Action::StopWatch(late), Action::Apply(candidate("one"))]
+    );
+    bench.event(confirmed("one"));
+    let actions = bench.event(Event::Answered {
+        watch: late,
+        query: Query::service("b"),
+        answer: Some(Arc::new(Answer::Datacenters(Vec::new()))),
+        age: Duration::ZERO,
+    });
+    assert_eq!(actions, []);
+    assert_eq!(bench.core.watches().len(), 1);
+}
+
+#[test]
+fn queries_found_while_rendering_are_watched_for_a_bounded_number_of_rounds() {
+    let mut bench = Bench::new();
+    bench.event(loaded(&["s0"]));
+    bench.answer("s0", 1);
+    let mut started = 0;
+    for round in 1..10 {
+        if !matches!(bench.wait()[..], [Action::Render(_)]) {
+            break;
+        }
+        let name = format!("s{round}");
+        let actions = bench.event(Event::Rendered(Rendered::Incomplete {
+            needed: services(&[&name]),
+            absent: BTreeSet::new(),
+            used: services(&["s0", &name]),
+        }));
+        match &actions[..] {
+            [Action::StartWatch(_, query)] => {
+                assert_eq!(*query, Query::service(&name));
+                started += 1;
+                // An answer to a discovered query does not reset the count by itself.
+                let rounds = bench.core.rounds;
+                bench.answer(&name, 1);
+                bench.core.rounds = rounds;
+            }
+            _ => break,
+        }
+    }
+    assert_eq!(started, TIMING.max_rounds);
+}
+
+#[test]
+fn a_failing_query_holds_nothing_back_that_does_not_use_it() {
+    let mut bench = Bench::new();
+    bench.event(loaded(&["a", "b"]));
+    bench.answer("a", 1);
+    let query = Query::service("b");
+    let watch = bench.core.watches()[&query].id;
+    bench.event(Event::WatchFailed {
+        watch,
+        query,
+        error: "Consul answered 500.".into(),
+        attempts: 1,
+    });
+    assert!(matches!(&bench.wait()[..], [Action::Render(answers)] if answers.0.len() == 1));
+}
+
+#[test]
+fn a_haproxy_that_somebody_else_moved_is_brought_back() {
+    let mut bench = Bench::new().applied("one");
+    assert_eq!(bench.wait(), [Action::Observe]);
+    let other = candidate("other").revision.clone();
+    let actions = bench.event(Event::Observed(Observed {
+        running: Some(other),
+        reachable: true,
+        ..Observed::default()
+    }));
+    assert_eq!(actions, [Action::Apply(candidate("one"))]);
+}
+
+#[test]
+fn a_haproxy_that_is_gone_is_no_error_and_is_confirmed_when_it_comes_back() {
+    let mut bench = Bench::new().applied("one");
+    assert_eq!(bench.wait(), [Action::Observe]);
+    assert_eq!(bench.event(Event::Observed(Observed::default())), []);
+    assert_eq!(
+        bench.core.applied().map(|applied| applied.confirmed),
+        Some(false)
+    );
+    assert_eq!(bench.wait(), [Action::Observe]);
+    let actions = bench.event(Event::Observed(Observed {
+        running: Some(candidate("one").revision.clone()),
+        reachable: true,
+        ..Observed::default()
+    }));
+    assert_eq!(actions, []);
+    assert_eq!(
+        bench.core.applied().map(|applied| applied.confirmed),
+        Some(true)
+    );
+}
+
+#[test]
+fn broken_templates_leave_the_old_ones_in_force() {
+    let mut bench = Bench::new().applied("one");
+    assert_eq!(
+        bench.event(Event::TemplatesChanged),
+        [Action::LoadTemplates]
+    );
+    let error = Diagnostic::error("syntax", "It is broken.");
+    assert_eq!(bench.event(Event::Loaded(Err(vec![error.clone()]))), []);
+    assert_eq!(bench.core.template_errors().collect::<Vec<_>>(), [&error]);
+    bench.after(TIMING.reload_interval);
+    bench.answer("web", 2);
+    assert!(matches!(bench.wait()[..], [Action::Render(_)]));
+}
+
+/// What the world does next, for the property below.
+#[derive(Debug, Clone)]
+enum Step {
+    Change(u8),
+    Fail,
+    Wait(u16),
+    Finish(u8),
+    Restart,
+    Edit(bool),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (0u8..6).prop_map(Step::Change),
+        1 => Just(Step::Fail),
+        4 => (0u16..3000).prop_map(Step::Wait),
+        4 => (0u8..6).prop_map(Step::Finish),
+        1 => Just(Step::Restart),
+        1 => any::<bool>().prop_map(Step::Edit),
+    ]
+}
+
+/// A world around the machine: it renders what it is given, applies one set at a time, and breaks
+/// the rules' words with an assertion.
+struct World {
+    bench: Bench,
+    content: u8,
+    rendering: Option<Option<u8>>,
+    applying: Option<Arc<Candidate>>,
+    observing: bool,
+    running: Option<Revision>,
+    reloads: Vec<Instant>,
+}
+
+fn text(content: u8) -> String {
+    format!("content {content}")
+}
+
+impl World {
+    fn carry_out(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Render(answers) => {
+                    assert!(self.rendering.is_none(), "two renderings at once");
+                    let known = answers.0.values().next();
+                    self.rendering = Some(known.map(|known| known.answer.len() as u8));
+                }
+                Action::Apply(candidate) => {
+                    assert!(self.applying.is_none(), "two sets in flight");
+                    assert!(!self.observing, "applied while HAProxy was being looked at");
+                    self.applying = Some(candidate);
+                }
+                Action::Observe => {
+                    assert!(self.applying.is_none() && !self.observing);
+                    self.observing = true;
+                }
+                Action::StartWatch(..) | Action::StopWatch(_) | Action::LoadTemplates => {}
+                Action::Say(_) => unreachable!("notices are left out"),
+            }
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        let actions = self.bench.event(event);
+        self.carry_out(actions);
+    }
+
+    fn change(&mut self, content: u8) {
+        self.content = content;
+        let actions = self.bench.answer("web", content.into());
+        self.carry_out(actions);
+    }
+
+    fn finish(&mut self, how: u8) {
+        match self.rendering.take() {
+            Some(Some(content)) => self.event(complete(&text(content), &["web"])),
+            Some(None) => self.event(Event::Rendered(Rendered::Incomplete {
+                needed: services(&["web"]),
+                absent: BTreeSet::new(),
+                used: services(&["web"]),
+            })),
+            None => {}
+        }
+        if self.observing {
+            self.observing = false;
+            let observed = Observed {
+                running: self.running.clone(),
+                reachable: self.running.is_some(),
+                ..Observed::default()
+            };
+            self.event(Event::Observed(observed));
+        }
+        if let Some(candidate) = self.applying.take() {
+            let outcome = match how {
+                0 => Outcome::Failed("It failed.".into()),
+                1 => Outcome::Busy("It is busy.".into()),
+                _ if self.running.as_ref() == Some(&candidate.revision) => Outcome::Unchanged,
+                _ => {
+                    if let Some(last) = self.reloads.last() {
+                        assert!(
+                            self.bench.now - *last >= TIMING.reload_interval,
+                            "reloads too close"
+                        );
+                    }
+                    self.reloads.push(self.bench.now);
+                    self.running = Some(candidate.revision.clone());
+                    Outcome::Confirmed {
+                        means: "reload".into(),
+                        changes: "a change".into(),
+                        took: Duration::from_millis(1),
+                    }
+                }
+            };
+            self.event(Event::Applied {
+                revision: candidate.revision.clone(),
+                outcome,
+            });
+        }
+    }
+}
+
+proptest! {
+    /// Whatever happens, one thing is in flight at a time, and when the world calms down HAProxy
+    /// runs what the catalog says last.
+    #[test]
+    fn it_always_converges(steps in proptest::collection::vec(step(), 0..60)) {
+        let mut world = World {
+            bench: Bench::new(),
+            content: 0,
+            rendering: None,
+            applying: None,
+            observing: false,
+            running: None,
+            reloads: Vec::new(),
+        };
+        world.event(loaded(&["web"]));
+        for step in steps {
+            match step {
+                Step::Change(content) => world.change(content),
+                Step::Fail => {
+                    let query = Query::service("web");
+                    let watch = world.bench.core.watches()[&query].id;
+                    world.event(Event::WatchFailed { watch, query, error: "no".into(), attempts: 1 });
+                }
+                Step::Wait(time) => {
+                    let actions = world.bench.after(Duration::from_millis(time.into()));
+                    world.carry_out(actions);
+                }
+                Step::Finish(how) => world.finish(how),
+                Step::Restart => world.running = None,
+                Step::Edit(broken) => {
+                    world.event(Event::TemplatesChanged);
+                    world.event(if broken {
+                        Event::Loaded(Err(vec![Diagnostic::error("syntax", "broken")]))
+                    } else {
+                        loaded(&["web"])
+                    });
+                }
+            }
+        }
+        world.change(9);
+        for _ in 0..60 {
+            world.finish(5);
+            if let Some(due) = world.bench.core.poll_timeout() {
+                world.bench.now = world.bench.now.max(due);
+                let actions = world.bench.after(Duration::ZERO);
+                world.carry_out(actions);
+            }
+        }
+        prop_assert_eq!(world.running.as_ref(), Some(&candidate(&text(9)).revision));
+        prop_assert!(world.bench.core.applied().is_some_and(|applied| applied.confirmed));
+    }
+}

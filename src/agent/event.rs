@@ -1,0 +1,201 @@
+//! All that can happen to the sidecar, and all that it can do. The only messages between the pure
+//! core and the loop around it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::apply::set::{Candidate, Revision};
+use crate::catalog::{Answer, Known, Query};
+use crate::diagnostic::Diagnostic;
+
+/// The name of one running watch. A query that is dropped and asked again gets a new one, so that
+/// a late answer of the old watch can be told and dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WatchId(pub u64);
+
+/// What happened.
+#[derive(Debug)]
+pub enum Event {
+    /// Templates were read and compiled, or refused.
+    Loaded(Result<Loaded, Vec<Diagnostic>>),
+    /// A watch got an answer. `changed` is false when the content is as before.
+    Answered {
+        /// Which watch.
+        watch: WatchId,
+        /// Its query.
+        query: Query,
+        /// The content, when it is the first or differs.
+        answer: Option<Arc<Answer>>,
+        /// How old the answer was when it came: the server's last contact with its leader.
+        age: Duration,
+    },
+    /// A watch failed and goes on trying.
+    WatchFailed {
+        /// Which watch.
+        watch: WatchId,
+        /// Its query.
+        query: Query,
+        /// A whole sentence.
+        error: String,
+        /// How many times in a row.
+        attempts: u32,
+    },
+    /// Rendering ended.
+    Rendered(Rendered),
+    /// Applying ended.
+    Applied {
+        /// What was applied.
+        revision: Revision,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// HAProxy and the files were looked at.
+    Observed(Observed),
+    /// A template, a partial or a file read by a template changed on disk.
+    TemplatesChanged,
+}
+
+/// A compiled set of templates.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loaded {
+    /// The queries that can be read off the templates before any rendering.
+    pub literal: BTreeSet<Query>,
+    /// What is odd, but works.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// How a rendering ended.
+#[derive(Debug, Clone)]
+pub enum Rendered {
+    /// Every query used was answered.
+    Complete {
+        /// The set.
+        candidate: Arc<Candidate>,
+        /// The queries that made it.
+        used: BTreeSet<Query>,
+        /// Instances left out, one sentence each.
+        quarantined: Vec<String>,
+    },
+    /// Something is not known yet.
+    Incomplete {
+        /// Queries without an answer.
+        needed: BTreeSet<Query>,
+        /// Keys that Consul does not have, which a template demands.
+        absent: BTreeSet<Query>,
+        /// All queries asked.
+        used: BTreeSet<Query>,
+    },
+    /// A template failed.
+    Failed(Vec<Diagnostic>),
+}
+
+/// How applying a set ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// The files and the running HAProxy were equal to it already.
+    Unchanged,
+    /// The running worker reports its revision.
+    Confirmed {
+        /// What was done, such as `reload`.
+        means: String,
+        /// What changed, in words.
+        changes: String,
+        /// From the start of applying to the confirmation.
+        took: Duration,
+    },
+    /// The files are current; HAProxy is not running or is not asked.
+    Written {
+        /// Why it is not confirmed.
+        reason: String,
+        /// What changed, in words.
+        changes: String,
+    },
+    /// Validation or the gate refused it; the live files were not touched.
+    Refused(Vec<Diagnostic>),
+    /// HAProxy did not take it; the last good files are back.
+    Rejected(Vec<Diagnostic>),
+    /// Not now: HAProxy still has too many old workers.
+    Busy(String),
+    /// It could not be tried; nothing changed.
+    Failed(String),
+}
+
+/// What a look at HAProxy and the files showed.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Observed {
+    /// What the worker reports; `None` when none answers or it carries none.
+    pub running: Option<Revision>,
+    /// The worker's process id.
+    pub worker: Option<i32>,
+    /// HAProxy's version.
+    pub version: Option<String>,
+    /// Workers that still serve their last connections.
+    pub old_workers: usize,
+    /// Files that are not as they were written.
+    pub drift: Vec<String>,
+    /// Whether a worker answered at all.
+    pub reachable: bool,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Read and compile the templates again.
+    LoadTemplates,
+    /// Watch a query.
+    StartWatch(WatchId, Query),
+    /// Cancel a watch and its request.
+    StopWatch(WatchId),
+    /// Render from these answers.
+    Render(Answers),
+    /// Validate, swap in, tell and confirm.
+    Apply(Arc<Candidate>),
+    /// Look at HAProxy and the files.
+    Observe,
+    /// Log a line.
+    Say(Notice),
+}
+
+/// The answers to render from. Equal when they hold the same revisions.
+#[derive(Debug, Clone)]
+pub struct Answers(pub BTreeMap<Query, Known>);
+
+impl PartialEq for Answers {
+    fn eq(&self, other: &Answers) -> bool {
+        let revisions = |answers: &Answers| -> Vec<(Query, u64)> {
+            answers
+                .0
+                .iter()
+                .map(|(query, known)| (query.clone(), known.revision))
+                .collect()
+        };
+        revisions(self) == revisions(other)
+    }
+}
+
+/// How much a line matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Weight {
+    /// Somebody must look.
+    Error,
+    /// Somebody may want to look.
+    Warning,
+    /// A change.
+    Info,
+    /// A detail.
+    Detail,
+}
+
+/// One line of log.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Notice {
+    /// How much it matters.
+    pub weight: Weight,
+    /// A whole sentence.
+    pub message: String,
+    /// The set it is about.
+    pub revision: Option<Revision>,
+    /// How long it took.
+    pub took: Option<Duration>,
+}

@@ -1,0 +1,4 @@
+//! The sidecar: a pure core that decides and a loop that carries out.
+
+pub mod core;
+pub mod event;
