@@ -24,3 +24,4 @@ pub mod diagnostic;
 pub mod exit;
 pub mod haproxy;
 pub mod settings;
+pub mod status;

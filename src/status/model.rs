@@ -1,0 +1,207 @@
+//! The status as data. Its JSON form is an interface: fields are added, never renamed. It holds no
+//! value of the catalog but names and counts, and no secret.
+
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use crate::agent::core::Core;
+
+/// The whole status.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Gatewright's version.
+    pub version: String,
+    /// The sidecar's process id.
+    pub pid: u32,
+    /// Seconds since it started.
+    pub uptime_seconds: f64,
+    /// One word for the whole.
+    pub state: State,
+    /// What HAProxy has taken.
+    pub applied: Option<Applied>,
+    /// What was refused, and why.
+    pub held: Option<Held>,
+    /// The revision that waits for its turn or is being applied.
+    pub pending: Option<String>,
+    /// Queries and keys that a rendering waits for.
+    pub waiting_for: Vec<String>,
+    /// Seconds since the waiting began.
+    pub waiting_seconds: Option<f64>,
+    /// What is wrong with the templates.
+    pub template_errors: Vec<String>,
+    /// Instances that were left out, a sentence each.
+    pub quarantined: Vec<String>,
+    /// Every watched query.
+    pub queries: Vec<Watched>,
+    /// HAProxy as it was last seen.
+    pub haproxy: HAProxy,
+    /// What somebody should know and may have forgotten, such as unverified TLS.
+    pub warnings: Vec<String>,
+}
+
+/// One word for the whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// Nothing was applied yet.
+    Starting,
+    /// HAProxy runs what the catalog says.
+    Confirmed,
+    /// The files are current; HAProxy has not confirmed them.
+    Unconfirmed,
+    /// A newer set was refused; the last good one is in force.
+    Held,
+    /// Something a template needs is not known; the last good one is in force.
+    Waiting,
+    /// A set is on its way.
+    Applying,
+}
+
+/// What HAProxy has taken.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Applied {
+    /// The set.
+    pub revision: String,
+    /// Whether the running worker reported it.
+    pub confirmed: bool,
+    /// How long ago.
+    pub seconds_ago: f64,
+    /// What changed and what was done; empty when nothing had to be.
+    pub story: String,
+}
+
+/// What was refused.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Held {
+    /// The set.
+    pub revision: String,
+    /// `validation` or `haproxy`.
+    pub by: String,
+    /// Why.
+    pub why: Vec<String>,
+}
+
+/// A watched query.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Watched {
+    /// As a template asks it.
+    pub query: String,
+    /// How many things the last answer holds; `None` before the first one.
+    pub items: Option<usize>,
+    /// How old what is known may be: the time since the last answer plus its own age.
+    pub age_seconds: Option<f64>,
+    /// The last error, while it lasts.
+    pub error: Option<String>,
+    /// Seconds since the first error in a row.
+    pub failing_seconds: Option<f64>,
+}
+
+/// HAProxy as it was last seen.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct HAProxy {
+    /// How it is told.
+    pub mode: String,
+    /// Whether a worker answered.
+    pub reachable: bool,
+    /// The revision the worker reports.
+    pub running: Option<String>,
+    /// The worker's process id.
+    pub worker: Option<i32>,
+    /// Its version.
+    pub version: Option<String>,
+    /// Workers that still serve their last connections.
+    pub old_workers: usize,
+    /// Files that are not as they were written.
+    pub drift: Vec<String>,
+}
+
+/// What the status says beside what the core knows.
+#[derive(Debug, Clone)]
+pub struct Frame {
+    /// When the sidecar started.
+    pub started: Instant,
+    /// How HAProxy is told.
+    pub mode: String,
+    /// Standing warnings.
+    pub warnings: Vec<String>,
+}
+
+impl Status {
+    /// Reads the core.
+    pub fn of(core: &Core, frame: &Frame, now: Instant) -> Status {
+        let since = |then: Instant| (now - then).as_secs_f64();
+        let waiting = core.waiting();
+        let observed = core.observed();
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime_seconds: since(frame.started),
+            state: state(core),
+            applied: core.applied().map(|applied| Applied {
+                revision: applied.revision.to_string(),
+                confirmed: applied.confirmed,
+                seconds_ago: since(applied.at),
+                story: applied.story.clone(),
+            }),
+            held: core.refused().map(|refused| Held {
+                revision: refused.revision.to_string(),
+                by: if refused.by_haproxy {
+                    "haproxy"
+                } else {
+                    "validation"
+                }
+                .to_owned(),
+                why: refused.why.iter().map(ToString::to_string).collect(),
+            }),
+            pending: core.pending().map(ToString::to_string),
+            waiting_for: waiting
+                .needed
+                .iter()
+                .chain(&waiting.absent)
+                .map(ToString::to_string)
+                .collect(),
+            waiting_seconds: waiting.since.map(since),
+            template_errors: core.template_errors().map(ToString::to_string).collect(),
+            quarantined: core.quarantined().to_vec(),
+            queries: core
+                .watches()
+                .iter()
+                .map(|(query, watched)| Watched {
+                    query: query.to_string(),
+                    items: watched.answer().map(|answer| answer.len()),
+                    age_seconds: watched
+                        .answered_at
+                        .map(|then| since(then) + watched.age.as_secs_f64()),
+                    error: watched.failing.as_ref().map(|(error, _)| error.clone()),
+                    failing_seconds: watched.failing.as_ref().map(|(_, then)| since(*then)),
+                })
+                .collect(),
+            haproxy: HAProxy {
+                mode: frame.mode.clone(),
+                reachable: observed.reachable,
+                running: observed.running.as_ref().map(ToString::to_string),
+                worker: observed.worker,
+                version: observed.version.clone(),
+                old_workers: observed.old_workers,
+                drift: observed.drift.clone(),
+            },
+            warnings: frame.warnings.clone(),
+        }
+    }
+}
+
+fn state(core: &Core) -> State {
+    if core.pending().is_some() {
+        State::Applying
+    } else if core.refused().is_some() || core.template_errors().next().is_some() {
+        State::Held
+    } else if core.waiting().since.is_some() {
+        State::Waiting
+    } else {
+        match core.applied() {
+            None => State::Starting,
+            Some(applied) if applied.confirmed => State::Confirmed,
+            Some(_) => State::Unconfirmed,
+        }
+    }
+}
