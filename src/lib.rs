@@ -25,3 +25,4 @@ pub mod exit;
 pub mod haproxy;
 pub mod settings;
 pub mod status;
+pub mod template;

@@ -2,6 +2,7 @@
 //! clock.
 
 mod answer;
+pub mod fixture;
 mod query;
 
 pub use answer::{

@@ -1,0 +1,386 @@
+//! Helpers that read the catalog. Each call becomes a [`Query`]; the same code makes it from the
+//! literal parameters of a template before any rendering, and from values while rendering.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use handlebars::template::Parameter;
+use handlebars::{Context, Handlebars, Helper, HelperDef, RenderContext, RenderError, ScopedJson};
+use serde_json::Value;
+
+use super::super::engine::{ANSWERS, Lookup, Recorder};
+use super::{as_text, describe, failed, refuse_missing, shorten};
+use crate::catalog::{HealthFilter, Kind, Query, Scope, Status};
+
+/// The pair that the engine adds to a call: which call in the templates it is.
+pub const AT: &str = "@call";
+
+/// The pairs of `service` and `connect`.
+pub const SERVICE_PAIRS: &[&str] = &[
+    "tag",
+    "status",
+    "near",
+    "filter",
+    "nodeMeta",
+    "connect",
+    "dc",
+    "ns",
+    "partition",
+];
+/// The pairs of `services` and `nodes`.
+pub const LIST_PAIRS: &[&str] = &["near", "filter", "nodeMeta", "dc", "ns", "partition"];
+/// The pairs of everything else.
+pub const PLACE_PAIRS: &[&str] = &["dc", "ns", "partition"];
+
+/// What a helper reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reads {
+    Service,
+    Connect,
+    Services,
+    Nodes,
+    Node,
+    Datacenters,
+    Key,
+    KeyExists,
+    KeyOrDefault,
+    Ls,
+    Tree,
+}
+
+/// A query helper at work.
+pub struct QueryHelper {
+    pub reads: Reads,
+    pub recorder: Arc<Recorder>,
+}
+
+impl HelperDef for QueryHelper {
+    fn call_inner<'reg: 'rc, 'rc>(
+        &self,
+        helper: &Helper<'rc>,
+        _: &'reg Handlebars<'reg>,
+        context: &'rc Context,
+        _: &mut RenderContext<'reg, 'rc>,
+    ) -> Result<ScopedJson<'rc>, RenderError> {
+        refuse_missing(helper)?;
+        let pairs: BTreeMap<&str, &Value> = helper
+            .hash()
+            .iter()
+            .map(|(name, value)| (*name, value.value()))
+            .collect();
+        let first = helper.param(0);
+        let call = QueryCall {
+            first: first.map(|param| param.value()),
+            // Data is a name and nothing else; only the template may use the short form.
+            short_form: first.is_some_and(|param| param.try_get_constant_value().is_some()),
+            pairs,
+        };
+        let query = call.query(self.reads).map_err(failed)?;
+        let at = helper.hash_get(AT).and_then(|at| at.value().as_u64());
+        let found = match self.recorder.look_up(&query, at, self.reads == Reads::Key) {
+            Lookup::Unknown => None,
+            Lookup::Slot(slot) => context
+                .data()
+                .get(ANSWERS)
+                .and_then(|answers| answers.get(&slot))
+                .map(|value| (value, slot)),
+        };
+        self.give(found, helper)
+    }
+}
+
+impl QueryHelper {
+    /// The answer in the form of this helper; lists go by reference.
+    fn give<'rc>(
+        &self,
+        found: Option<(&'rc Value, String)>,
+        helper: &Helper<'rc>,
+    ) -> Result<ScopedJson<'rc>, RenderError> {
+        let known = found.is_some();
+        let (value, slot) = found.unwrap_or((&Value::Null, String::new()));
+        let by_reference =
+            |value: &'rc Value| ScopedJson::Context(value, vec![ANSWERS.to_owned(), slot.clone()]);
+        Ok(match self.reads {
+            Reads::Node if known => by_reference(value),
+            Reads::Node => ScopedJson::Derived(Value::Null),
+            Reads::KeyExists => ScopedJson::Derived((!value.is_null()).into()),
+            Reads::Key if value.is_object() => {
+                return Err(failed(
+                    "The value of this key is no UTF-8 text, so it cannot be used as one.",
+                ));
+            }
+            Reads::Key if value.is_string() => by_reference(value),
+            // The rendering is thrown away: the recorder knows that the key is not there.
+            Reads::Key => ScopedJson::Derived("".into()),
+            Reads::KeyOrDefault => match value.as_str().filter(|text| !text.is_empty()) {
+                Some(_) => by_reference(value),
+                None => ScopedJson::Derived(
+                    helper
+                        .param(1)
+                        .map(|param| param.value().clone())
+                        .unwrap_or_default(),
+                ),
+            },
+            Reads::Ls => {
+                let level = value.as_array().into_iter().flatten().filter(|item| {
+                    item.get("Key")
+                        .and_then(Value::as_str)
+                        .is_some_and(|key| !key.contains('/'))
+                });
+                ScopedJson::Derived(Value::Array(level.cloned().collect()))
+            }
+            _ if known => by_reference(value),
+            _ => ScopedJson::Derived(Value::Array(Vec::new())),
+        })
+    }
+}
+
+/// The query of a call whose parameters are all literals; `None` when one is not.
+pub fn literal_query(
+    reads: Reads,
+    params: &[Parameter],
+    pairs: &BTreeMap<&str, &Parameter>,
+) -> Option<Result<Query, String>> {
+    let literal = |parameter: &Parameter| match parameter {
+        Parameter::Literal(value) => Some(value.clone()),
+        _ => None,
+    };
+    // Only the name matters: keyOrDefault's second parameter may be anything.
+    let first = match params.first() {
+        Some(parameter) => Some(literal(parameter)?),
+        None => None,
+    };
+    let values: Option<BTreeMap<&str, Value>> = pairs
+        .iter()
+        .map(|(name, parameter)| Some((*name, literal(parameter)?)))
+        .collect();
+    let values = values?;
+    let call = QueryCall {
+        first: first.as_ref(),
+        short_form: true,
+        pairs: values.iter().map(|(name, value)| (*name, value)).collect(),
+    };
+    Some(call.query(reads))
+}
+
+struct QueryCall<'a> {
+    first: Option<&'a Value>,
+    short_form: bool,
+    pairs: BTreeMap<&'a str, &'a Value>,
+}
+
+/// consul-template's short form: `tag.name@dc~near|states`.
+#[derive(Default)]
+struct ShortForm {
+    name: String,
+    tag: Option<String>,
+    datacenter: Option<String>,
+    near: Option<String>,
+    states: Option<String>,
+}
+
+impl QueryCall<'_> {
+    fn query(&self, reads: Reads) -> Result<Query, String> {
+        let mut short = self.short(reads)?;
+        let mut datacenter = short.datacenter.take();
+        let kind = match reads {
+            Reads::Service | Reads::Connect => Kind::Service {
+                name: required(short.name, "the name of a service")?,
+                tag: self.text("tag")?.or(short.tag),
+                connect: reads == Reads::Connect || self.flag("connect")?,
+                health: states(self.text("status")?.or(short.states).as_deref())?,
+                near: self.text("near")?.or(short.near),
+                filter: self.text("filter")?,
+                node_meta: self.node_meta()?,
+            },
+            Reads::Services => Kind::Services {
+                node_meta: self.node_meta()?,
+                filter: self.text("filter")?,
+            },
+            Reads::Nodes => Kind::Nodes {
+                near: self.text("near")?.or(short.near),
+                filter: self.text("filter")?,
+                node_meta: self.node_meta()?,
+            },
+            Reads::Node => Kind::Node {
+                name: required(short.name, "the name of a node")?,
+            },
+            Reads::Datacenters => Kind::Datacenters,
+            Reads::Key | Reads::KeyExists | Reads::KeyOrDefault => Kind::Key {
+                path: required(
+                    short.name.trim_start_matches('/').to_owned(),
+                    "the path of a key",
+                )?,
+            },
+            Reads::Ls | Reads::Tree => Kind::Tree {
+                prefix: short.name.trim_matches('/').to_owned(),
+            },
+        };
+        if let Some(named) = self.text("dc")? {
+            datacenter = Some(named);
+        }
+        Ok(Query {
+            kind,
+            scope: Scope {
+                datacenter,
+                namespace: self.text("ns")?,
+                partition: self.text("partition")?,
+            },
+        })
+    }
+
+    fn short(&self, reads: Reads) -> Result<ShortForm, String> {
+        let Some(first) = self.first else {
+            return Ok(ShortForm::default());
+        };
+        let text = as_text(first)
+            .ok_or_else(|| format!("A name is wanted here, and this is {}.", describe(first)))?;
+        let mut short = ShortForm::default();
+        if !self.short_form {
+            short.name = text;
+            return Ok(short);
+        }
+        let mut rest = text.as_str();
+        let services = matches!(reads, Reads::Service | Reads::Connect);
+        if services && let Some((left, states)) = rest.rsplit_once('|') {
+            short.states = Some(states.to_owned());
+            rest = left;
+        }
+        if (services || reads == Reads::Nodes)
+            && let Some((left, near)) = rest.rsplit_once('~')
+        {
+            short.near = Some(near.to_owned());
+            rest = left;
+        }
+        if let Some((left, datacenter)) = rest.rsplit_once('@') {
+            short.datacenter = Some(datacenter.to_owned());
+            rest = left;
+        }
+        if services && let Some((tag, name)) = rest.rsplit_once('.') {
+            short.tag = Some(tag.to_owned());
+            rest = name;
+        }
+        if matches!(reads, Reads::Services | Reads::Nodes) && !rest.is_empty() {
+            return Err(format!(
+                "`{}` is no datacenter; write \"@{}\".",
+                shorten(&text),
+                shorten(rest)
+            ));
+        }
+        short.name = rest.to_owned();
+        Ok(short)
+    }
+
+    fn text(&self, pair: &str) -> Result<Option<String>, String> {
+        match self.pairs.get(pair) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => as_text(value)
+                .map(|text| Some(text).filter(|text| !text.is_empty()))
+                .ok_or_else(|| format!("`{pair}` wants a text and got {}.", describe(value))),
+        }
+    }
+
+    fn flag(&self, pair: &str) -> Result<bool, String> {
+        match self.pairs.get(pair) {
+            None | Some(Value::Null) => Ok(false),
+            Some(Value::Bool(truth)) => Ok(*truth),
+            Some(value) => Err(format!(
+                "`{pair}` wants true or false and got {}.",
+                describe(value)
+            )),
+        }
+    }
+
+    fn node_meta(&self) -> Result<BTreeMap<String, String>, String> {
+        let Some(text) = self.text("nodeMeta")? else {
+            return Ok(BTreeMap::new());
+        };
+        text.split(',')
+            .map(|pair| {
+                pair.split_once(':')
+                    .map(|(key, value)| (key.trim().to_owned(), value.trim().to_owned()))
+                    .ok_or_else(|| "`nodeMeta` is written as \"key:value,key:value\".".to_owned())
+            })
+            .collect()
+    }
+}
+
+fn required(name: String, what: &str) -> Result<String, String> {
+    if name.is_empty() {
+        return Err(format!("{what} is wanted here, and this is empty."));
+    }
+    Ok(name)
+}
+
+fn states(text: Option<&str>) -> Result<HealthFilter, String> {
+    match text {
+        None | Some("passing") => Ok(HealthFilter::Passing),
+        Some("any") => Ok(HealthFilter::Any),
+        Some(list) => {
+            let states: Result<BTreeSet<Status>, String> = list
+                .split(',')
+                .map(|word| {
+                    Status::parse(word.trim()).ok_or_else(|| {
+                        format!(
+                            "`{}` is no state. Write any, or some of passing, warning, critical, maintenance.",
+                            shorten(word)
+                        )
+                    })
+                })
+                .collect();
+            Ok(HealthFilter::Only(states?.into_iter().collect()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn query(reads: Reads, text: &str) -> Result<String, String> {
+        let params = [Parameter::Literal(text.into())];
+        literal_query(reads, &params, &BTreeMap::new())
+            .unwrap()
+            .map(|query| query.to_string())
+    }
+
+    #[test]
+    fn consul_templates_short_form_is_understood() {
+        for (reads, text, expected) in [
+            (Reads::Service, "web", r#"service "web""#),
+            (Reads::Service, "prod.web", r#"service "web" tag="prod""#),
+            (
+                Reads::Service,
+                "v1.2.web@east~_agent|any",
+                r#"service "web" tag="v1.2" status="any" near="_agent" dc="east""#,
+            ),
+            (
+                Reads::Service,
+                "web|warning,passing",
+                r#"service "web" status="passing,warning""#,
+            ),
+            (Reads::Key, "/a/b@east", r#"key "a/b" dc="east""#),
+            (Reads::Tree, "a/", r#"tree "a""#),
+            (Reads::Services, "@east", r#"services dc="east""#),
+        ] {
+            assert_eq!(query(reads, text), Ok(expected.to_owned()), "{text}");
+        }
+        assert!(query(Reads::Service, "web|healthy").is_err());
+        assert!(query(Reads::Service, "").is_err());
+        assert!(query(Reads::Services, "east").is_err());
+    }
+
+    #[test]
+    fn data_is_a_name_and_nothing_else() {
+        let name = Value::from("prod.web@east|any");
+        let call = QueryCall {
+            first: Some(&name),
+            short_form: false,
+            pairs: BTreeMap::new(),
+        };
+        assert_eq!(
+            call.query(Reads::Service).unwrap(),
+            Query::service("prod.web@east|any")
+        );
+    }
+}

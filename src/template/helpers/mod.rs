@@ -1,0 +1,412 @@
+//! The helpers of the template language: one table says their names, how they are called and what
+//! they do. Loading checks templates against it and rendering registers from it.
+
+mod catalog;
+mod encode;
+mod environment;
+mod haproxy;
+mod list;
+mod math;
+mod table;
+mod text;
+
+use std::sync::Arc;
+
+use handlebars::{
+    BlockContext, BlockParams, Context, Handlebars, Helper, HelperDef, HelperResult, Output,
+    RenderContext, RenderError, RenderErrorReason, Renderable, ScopedJson,
+};
+use serde_json::Value;
+
+pub use catalog::{AT, literal_query};
+pub use haproxy::COLUMN;
+pub use table::TABLE;
+
+use super::engine::Recorder;
+
+/// How a pure helper is called: its parameters and its `name=value` pairs.
+pub struct Call<'a> {
+    name: &'a str,
+    values: Vec<&'a Value>,
+    pairs: Vec<(&'a str, &'a Value)>,
+}
+
+/// What a pure helper gives, or a sentence about what is wrong.
+pub type Given = Result<Value, String>;
+
+impl<'a> Call<'a> {
+    /// How many parameters there are.
+    pub fn count(&self) -> usize {
+        self.values.len()
+    }
+
+    /// A parameter; the table has checked that it is there.
+    pub fn value(&self, index: usize) -> &'a Value {
+        self.values.get(index).copied().unwrap_or(&Value::Null)
+    }
+
+    /// All parameters.
+    pub fn values(&self) -> &[&'a Value] {
+        &self.values
+    }
+
+    /// A `name=value` pair.
+    pub fn pair(&self, name: &str) -> Option<&'a Value> {
+        self.pairs
+            .iter()
+            .find(|(pair, _)| *pair == name)
+            .map(|(_, value)| *value)
+    }
+
+    /// A parameter as text. Numbers and truth values have a text too.
+    pub fn text(&self, index: usize) -> Result<String, String> {
+        as_text(self.value(index)).ok_or_else(|| self.wrong(index, "a text", self.value(index)))
+    }
+
+    /// A parameter as a whole number.
+    pub fn number(&self, index: usize) -> Result<i64, String> {
+        let value = self.value(index);
+        as_number(value).ok_or_else(|| self.wrong(index, "a whole number", value))
+    }
+
+    /// A parameter as a list.
+    pub fn list(&self, index: usize) -> Result<&'a Vec<Value>, String> {
+        let value = self.value(index);
+        value
+            .as_array()
+            .ok_or_else(|| self.wrong(index, "a list", value))
+    }
+
+    fn wrong(&self, index: usize, wanted: &str, value: &Value) -> String {
+        format!(
+            "`{}` wants {wanted} as its {} parameter and got {}.",
+            self.name,
+            ["first", "second", "third", "fourth"]
+                .get(index)
+                .unwrap_or(&"next"),
+            describe(value)
+        )
+    }
+}
+
+/// The text of a plain value.
+pub fn as_text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(truth) => Some(truth.to_string()),
+        _ => None,
+    }
+}
+
+/// A whole number, also from a text that is one.
+pub fn as_number(value: &Value) -> Option<i64> {
+    match value {
+        Value::Number(number) => number.as_i64(),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    }
+}
+
+/// Whether a value counts as true, as `#if` counts.
+pub fn truthy(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Bool(truth) => *truth,
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::String(text) => !text.is_empty(),
+        Value::Array(list) => !list.is_empty(),
+        Value::Object(object) => !object.is_empty(),
+    }
+}
+
+/// A value for an error message: its kind, and a short text of it.
+pub fn describe(value: &Value) -> String {
+    match value {
+        Value::Null => "nothing".to_owned(),
+        Value::Bool(truth) => format!("`{truth}`"),
+        Value::Number(number) => format!("the number {number}"),
+        Value::String(text) => format!("the text `{}`", shorten(text)),
+        Value::Array(list) => format!("a list of {}", list.len()),
+        Value::Object(_) => "an object".to_owned(),
+    }
+}
+
+/// A value's text, short and without control characters.
+pub fn shorten(text: &str) -> String {
+    let mut short: String = text.chars().take(40).flat_map(char::escape_debug).collect();
+    if text.chars().count() > 40 {
+        short.push('…');
+    }
+    short
+}
+
+/// What a helper does.
+#[derive(Clone, Copy)]
+pub enum Action {
+    /// Gives a value made from its parameters.
+    Pure(fn(&Call<'_>) -> Given),
+    /// The same, and takes missing values for nothing.
+    Lenient(fn(&Call<'_>) -> Given),
+    /// Reads the catalog.
+    Query(catalog::Reads),
+    /// Reads `[parameters]`.
+    Parameter(environment::Missing),
+    /// Reads an environment variable that the settings allow.
+    Environment(environment::Missing),
+    /// Reads a file below the folder that the settings name.
+    File,
+    /// Writes server lines.
+    Servers,
+    /// Writes text without escaping.
+    Raw,
+    /// Binds a name for a block.
+    Let,
+    /// A block seen from a value.
+    With,
+    /// Handlebars' own block or lookup.
+    BuiltIn,
+}
+
+/// One helper.
+pub struct Entry {
+    /// As it is called.
+    pub name: &'static str,
+    /// The fewest and the most parameters.
+    pub parameters: (usize, usize),
+    /// The names of `name=value` pairs it takes.
+    pub pairs: &'static [&'static str],
+    /// What it does, for people.
+    pub what: &'static str,
+    /// How it is called.
+    pub example: &'static str,
+    /// What it does, for the machine.
+    pub action: Action,
+}
+
+/// A helper by its name.
+pub fn find(name: &str) -> Option<&'static Entry> {
+    TABLE.iter().find(|entry| entry.name == name)
+}
+
+impl Entry {
+    /// Whether it is used as `{{#name}}…{{/name}}`.
+    pub fn is_block(&self) -> bool {
+        matches!(self.name, "let" | "if" | "unless" | "each" | "with")
+    }
+}
+
+/// Registers every helper. `recorder` is shared with the rendering.
+pub fn register(registry: &mut Handlebars<'_>, recorder: &Arc<Recorder>) {
+    for name in ["log", "gte", "lte"] {
+        registry.unregister_helper(name);
+    }
+    for entry in TABLE {
+        let recorder = Arc::clone(recorder);
+        match entry.action {
+            Action::Pure(function) => registry.register_helper(
+                entry.name,
+                Box::new(PureHelper {
+                    entry,
+                    function,
+                    lenient: false,
+                }),
+            ),
+            Action::Lenient(function) => registry.register_helper(
+                entry.name,
+                Box::new(PureHelper {
+                    entry,
+                    function,
+                    lenient: true,
+                }),
+            ),
+            Action::Query(reads) => registry.register_helper(
+                entry.name,
+                Box::new(catalog::QueryHelper { reads, recorder }),
+            ),
+            Action::Parameter(missing) => registry.register_helper(
+                entry.name,
+                Box::new(environment::ParameterHelper { missing }),
+            ),
+            Action::Environment(missing) => registry.register_helper(
+                entry.name,
+                Box::new(environment::EnvironmentHelper { missing, recorder }),
+            ),
+            Action::File => {
+                registry.register_helper(entry.name, Box::new(environment::FileHelper { recorder }))
+            }
+            Action::Servers => {
+                registry.register_helper(entry.name, Box::new(haproxy::ServersHelper));
+            }
+            Action::Raw => registry.register_helper(entry.name, Box::new(RawHelper)),
+            Action::Let => registry.register_helper(entry.name, Box::new(LetHelper)),
+            Action::With => registry.register_helper(entry.name, Box::new(WithHelper)),
+            Action::BuiltIn => {}
+        }
+    }
+}
+
+/// A sentence as an error of a rendering.
+pub fn failed(sentence: impl Into<String>) -> RenderError {
+    RenderErrorReason::Other(sentence.into()).into()
+}
+
+struct PureHelper {
+    entry: &'static Entry,
+    function: fn(&Call<'_>) -> Given,
+    lenient: bool,
+}
+
+impl HelperDef for PureHelper {
+    fn call_inner<'reg: 'rc, 'rc>(
+        &self,
+        helper: &Helper<'rc>,
+        _: &'reg Handlebars<'reg>,
+        _: &'rc Context,
+        _: &mut RenderContext<'reg, 'rc>,
+    ) -> Result<ScopedJson<'rc>, RenderError> {
+        if !self.lenient {
+            refuse_missing(helper)?;
+        }
+        let call = Call {
+            name: self.entry.name,
+            values: helper.params().iter().map(|param| param.value()).collect(),
+            pairs: helper
+                .hash()
+                .iter()
+                .map(|(name, value)| (*name, value.value()))
+                .collect(),
+        };
+        (self.function)(&call)
+            .map(ScopedJson::Derived)
+            .map_err(failed)
+    }
+}
+
+/// A parameter that names nothing is an error that names it.
+pub fn refuse_missing(helper: &Helper<'_>) -> Result<(), RenderError> {
+    let params = helper.params().iter();
+    match params
+        .chain(helper.hash().values())
+        .find(|param| param.is_value_missing())
+    {
+        Some(param) => {
+            Err(RenderErrorReason::MissingVariable(param.relative_path().cloned()).into())
+        }
+        None => Ok(()),
+    }
+}
+
+/// `{{raw x}}`; the tag itself is written by the engine, this gives the value. As a raw block it
+/// writes its text.
+struct RawHelper;
+
+impl HelperDef for RawHelper {
+    fn call<'reg: 'rc, 'rc>(
+        &self,
+        helper: &Helper<'rc>,
+        registry: &'reg Handlebars<'reg>,
+        context: &'rc Context,
+        state: &mut RenderContext<'reg, 'rc>,
+        out: &mut dyn Output,
+    ) -> HelperResult {
+        match helper.template() {
+            Some(template) => template.render(registry, context, state, out),
+            None => {
+                refuse_missing(helper)?;
+                let value = helper.param(0).map(|param| param.value());
+                let text = value
+                    .and_then(as_text)
+                    .ok_or_else(|| failed("`raw` wants a text."))?;
+                out.write(&text).map_err(RenderError::from)
+            }
+        }
+    }
+}
+
+/// `{{#let VALUE as |name|}}`: what `this` and `../` mean stays as it is outside.
+struct LetHelper;
+
+impl HelperDef for LetHelper {
+    fn call<'reg: 'rc, 'rc>(
+        &self,
+        helper: &Helper<'rc>,
+        registry: &'reg Handlebars<'reg>,
+        context: &'rc Context,
+        state: &mut RenderContext<'reg, 'rc>,
+        out: &mut dyn Output,
+    ) -> HelperResult {
+        refuse_missing(helper)?;
+        let (Some(value), Some(name), Some(template)) =
+            (helper.param(0), helper.block_param(), helper.template())
+        else {
+            return Err(failed(
+                "`let` is written as {{#let VALUE as |name|}}…{{/let}}.",
+            ));
+        };
+        let mut block = BlockContext::new();
+        if let Some(outer) = state.block() {
+            block.base_path_mut().clone_from(outer.base_path());
+            if let Some(base) = outer.base_value() {
+                block.set_base_value(base.clone());
+            }
+            block
+                .local_variables_mut()
+                .clone_from(outer.local_variables());
+        }
+        let mut params = BlockParams::new();
+        params.add_value(name, value.value().clone())?;
+        block.set_block_params(params);
+        state.push_block(block);
+        let result = template.render(registry, context, state, out);
+        state.pop_block();
+        result
+    }
+}
+
+/// `{{#with VALUE}}…{{else}}…{{/with}}`. Unlike Handlebars' own, nothing without an `else` is no
+/// error: it is nothing, as in consul-template.
+struct WithHelper;
+
+impl HelperDef for WithHelper {
+    fn call<'reg: 'rc, 'rc>(
+        &self,
+        helper: &Helper<'rc>,
+        registry: &'reg Handlebars<'reg>,
+        context: &'rc Context,
+        state: &mut RenderContext<'reg, 'rc>,
+        out: &mut dyn Output,
+    ) -> HelperResult {
+        refuse_missing(helper)?;
+        let Some(param) = helper.param(0) else {
+            return Ok(());
+        };
+        if !truthy(param.value()) {
+            return match helper.inverse() {
+                Some(inverse) => inverse.render(registry, context, state, out),
+                None => Ok(()),
+            };
+        }
+        let Some(template) = helper.template() else {
+            return Ok(());
+        };
+        let mut block = BlockContext::new();
+        match param.context_path() {
+            Some(path) => block.base_path_mut().clone_from(path),
+            None => block.set_base_value(param.value().clone()),
+        }
+        if let Some(name) = helper.block_param() {
+            let mut params = BlockParams::new();
+            if param.context_path().is_some() {
+                params.add_path(name, Vec::new())?;
+            } else {
+                params.add_value(name, param.value().clone())?;
+            }
+            block.set_block_params(params);
+        }
+        state.push_block(block);
+        let result = template.render(registry, context, state, out);
+        state.pop_block();
+        result
+    }
+}

@@ -1,0 +1,704 @@
+//! Reading templates and partials into compiled form, and refusing what must not be rendered. All
+//! that is wrong in all files is told at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use handlebars::template::{HelperTemplate, Parameter, TemplateElement as Element};
+use handlebars::{Template, TemplateErrorReason};
+
+use super::helpers::{self, Action, Entry};
+use super::rewrite::{Rewriter, head};
+use super::scan::{self, Fault, Tag};
+use super::{Options, Source};
+use crate::catalog::Query;
+use crate::diagnostic::{Diagnostic, Place, nearest};
+
+/// Our own helpers in rewritten templates; no template can name them.
+pub const ROOT: &str = "@root-block";
+/// Writes a value.
+pub const EMIT: &str = "@emit";
+/// Writes trusted text.
+pub const TEXT: &str = "@text";
+
+/// Compile time grows with the square of the size; above this a warning says so.
+const LARGE: usize = 64 << 10;
+
+/// Compiled sources.
+pub struct Loaded {
+    /// Templates first, then partials.
+    pub sources: Vec<Source>,
+    /// How many of them are templates.
+    pub templates: usize,
+    /// As compiled, in the order of the sources.
+    parsed: Vec<Template>,
+    /// Where each element stands, by its number.
+    pub spots: Vec<Spot>,
+    /// The queries with literal parameters that the templates reach.
+    pub literal: BTreeSet<Query>,
+}
+
+/// Where an element of a template stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spot {
+    /// The number of the source.
+    pub source: usize,
+    /// Line, from 1.
+    pub line: usize,
+    /// Column, from 1.
+    pub column: usize,
+    /// The numbers of the query calls in it and in the blocks around it.
+    pub calls: Vec<u64>,
+}
+
+/// The name under which a whole template is registered.
+pub fn root_name(index: usize) -> String {
+    format!("@template {index}")
+}
+
+impl Loaded {
+    /// The templates and partials as they are registered, and their positions.
+    pub fn rewritten(&self, marked: bool) -> (Vec<(String, Template)>, Vec<Spot>) {
+        let mut spots = Vec::new();
+        let mut next_call = 0;
+        let mut made = Vec::new();
+        for (source, parsed) in self.parsed.iter().enumerate() {
+            let mut template = parsed.clone();
+            Rewriter {
+                source,
+                spots: &mut spots,
+                next_call: &mut next_call,
+                around: Vec::new(),
+                marked,
+            }
+            .template(&mut template);
+            if source < self.templates {
+                made.push((root_name(source), in_root(template)));
+            } else {
+                made.push((self.sources[source].name.clone(), template));
+            }
+        }
+        (made, spots)
+    }
+
+    /// The source of a name as the engine reports it.
+    pub fn source_named(&self, name: &str) -> Option<&Source> {
+        let template = (0..self.templates).find(|index| root_name(*index) == name);
+        match template {
+            Some(index) => self.sources.get(index),
+            None => self.sources[self.templates..]
+                .iter()
+                .find(|source| source.name == name),
+        }
+    }
+}
+
+/// Puts a template into a block of ours, so that `this` is empty at its top.
+fn in_root(template: Template) -> Template {
+    let name = template.name.clone();
+    let mut outer = Template::compile("{{#if x}}{{/if}}").unwrap_or_default();
+    outer.name = name;
+    for element in &mut outer.elements {
+        if let Element::HelperBlock(helper) = element {
+            helper.name = Parameter::Name(ROOT.to_owned());
+            helper.params.clear();
+            helper.template = Some(template);
+            break;
+        }
+    }
+    outer.mapping.clear();
+    outer
+}
+
+/// Compiles and checks.
+pub fn load(
+    templates: Vec<Source>,
+    partials: Vec<Source>,
+    options: &Options,
+) -> Result<(Loaded, Vec<Diagnostic>), Vec<Diagnostic>> {
+    let count = templates.len();
+    let sources: Vec<Source> = templates.into_iter().chain(partials).collect();
+    let mut check = Check {
+        sources: &sources,
+        templates: count,
+        errors: Vec::new(),
+        warnings: Vec::new(),
+        uses: BTreeMap::new(),
+        queries: vec![BTreeSet::new(); sources.len()],
+        current: 0,
+        tags: Vec::new(),
+        node: Node::Source(0),
+        inline: BTreeSet::new(),
+    };
+    let parsed: Vec<Option<Template>> = (0..sources.len())
+        .map(|index| check.source(index, options))
+        .collect();
+    check.partials(options);
+    let literal = check.reached_queries();
+    let Check {
+        errors, warnings, ..
+    } = check;
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    let mut loaded = Loaded {
+        sources,
+        templates: count,
+        parsed: parsed.into_iter().flatten().collect(),
+        spots: Vec::new(),
+        literal,
+    };
+    loaded.spots = loaded.rewritten(false).1;
+    Ok((loaded, warnings))
+}
+
+/// What can include a partial, and be included.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Node {
+    Source(usize),
+    /// An inline partial, by its name; names are taken to be one for all files.
+    Inline(String),
+}
+
+/// A use of a partial.
+struct Use {
+    name: String,
+    source: usize,
+    place: Place,
+    /// `{{#> x}}` has a fallback.
+    fallback: bool,
+}
+
+struct Check<'a> {
+    sources: &'a [Source],
+    templates: usize,
+    errors: Vec<Diagnostic>,
+    warnings: Vec<Diagnostic>,
+    uses: BTreeMap<Node, Vec<Use>>,
+    queries: Vec<BTreeSet<Query>>,
+    current: usize,
+    tags: Vec<Tag>,
+    node: Node,
+    inline: BTreeSet<String>,
+}
+
+impl Check<'_> {
+    fn source(&mut self, index: usize, options: &Options) -> Option<Template> {
+        let source = &self.sources[index];
+        let errors_before = self.errors.len();
+        self.current = index;
+        self.node = Node::Source(index);
+        if source.text.len() > options.max_template {
+            self.errors.push(
+                Diagnostic::error(
+                    "template-too-large",
+                    format!(
+                        "The template has {} bytes; at most {} are taken.",
+                        source.text.len(),
+                        options.max_template
+                    ),
+                )
+                .at(Place::file(&source.path))
+                .help("Split it into partials; the time to compile grows with the square of the size."),
+            );
+            return None;
+        }
+        if source.text.len() > LARGE {
+            self.warnings.push(
+                Diagnostic::warning(
+                    "template-large",
+                    format!(
+                        "The template has {} bytes and is slow to compile.",
+                        source.text.len()
+                    ),
+                )
+                .at(Place::file(&source.path))
+                .help("Split it into partials."),
+            );
+        }
+        if let Some(at) = source
+            .text
+            .find(|letter: char| letter.is_control() && !matches!(letter, '\n' | '\t' | '\r'))
+        {
+            self.errors.push(
+                Diagnostic::error(
+                    "control-character",
+                    "The template holds a control character.",
+                )
+                .at(Place::bytes(&source.path, &source.text, at..at + 1))
+                .help("Take it out."),
+            );
+        }
+        let (tags, faults) = scan::scan(&source.text, options.max_nesting);
+        self.tags = tags;
+        let broken = !faults.is_empty();
+        for fault in faults {
+            self.errors.push(explain(source, fault));
+        }
+        if broken {
+            return None;
+        }
+        let name = if index < self.templates {
+            root_name(index)
+        } else {
+            source.name.clone()
+        };
+        match Template::compile_with_name(&source.text, name) {
+            Ok(template) => {
+                self.template(&template);
+                (self.errors.len() == errors_before).then_some(template)
+            }
+            Err(error) => {
+                let (line, column) = error.pos().unwrap_or((0, 0));
+                let message = match error.reason() {
+                    TemplateErrorReason::InvalidSyntax(_) => {
+                        "This tag cannot be understood.".to_owned()
+                    }
+                    other => format!("{other}."),
+                };
+                self.errors.push(
+                    Diagnostic::error("syntax", message)
+                        .at(tag_place(source, line, column))
+                        .help("A tag holds a path or a helper and its parameters: {{Address}}, {{join Tags \",\"}}, {{#each (service \"web\")}}."),
+                );
+                None
+            }
+        }
+    }
+
+    fn template(&mut self, template: &Template) {
+        for (index, element) in template.elements.iter().enumerate() {
+            let (line, column) = template
+                .mapping
+                .get(index)
+                .map_or((0, 0), |mapping| (mapping.0, mapping.1));
+            self.element(element, line, column);
+        }
+    }
+
+    fn element(&mut self, element: &Element, line: usize, column: usize) {
+        let source = &self.sources[self.current];
+        let place = || tag_place(source, line, column);
+        match element {
+            Element::Expression(helper) => self.expression(helper, line, column),
+            Element::HtmlExpression(_) => self.errors.push(
+                Diagnostic::error(
+                    "unescaped-output",
+                    "`{{{…}}}` would write a value without escaping.",
+                )
+                .at(place())
+                .help("Write {{…}}, or {{raw …}} if the value may add words and lines."),
+            ),
+            Element::HelperBlock(helper) => {
+                self.call(helper, line, column, true);
+                for inner in [&helper.template, &helper.inverse].into_iter().flatten() {
+                    self.template(inner);
+                }
+            }
+            Element::DecoratorExpression(decorator) | Element::DecoratorBlock(decorator) => {
+                let name = match decorator.params.first() {
+                    Some(Parameter::Literal(name)) if head(&decorator.name) == "inline" => {
+                        name.as_str().map(str::to_owned)
+                    }
+                    _ => None,
+                };
+                let Some(name) = name else {
+                    self.errors.push(
+                        Diagnostic::error(
+                            "unknown-decorator",
+                            format!("There is no decorator `{}`.", head(&decorator.name)),
+                        )
+                        .at(place())
+                        .help("Only {{#*inline \"name\"}}…{{/inline}} exists."),
+                    );
+                    return;
+                };
+                self.inline.insert(name.clone());
+                let outer = std::mem::replace(&mut self.node, Node::Inline(name));
+                if let Some(inner) = &decorator.template {
+                    self.template(inner);
+                }
+                self.node = outer;
+            }
+            Element::PartialExpression(partial) | Element::PartialBlock(partial) => {
+                let fallback = matches!(element, Element::PartialBlock(_));
+                let name = match &partial.name {
+                    Parameter::Subexpression(_) => {
+                        self.errors.push(
+                            Diagnostic::error(
+                                "computed-partial",
+                                "The name of a partial must be written out.",
+                            )
+                            .at(place())
+                            .help("Use {{#if}} to choose between partials."),
+                        );
+                        return;
+                    }
+                    Parameter::Literal(name) => name.as_str().unwrap_or_default().to_owned(),
+                    other => head(other).to_owned(),
+                };
+                for parameter in partial.params.iter().chain(partial.hash.values()) {
+                    self.parameter(parameter, line, column);
+                }
+                if name != "@partial-block" {
+                    let place = name_place(source, line, column, &name);
+                    self.uses.entry(self.node.clone()).or_default().push(Use {
+                        name,
+                        source: self.current,
+                        place,
+                        fallback,
+                    });
+                }
+                if let Some(inner) = &partial.template {
+                    self.template(inner);
+                }
+            }
+            _ => {} // Text and comments.
+        }
+    }
+
+    fn expression(&mut self, helper: &HelperTemplate, line: usize, column: usize) {
+        let name_only = helper.params.is_empty() && helper.hash.is_empty();
+        if name_only && helpers::find(head(&helper.name)).is_none() {
+            return; // A path or a literal; whether it is there shows when it is rendered.
+        }
+        self.call(helper, line, column, false);
+    }
+
+    /// A call of a helper, in a tag of its own, as a block or as a parameter.
+    fn call(&mut self, helper: &HelperTemplate, line: usize, column: usize, block: bool) {
+        let name = head(&helper.name);
+        let source = &self.sources[self.current];
+        for parameter in helper.params.iter().chain(helper.hash.values()) {
+            self.parameter(parameter, line, column);
+        }
+        let at = || name_place(source, line, column, name);
+        let Some(entry) = helpers::find(name) else {
+            let known = helpers::TABLE
+                .iter()
+                .filter(|entry| !block || entry.is_block())
+                .map(|entry| entry.name);
+            let diagnostic =
+                Diagnostic::error("unknown-helper", format!("There is no helper `{name}`."))
+                    .at(at());
+            self.errors.push(match (nearest(name, known), block) {
+                (Some(near), _) => diagnostic.help(format!("Did you mean `{near}`?")),
+                (None, true) => {
+                    diagnostic.help("Use {{#each …}}, {{#if …}} or {{#with …}} to go into a value.")
+                }
+                (None, false) => diagnostic.help("`gatewright help templates` lists all helpers."),
+            });
+            return;
+        };
+        if block && !entry.is_block() && !matches!(entry.action, Action::Raw) {
+            self.errors.push(
+                Diagnostic::error("not-a-block", format!("`{name}` is not used as a block."))
+                    .at(at())
+                    .help(format!("It is written as {}.", entry.example)),
+            );
+            return;
+        }
+        if !block && entry.is_block() {
+            self.errors.push(
+                Diagnostic::error("needs-block", format!("`{name}` is used as a block."))
+                    .at(at())
+                    .help(format!("It is written as {}.", entry.example)),
+            );
+            return;
+        }
+        self.parameters(entry, helper, at());
+        if let Action::Query(reads) = entry.action {
+            let pairs: BTreeMap<&str, &Parameter> = helper
+                .hash
+                .iter()
+                .map(|(name, value)| (name.as_str(), value))
+                .collect();
+            match helpers::literal_query(reads, &helper.params, &pairs) {
+                None => {}
+                Some(Ok(query)) => {
+                    self.queries[self.current].insert(query);
+                }
+                Some(Err(sentence)) => self
+                    .errors
+                    .push(Diagnostic::error("query", sentence).at(at())),
+            }
+        }
+    }
+
+    fn parameters(&mut self, entry: &Entry, helper: &HelperTemplate, place: Place) {
+        let (least, most) = entry.parameters;
+        let given = helper.params.len();
+        let raw_block = matches!(entry.action, Action::Raw) && helper.block;
+        if (given < least || given > most) && !raw_block {
+            let wanted = match (least, most) {
+                (least, most) if least == most => format!("{least}"),
+                (least, most) if most >= 64 => format!("at least {least}"),
+                (least, most) => format!("{least} to {most}"),
+            };
+            self.errors.push(
+                Diagnostic::error(
+                    "parameters",
+                    format!(
+                        "`{}` takes {wanted} parameter{} and got {given}.",
+                        entry.name,
+                        if wanted == "1" { "" } else { "s" }
+                    ),
+                )
+                .at(place.clone())
+                .help(format!("It is written as {}.", entry.example)),
+            );
+        }
+        for pair in helper.hash.keys() {
+            if !entry.pairs.contains(&pair.as_str()) {
+                let diagnostic = Diagnostic::error(
+                    "unknown-pair",
+                    format!("`{}` does not take `{pair}=`.", entry.name),
+                )
+                .at(place.clone());
+                self.errors
+                    .push(match nearest(pair, entry.pairs.iter().copied()) {
+                        Some(near) => diagnostic.help(format!("Did you mean `{near}=`?")),
+                        None => diagnostic.help(format!("It is written as {}.", entry.example)),
+                    });
+            }
+        }
+    }
+
+    fn parameter(&mut self, parameter: &Parameter, line: usize, column: usize) {
+        if let Parameter::Subexpression(sub) = parameter
+            && let Element::Expression(helper) = sub.element.as_ref()
+        {
+            self.call(helper, line, column, false);
+        }
+    }
+
+    // Partials.
+
+    fn partials(&mut self, options: &Options) {
+        let known: BTreeMap<&str, usize> = self.sources[self.templates..]
+            .iter()
+            .enumerate()
+            .map(|(index, source)| (source.name.as_str(), index + self.templates))
+            .collect();
+        let mut missing = Vec::new();
+        for one in self.uses.values().flatten() {
+            if known.contains_key(one.name.as_str())
+                || self.inline.contains(&one.name)
+                || one.fallback
+            {
+                continue;
+            }
+            let names = known
+                .keys()
+                .copied()
+                .chain(self.inline.iter().map(String::as_str));
+            let diagnostic = Diagnostic::error(
+                "unknown-partial",
+                format!("There is no partial `{}`.", one.name),
+            )
+            .at(one.place.clone());
+            missing.push(match nearest(&one.name, names) {
+                Some(near) => diagnostic.help(format!("Did you mean `{near}`?")),
+                None => diagnostic.help(format!(
+                    "Put `{}.hbs` into the folder that templates.partials names.",
+                    one.name
+                )),
+            });
+        }
+        self.errors.extend(missing);
+        let nodes: Vec<Node> = self.uses.keys().cloned().collect();
+        let mut done = BTreeSet::new();
+        let mut told = BTreeSet::new();
+        for node in nodes {
+            let mut path = Vec::new();
+            if let Some((names, place)) =
+                self.find_cycle(&node, &known, &mut path, &mut done, options)
+            {
+                let mut set = names.clone();
+                set.sort();
+                if told.insert(set) {
+                    self.errors.push(
+                        Diagnostic::error(
+                            "partial-cycle",
+                            format!(
+                                "Partials include each other without end: {}.",
+                                names.join(" → ")
+                            ),
+                        )
+                        .at(place)
+                        .help("Take one of the includes out."),
+                    );
+                }
+            }
+        }
+    }
+
+    /// A way from a node back to itself, or deeper than allowed.
+    fn find_cycle(
+        &self,
+        node: &Node,
+        known: &BTreeMap<&str, usize>,
+        path: &mut Vec<(Node, String)>,
+        done: &mut BTreeSet<Node>,
+        options: &Options,
+    ) -> Option<(Vec<String>, Place)> {
+        if done.contains(node) {
+            return None;
+        }
+        path.push((node.clone(), self.name(node)));
+        for one in self.uses.get(node).into_iter().flatten() {
+            let targets = [
+                known
+                    .get(one.name.as_str())
+                    .map(|index| Node::Source(*index)),
+                self.inline
+                    .contains(&one.name)
+                    .then(|| Node::Inline(one.name.clone())),
+            ];
+            for target in targets.into_iter().flatten() {
+                if let Some(start) = path.iter().position(|(on_path, _)| *on_path == target) {
+                    let mut names: Vec<String> =
+                        path[start..].iter().map(|(_, name)| name.clone()).collect();
+                    names.push(self.name(&target));
+                    return Some((names, one.place.clone()));
+                }
+                if path.len() > options.max_nesting {
+                    let names = path.iter().map(|(_, name)| name.clone()).collect();
+                    return Some((names, one.place.clone()));
+                }
+                if let Some(found) = self.find_cycle(&target, known, path, done, options) {
+                    return Some(found);
+                }
+            }
+        }
+        path.pop();
+        done.insert(node.clone());
+        None
+    }
+
+    fn name(&self, node: &Node) -> String {
+        match node {
+            Node::Source(index) => self.sources[*index].name.clone(),
+            Node::Inline(name) => name.clone(),
+        }
+    }
+
+    /// The literal queries of the templates and of the partials they reach.
+    fn reached_queries(&self) -> BTreeSet<Query> {
+        let mut reached: BTreeSet<usize> = (0..self.templates).collect();
+        let mut waiting: Vec<usize> = reached.iter().copied().collect();
+        while let Some(source) = waiting.pop() {
+            for one in self
+                .uses
+                .values()
+                .flatten()
+                .filter(|one| one.source == source)
+            {
+                let target = self.sources[self.templates..]
+                    .iter()
+                    .position(|partial| partial.name == one.name)
+                    .map(|index| index + self.templates);
+                if let Some(target) = target
+                    && reached.insert(target)
+                {
+                    waiting.push(target);
+                }
+            }
+        }
+        reached
+            .iter()
+            .flat_map(|source| self.queries[*source].iter().cloned())
+            .collect()
+    }
+}
+
+fn explain(source: &Source, fault: Fault) -> Diagnostic {
+    let at = |range| Place::bytes(&source.path, &source.text, range);
+    match fault {
+        Fault::Unended(range) => {
+            Diagnostic::error("unended-tag", "`{{` begins a tag here that never ends.")
+                .at(at(range))
+                .help("Close it with `}}`, or write `\\{{` for the two braces themselves.")
+        }
+        Fault::Unclosed(tag) => Diagnostic::error(
+            "unclosed-block",
+            format!("The block `{}` is opened here and never closed.", tag.name),
+        )
+        .at(at(tag.range))
+        .help(format!("Add {{{{/{}}}}}.", tag.name)),
+        Fault::Mismatch { open, close } => {
+            let line = source.text[..open.range.start].matches('\n').count() + 1;
+            Diagnostic::error(
+                "mismatched-block",
+                format!(
+                    "`{}` is closed here, but the block open at this point is `{}` of line {line}.",
+                    close.name, open.name
+                ),
+            )
+            .at(at(close.range))
+            .help(format!("Close it with {{{{/{}}}}} first.", open.name))
+        }
+        Fault::Stray(tag) => Diagnostic::error(
+            "stray-tag",
+            format!("There is no open block for `{}` here.", tag.name),
+        )
+        .at(at(tag.range))
+        .help("Take it out, or add the tag that opens the block."),
+        Fault::Deep(tag) => Diagnostic::error(
+            "nested-too-deep",
+            "Too many blocks stand inside each other here.",
+        )
+        .at(at(tag.range))
+        .help("Move the inner ones into a partial."),
+    }
+}
+
+/// The tag at a line and column, whole.
+pub fn tag_place(source: &Source, line: usize, column: usize) -> Place {
+    let place = |length| Place::at(&source.path, &source.text, line, column, length);
+    if line == 0 {
+        return Place::file(&source.path);
+    }
+    match offset(source, line, column) {
+        Some(at) => {
+            let text = &source.text[at..];
+            let end = if text.starts_with("{{") {
+                text.find("}}").map_or(1, |end| end + 2)
+            } else {
+                1
+            };
+            Place::bytes(&source.path, &source.text, at..at + end)
+        }
+        None => place(1),
+    }
+}
+
+/// A name inside the tag at a line and column, or the whole tag.
+fn name_place(source: &Source, line: usize, column: usize, name: &str) -> Place {
+    let whole = tag_place(source, line, column);
+    let Some(at) = offset(source, line, column) else {
+        return whole;
+    };
+    let rest = &source.text[at..];
+    let tag = &rest[..rest.find("}}").unwrap_or(rest.len())];
+    match tag.find(name) {
+        Some(found) if !name.is_empty() => Place::bytes(
+            &source.path,
+            &source.text,
+            at + found..at + found + name.len(),
+        ),
+        _ => whole,
+    }
+}
+
+/// The byte at a line and a column, both from 1.
+fn offset(source: &Source, line: usize, column: usize) -> Option<usize> {
+    let start: usize = source
+        .text
+        .split_inclusive('\n')
+        .take(line.checked_sub(1)?)
+        .map(str::len)
+        .sum();
+    let text = source.text[start..].split('\n').next()?;
+    let (at, _) = text.char_indices().nth(column.checked_sub(1)?)?;
+    Some(start + at)
+}

@@ -1,0 +1,110 @@
+//! Templates: Handlebars in strict mode, with the catalog's helpers and configuration escaping.
+//!
+//! Nothing here reads the catalog or writes a file: answers go in, text and the queries that were
+//! used come out.
+
+mod answers;
+mod engine;
+mod escape;
+pub mod helpers;
+mod load;
+mod names;
+mod rewrite;
+mod scan;
+mod shipped;
+mod source_map;
+mod writer;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::catalog::Query;
+
+pub use answers::Quarantined;
+pub use engine::TemplateSet;
+pub use escape::Grammar;
+pub use names::server_name;
+pub use shipped::{shipped, shipped_names, shipped_partials};
+pub use source_map::{Origin, Position, SourceMap};
+
+/// A template or partial as it was read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Source {
+    /// A partial's name in `{{> name}}`; for templates only a label.
+    pub name: String,
+    /// Its file, for messages.
+    pub path: PathBuf,
+    /// Its text.
+    pub text: String,
+    /// The language of what it makes; a partial takes that of the template around it.
+    pub grammar: Grammar,
+}
+
+/// What templates may do, and how much.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Options {
+    /// Lets instances through whose address is a host name.
+    pub host_names: bool,
+    /// Environment variables that may be read, with their values.
+    pub environment: BTreeMap<String, Option<String>>,
+    /// The folder below which files may be read.
+    pub files: Option<PathBuf>,
+    /// Values for `(parameter "name")`.
+    pub parameters: serde_json::Map<String, serde_json::Value>,
+    /// The largest template, in bytes.
+    pub max_template: usize,
+    /// The largest rendered file, in bytes.
+    pub max_output: usize,
+    /// How deep blocks may stand inside each other, and partials include each other.
+    pub max_nesting: usize,
+    /// How long one rendering may take.
+    pub timeout: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            host_names: false,
+            environment: BTreeMap::new(),
+            files: None,
+            parameters: serde_json::Map::new(),
+            max_template: 256 << 10,
+            max_output: 64 << 20,
+            max_nesting: 32,
+            timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// How a rendering ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// Everything asked was known.
+    Complete(Rendering),
+    /// Something was not.
+    Incomplete {
+        /// Queries without an answer.
+        needed: BTreeSet<Query>,
+        /// Keys that are demanded and do not exist.
+        absent: BTreeSet<Query>,
+        /// All queries asked.
+        used: BTreeSet<Query>,
+    },
+}
+
+/// A whole rendering.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rendering {
+    /// The text of each template, in the order in which they were given.
+    pub files: Vec<String>,
+    /// The queries asked.
+    pub used: BTreeSet<Query>,
+    /// Instances left out of the answers used.
+    pub quarantined: Vec<Quarantined>,
+    /// Files read by the helper `file`.
+    pub files_read: BTreeSet<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests;

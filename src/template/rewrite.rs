@@ -1,0 +1,179 @@
+//! Changes to compiled templates. Every `{{x}}` becomes a call of our own that knows its position
+//! and gives the value to the writer; queries get the number of their call. For source maps,
+//! positions are also written before each stretch of text.
+
+use handlebars::Template;
+use handlebars::template::{HelperTemplate, Parameter, Subexpression, TemplateElement as Element};
+
+use super::helpers::{self, AT};
+use super::load::{EMIT, Spot, TEXT};
+use super::writer::{END, POSITION};
+
+/// The name or path at the head of a call.
+pub fn head(parameter: &Parameter) -> &str {
+    match parameter {
+        Parameter::Name(name) => name,
+        Parameter::Path(path) => raw(path),
+        _ => "",
+    }
+}
+
+/// A path as it was written.
+pub fn raw(path: &handlebars::Path) -> &str {
+    match path {
+        handlebars::Path::Relative((_, raw)) => raw,
+        handlebars::Path::Local((_, _, raw)) => raw,
+    }
+}
+
+/// Rewrites the templates of one source.
+pub struct Rewriter<'a> {
+    /// The source's number.
+    pub source: usize,
+    /// Where positions are collected; a position's number is its index.
+    pub spots: &'a mut Vec<Spot>,
+    /// The number of the next query call.
+    pub next_call: &'a mut u64,
+    /// The calls of the blocks around.
+    pub around: Vec<u64>,
+    /// Whether positions are written into the text.
+    pub marked: bool,
+}
+
+impl Rewriter<'_> {
+    /// Rewrites a template and everything inside it.
+    pub fn template(&mut self, template: &mut Template) {
+        let elements = std::mem::take(&mut template.elements);
+        let mapping = std::mem::take(&mut template.mapping);
+        for (index, mut element) in elements.into_iter().enumerate() {
+            let at = mapping.get(index).cloned();
+            let (line, column) = at.as_ref().map_or((1, 1), |at| (at.0, at.1));
+            let spot = self.spots.len();
+            self.spots.push(Spot {
+                source: self.source,
+                line,
+                column,
+                calls: self.around.clone(),
+            });
+            self.element(&mut element, spot, column);
+            let elements = if self.marked {
+                mark(element, spot)
+            } else {
+                vec![element]
+            };
+            for element in elements {
+                template.elements.push(element);
+                template.mapping.extend(at.clone());
+            }
+        }
+    }
+
+    fn element(&mut self, element: &mut Element, spot: usize, column: usize) {
+        match element {
+            Element::Expression(helper) => {
+                let text = matches!(head(&helper.name), "raw" | "servers");
+                if head(&helper.name) == "servers" {
+                    let column = Parameter::Literal(column.into());
+                    helper
+                        .hash
+                        .insert(super::helpers::COLUMN.to_owned(), column);
+                }
+                let calls = self.number(helper);
+                self.spots[spot].calls.extend(calls);
+                let inner = value_of(helper);
+                helper.name = Parameter::Name(if text { TEXT } else { EMIT }.to_owned());
+                helper.params = vec![inner, Parameter::Literal(spot.into())];
+                helper.hash.clear();
+            }
+            Element::HelperBlock(helper) => {
+                let calls = self.number(helper);
+                let outer = self.around.len();
+                self.around.extend(calls);
+                if let Some(template) = &mut helper.template {
+                    self.template(template);
+                }
+                if let Some(inverse) = &mut helper.inverse {
+                    self.template(inverse);
+                }
+                self.around.truncate(outer);
+            }
+            Element::PartialExpression(partial)
+            | Element::PartialBlock(partial)
+            | Element::DecoratorExpression(partial)
+            | Element::DecoratorBlock(partial) => {
+                let mut calls = Vec::new();
+                for parameter in partial.params.iter_mut().chain(partial.hash.values_mut()) {
+                    self.number_in(parameter, &mut calls);
+                }
+                self.spots[spot].calls.extend(&calls);
+                if let Some(template) = &mut partial.template {
+                    self.template(template);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Numbers the query calls of a call and of its parameters.
+    fn number(&mut self, helper: &mut HelperTemplate) -> Vec<u64> {
+        let mut calls = Vec::new();
+        self.number_one(helper, &mut calls);
+        calls
+    }
+
+    fn number_one(&mut self, helper: &mut HelperTemplate, calls: &mut Vec<u64>) {
+        for parameter in helper.params.iter_mut().chain(helper.hash.values_mut()) {
+            self.number_in(parameter, calls);
+        }
+        let entry = helpers::find(head(&helper.name));
+        if entry.is_some_and(|entry| matches!(entry.action, helpers::Action::Query(_))) {
+            let call = *self.next_call;
+            *self.next_call += 1;
+            calls.push(call);
+            helper
+                .hash
+                .insert(AT.to_owned(), Parameter::Literal(call.into()));
+        }
+    }
+
+    fn number_in(&mut self, parameter: &mut Parameter, calls: &mut Vec<u64>) {
+        if let Parameter::Subexpression(Subexpression { element, .. }) = parameter
+            && let Element::Expression(helper) = element.as_mut()
+        {
+            self.number_one(helper, calls);
+        }
+    }
+}
+
+/// What a tag stands for: a helper's result, or a path.
+fn value_of(helper: &HelperTemplate) -> Parameter {
+    let call = !helper.params.is_empty() || !helper.hash.is_empty();
+    if call || helpers::find(head(&helper.name)).is_some() {
+        let mut made = Subexpression::new(
+            helper.name.clone(),
+            helper.params.clone(),
+            helper.hash.clone(),
+        );
+        made.element = Box::new(Element::Expression(Box::new(helper.clone())));
+        Parameter::Subexpression(made)
+    } else {
+        helper.name.clone()
+    }
+}
+
+/// An element with its position before it; a partial also with where it ends.
+fn mark(mut element: Element, spot: usize) -> Vec<Element> {
+    let raw = Element::RawString;
+    match &mut element {
+        Element::RawString(text) => {
+            text.insert_str(0, &format!("{POSITION}{spot}{END}"));
+            vec![element]
+        }
+        Element::PartialExpression(_) | Element::PartialBlock(_) => vec![
+            raw(format!("{POSITION}>{spot}{END}")),
+            element,
+            raw(format!("{POSITION}<{END}")),
+        ],
+        _ => vec![element],
+    }
+}

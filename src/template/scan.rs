@@ -1,0 +1,263 @@
+//! A light look at a template's tags before it is compiled: blocks that are not closed, or closed
+//! by another name, are named here, because the compiler reports them at the end of the file.
+
+use std::ops::Range;
+
+/// One `{{…}}`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tag {
+    /// Its bytes, braces included.
+    pub range: Range<usize>,
+    /// What it is.
+    pub kind: TagKind,
+    /// The block's, partial's or helper's name.
+    pub name: String,
+}
+
+/// What a tag is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TagKind {
+    /// `{{#x}}`, `{{^x}}` with a name.
+    Open,
+    /// `{{/x}}`.
+    Close,
+    /// `{{else}}`, `{{else if …}}`, `{{^}}`.
+    Else,
+    /// `{{> x}}`.
+    Partial,
+    /// `{{x}}`.
+    Expression,
+    /// `{{{x}}}` or `{{&x}}`.
+    Unescaped,
+    /// `{{! … }}` or a raw block.
+    Skipped,
+}
+
+/// What is wrong with the tags.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// `{{` without its end.
+    Unended(Range<usize>),
+    /// A block that is never closed.
+    Unclosed(Tag),
+    /// A block closed by another name.
+    Mismatch {
+        /// The block.
+        open: Tag,
+        /// What closes it.
+        close: Tag,
+    },
+    /// A closing tag or an `else` without a block.
+    Stray(Tag),
+    /// More blocks inside each other than allowed.
+    Deep(Tag),
+}
+
+/// The tags of a template and what is wrong with them.
+pub fn scan(text: &str, max_nesting: usize) -> (Vec<Tag>, Vec<Fault>) {
+    let mut tags = Vec::new();
+    let mut faults = Vec::new();
+    let mut at = 0;
+    while let Some(found) = text[at..].find("{{") {
+        let start = at + found;
+        let escapes = text[..start]
+            .bytes()
+            .rev()
+            .take_while(|byte| *byte == b'\\')
+            .count();
+        if escapes % 2 == 1 {
+            at = start + 2;
+            continue;
+        }
+        match tag(text, start) {
+            Some(tag) => {
+                at = tag.range.end;
+                tags.push(tag);
+            }
+            None => {
+                faults.push(Fault::Unended(start..start + 2));
+                break;
+            }
+        }
+    }
+    balance(&tags, max_nesting, &mut faults);
+    (tags, faults)
+}
+
+fn tag(text: &str, start: usize) -> Option<Tag> {
+    let rest = &text[start..];
+    let make = |length: usize, kind, name: &str| {
+        Some(Tag {
+            range: start..start + length,
+            kind,
+            name: name.to_owned(),
+        })
+    };
+    if let Some(raw) = rest.strip_prefix("{{{{") {
+        let name = word(raw);
+        let close = format!("{{{{{{{{/{name}}}}}}}}}");
+        let end = rest.find(&close)?;
+        return make(end + close.len(), TagKind::Skipped, name);
+    }
+    if let Some(inner) = rest.strip_prefix("{{{") {
+        let end = rest.find("}}}")?;
+        return make(end + 3, TagKind::Unescaped, word(inner));
+    }
+    let inner = rest[2..].trim_start_matches('~');
+    if let Some(comment) = inner.strip_prefix('!') {
+        let end = if comment.starts_with("--") {
+            ["--}}", "--~}}"]
+                .iter()
+                .filter_map(|close| rest.find(close).map(|at| at + close.len()))
+                .min()?
+        } else {
+            rest.find("}}")? + 2
+        };
+        return make(end, TagKind::Skipped, "");
+    }
+    let end = end(rest)?;
+    let body = rest[2..end - 2].trim_matches('~').trim();
+    let (kind, name) = if let Some(name) = body.strip_prefix("#>") {
+        (TagKind::Open, word(name))
+    } else if let Some(name) = body.strip_prefix('#') {
+        (
+            TagKind::Open,
+            word(name.trim_start().trim_start_matches('*')),
+        )
+    } else if let Some(name) = body.strip_prefix('/') {
+        (TagKind::Close, word(name))
+    } else if let Some(name) = body.strip_prefix('^') {
+        let name = word(name);
+        let kind = if name.is_empty() {
+            TagKind::Else
+        } else {
+            TagKind::Open
+        };
+        (kind, name)
+    } else if let Some(name) = body.strip_prefix('>') {
+        (TagKind::Partial, word(name))
+    } else if let Some(name) = body.strip_prefix('&') {
+        (TagKind::Unescaped, word(name))
+    } else if word(body) == "else" {
+        (TagKind::Else, "else")
+    } else {
+        (TagKind::Expression, word(body))
+    };
+    make(end, kind, name)
+}
+
+/// The length of a tag up to its `}}`, quoted texts passed over.
+fn end(rest: &str) -> Option<usize> {
+    let mut quote = None;
+    let mut escaped = false;
+    for (at, letter) in rest.char_indices().skip(2) {
+        match (quote, letter) {
+            (Some(_), '\\') if !escaped => {
+                escaped = true;
+                continue;
+            }
+            (Some(open), letter) if letter == open && !escaped => quote = None,
+            (Some(_), _) => {}
+            (None, '"' | '\'') => quote = Some(letter),
+            (None, '}') if rest[at..].starts_with("}}") => return Some(at + 2),
+            _ => {}
+        }
+        escaped = false;
+    }
+    None
+}
+
+fn word(text: &str) -> &str {
+    let text = text.trim_start().trim_start_matches(['"', '\'']);
+    let end = text
+        .find(|letter: char| letter.is_whitespace() || "}~|()\"'".contains(letter))
+        .unwrap_or(text.len());
+    &text[..end]
+}
+
+fn balance(tags: &[Tag], max_nesting: usize, faults: &mut Vec<Fault>) {
+    let mut open: Vec<&Tag> = Vec::new();
+    let mut deep = false;
+    for tag in tags {
+        match tag.kind {
+            TagKind::Open => {
+                open.push(tag);
+                if open.len() > max_nesting && !deep {
+                    deep = true;
+                    faults.push(Fault::Deep(tag.clone()));
+                }
+            }
+            TagKind::Else if open.is_empty() => faults.push(Fault::Stray(tag.clone())),
+            TagKind::Close => match open.pop() {
+                None => faults.push(Fault::Stray(tag.clone())),
+                Some(begun) if begun.name != tag.name => {
+                    faults.push(Fault::Mismatch {
+                        open: begun.clone(),
+                        close: tag.clone(),
+                    });
+                    // A block further out of that name: the inner ones were not closed.
+                    if let Some(depth) = open.iter().rposition(|outer| outer.name == tag.name) {
+                        open.truncate(depth);
+                    }
+                }
+                Some(_) => {}
+            },
+            _ => {}
+        }
+    }
+    faults.extend(open.into_iter().map(|tag| Fault::Unclosed(tag.clone())));
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn tags_are_told_apart() {
+        let text = r#"a {{x}} {{#each (s "}}") as |i|}} {{else}} {{> p}} {{/each}} \{{no}} {{!-- }} --}} {{{u}}} {{{{raw}}}} {{y}} {{{{/raw}}}}"#;
+        let (tags, faults) = scan(text, 64);
+        assert_eq!(faults, []);
+        let kinds: Vec<_> = tags
+            .iter()
+            .map(|tag| (tag.kind, tag.name.as_str()))
+            .collect();
+        assert_eq!(
+            kinds,
+            [
+                (TagKind::Expression, "x"),
+                (TagKind::Open, "each"),
+                (TagKind::Else, "else"),
+                (TagKind::Partial, "p"),
+                (TagKind::Close, "each"),
+                (TagKind::Skipped, ""),
+                (TagKind::Unescaped, "u"),
+                (TagKind::Skipped, "raw"),
+            ]
+        );
+    }
+
+    #[test]
+    fn blocks_must_be_closed_by_their_name() {
+        let fault = |text| scan(text, 2).1;
+        assert!(matches!(&fault("{{#if x}}")[..], [Fault::Unclosed(tag)] if tag.name == "if"));
+        assert!(
+            matches!(&fault("{{#if x}}{{/each}}")[..], [Fault::Mismatch { open, close }]
+            if open.name == "if" && close.name == "each")
+        );
+        assert!(matches!(&fault("{{/if}}")[..], [Fault::Stray(_)]));
+        assert!(matches!(&fault("{{x")[..], [Fault::Unended(_)]));
+        assert!(matches!(
+            &fault("{{#if a}}{{#if b}}{{#if c}}{{/if}}{{/if}}{{/if}}")[..],
+            [Fault::Deep(_)]
+        ));
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in "[{}#/^!\"'~a\\\\ é|-]{0,60}") {
+            scan(&text, 4);
+        }
+    }
+}
