@@ -9,7 +9,7 @@
 //! ```
 //!
 //! * [`catalog`]: queries and answers as plain values;
-//! * `source`: Consul, read by blocking queries, one task a query;
+//! * [`source`]: Consul, read by blocking queries, one task a query;
 //! * `template`: Handlebars, configuration escaping, the queries a template makes;
 //! * [`haproxy`]: what HAProxy is: its configuration language, its validation, its sockets, its process;
 //! * [`apply`]: how a rendered set becomes what HAProxy runs;
@@ -22,3 +22,4 @@ pub mod catalog;
 pub mod diagnostic;
 pub mod exit;
 pub mod haproxy;
+pub mod source;
