@@ -4,6 +4,7 @@
 //! key) and has the right shape. Locks here are never held across an await.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -568,17 +569,22 @@ fn freshness(headers: &HeaderMap, received: Option<u64>, began: Instant) -> Fres
 /// before any answer.
 fn transport(error: reqwest::Error) -> (ErrorClass, String, bool) {
     let error = error.without_url();
-    let mut tls = false;
+    let (mut tls, mut garbled) = (false, false);
     let mut words: Vec<String> = Vec::new();
     let mut link: Option<&dyn std::error::Error> = Some(&error);
     while let Some(current) = link {
         tls |= current.is::<rustls::Error>();
-        // An io::Error passes over the error it wraps when asked for its source.
-        if let Some(inner) = current
-            .downcast_ref::<std::io::Error>()
-            .and_then(|io| io.get_ref())
-        {
-            tls |= inner.is::<rustls::Error>();
+        // An io::Error passes over the error it wraps when asked for its source, and may wrap another.
+        let mut io = current.downcast_ref::<std::io::Error>();
+        while let Some(outer) = io {
+            garbled |= matches!(
+                outer.kind(),
+                ErrorKind::InvalidData | ErrorKind::InvalidInput
+            );
+            tls |= outer
+                .get_ref()
+                .is_some_and(|inner| inner.is::<rustls::Error>());
+            io = outer.get_ref().and_then(|inner| inner.downcast_ref());
         }
         let text = current.to_string();
         if !words.last().is_some_and(|last| last.contains(&text)) {
@@ -590,7 +596,7 @@ fn transport(error: reqwest::Error) -> (ErrorClass, String, bool) {
         ErrorClass::Tls
     } else if error.is_timeout() {
         ErrorClass::Timeout
-    } else if error.is_decode() {
+    } else if garbled {
         ErrorClass::Protocol
     } else {
         ErrorClass::Unreachable

@@ -117,11 +117,7 @@ mod tests {
     fn assert_bounded(requests: &[(Duration, u64)]) {
         for (count, (at, _)) in requests.iter().enumerate() {
             let allowed = 2 + at.as_millis() / REFILL.as_millis();
-            assert!(
-                (count as u128) < allowed,
-                "request {} at {at:?}",
-                count + 1
-            );
+            assert!((count as u128) < allowed, "request {} at {at:?}", count + 1);
         }
     }
 
