@@ -4,20 +4,22 @@
 //! key) and has the right shape. Locks here are never held across an await.
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use base64::Engine as _;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, HeaderValue};
 use reqwest::{Response, StatusCode};
 use tokio::time::{Instant, timeout};
 
 use super::super::Freshness;
 use super::address::Choice;
-use super::error::{ErrorClass, ReadError, clean};
+use super::error::{ErrorClass, ReadError};
 use super::query::{self, Mode, Request};
+use super::response::{
+    LONGEST_PAUSE, excerpt, freshness, from_consul, is_json, retry_after, sensitive, transport,
+};
 use super::tls::{self, Endpoint, Stamp};
 use super::token::{Secret, Token};
 use super::{ConsulError, Options, SourceStatus, answer, index};
@@ -25,14 +27,10 @@ use crate::catalog::{Answer, Kind, Query, Scope};
 
 /// How often certificate files are looked at, at most.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// No `Retry-After` is honoured for longer.
-const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// A connection lost sooner than this was being closed while the request was written.
 const RACE: Duration = Duration::from_millis(500);
 /// A larger body is parsed off the loop.
 const LARGE: usize = 256 * 1024;
-/// How much of an error's body is read.
-const EXCERPT: usize = 2048;
 
 /// The shared client.
 #[derive(Debug)]
@@ -532,108 +530,4 @@ async fn parse(kind: &Kind, body: Vec<u8>) -> Result<Answer, String> {
     tokio::task::spawn_blocking(move || answer::parse(&kind, &body))
         .await
         .unwrap_or_else(|_| Err("the body could not be parsed".to_owned()))
-}
-
-/// The start of an error's body as one clean line; whatever goes wrong with it does not matter.
-async fn excerpt(response: &mut Response, limit: Duration) -> String {
-    let mut body = Vec::new();
-    // Cancel safety: what arrived before the deadline stays in `body`.
-    let _ = timeout(limit, async {
-        while let Ok(Some(chunk)) = response.chunk().await {
-            body.extend_from_slice(&chunk[..chunk.len().min(EXCERPT)]);
-            if body.len() >= EXCERPT {
-                break;
-            }
-        }
-    })
-    .await;
-    clean(&String::from_utf8_lossy(&body))
-}
-
-fn freshness(headers: &HeaderMap, received: Option<u64>, began: Instant) -> Freshness {
-    let number = |name| -> Option<u64> { headers.get(name)?.to_str().ok()?.parse().ok() };
-    let flag = |name| Some(headers.get(name)?.as_bytes().eq_ignore_ascii_case(b"true"));
-    let at = Instant::now();
-    Freshness {
-        at,
-        last_contact: Duration::from_millis(number("x-consul-lastcontact").unwrap_or(0)),
-        age: number("age").map(Duration::from_secs),
-        known_leader: flag("x-consul-knownleader").unwrap_or(true),
-        filtered_by_acls: flag("x-consul-results-filtered-by-acls").unwrap_or(false),
-        index: received.unwrap_or(0),
-        took: at - began,
-    }
-}
-
-/// The class of a transport error, its own text without the URL, and whether the connection was lost
-/// before any answer.
-fn transport(error: reqwest::Error) -> (ErrorClass, String, bool) {
-    let error = error.without_url();
-    let (mut tls, mut garbled) = (false, false);
-    let mut words: Vec<String> = Vec::new();
-    let mut link: Option<&dyn std::error::Error> = Some(&error);
-    while let Some(current) = link {
-        tls |= current.is::<rustls::Error>();
-        // An io::Error passes over the error it wraps when asked for its source, and may wrap another.
-        let mut io = current.downcast_ref::<std::io::Error>();
-        while let Some(outer) = io {
-            garbled |= matches!(
-                outer.kind(),
-                ErrorKind::InvalidData | ErrorKind::InvalidInput
-            );
-            tls |= outer
-                .get_ref()
-                .is_some_and(|inner| inner.is::<rustls::Error>());
-            io = outer.get_ref().and_then(|inner| inner.downcast_ref());
-        }
-        let text = current.to_string();
-        if !words.last().is_some_and(|last| last.contains(&text)) {
-            words.push(text);
-        }
-        link = current.source();
-    }
-    let class = if tls {
-        ErrorClass::Tls
-    } else if error.is_timeout() {
-        ErrorClass::Timeout
-    } else if garbled {
-        ErrorClass::Protocol
-    } else {
-        ErrorClass::Unreachable
-    };
-    let lost = class == ErrorClass::Unreachable && error.is_request() && !error.is_connect();
-    (class, words.join(": "), lost)
-}
-
-fn sensitive(text: &str) -> Option<HeaderValue> {
-    let mut value = HeaderValue::from_str(text).ok()?;
-    value.set_sensitive(true);
-    Some(value)
-}
-
-/// A 404 that bears one of Consul's headers is Consul's own.
-fn from_consul(headers: &HeaderMap) -> bool {
-    headers
-        .keys()
-        .any(|name| name.as_str().starts_with("x-consul-"))
-}
-
-fn is_json(headers: &HeaderMap) -> bool {
-    let kind = headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok());
-    kind.and_then(|kind| kind.split(';').next())
-        .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
-}
-
-/// `Retry-After` in seconds, capped; the form with a date is not read, since clocks differ.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds: u64 = headers
-        .get(RETRY_AFTER)?
-        .to_str()
-        .ok()?
-        .trim()
-        .parse()
-        .ok()?;
-    Some(Duration::from_secs(seconds).min(LONGEST_PAUSE))
 }

@@ -20,6 +20,7 @@ mod error;
 mod index;
 mod limit;
 mod query;
+mod response;
 mod tls;
 mod token;
 mod watch;
