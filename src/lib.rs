@@ -9,13 +9,13 @@
 //! ```
 //!
 //! * [`catalog`]: queries and answers as plain values;
-//! * `source`: Consul, read by blocking queries, one task a query;
-//! * `template`: Handlebars, configuration escaping, the queries a template makes;
+//! * [`source`]: Consul, read by blocking queries, one task a query;
+//! * [`template`]: Handlebars, configuration escaping, the queries a template makes;
 //! * [`haproxy`]: what HAProxy is: its configuration language, its validation, its sockets, its process;
 //! * [`apply`]: how a rendered set becomes what HAProxy runs;
-//! * `agent`: the pure core of the sidecar and the loop around it;
-//! * `status`: what it tells;
-//! * `cli`, `settings`, [`diagnostic`], [`exit`]: the shell.
+//! * [`agent`]: the pure core of the sidecar and the loop around it;
+//! * [`status`]: what it tells;
+//! * `cli`, [`settings`], [`diagnostic`], [`exit`]: the shell.
 
 pub mod agent;
 pub mod apply;
@@ -24,5 +24,6 @@ pub mod diagnostic;
 pub mod exit;
 pub mod haproxy;
 pub mod settings;
+pub mod source;
 pub mod status;
 pub mod template;

@@ -1,0 +1,581 @@
+//! Consul's JSON into the catalog's types. Pure, strict about structure, never panics.
+//!
+//! `null` where a list belongs, `[null]` and `[{}]` are errors: read as "nothing" they would empty a
+//! configuration. A single odd number is not: it becomes a value that is judged later.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use base64::Engine as _;
+use serde::de::{self, Deserializer, Visitor};
+use serde::{Deserialize, de::DeserializeOwned};
+
+use crate::catalog::{
+    Answer, HealthFilter, Instance, KeyValue, Kind, Meta, Node, NodeDetail, NodeService,
+    ServiceName, Status,
+};
+
+/// The answer in the body of a 200. The error says what is wrong with it.
+pub(super) fn parse(kind: &Kind, body: &[u8]) -> Result<Answer, String> {
+    match kind {
+        Kind::Service { health, near, .. } => {
+            let entries: Vec<HealthEntry> = read(body)?;
+            let mut list: Vec<Instance> = entries
+                .into_iter()
+                .map(instance)
+                .filter(|instance| lets_through(health, instance.status))
+                .collect();
+            if near.is_none() {
+                list.sort_by(|a, b| (&a.node, &a.id).cmp(&(&b.node, &b.id)));
+            }
+            Ok(Answer::Instances(list))
+        }
+        Kind::Services { .. } => {
+            let services: BTreeMap<String, Option<Vec<String>>> = read(body)?;
+            let name = |(name, tags): (String, Option<Vec<String>>)| ServiceName {
+                name,
+                tags: sorted(tags.unwrap_or_default()),
+            };
+            Ok(Answer::Services(services.into_iter().map(name).collect()))
+        }
+        Kind::Nodes { near, .. } => {
+            let nodes: Vec<NodeBody> = read(body)?;
+            let mut nodes: Vec<Node> = nodes.into_iter().map(node).collect();
+            if near.is_none() {
+                nodes.sort();
+            }
+            Ok(Answer::Nodes(nodes))
+        }
+        Kind::Node { .. } => {
+            // Consul 1.8.7 answers `null` for a node that does not exist.
+            let detail: Option<DetailBody> = read(body)?;
+            Ok(Answer::Node(
+                detail.map(|detail| Box::new(node_detail(detail))),
+            ))
+        }
+        Kind::Datacenters => Ok(Answer::Datacenters(sorted(read(body)?))),
+        Kind::Key { path } => {
+            let [pair]: [PairBody; 1] = read(body)?;
+            if pair.key != *path {
+                return Err("the answer is about another key".to_owned());
+            }
+            Ok(Answer::Key(Some(key_value(pair)?)))
+        }
+        Kind::Tree { .. } => {
+            let pairs: Vec<PairBody> = read(body)?;
+            let mut pairs = pairs
+                .into_iter()
+                .filter(|pair| !pair.key.ends_with('/'))
+                .map(key_value)
+                .collect::<Result<Vec<_>, _>>()?;
+            pairs.sort();
+            Ok(Answer::Tree(pairs))
+        }
+    }
+}
+
+/// What a 404 without a body says, for the kinds where it is an answer.
+pub(super) fn absent(kind: &Kind) -> Option<Answer> {
+    match kind {
+        Kind::Key { .. } => Some(Answer::Key(None)),
+        Kind::Tree { .. } => Some(Answer::Tree(Vec::new())),
+        _ => None,
+    }
+}
+
+fn lets_through(health: &HealthFilter, status: Status) -> bool {
+    match health {
+        HealthFilter::Passing => status == Status::Passing,
+        HealthFilter::Any => true,
+        HealthFilter::Only(states) => states.contains(&status),
+    }
+}
+
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
+    // serde_json's own text may quote a value, and values are secrets: say only where it is.
+    serde_json::from_slice(body).map_err(|error| {
+        let what = match error.classify() {
+            serde_json::error::Category::Data => "does not have the shape of this answer",
+            serde_json::error::Category::Eof => "ends too early",
+            _ => "is not JSON",
+        };
+        format!(
+            "the body {what} (line {}, column {})",
+            error.line(),
+            error.column()
+        )
+    })
+}
+
+fn instance(entry: HealthEntry) -> Instance {
+    let HealthEntry {
+        node,
+        service,
+        checks,
+    } = entry;
+    let weights = service.weights.unwrap_or_default();
+    Instance {
+        address: if service.address.is_empty() {
+            node.address.clone()
+        } else {
+            service.address
+        },
+        node: node.node,
+        id: service.id,
+        node_id: node.id,
+        name: service.service,
+        port: service.port.0.unwrap_or(0),
+        node_address: node.address,
+        node_datacenter: node.datacenter,
+        node_tagged_addresses: node.tagged_addresses,
+        node_meta: node.meta,
+        service_tagged_addresses: service
+            .tagged_addresses
+            .into_iter()
+            .map(|(name, at)| (name, (at.address, at.port.0.unwrap_or(0))))
+            .collect(),
+        service_meta: service.meta,
+        tags: sorted(service.tags),
+        status: aggregated(&checks),
+        weight_passing: weights.passing.0.unwrap_or(1),
+        weight_warning: weights.warning.0.unwrap_or(1),
+    }
+}
+
+/// The worst state, as Consul's `HealthChecks.AggregatedStatus` has it; a word it does not know
+/// counts as critical.
+fn aggregated(checks: &[CheckBody]) -> Status {
+    let state = |check: &CheckBody| {
+        let id = check.check_id.as_str();
+        if id == "_node_maintenance" || id.starts_with("_service_maintenance:") {
+            return Status::Maintenance;
+        }
+        match check.status.as_str() {
+            "passing" => Status::Passing,
+            "warning" => Status::Warning,
+            _ => Status::Critical,
+        }
+    };
+    checks.iter().map(state).max().unwrap_or(Status::Passing)
+}
+
+fn node(body: NodeBody) -> Node {
+    Node {
+        name: body.node,
+        id: body.id,
+        address: body.address,
+        datacenter: body.datacenter,
+        tagged_addresses: body.tagged_addresses,
+        meta: body.meta,
+    }
+}
+
+fn node_detail(body: DetailBody) -> NodeDetail {
+    let mut services: Vec<NodeService> = body
+        .services
+        .into_values()
+        .map(|service| NodeService {
+            id: service.id,
+            name: service.service,
+            tags: sorted(service.tags),
+            meta: service.meta,
+            address: service.address,
+            port: service.port.0.unwrap_or(0),
+        })
+        .collect();
+    services.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+    NodeDetail {
+        node: node(body.node),
+        services,
+    }
+}
+
+fn key_value(pair: PairBody) -> Result<KeyValue, String> {
+    let bytes = base64::engine::general_purpose::STANDARD
+        .decode(pair.value.unwrap_or_default())
+        .map_err(|_| "a value is not base64".to_owned())?;
+    Ok(KeyValue {
+        path: pair.key,
+        value: String::from_utf8(bytes).ok(),
+    })
+}
+
+fn sorted(mut list: Vec<String>) -> Vec<String> {
+    list.sort();
+    list.dedup();
+    list
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct HealthEntry {
+    node: NodeBody,
+    service: ServiceBody,
+    // Required: without its checks an instance would count as passing.
+    #[serde(deserialize_with = "or_null")]
+    checks: Vec<CheckBody>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct NodeBody {
+    #[serde(rename = "ID", default, deserialize_with = "or_null")]
+    id: String,
+    node: String,
+    address: String,
+    #[serde(default, deserialize_with = "or_null")]
+    datacenter: String,
+    #[serde(default, deserialize_with = "or_null")]
+    tagged_addresses: Meta,
+    #[serde(default, deserialize_with = "or_null")]
+    meta: Meta,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ServiceBody {
+    #[serde(rename = "ID")]
+    id: String,
+    service: String,
+    #[serde(default, deserialize_with = "or_null")]
+    tags: Vec<String>,
+    #[serde(default, deserialize_with = "or_null")]
+    address: String,
+    #[serde(default, deserialize_with = "or_null")]
+    tagged_addresses: BTreeMap<String, ServiceAddress>,
+    #[serde(default, deserialize_with = "or_null")]
+    meta: Meta,
+    #[serde(default)]
+    port: Number,
+    #[serde(default)]
+    weights: Option<WeightsBody>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ServiceAddress {
+    #[serde(default, deserialize_with = "or_null")]
+    address: String,
+    #[serde(default)]
+    port: Number,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase")]
+struct WeightsBody {
+    #[serde(default)]
+    passing: Number,
+    #[serde(default)]
+    warning: Number,
+}
+
+#[derive(Deserialize)]
+struct CheckBody {
+    #[serde(rename = "CheckID")]
+    check_id: String,
+    #[serde(rename = "Status")]
+    status: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct DetailBody {
+    node: NodeBody,
+    #[serde(deserialize_with = "or_null")]
+    services: BTreeMap<String, ServiceBody>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct PairBody {
+    key: String,
+    // Present even when empty: Consul 1.8.7 writes an empty value as null.
+    #[serde(deserialize_with = "Option::deserialize")]
+    value: Option<String>,
+}
+
+/// A field whose `null` means its empty value; Go writes nil lists and maps so.
+fn or_null<'de, D, T>(from: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Ok(Option::<T>::deserialize(from)?.unwrap_or_default())
+}
+
+/// A number of any kind; `None` when it is missing, no number or does not fit.
+#[derive(Debug, Default, Clone, Copy)]
+struct Number(Option<i64>);
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Number, D::Error> {
+        from.deserialize_any(AnyNumber)
+    }
+}
+
+struct AnyNumber;
+
+impl Visitor<'_> for AnyNumber {
+    type Value = Number;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("a number")
+    }
+
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Number, E> {
+        Ok(Number(Some(value)))
+    }
+
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Number, E> {
+        Ok(Number(i64::try_from(value).ok()))
+    }
+
+    fn visit_f64<E: de::Error>(self, _value: f64) -> Result<Number, E> {
+        Ok(Number(None))
+    }
+
+    fn visit_str<E: de::Error>(self, _value: &str) -> Result<Number, E> {
+        Ok(Number(None))
+    }
+
+    fn visit_bool<E: de::Error>(self, _value: bool) -> Result<Number, E> {
+        Ok(Number(None))
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Number, E> {
+        Ok(Number(None))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::catalog::Query;
+
+    fn service(health: HealthFilter) -> Kind {
+        let mut kind = Query::service("web").kind;
+        if let Kind::Service { health: own, .. } = &mut kind {
+            *own = health;
+        }
+        kind
+    }
+
+    fn kinds() -> Vec<Kind> {
+        vec![
+            service(HealthFilter::Any),
+            Kind::Services {
+                node_meta: Meta::new(),
+                filter: None,
+            },
+            Kind::Nodes {
+                near: None,
+                filter: None,
+                node_meta: Meta::new(),
+            },
+            Kind::Node { name: "n".into() },
+            Kind::Datacenters,
+            Query::key("a").kind,
+            Kind::Tree { prefix: "".into() },
+        ]
+    }
+
+    fn entry(id: &str, port: Value, check: (&str, &str)) -> Value {
+        json!({
+            "Node": {"ID": "u", "Node": "n1", "Address": "10.0.0.1", "Datacenter": "dc1",
+                     "TaggedAddresses": {"lan": "10.0.0.1"}, "Meta": null},
+            "Service": {"ID": id, "Service": "web", "Tags": ["b", "a", "b"], "Address": "",
+                        "TaggedAddresses": {"lan": {"Address": "10.0.0.9", "Port": 7}},
+                        "Meta": {"k": "v"}, "Port": port, "Weights": {"Passing": 3, "Warning": 1}},
+            "Checks": [{"CheckID": "serfHealth", "Status": "passing", "Output": "x"},
+                       {"CheckID": check.0, "Status": check.1}]
+        })
+    }
+
+    fn instances(health: HealthFilter, entries: Value) -> Vec<Instance> {
+        match parse(&service(health), entries.to_string().as_bytes()).unwrap() {
+            Answer::Instances(list) => list,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_instance_has_the_fields_a_template_sees() {
+        let list = instances(
+            HealthFilter::Passing,
+            json!([
+                entry("w2", json!(80), ("c", "passing")),
+                entry("w1", json!(81), ("c", "passing"))
+            ]),
+        );
+        assert_eq!(list[0].id, "w1");
+        let first = &list[0];
+        assert_eq!((first.address.as_str(), first.port), ("10.0.0.1", 81));
+        assert_eq!(first.tags, ["a", "b"]);
+        assert_eq!((first.weight_passing, first.weight_warning), (3, 1));
+        assert_eq!(
+            first.service_tagged_addresses["lan"],
+            ("10.0.0.9".to_owned(), 7)
+        );
+    }
+
+    #[test]
+    fn the_worst_check_of_node_and_service_counts() {
+        let all = json!([
+            entry("a", json!(1), ("c", "passing")),
+            entry("b", json!(1), ("c", "warning")),
+            entry("c", json!(1), ("c", "critical")),
+            entry("d", json!(1), ("c", "odd")),
+            entry("e", json!(1), ("_service_maintenance:e", "critical")),
+            entry("f", json!(1), ("_node_maintenance", "critical")),
+        ]);
+        let states = |health| -> Vec<Status> {
+            let list = instances(health, all.clone());
+            list.into_iter().map(|instance| instance.status).collect()
+        };
+        use Status::*;
+        assert_eq!(
+            states(HealthFilter::Any),
+            [
+                Passing,
+                Warning,
+                Critical,
+                Critical,
+                Maintenance,
+                Maintenance
+            ]
+        );
+        assert_eq!(states(HealthFilter::Passing), [Passing]);
+        assert_eq!(
+            states(HealthFilter::Only(vec![Warning, Maintenance])),
+            [Warning, Maintenance, Maintenance]
+        );
+    }
+
+    #[test]
+    fn an_odd_number_does_not_fail_the_list() {
+        for (port, read) in [
+            (json!(-1), -1),
+            (json!(99999), 99999),
+            (json!(u64::MAX), 0),
+            (json!(1.5), 0),
+            (json!("80"), 0),
+            (json!(null), 0),
+        ] {
+            let list = instances(
+                HealthFilter::Any,
+                json!([entry("a", port, ("c", "passing"))]),
+            );
+            assert_eq!(list[0].port, read);
+        }
+        let list = json!([entry("a", json!([]), ("c", "passing"))]).to_string();
+        assert!(parse(&service(HealthFilter::Any), list.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn nonsense_is_an_error_and_not_an_empty_list() {
+        for body in [
+            "", "null", "[null]", "[{}]", "{}", "[", "<html>", "[[]]", "[1]",
+        ] {
+            for kind in [service(HealthFilter::Any), Query::key("a").kind] {
+                assert!(parse(&kind, body.as_bytes()).is_err(), "{kind:?} {body}");
+            }
+        }
+        let mut entry = entry("a", json!(1), ("c", "passing"));
+        entry.as_object_mut().unwrap().remove("Checks");
+        assert!(
+            parse(
+                &service(HealthFilter::Any),
+                json!([entry]).to_string().as_bytes()
+            )
+            .is_err()
+        );
+        for kind in kinds() {
+            let null = parse(&kind, b"null");
+            match kind {
+                Kind::Node { .. } => assert_eq!(null, Ok(Answer::Node(None))),
+                _ => assert!(null.is_err(), "{kind:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn the_lists_are_sorted() {
+        let kinds = kinds();
+        assert_eq!(
+            parse(&kinds[1], br#"{"web":["b","a"],"consul":null}"#)
+                .unwrap()
+                .len(),
+            2
+        );
+        assert_eq!(
+            parse(&Kind::Datacenters, br#"["west","east"]"#),
+            Ok(Answer::Datacenters(vec!["east".into(), "west".into()]))
+        );
+        let tree = br#"[{"Key":"b","Value":"Yg=="},{"Key":"a/","Value":null},{"Key":"a/x","Value":"/w=="}]"#;
+        let pair = |path: &str, value: Option<&str>| KeyValue {
+            path: path.into(),
+            value: value.map(Into::into),
+        };
+        assert_eq!(
+            parse(&kinds[6], tree),
+            Ok(Answer::Tree(vec![pair("a/x", None), pair("b", Some("b"))]))
+        );
+        let key = |body: &[u8]| parse(&Query::key("a").kind, body);
+        assert_eq!(
+            key(br#"[{"Key":"a","Value":null}]"#),
+            Ok(Answer::Key(Some(pair("a", Some("")))))
+        );
+        assert!(key(br#"[{"Key":"a","Value":"%"}]"#).is_err());
+        assert!(key(br#"[{"Key":"a"}]"#).is_err());
+        assert!(key(br#"[{"Key":"b","Value":"Yg=="}]"#).is_err());
+    }
+
+    #[test]
+    fn an_error_does_not_quote_a_value() {
+        let error = parse(&Kind::Datacenters, br#"{"canary":1}"#).unwrap_err();
+        assert!(!error.contains("canary"), "{error}");
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let word = prop::sample::select(vec![
+            "Node", "Service", "Checks", "ID", "Address", "Port", "Tags", "Key", "Value", "Meta",
+            "CheckID", "Status", "Weights", "Services", "x",
+        ]);
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            any::<u64>().prop_map(Value::from),
+            ".{0,6}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 40, 6, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
+                prop::collection::btree_map(word.clone().prop_map(String::from), inner, 0..6)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_json_is_read_without_a_panic(value in any_json(), cut in any::<prop::sample::Index>()) {
+            let text = value.to_string();
+            let cut = cut.index(text.len() + 1);
+            for kind in kinds() {
+                let _ = parse(&kind, text.as_bytes());
+                let _ = parse(&kind, &text.as_bytes()[..cut]);
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_read_without_a_panic(body in prop::collection::vec(any::<u8>(), 0..64)) {
+            for kind in kinds() {
+                let _ = parse(&kind, &body);
+            }
+        }
+    }
+}

@@ -1,0 +1,533 @@
+//! One question to Consul over HTTP: token, deadlines, size cap, fail-over, and what each status means.
+//!
+//! An answer counts only when all of it arrived, was a 200 with JSON (or Consul's own 404 of an absent
+//! key) and has the right shape. Locks here are never held across an await.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use base64::Engine as _;
+use reqwest::header::{AUTHORIZATION, HeaderValue};
+use reqwest::{Response, StatusCode};
+use tokio::time::{Instant, timeout};
+
+use super::super::Freshness;
+use super::address::Choice;
+use super::error::{ErrorClass, ReadError};
+use super::query::{self, Mode, Request};
+use super::response::{
+    LONGEST_PAUSE, excerpt, freshness, from_consul, is_json, retry_after, sensitive, transport,
+};
+use super::tls::{self, Endpoint, Stamp};
+use super::token::{Secret, Token};
+use super::{ConsulError, Options, SourceStatus, answer, index};
+use crate::catalog::{Answer, Kind, Query, Scope};
+
+/// How often certificate files are looked at, at most.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// A connection lost sooner than this was being closed while the request was written.
+const RACE: Duration = Duration::from_millis(500);
+/// A larger body is parsed off the loop.
+const LARGE: usize = 256 * 1024;
+
+/// The shared client.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) options: Options,
+    defaults: Scope,
+    token: Token,
+    shared: Mutex<Shared>,
+    requests: AtomicU64,
+    pub(super) watches: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Shared {
+    endpoints: Arc<Vec<Endpoint>>,
+    stamp: Stamp,
+    looked_at: Instant,
+    tls_problem: Option<String>,
+    choice: Choice,
+    /// Of each address: until when it asked to be left alone.
+    throttled: Vec<Option<Instant>>,
+    /// Of each address: whether its last request was answered, so that a connection may be kept alive.
+    kept_alive: Vec<bool>,
+    errors: BTreeMap<ErrorClass, u64>,
+    last_error: Option<ReadError>,
+}
+
+/// Where a watch stands in Consul's history.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Position {
+    /// The index to send.
+    pub(super) index: u64,
+    /// The address's epoch under which it was learned.
+    pub(super) epoch: u64,
+}
+
+/// A good answer.
+#[derive(Debug)]
+pub(super) struct Read {
+    pub(super) answer: Answer,
+    pub(super) freshness: Freshness,
+    /// Where to go on.
+    pub(super) position: Position,
+    /// How many requests it took beyond the first, for the pace.
+    pub(super) extra_requests: u32,
+}
+
+/// The address chosen for one read.
+struct Target {
+    at: usize,
+    endpoint: Endpoint,
+    epoch: u64,
+}
+
+/// Why one exchange failed.
+struct Miss {
+    error: ReadError,
+    /// The connection was there and was lost before any answer.
+    lost: bool,
+}
+
+struct Good {
+    answer: Answer,
+    freshness: Freshness,
+    received: Option<u64>,
+}
+
+impl Client {
+    pub(super) fn new(options: Options) -> Result<Client, ConsulError> {
+        if options.addresses.is_empty() {
+            return Err(ConsulError::NoAddress);
+        }
+        let stamp = tls::stamp(&options.tls);
+        let endpoints = tls::endpoints(&options)?;
+        let count = endpoints.len();
+        Ok(Client {
+            defaults: Scope {
+                datacenter: options.datacenter.clone(),
+                namespace: options.namespace.clone(),
+                partition: options.partition.clone(),
+            },
+            token: Token::load(options.token.clone())?,
+            shared: Mutex::new(Shared {
+                endpoints: Arc::new(endpoints),
+                stamp,
+                looked_at: Instant::now(),
+                tls_problem: None,
+                choice: Choice::new(count),
+                throttled: vec![None; count],
+                kept_alive: vec![false; count],
+                errors: BTreeMap::new(),
+                last_error: None,
+            }),
+            requests: AtomicU64::new(0),
+            watches: AtomicU64::new(0),
+            options,
+        })
+    }
+
+    /// Asks once, each address at most once.
+    pub(super) async fn read_once(
+        &self,
+        query: &Query,
+        deadline: Duration,
+    ) -> Result<(Answer, Freshness), ReadError> {
+        let began_at = self.target().endpoint.address;
+        let all = async {
+            let mut left = self.options.addresses.len();
+            loop {
+                left -= 1;
+                match self.read(query, Position::default()).await {
+                    Ok(read) => return Ok((read.answer, read.freshness)),
+                    Err(error) if left > 0 && error.class.blames_address() => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        };
+        timeout(deadline, all).await.unwrap_or_else(|_| {
+            let path = query::request(query, &self.defaults)
+                .map_or_else(|_| query.to_string(), |request| request.path);
+            let detail = format!("{deadline:?} passed");
+            Err(ReadError::new(
+                ErrorClass::Timeout,
+                &began_at,
+                &path,
+                &detail,
+            ))
+        })
+    }
+
+    /// Asks the current address, from `position` on. Blocks as long as Consul does.
+    pub(super) async fn read(&self, query: &Query, position: Position) -> Result<Read, ReadError> {
+        let target = self.target();
+        let request = query::request(query, &self.defaults).map_err(|reason| {
+            let address = &target.endpoint.address;
+            let mut error =
+                ReadError::new(ErrorClass::Unaskable, address, &query.to_string(), &reason);
+            // It will be no better until the template changes.
+            error.retry_after = Some(LONGEST_PAUSE);
+            self.note(&error);
+            error
+        })?;
+        let known = if position.epoch == target.epoch {
+            position.index
+        } else {
+            index::FRESH
+        };
+        let mode = Mode {
+            index: known,
+            wait: self.options.wait,
+            stale: self.options.stale,
+        };
+        let mut extra_requests = 0;
+        let mut sent = known;
+        let mut good = self.ask(&target, query, &request, mode).await?;
+        if mode.stale && request.blocks && good.freshness.last_contact > self.options.max_stale {
+            let mode = Mode {
+                index: index::FRESH,
+                stale: false,
+                ..mode
+            };
+            extra_requests += 1;
+            // A failure leaves the stale answer in use: see `Options::max_stale`.
+            if let Ok(fresh) = self.ask(&target, query, &request, mode).await {
+                good = fresh;
+                sent = index::FRESH;
+            }
+        }
+        Ok(Read {
+            answer: good.answer,
+            freshness: good.freshness,
+            position: Position {
+                index: index::next(sent, good.received),
+                epoch: target.epoch,
+            },
+            extra_requests,
+        })
+    }
+
+    /// How long the current address asked to be left alone, from now.
+    pub(super) fn throttled_for(&self, now: Instant) -> Option<Duration> {
+        let shared = self.shared();
+        let until = (*shared.throttled.get(shared.choice.current())?)?;
+        until
+            .checked_duration_since(now)
+            .filter(|left| !left.is_zero())
+    }
+
+    pub(super) fn status(&self) -> SourceStatus {
+        let throttled_for = self.throttled_for(Instant::now());
+        let shared = self.shared();
+        let addresses: Vec<String> = self
+            .options
+            .addresses
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        SourceStatus {
+            address: addresses
+                .get(shared.choice.current())
+                .cloned()
+                .unwrap_or_default(),
+            addresses,
+            switches: shared.choice.epoch,
+            requests: self.requests.load(Ordering::Relaxed),
+            watches: self.watches.load(Ordering::Relaxed),
+            errors: shared.errors.clone(),
+            last_error: shared.last_error.clone(),
+            throttled_for,
+            token: self.token.status(),
+            tls_problem: shared.tls_problem.clone(),
+            insecure_skip_verify: self.options.tls.insecure_skip_verify,
+        }
+    }
+
+    /// One exchange, repeated at most once: when a kept-alive connection was closed as we wrote (a GET
+    /// may be repeated), or when a 403 met a token that has changed on disk since.
+    async fn ask(
+        &self,
+        target: &Target,
+        query: &Query,
+        request: &Request,
+        mode: Mode,
+    ) -> Result<Good, ReadError> {
+        let kept_alive = self.shared().kept_alive[target.at];
+        let began = Instant::now();
+        let token = self.token.current(began.into_std());
+        let mut result = self
+            .exchange(target, query, request, mode, token.as_ref())
+            .await;
+        let again = match &result {
+            Ok(_) => false,
+            Err(miss) if miss.lost => kept_alive && began.elapsed() < RACE,
+            Err(miss) if miss.error.class == ErrorClass::Forbidden => self
+                .token
+                .refused(token.as_ref(), Instant::now().into_std()),
+            Err(_) => false,
+        };
+        if again {
+            let token = self.token.current(Instant::now().into_std());
+            result = self
+                .exchange(target, query, request, mode, token.as_ref())
+                .await;
+        }
+        let mut shared = self.shared();
+        match result {
+            Ok(good) => {
+                shared.kept_alive[target.at] = true;
+                Ok(good)
+            }
+            Err(Miss { error, .. }) => {
+                shared.kept_alive[target.at] = false;
+                if let Some(pause) = error.retry_after {
+                    shared.throttled[target.at] = Some(Instant::now() + pause);
+                }
+                if error.class.blames_address() {
+                    let now = Instant::now().into_std();
+                    shared.choice.failed(target.at, now, self.options.cool_down);
+                }
+                if error.class == ErrorClass::Tls {
+                    self.reload_tls(&mut shared);
+                }
+                drop(shared);
+                self.note(&error);
+                Err(error)
+            }
+        }
+    }
+
+    /// Sends one request and reads the whole answer.
+    async fn exchange(
+        &self,
+        target: &Target,
+        query: &Query,
+        request: &Request,
+        mode: Mode,
+        token: Option<&Secret>,
+    ) -> Result<Good, Miss> {
+        let fail = |class, detail: &str| Miss {
+            error: ReadError::new(
+                class,
+                &target.endpoint.address,
+                &request.path,
+                &self.redact(detail, token),
+            ),
+            lost: false,
+        };
+        let url = format!("{}{}", target.endpoint.origin, request.target(mode));
+        let mut builder = target.endpoint.http.get(url);
+        if let Some(token) = token.and_then(|token| sensitive(token.reveal())) {
+            builder = builder.header("X-Consul-Token", token);
+        }
+        if let Some(value) = self.basic_auth().as_deref().and_then(sensitive) {
+            builder = builder.header(AUTHORIZATION, value);
+        }
+        let began = Instant::now();
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        // Consul adds up to a sixteenth of `wait` of its own (website/content/api-docs/features/blocking.mdx).
+        let held = if mode.index == index::FRESH || !request.blocks {
+            Duration::ZERO
+        } else {
+            mode.wait + mode.wait / 16
+        };
+        let limit = held + self.options.margin;
+        // Cancel safety: dropping the future closes its HTTP/1.1 connection, so a dead one is not reused.
+        let mut response = match timeout(limit, builder.send()).await {
+            Err(_) => {
+                return Err(fail(
+                    ErrorClass::Timeout,
+                    &format!("no answer began within {limit:?}"),
+                ));
+            }
+            Ok(Err(error)) => {
+                let (class, detail, lost) = transport(error);
+                return Err(Miss {
+                    lost,
+                    ..fail(class, &detail)
+                });
+            }
+            Ok(Ok(response)) => response,
+        };
+        let status = response.status();
+        let headers = response.headers().clone();
+        let absent = (status == StatusCode::NOT_FOUND && from_consul(&headers))
+            .then(|| answer::absent(&query.kind))
+            .flatten();
+        if status != StatusCode::OK && absent.is_none() {
+            return Err(self.refusal(&mut response, fail).await);
+        }
+        if status == StatusCode::OK && !is_json(&headers) {
+            return Err(fail(ErrorClass::Protocol, "its content type is not JSON"));
+        }
+        let body = self
+            .body(&mut response)
+            .await
+            .map_err(|(class, detail)| fail(class, &detail))?;
+        let answer = match absent {
+            Some(absent) if body.is_empty() => absent,
+            Some(_) => {
+                return Err(fail(
+                    ErrorClass::Protocol,
+                    "a 404 with a body is not Consul's absent key",
+                ));
+            }
+            None => parse(&query.kind, body)
+                .await
+                .map_err(|reason| fail(ErrorClass::Protocol, &reason))?,
+        };
+        let received = index::parse(
+            headers
+                .get_all("x-consul-index")
+                .iter()
+                .map(HeaderValue::as_bytes),
+        );
+        Ok(Good {
+            answer,
+            freshness: freshness(&headers, received, began),
+            received,
+        })
+    }
+
+    /// The whole body, within its deadline and below the cap on decoded bytes.
+    async fn body(&self, response: &mut Response) -> Result<Vec<u8>, (ErrorClass, String)> {
+        let most = self.options.max_body_bytes;
+        let limit = self.options.body_timeout;
+        let all = async {
+            let mut body = Vec::new();
+            while let Some(chunk) = response.chunk().await.map_err(|error| {
+                let (class, detail, _) = transport(error);
+                (class, format!("the body broke off: {detail}"))
+            })? {
+                if body.len() + chunk.len() > most {
+                    return Err((
+                        ErrorClass::TooLarge,
+                        format!("the body exceeds {most} bytes"),
+                    ));
+                }
+                body.extend_from_slice(&chunk);
+            }
+            Ok(body)
+        };
+        // Cancel safety: a body cut off here is dropped whole, and its connection with it.
+        timeout(limit, all).await.unwrap_or_else(|_| {
+            Err((
+                ErrorClass::Timeout,
+                format!("the body was not whole within {limit:?}"),
+            ))
+        })
+    }
+
+    /// The error behind a status that is no answer.
+    async fn refusal(
+        &self,
+        response: &mut Response,
+        fail: impl Fn(ErrorClass, &str) -> Miss,
+    ) -> Miss {
+        let status = response.status();
+        let excerpt = excerpt(response, self.options.body_timeout).await;
+        let said = if excerpt.is_empty() {
+            format!("status {}", status.as_u16())
+        } else {
+            format!("status {}, {excerpt:?}", status.as_u16())
+        };
+        match status.as_u16() {
+            300..=399 => fail(
+                ErrorClass::Protocol,
+                &format!(
+                    "status {}, a redirect, which is never followed",
+                    status.as_u16()
+                ),
+            ),
+            401 | 403 => fail(ErrorClass::Forbidden, &said),
+            429 => {
+                let mut miss = fail(ErrorClass::Throttled, &said);
+                miss.error.retry_after = retry_after(response.headers());
+                miss
+            }
+            400 => fail(ErrorClass::Rejected, &said),
+            500..=599 if excerpt.contains("No cluster leader") => fail(ErrorClass::NoLeader, &said),
+            500..=599 => fail(ErrorClass::Server, &said),
+            _ => fail(ErrorClass::Protocol, &said),
+        }
+    }
+
+    /// The address to ask now. Looks at the certificate files when the last look is old enough.
+    fn target(&self) -> Target {
+        let mut shared = self.shared();
+        if shared.looked_at.elapsed() >= LOOK_EVERY {
+            self.reload_tls(&mut shared);
+        }
+        let at = shared.choice.current();
+        Target {
+            at,
+            endpoint: shared.endpoints[at].clone(),
+            epoch: shared.choice.epoch,
+        }
+    }
+
+    /// Makes new clients when a certificate file changed. Those that exist stay when that fails.
+    fn reload_tls(&self, shared: &mut Shared) {
+        shared.looked_at = Instant::now();
+        let stamp = tls::stamp(&self.options.tls);
+        if stamp == shared.stamp {
+            return;
+        }
+        shared.stamp = stamp;
+        match tls::endpoints(&self.options) {
+            Ok(endpoints) => {
+                shared.endpoints = Arc::new(endpoints);
+                shared.tls_problem = None;
+            }
+            Err(error) => shared.tls_problem = Some(error.to_string()),
+        }
+    }
+
+    fn basic_auth(&self) -> Option<String> {
+        let (user, password) = self.options.http_auth.as_ref()?;
+        let pair = format!("{user}:{}", password.reveal());
+        let encoded = base64::engine::general_purpose::STANDARD.encode(pair);
+        Some(format!("Basic {encoded}"))
+    }
+
+    /// A hostile server may send our own secrets back in its error text.
+    fn redact(&self, text: &str, token: Option<&Secret>) -> String {
+        let password = self
+            .options
+            .http_auth
+            .as_ref()
+            .map(|(_, password)| password);
+        let auth = self.basic_auth();
+        let encoded = auth.as_deref().and_then(|auth| auth.strip_prefix("Basic "));
+        let secrets = [token, password].into_iter().flatten().map(Secret::reveal);
+        secrets
+            .chain(encoded)
+            .filter(|secret| !secret.is_empty())
+            .fold(text.to_owned(), |text, secret| {
+                text.replace(secret, "(hidden)")
+            })
+    }
+
+    fn note(&self, error: &ReadError) {
+        let mut shared = self.shared();
+        *shared.errors.entry(error.class).or_default() += 1;
+        shared.last_error = Some(error.clone());
+    }
+
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn parse(kind: &Kind, body: Vec<u8>) -> Result<Answer, String> {
+    if body.len() < LARGE {
+        return answer::parse(kind, &body);
+    }
+    let kind = kind.clone();
+    tokio::task::spawn_blocking(move || answer::parse(&kind, &body))
+        .await
+        .unwrap_or_else(|_| Err("the body could not be parsed".to_owned()))
+}

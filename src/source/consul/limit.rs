@@ -1,0 +1,199 @@
+//! How soon a watch may ask again: a token bucket for answers that bring nothing new, a floor for
+//! answers that do, and a backoff for failures. Pure: time and chance are arguments.
+
+use std::time::{Duration, Instant};
+
+/// Requests a watch may make at once before the bucket holds it.
+pub(super) const BURST: u32 = 2;
+/// How long one token takes to come back; Consul's documentation suggests to poll at this rate.
+pub(super) const REFILL: Duration = Duration::from_secs(15);
+/// The least time between two requests of one watch, however fast its content changes.
+pub(super) const FLOOR: Duration = Duration::from_millis(20);
+/// The first backoff after a failure.
+const BACKOFF_FIRST: Duration = Duration::from_millis(250);
+/// The longest backoff.
+const BACKOFF_MOST: Duration = Duration::from_secs(30);
+/// No retry comes sooner, whatever chance says.
+const BACKOFF_LEAST: Duration = Duration::from_millis(25);
+
+/// The pace of one watch.
+///
+/// Each request takes a token. Content that really changed fills the bucket, so changes are
+/// followed at once; a failure gives its token back, because the backoff paces failures.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Pace {
+    /// When the bucket will be full again (the "theoretical arrival time" of the cell rate algorithm).
+    full_at: Option<Instant>,
+    /// When the last request went out.
+    sent_at: Option<Instant>,
+    /// Failures since the last good answer.
+    failures: u32,
+}
+
+impl Pace {
+    /// How long the next request must wait.
+    pub(super) fn wait(&self, now: Instant) -> Duration {
+        let bucket = self
+            .full_at
+            .map_or(Duration::ZERO, |full_at| {
+                full_at.saturating_duration_since(now)
+            })
+            .saturating_sub(REFILL * (BURST - 1));
+        let floor = self.sent_at.map_or(Duration::ZERO, |sent_at| {
+            (sent_at + FLOOR).saturating_duration_since(now)
+        });
+        bucket.max(floor)
+    }
+
+    /// A request goes out.
+    pub(super) fn asked(&mut self, now: Instant) {
+        self.full_at = Some(self.full_at.map_or(now, |full_at| full_at.max(now)) + REFILL);
+        self.sent_at = Some(now);
+    }
+
+    /// A good answer came; `changed` when its content differs from the one before. The first
+    /// answer of a watch does not count as a change.
+    pub(super) fn answered(&mut self, changed: bool) {
+        self.failures = 0;
+        if changed {
+            self.full_at = None;
+        }
+    }
+
+    /// The request failed: how long to wait before the next one. `chance` is in 0..1 (full jitter).
+    pub(super) fn failed(&mut self, chance: f64, retry_after: Option<Duration>) -> Duration {
+        self.full_at = self.full_at.and_then(|full_at| full_at.checked_sub(REFILL));
+        let backoff = backoff(self.failures, chance);
+        self.failures = self.failures.saturating_add(1);
+        match retry_after {
+            Some(asked) => asked + backoff.min(asked / 4),
+            None => backoff,
+        }
+        .max(BACKOFF_LEAST)
+    }
+
+    /// Failures since the last good answer.
+    pub(super) fn failures(&self) -> u32 {
+        self.failures
+    }
+}
+
+/// Full jitter: anywhere below the step, which doubles from 0.25 s to 30 s.
+fn backoff(failures: u32, chance: f64) -> Duration {
+    let step = BACKOFF_FIRST
+        .saturating_mul(1 << failures.min(16))
+        .min(BACKOFF_MOST);
+    step.mul_f64(chance.clamp(0.0, 1.0)).max(BACKOFF_LEAST)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::index;
+    use super::*;
+
+    /// Plays a watch for `span` of model time: each answer takes its delay and bears its index.
+    /// Returns when each request went out.
+    fn play(span: Duration, answers: &[(u64, Option<u64>, bool)]) -> Vec<(Duration, u64)> {
+        let start = Instant::now();
+        let (mut now, mut pace, mut index) = (start, Pace::default(), index::FRESH);
+        let (mut requests, mut first) = (Vec::new(), true);
+        for (delay, received, changed) in answers.iter().cycle() {
+            now += pace.wait(now);
+            if now - start > span {
+                break;
+            }
+            pace.asked(now);
+            requests.push((now - start, index));
+            now += Duration::from_millis(*delay);
+            pace.answered(*changed && !first);
+            first = false;
+            index = index::next(index, *received);
+        }
+        requests
+    }
+
+    fn assert_bounded(requests: &[(Duration, u64)]) {
+        for (count, (at, _)) in requests.iter().enumerate() {
+            let allowed = 2 + at.as_millis() / REFILL.as_millis();
+            assert!((count as u128) < allowed, "request {} at {at:?}", count + 1);
+        }
+    }
+
+    #[test]
+    fn a_misbehaving_index_gives_two_requests_and_then_one_per_15_s() {
+        let minute = Duration::from_secs(61);
+        let rising: Vec<_> = (1..200).map(|index| (0, Some(index), false)).collect();
+        for answers in [
+            vec![(0, None, false)],
+            vec![(0, Some(9), false), (0, Some(5), false)],
+            rising,
+        ] {
+            let requests = play(minute, &answers);
+            assert_bounded(&requests);
+            assert_eq!(requests.len(), 6, "{requests:?}");
+            assert!(requests[1].0 <= FLOOR, "{requests:?}");
+        }
+    }
+
+    #[test]
+    fn content_that_changes_100_times_a_second_is_followed_promptly() {
+        let requests = play(Duration::from_secs(2), &[(10, Some(5), true)]);
+        assert!(requests.len() >= 99, "{}", requests.len());
+    }
+
+    #[test]
+    fn a_watch_that_blocks_its_full_wait_is_never_held() {
+        let requests = play(Duration::from_secs(300), &[(60_000, Some(5), false)]);
+        assert!(requests.len() >= 5);
+        for pair in requests.windows(2).skip(1) {
+            assert_eq!(pair[1].0 - pair[0].0, Duration::from_secs(60));
+        }
+    }
+
+    #[test]
+    fn a_failure_does_not_use_up_a_token() {
+        let now = Instant::now();
+        let mut pace = Pace::default();
+        for _ in 0..10 {
+            pace.asked(now);
+            pace.failed(0.5, None);
+        }
+        assert!(pace.wait(now) <= FLOOR);
+        assert_eq!(pace.failures(), 10);
+        pace.answered(false);
+        assert_eq!(pace.failures(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn unchanged_content_is_asked_for_at_most_twice_and_then_every_15_s(
+            answers in prop::collection::vec((0u64..40_000, prop::option::of(0u64..9), Just(false)), 1..40),
+        ) {
+            assert_bounded(&play(Duration::from_secs(900), &answers));
+        }
+
+        #[test]
+        fn no_stream_of_answers_beats_the_floor(
+            answers in prop::collection::vec((0u64..40, prop::option::of(0u64..9), any::<bool>()), 1..40),
+        ) {
+            let requests = play(Duration::from_secs(20), &answers);
+            for pair in requests.windows(2) {
+                prop_assert!(pair[1].0 - pair[0].0 >= FLOOR);
+            }
+        }
+
+        #[test]
+        fn a_backoff_is_bounded_and_honours_retry_after(
+            failures in 0u32..200, chance in 0.0f64..1.0, asked in prop::option::of(0u64..300),
+        ) {
+            let mut pace = Pace { failures, ..Pace::default() };
+            let asked = asked.map(Duration::from_secs);
+            let wait = pace.failed(chance, asked);
+            prop_assert!(wait >= BACKOFF_LEAST);
+            prop_assert!(wait >= asked.unwrap_or_default());
+            prop_assert!(wait <= asked.unwrap_or_default() + BACKOFF_MOST);
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! The ACL token: a value or a file that is read again. It leaves this process in one header only.
+
+use std::fmt;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use reqwest::header::HeaderValue;
+
+use super::ConsulError;
+
+/// How often the token file is looked at, at most.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// A longer file is not a token.
+const LONGEST: u64 = 64 * 1024;
+
+/// A text that is never shown: neither Debug nor Display gives its content.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Hides a text.
+    pub fn new(text: impl Into<String>) -> Secret {
+        Secret(text.into())
+    }
+
+    /// The content, for a request header and for nothing else.
+    pub(super) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Secret(hidden)")
+    }
+}
+
+/// Where the token comes from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum TokenSource {
+    /// Requests carry no token, so Consul uses its anonymous one.
+    #[default]
+    None,
+    /// The token itself.
+    Value(Secret),
+    /// A file with the token; read again when it changes and after a 403.
+    File(PathBuf),
+}
+
+/// The token as it stands, for status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenStatus {
+    /// `none`, `value` or the path of the file.
+    pub source: String,
+    /// Why the file could not be read lately; the token read before stays in use.
+    pub problem: Option<String>,
+}
+
+/// The token in use.
+#[derive(Debug)]
+pub(super) struct Token {
+    source: TokenSource,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    current: Option<Secret>,
+    looked_at: Instant,
+    problem: Option<String>,
+}
+
+impl Token {
+    /// Reads the token for the first time. A file that cannot be read now is an error.
+    pub(super) fn load(source: TokenSource) -> Result<Token, ConsulError> {
+        let current = match &source {
+            TokenSource::None => None,
+            TokenSource::Value(secret) if secret.reveal().is_empty() => None,
+            TokenSource::Value(secret) => {
+                check(secret.reveal()).map_err(ConsulError::Token)?;
+                Some(secret.clone())
+            }
+            TokenSource::File(path) => Some(read(path).map_err(ConsulError::Token)?),
+        };
+        let state = Mutex::new(State {
+            current,
+            looked_at: Instant::now(),
+            problem: None,
+        });
+        Ok(Token { source, state })
+    }
+
+    /// The token to send now; looks at the file when the last look is a second old.
+    pub(super) fn current(&self, now: Instant) -> Option<Secret> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.saturating_duration_since(state.looked_at) >= LOOK_EVERY {
+            self.look(&mut state, now);
+        }
+        state.current.clone()
+    }
+
+    /// Looks at the file at once, after a 403. Returns whether the token is another than `sent`.
+    pub(super) fn refused(&self, sent: Option<&Secret>, now: Instant) -> bool {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.look(&mut state, now);
+        state.current.as_ref() != sent
+    }
+
+    /// For people.
+    pub(super) fn status(&self) -> TokenStatus {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        TokenStatus {
+            source: match &self.source {
+                TokenSource::None => "none".to_owned(),
+                TokenSource::Value(_) => "value".to_owned(),
+                TokenSource::File(path) => path.display().to_string(),
+            },
+            problem: state.problem.clone(),
+        }
+    }
+
+    fn look(&self, state: &mut State, now: Instant) {
+        state.looked_at = now;
+        if let TokenSource::File(path) = &self.source {
+            match read(path) {
+                Ok(secret) => {
+                    state.current = Some(secret);
+                    state.problem = None;
+                }
+                Err(problem) => state.problem = Some(problem),
+            }
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<Secret, String> {
+    let wrong = |what: &str| format!("The token file {} {what}.", path.display());
+    let failed = |error: std::io::Error| wrong(&format!("cannot be read: {error}"));
+    // Opening a named pipe would block for ever.
+    if !std::fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(wrong("is not a regular file"));
+    }
+    let mut text = String::new();
+    let file = std::fs::File::open(path).map_err(failed)?;
+    file.take(LONGEST)
+        .read_to_string(&mut text)
+        .map_err(failed)?;
+    let text = text.trim_end_matches(['\r', '\n']);
+    if text.is_empty() {
+        return Err(wrong("is empty"));
+    }
+    check(text).map_err(|_| wrong("holds a character that no token has"))?;
+    Ok(Secret::new(text))
+}
+
+fn check(text: &str) -> Result<(), String> {
+    HeaderValue::from_str(text)
+        .map(drop)
+        .map_err(|_| "The token holds a character that no header can carry.".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_file_is_read_again_and_a_bad_one_keeps_the_old_token() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        std::fs::write(&path, "first\n").unwrap();
+        let token = Token::load(TokenSource::File(path.clone())).unwrap();
+        let now = Instant::now();
+        let sent = token.current(now);
+        assert_eq!(sent.as_ref().unwrap().reveal(), "first");
+        std::fs::write(&path, "").unwrap();
+        assert!(!token.refused(sent.as_ref(), now));
+        assert!(token.status().problem.unwrap().contains("is empty"));
+        std::fs::write(&path, "second").unwrap();
+        assert_eq!(token.current(now), sent, "not before a second has passed");
+        let later = token.current(now + LOOK_EVERY).unwrap();
+        assert_eq!(later.reveal(), "second");
+        std::fs::write(&path, "third\r\n").unwrap();
+        assert!(token.refused(Some(&later), now));
+        assert_eq!(token.status().problem, None);
+        std::fs::remove_file(&path).unwrap();
+        assert!(token.current(now + LOOK_EVERY * 3).is_some());
+        assert!(Token::load(TokenSource::File(path)).is_err());
+    }
+
+    #[test]
+    fn a_secret_is_never_shown() {
+        let source = TokenSource::Value(Secret::new("canary"));
+        let token = Token::load(source.clone()).unwrap();
+        assert!(!format!("{source:?} {token:?} {:?}", token.status()).contains("canary"));
+        let error = Token::load(TokenSource::Value(Secret::new("can\nary"))).unwrap_err();
+        assert!(!error.to_string().contains("ary"), "{error}");
+    }
+}

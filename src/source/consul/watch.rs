@@ -1,0 +1,173 @@
+//! One watch: asks, tells what came, rests, asks again, for ever.
+//!
+//! It never gives up and never forgets its last answer; it ends when its handle or the receiver is
+//! dropped. How long it rests is decided by [`Pace`], which is pure.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+
+use super::super::{Update, WatchId};
+use super::client::{Client, Position, Read};
+use super::error::ReadError;
+use super::index;
+use super::limit::Pace;
+use crate::catalog::{Answer, Kind, Query};
+
+/// Above this many watches the first query of each is splayed.
+const MANY: u64 = 16;
+/// How far.
+const SPLAY: Duration = Duration::from_millis(50);
+
+/// What a watch is at.
+enum State {
+    /// Nothing may be sent before the instant. Next: `Asking`.
+    Resting(Instant),
+    /// A request goes out and is waited for; most of the time is spent here. Next: `Telling`, or
+    /// `Resting` when the address asked to be left alone.
+    Asking,
+    /// There is news; a slow receiver keeps the watch here with no request in flight. Next: `Resting`.
+    Telling(Box<Update>, Instant),
+}
+
+/// The task of one watch.
+pub(super) struct Watcher {
+    client: Arc<Client>,
+    id: WatchId,
+    query: Query,
+    out: mpsc::Sender<Update>,
+    pace: Pace,
+    position: Position,
+    last: Option<Arc<Answer>>,
+}
+
+impl Watcher {
+    pub(super) fn new(
+        client: Arc<Client>,
+        id: WatchId,
+        query: Query,
+        out: mpsc::Sender<Update>,
+    ) -> Watcher {
+        client.watches.fetch_add(1, Ordering::Relaxed);
+        Watcher {
+            client,
+            id,
+            query,
+            out,
+            pace: Pace::default(),
+            position: Position::default(),
+            last: None,
+        }
+    }
+
+    /// Runs until the receiver is gone.
+    pub(super) async fn run(mut self) {
+        let out = self.out.clone();
+        let many = self.client.watches.load(Ordering::Relaxed) > MANY;
+        let splay = if many {
+            SPLAY.mul_f64(fastrand::f64())
+        } else {
+            Duration::ZERO
+        };
+        let mut state = State::Resting(Instant::now() + splay);
+        loop {
+            state = tokio::select! {
+                // Cancel safety: a dropped step drops its request; that happens only when we end.
+                next = self.step(state) => match next {
+                    Some(next) => next,
+                    None => return,
+                },
+                // Cancel safety: waiting for the receiver's end loses nothing.
+                () = out.closed() => return,
+            };
+        }
+    }
+
+    /// One step; `None` when there is nobody left to tell.
+    async fn step(&mut self, state: State) -> Option<State> {
+        match state {
+            State::Resting(until) => {
+                sleep_until(until).await;
+                Some(State::Asking)
+            }
+            State::Asking => {
+                let now = Instant::now();
+                if let Some(pause) = self.client.throttled_for(now) {
+                    let jitter = (pause / 4)
+                        .min(Duration::from_secs(5))
+                        .mul_f64(fastrand::f64());
+                    return Some(State::Resting(now + pause + jitter));
+                }
+                self.pace.asked(now.into_std());
+                Some(match self.client.read(&self.query, self.position).await {
+                    Ok(read) => self.answered(read),
+                    Err(error) => self.failed(error),
+                })
+            }
+            State::Telling(update, until) => {
+                self.out.send(*update).await.ok()?;
+                Some(State::Resting(until))
+            }
+        }
+    }
+
+    fn answered(&mut self, read: Read) -> State {
+        let now = Instant::now();
+        for _ in 0..read.extra_requests {
+            self.pace.asked(now.into_std());
+        }
+        self.position = read.position;
+        let same = self.last.as_deref() == Some(&read.answer);
+        // The first answer is news, but no sign that the content moves.
+        self.pace.answered(!same && self.last.is_some());
+        let (watch, query, freshness) = (self.id, self.query.clone(), read.freshness);
+        let update = if same {
+            Update::Unchanged {
+                watch,
+                query,
+                freshness,
+            }
+        } else {
+            let answer = Arc::new(read.answer);
+            self.last = Some(Arc::clone(&answer));
+            Update::Answered {
+                watch,
+                query,
+                answer,
+                freshness,
+            }
+        };
+        let rest = if self.query.kind == Kind::Datacenters {
+            self.client
+                .options
+                .poll_interval
+                .mul_f64(0.9 + 0.2 * fastrand::f64())
+        } else {
+            self.pace.wait(now.into_std())
+        };
+        State::Telling(Box::new(update), now + rest)
+    }
+
+    fn failed(&mut self, error: ReadError) -> State {
+        let retry_in = self.pace.failed(fastrand::f64(), error.retry_after);
+        // After any failure Consul may be another one, with another history.
+        self.position.index = index::FRESH;
+        let update = Update::Failed {
+            watch: self.id,
+            query: self.query.clone(),
+            error,
+            attempts: self.pace.failures(),
+            retry_in,
+        };
+        State::Telling(Box::new(update), Instant::now() + retry_in)
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self.client.watches.fetch_sub(1, Ordering::Relaxed);
+    }
+}
