@@ -15,6 +15,9 @@ use std::path::PathBuf;
 
 use crate::diagnostic::Severity;
 
+pub mod alerts;
+pub mod config;
+
 /// Something that HAProxy's validation or our gate has to say about a rendered file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {

@@ -1,0 +1,18 @@
+//! HAProxy's configuration language, as far as Gatewright must understand it: words, sections,
+//! addresses, servers and what refers to what. Pure values; it never opens a file and never expands a
+//! variable. What only HAProxy can know (conditional blocks, environment variables) is marked, not
+//! guessed.
+
+mod addresses;
+mod lexer;
+#[cfg(test)]
+mod real_tests;
+mod references;
+mod sections;
+mod servers;
+
+pub use addresses::{Bind, Endpoint, StatsSocket, Transport, endpoints};
+pub use lexer::{LexError, LexErrorKind, WORDS_MAX, Word, lex, quote};
+pub use references::{BackendUse, FileKind, FileUse, MapUse, Target};
+pub use sections::{Config, Directive, LineError, Section};
+pub use servers::{Backend, Server};
