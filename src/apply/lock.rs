@@ -50,21 +50,27 @@ impl Lock {
     }
 }
 
+/// The lock is held by a read-only handle: one open for writing would keep an administrator from
+/// remounting the file system read-only.
 fn take(path: &Path) -> Result<Flock<File>, LockError> {
-    let file = OpenOptions::new()
-        .read(true)
+    let mut options = OpenOptions::new();
+    options.mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
+    let mut for_writing = options.clone();
+    let mut writable = for_writing
         .write(true)
         .create(true)
         .truncate(false)
-        .mode(0o600)
-        .custom_flags(nix::libc::O_NOFOLLOW)
+        .open(path)
+        .map_err(FileError::of("open the lock file", path))?;
+    let file = options
+        .read(true)
         .open(path)
         .map_err(FileError::of("open the lock file", path))?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(mut held) => {
+        Ok(held) => {
             // For people and for the message of the second one; the lock itself does not need it.
-            let _ = held.set_len(0);
-            let _ = writeln!(held, "{}", std::process::id());
+            let _ = writable.set_len(0);
+            let _ = writeln!(writable, "{}", std::process::id());
             Ok(held)
         }
         Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {

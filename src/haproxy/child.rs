@@ -127,11 +127,8 @@ async fn follow(
     };
     // The last words are still in the pipe; a grandchild may hold it open, so not for long.
     let rest = async {
-        while open {
-            match receiver.read(&mut buffer).await {
-                Ok(0) | Err(_) => break,
-                Ok(count) => keep(&buffer[..count]),
-            }
+        while let Ok(count @ 1..) = receiver.read(&mut buffer).await {
+            keep(&buffer[..count]);
         }
     };
     let _ = tokio::time::timeout(Duration::from_millis(200), rest).await;

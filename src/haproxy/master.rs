@@ -204,6 +204,7 @@ impl MasterSocket {
         watch: Option<&Watch>,
         deadline: Instant,
     ) -> Result<Option<Reload>, SocketError> {
+        let mut counted = None;
         loop {
             if watch.is_some_and(Watch::gone) {
                 return Ok(Some(Reload::MasterGone));
@@ -214,7 +215,11 @@ impl MasterSocket {
                 }
                 Ok(_) if answers_reload(&before.master.version) => return Ok(None),
                 Ok(now) if now.master.reloads > before.master.reloads => {
-                    return Ok(Some(compare(before, &now)));
+                    let counted = *counted.get_or_insert_with(Instant::now);
+                    // Without any worker the master is about to end.
+                    if !now.workers.is_empty() || counted.elapsed() > Duration::from_secs(2) {
+                        return Ok(Some(compare(before, &now)));
+                    }
                 }
                 Ok(_) => {}
                 Err(error) if error.may_pass() => {}

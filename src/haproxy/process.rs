@@ -321,7 +321,7 @@ pub struct CommandLine {
 
 impl CommandLine {
     /// Reads the arguments, the program's name first. Dropped: what names sockets, pid files and
-    /// processes, and `-q`, which hides the alerts. (Flags as in the 2.6 and 3.2 management manuals,
+    /// processes, `-q`, which hides the alerts, and `-C`, which the process's directory shows already. (Flags as in the 2.6 and 3.2 management manuals,
     /// section 3.)
     pub fn parse(arguments: &[OsString]) -> CommandLine {
         let mut line = CommandLine {
@@ -334,11 +334,11 @@ impl CommandLine {
                 "--" => line.files.extend(rest.by_ref().map(PathBuf::from)),
                 "-f" => line.files.extend(rest.next().map(PathBuf::from)),
                 "-W" | "-Ws" => line.flags.push("-W".into()),
-                "-C" | "-n" | "-N" | "-m" | "-L" => {
+                "-n" | "-N" | "-m" | "-L" => {
                     line.flags.push(argument.clone());
                     line.flags.extend(rest.next().cloned());
                 }
-                "-p" | "-S" | "-x" => {
+                "-p" | "-S" | "-x" | "-C" => {
                     rest.next();
                 }
                 "-sf" | "-st" => while rest.next_if(|next| is_number(next)).is_some() {},

@@ -23,7 +23,7 @@ use super::process::Watch;
 /// How to be the parent.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Program, flags, files, directory and environment.
+    /// Program, flags (`-W` among them), files, directory and environment.
     pub invocation: Invocation,
     /// The master socket, made by HAProxy for its owner only.
     pub socket: PathBuf,
@@ -239,7 +239,6 @@ impl Task {
         }
         let socket = self.options.socket.display();
         let mut command = self.options.invocation.command([
-            "-W".into(),
             "-db".into(),
             "-S".into(),
             format!("{socket},mode,0600").into(),
