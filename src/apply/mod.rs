@@ -1,6 +1,19 @@
 //! How a rendered set of files becomes what HAProxy runs: judged, staged, validated, swapped in,
 //! told to HAProxy and confirmed, or put back.
 
+pub mod execute;
+pub mod files;
 pub mod gate;
+pub mod history;
+pub mod journal;
+pub mod lock;
 pub mod plan;
+mod ports;
 pub mod set;
+pub mod stage;
+pub mod tell;
+pub mod validate;
+pub mod verdict;
+
+#[cfg(test)]
+mod real_tests;

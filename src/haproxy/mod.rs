@@ -1,6 +1,16 @@
 //! What HAProxy is and how to talk to it: its configuration language, its validation, its sockets
 //! and its processes. Decides nothing.
 
+pub mod check;
+pub mod child;
+pub mod master;
+pub mod process;
+pub mod socket;
+pub mod stats;
+pub mod supervise;
+#[cfg(test)]
+pub(crate) mod testing;
+
 use std::path::PathBuf;
 
 use crate::diagnostic::Severity;

@@ -1,0 +1,223 @@
+//! Files written so that a crash or a full disk never leaves half of one: new file with its final
+//! mode and owner, content, fsync, rename, fsync of the directory.
+//!
+//! Knows nothing of sets. Never follows a link when it creates.
+
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{Gid, Uid, fchown};
+
+/// A file operation that did not work: what, where and what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("Cannot {action} {}: {}", path.display(), explain(cause))]
+pub struct FileError {
+    /// What was tried, such as `write`.
+    pub action: &'static str,
+    /// On what.
+    pub path: PathBuf,
+    /// What the system said.
+    pub cause: std::io::Error,
+}
+
+impl FileError {
+    /// For `map_err`.
+    pub fn of<'a>(
+        action: &'static str,
+        path: &'a Path,
+    ) -> impl Fn(std::io::Error) -> FileError + 'a {
+        move |cause| FileError {
+            action,
+            path: path.to_owned(),
+            cause,
+        }
+    }
+}
+
+fn explain(cause: &std::io::Error) -> String {
+    let (what, remedy) = match cause.kind() {
+        ErrorKind::StorageFull => ("the disk is full", "Free some space on that file system."),
+        ErrorKind::QuotaExceeded => ("the quota is used up", "Raise it or free some space."),
+        ErrorKind::ReadOnlyFilesystem => (
+            "the file system is read-only",
+            "Mount it writable or choose another destination (under systemd: ReadWritePaths).",
+        ),
+        ErrorKind::PermissionDenied => (
+            "permission is denied",
+            "Give the user of Gatewright the right to write in that directory.",
+        ),
+        ErrorKind::IsADirectory => ("it is a directory", "Name a file."),
+        ErrorKind::NotADirectory => ("a part of its path is not a directory", "Correct the path."),
+        ErrorKind::NotFound => (
+            "its directory does not exist",
+            "Create it or correct the path.",
+        ),
+        _ => return format!("{cause}."),
+    };
+    format!("{what}. {remedy}")
+}
+
+/// Whose a file is and who may read it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Access {
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner and group; `None` leaves them to the system.
+    pub owner: Option<(u32, u32)>,
+}
+
+impl Access {
+    /// For ourselves only.
+    pub const PRIVATE: Access = Access {
+        mode: 0o600,
+        owner: None,
+    };
+
+    /// That of an existing file.
+    pub fn of(path: &Path) -> std::io::Result<Option<Access>> {
+        match std::fs::metadata(path) {
+            Ok(found) if found.is_dir() => Err(ErrorKind::IsADirectory.into()),
+            Ok(found) => Ok(Some(Access {
+                mode: found.mode() & 0o7777,
+                owner: Some((found.uid(), found.gid())),
+            })),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Writes a new file to the disk. A leftover of the same name is removed first; when anything fails
+/// nothing is left.
+pub fn write_new(path: &Path, bytes: &[u8], access: Access) -> Result<(), FileError> {
+    remove(path)?;
+    let write = || -> std::io::Result<()> {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)?;
+        take_owner(&file, access)?;
+        // After the owner: a change of owner clears some bits. Not subject to the umask.
+        file.set_permissions(std::fs::Permissions::from_mode(access.mode))?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    };
+    write().map_err(|cause| {
+        let _ = std::fs::remove_file(path);
+        FileError::of("write", path)(cause)
+    })
+}
+
+/// Keeps owner and group, or the group alone where only root could do more. A group that cannot be
+/// kept is an error when the mode relies on it: HAProxy could lose access.
+fn take_owner(file: &File, access: Access) -> std::io::Result<()> {
+    let Some((user, group)) = access.owner else {
+        return Ok(());
+    };
+    let found = file.metadata()?;
+    if (found.uid(), found.gid()) == (user, group) {
+        return Ok(());
+    }
+    let group = Some(Gid::from_raw(group));
+    match fchown(file, Some(Uid::from_raw(user)), group).or_else(|_| fchown(file, None, group)) {
+        Err(error) if access.mode & 0o070 != 0 => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Replaces a file as one step that is on the disk when this returns.
+pub fn replace(path: &Path, bytes: &[u8], access: Access) -> Result<(), FileError> {
+    let new = beside(path, "gatewright-tmp");
+    write_new(&new, bytes, access)?;
+    rename(&new, path).inspect_err(|_| {
+        let _ = std::fs::remove_file(&new);
+    })?;
+    sync_parent(path)
+}
+
+/// Renames within one directory.
+pub fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
+    std::fs::rename(from, to).map_err(FileError::of("replace", to))
+}
+
+/// Makes the names in the directory of `path` durable.
+pub fn sync_parent(path: &Path) -> Result<(), FileError> {
+    let directory = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(FileError::of("write to disk", directory))
+}
+
+/// Removes a file if it is there.
+pub fn remove(path: &Path) -> Result<(), FileError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(FileError::of("remove", path)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Reads a text file; `None` when there is none.
+pub fn read(path: &Path) -> Result<Option<String>, FileError> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(FileError::of("read", path)(error)),
+    }
+}
+
+/// `/etc/h.cfg` → `/etc/.h.cfg.suffix`: the same file system, and hidden, so that HAProxy leaves it
+/// out when it loads a whole directory (`-f dir`, `crt dir`; configuration manual 2.6, `crt`).
+pub fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(".");
+    name.push(suffix);
+    path.with_file_name(name)
+}
+
+/// A directory for us alone, with its parents.
+pub fn private_directory(path: &Path) -> Result<(), FileError> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(FileError::of("create", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replaced_file_keeps_what_it_is_given_and_leaves_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("h.cfg");
+        let access = Access {
+            mode: 0o640,
+            owner: None,
+        };
+        replace(&path, b"one\n", access).unwrap();
+        replace(&path, b"two\n", Access::of(&path).unwrap().unwrap()).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"two\n");
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o7777, 0o640);
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn an_error_says_what_where_and_the_remedy() {
+        let error = replace(Path::new("/no/such/h.cfg"), b"", Access::PRIVATE).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "Cannot write /no/such/.h.cfg.gatewright-tmp: its directory does not exist. Create it or correct the path."
+        );
+    }
+}

@@ -1,0 +1,322 @@
+//! The swap of a staged set as one step: all of it or none, also across a crash.
+//!
+//! Before the first rename, every former file is kept beside its destination (a hard link, so it
+//! needs no space) and the whole intent is on disk in the state directory. From then on any crash
+//! finds either all former files or all new ones. The former ones are kept until the change is
+//! confirmed or taken back. Never decides whether a change is good.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::files::{Access, FileError, beside, remove, rename, replace, sync_parent};
+use super::set::Revision;
+use super::stage::{Entry, OLD, Previous};
+
+/// How far a change has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Some destinations may hold the new files and some the former.
+    Committing,
+    /// All destinations hold the new files; HAProxy was not told.
+    Committed,
+    /// HAProxy was told.
+    Told,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Record {
+    format: u32,
+    revision: String,
+    phase: Phase,
+    files: Vec<RecordFile>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct RecordFile {
+    /// Percent-encoded: a path need not be UTF-8.
+    target: String,
+    existed: bool,
+    changed: bool,
+}
+
+/// A change between its commit and its end. When the process dies, the record on disk stays.
+#[derive(Debug)]
+pub struct Change {
+    path: PathBuf,
+    record: Record,
+}
+
+impl Change {
+    /// Swaps the staged files in. On an error all former files are back.
+    pub fn commit(
+        state_directory: &Path,
+        revision: &Revision,
+        entries: Vec<Entry>,
+    ) -> Result<Change, FileError> {
+        let mut change = Change {
+            path: state_directory.join("journal.json"),
+            record: Record {
+                format: 1,
+                revision: revision.to_string(),
+                phase: Phase::Committing,
+                files: entries
+                    .iter()
+                    .map(|entry| RecordFile {
+                        target: encode(&entry.target),
+                        existed: entry.previous != Previous::Absent,
+                        changed: entry.staged.is_some(),
+                    })
+                    .collect(),
+            },
+        };
+        match change.swap(&entries) {
+            Ok(()) => Ok(change),
+            Err(error) => {
+                for staged in entries.iter().filter_map(|entry| entry.staged.as_ref()) {
+                    let _ = remove(staged);
+                }
+                let _ = change.take_back();
+                Err(error)
+            }
+        }
+    }
+
+    fn swap(&mut self, entries: &[Entry]) -> Result<(), FileError> {
+        for entry in entries
+            .iter()
+            .filter(|entry| entry.previous != Previous::Written)
+        {
+            let old = beside(&entry.target, OLD);
+            remove(&old)?;
+            if entry.previous == Previous::Absent {
+                continue;
+            }
+            std::fs::hard_link(&entry.target, &old).map_err(FileError::of("keep", &old))?;
+            sync_parent(&old)?;
+        }
+        self.save()?;
+        for entry in entries {
+            if let Some(staged) = &entry.staged {
+                rename(staged, &entry.target)?;
+                sync_parent(&entry.target)?;
+            }
+        }
+        self.reached(Phase::Committed)
+    }
+
+    /// Notes how far it has come.
+    pub fn reached(&mut self, phase: Phase) -> Result<(), FileError> {
+        self.record.phase = phase;
+        self.save()
+    }
+
+    fn save(&self) -> Result<(), FileError> {
+        let text = serde_json::to_vec(&self.record)
+            .map_err(|error| FileError::of("write", &self.path)(error.into()))?;
+        replace(&self.path, &text, Access::PRIVATE)
+    }
+
+    /// The set that was being applied.
+    pub fn revision(&self) -> Option<Revision> {
+        Revision::parse(&self.record.revision)
+    }
+
+    /// How far it has come.
+    pub fn phase(&self) -> Phase {
+        self.record.phase
+    }
+
+    /// Puts the former files back, the configuration first, and forgets the change. Needs no space:
+    /// they are only renamed. Can be repeated after a crash.
+    pub fn take_back(self) -> Result<(), FileError> {
+        for file in self.record.files.iter().rev() {
+            let target = decode(&file.target);
+            let old = beside(&target, OLD);
+            if old.exists() {
+                rename(&old, &target)?;
+                // Renaming one link of a file onto another does nothing at all (rename(2)).
+                remove(&old)?;
+            } else if !file.existed && file.changed {
+                remove(&target)?;
+            }
+            sync_parent(&target)?;
+        }
+        remove(&self.path)
+    }
+
+    /// The change stands: the former files are removed and it is forgotten.
+    pub fn finish(self) -> Result<(), FileError> {
+        for file in &self.record.files {
+            remove(&beside(&decode(&file.target), OLD))?;
+        }
+        remove(&self.path)
+    }
+}
+
+/// What a crash has left. An interrupted swap is taken back at once; a complete one is returned, to
+/// be confirmed or taken back when HAProxy has been asked. A damaged record is an error only if
+/// it cannot be removed: it is written before any destination is touched, by rename.
+pub fn recover(state_directory: &Path) -> Result<Option<Change>, FileError> {
+    let path = state_directory.join("journal.json");
+    let Ok(bytes) = std::fs::read(&path) else {
+        return Ok(None);
+    };
+    let Ok(record) = serde_json::from_slice::<Record>(&bytes) else {
+        tracing::warn!(path = %path.display(), "a damaged or newer journal is ignored");
+        remove(&path)?;
+        return Ok(None);
+    };
+    let change = Change { path, record };
+    if change.record.phase == Phase::Committing {
+        tracing::warn!(revision = %change.record.revision, "an interrupted swap of files is taken back");
+        change.take_back()?;
+        return Ok(None);
+    }
+    Ok(Some(change))
+}
+
+/// A path as text that any file system's names survive.
+pub fn encode(path: &Path) -> String {
+    const SET: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS.add(b'%');
+    percent_encoding::percent_encode(path.as_os_str().as_encoded_bytes(), SET).to_string()
+}
+
+/// The opposite of [`encode`].
+pub fn decode(text: &str) -> PathBuf {
+    PathBuf::from(OsString::from_vec(
+        percent_encoding::percent_decode_str(text).collect(),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::set::{Candidate, Role, SetFile};
+    use super::super::stage::stage;
+    use super::*;
+
+    fn set(directory: &Path, word: &str) -> Candidate {
+        let file = |name: &str, role| SetFile {
+            destination: directory.join(name),
+            role,
+            mode: None,
+            text: format!("{name} {word}\n"),
+        };
+        Candidate::new(vec![
+            file("h.cfg", Role::Config),
+            file("a.map", Role::Map),
+            file("b.map", Role::Map),
+        ])
+    }
+
+    fn contents(directory: &Path) -> BTreeMap<String, String> {
+        std::fs::read_dir(directory)
+            .unwrap()
+            .map(|entry| entry.unwrap())
+            .filter(|entry| entry.file_type().unwrap().is_file())
+            .map(|entry| {
+                let name = entry.file_name().into_string().unwrap();
+                (name, std::fs::read_to_string(entry.path()).unwrap())
+            })
+            .collect()
+    }
+
+    fn state(directory: &Path) -> PathBuf {
+        let state = directory.join("state");
+        super::super::files::private_directory(&state).unwrap();
+        state
+    }
+
+    #[test]
+    fn a_change_is_swapped_in_and_taken_back_whole() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = state(directory.path());
+        let one = set(directory.path(), "one");
+        let entries = stage(&one, None, None).unwrap().into_entries();
+        Change::commit(&state, &one.revision, entries)
+            .unwrap()
+            .finish()
+            .unwrap();
+        std::fs::remove_file(directory.path().join("b.map")).unwrap();
+        let before = contents(directory.path());
+        assert_eq!(before.len(), 2);
+
+        let two = set(directory.path(), "two");
+        let entries = stage(&two, None, None).unwrap().into_entries();
+        let change = Change::commit(&state, &two.revision, entries).unwrap();
+        assert_eq!(
+            std::fs::read_to_string(directory.path().join("b.map")).unwrap(),
+            "b.map two\n"
+        );
+        change.take_back().unwrap();
+        assert_eq!(contents(directory.path()), before, "b.map is gone again");
+        assert!(recover(&state).unwrap().is_none());
+    }
+
+    /// A crash after each single step of a commit leaves, after recovery, all former or all new files.
+    #[test]
+    fn a_crash_at_any_step_leaves_a_whole_set() {
+        for steps in 0..=3 {
+            let directory = tempfile::tempdir().unwrap();
+            let state = state(directory.path());
+            let one = set(directory.path(), "one");
+            let entries = stage(&one, None, None).unwrap().into_entries();
+            Change::commit(&state, &one.revision, entries)
+                .unwrap()
+                .finish()
+                .unwrap();
+            let before = contents(directory.path());
+
+            // What `swap` does, cut off.
+            let two = set(directory.path(), "two");
+            let entries = stage(&two, None, None).unwrap().into_entries();
+            let change = Change::commit(&state, &two.revision, entries.clone()).unwrap();
+            let mut crashed = Change {
+                path: change.path,
+                record: change.record,
+            };
+            crashed.reached(Phase::Committing).unwrap();
+            for entry in entries.iter().skip(steps) {
+                // Undo the renames that would have come after the crash.
+                let staged = entry.staged.as_ref().unwrap();
+                std::fs::rename(&entry.target, staged).unwrap();
+                std::fs::hard_link(beside(&entry.target, OLD), &entry.target).unwrap();
+            }
+            assert!(recover(&state).unwrap().is_none());
+            let destinations: Vec<PathBuf> = two
+                .files
+                .iter()
+                .map(|file| file.destination.clone())
+                .collect();
+            super::super::stage::clean(destinations.iter().map(PathBuf::as_path));
+            assert_eq!(contents(directory.path()), before, "after {steps} renames");
+        }
+    }
+
+    #[test]
+    fn a_complete_swap_survives_a_crash_to_be_confirmed_or_taken_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = state(directory.path());
+        let one = set(directory.path(), "one");
+        let entries = stage(&one, None, None).unwrap().into_entries();
+        drop(Change::commit(&state, &one.revision, entries).unwrap());
+        let change = recover(&state).unwrap().unwrap();
+        assert_eq!(change.phase(), Phase::Committed);
+        assert_eq!(change.revision(), Some(one.revision));
+        change.take_back().unwrap();
+        assert!(contents(directory.path()).is_empty());
+        std::fs::write(state.join("journal.json"), "{ torn").unwrap();
+        assert!(recover(&state).unwrap().is_none());
+    }
+
+    #[test]
+    fn any_path_survives_the_record() {
+        let path = PathBuf::from(OsString::from_vec(b"/a b%2f/\xff\xc3\xa4\n.cfg".to_vec()));
+        assert_eq!(decode(&encode(&path)), path);
+    }
+}

@@ -1,0 +1,384 @@
+//! A candidate beside its destinations: every file that differs is written there in full, with its
+//! final owner and mode, before anything that HAProxy reads is touched.
+//!
+//! The copy that is validated names the other files of the set by their staged paths; the copy
+//! that is swapped in names them by their destinations. Never touches a destination.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::files::{Access, FileError, beside, read, remove, write_new};
+use super::set::{Candidate, Role, SetFile};
+
+const NEW: &str = "gatewright-new";
+const CHECK: &str = "gatewright-check";
+/// The former content, kept from commit to confirmation.
+pub const OLD: &str = "gatewright-old";
+
+/// What to restore when a change is taken back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Previous {
+    /// What stands at the destination.
+    Live,
+    /// The last good text, already written beside: the destination was edited by others, or holds
+    /// a set that was never confirmed.
+    Written,
+    /// Nothing: the file did not exist.
+    Absent,
+}
+
+/// One file that this change concerns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The file itself, behind any link.
+    pub target: PathBuf,
+    /// The new content; `None` when the destination holds it already.
+    pub staged: Option<PathBuf>,
+    /// What to restore.
+    pub previous: Previous,
+}
+
+/// A staged candidate. What is not committed is removed when it is dropped.
+#[derive(Debug)]
+pub struct Staged {
+    entries: Vec<Entry>,
+    /// Destination → the file to validate in its place.
+    checked: BTreeMap<PathBuf, PathBuf>,
+    leftovers: Vec<PathBuf>,
+}
+
+/// Writes what differs. `last_good` is what a failed change goes back to, where it is known;
+/// `working_directory` is where HAProxy's relative paths start.
+pub fn stage(
+    candidate: &Candidate,
+    last_good: Option<&[SetFile]>,
+    working_directory: Option<&Path>,
+) -> Result<Staged, FileError> {
+    let mut staged = Staged {
+        entries: Vec::new(),
+        checked: BTreeMap::new(),
+        leftovers: Vec::new(),
+    };
+    let mut replacements = Vec::new();
+    for file in in_order(candidate) {
+        let entry = staged.prepare(file, last_good)?;
+        if let Some(new) = entry.as_ref().and_then(|entry| entry.staged.as_ref()) {
+            replacements.extend(spellings(&file.destination, new, working_directory));
+        }
+        staged.entries.extend(entry);
+    }
+    for file in in_order(candidate) {
+        staged.prepare_check(file, &replacements)?;
+    }
+    Ok(staged)
+}
+
+/// Maps, lists and others before the configuration that names them; the first configuration file,
+/// which carries the revision, last of all.
+fn in_order(candidate: &Candidate) -> impl Iterator<Item = &SetFile> {
+    let (main, parts): (Vec<_>, Vec<_>) = candidate
+        .files
+        .iter()
+        .partition(|file| file.role == Role::Config);
+    parts.into_iter().chain(main.into_iter().rev())
+}
+
+impl Staged {
+    fn prepare(
+        &mut self,
+        file: &SetFile,
+        last_good: Option<&[SetFile]>,
+    ) -> Result<Option<Entry>, FileError> {
+        let target = resolve(&file.destination);
+        let existing = Access::of(&target).map_err(FileError::of("replace", &target))?;
+        let live = read(&target)?;
+        let good = last_good
+            .into_iter()
+            .flatten()
+            .find(|good| good.destination == file.destination)
+            .map(|good| good.text.as_str());
+        let access = Access {
+            mode: file
+                .mode
+                .or(existing.map(|found| found.mode))
+                .unwrap_or(0o600),
+            owner: existing.and_then(|found| found.owner),
+        };
+        let same_mode = existing.is_some_and(|found| found.mode == access.mode);
+        let new = live.as_deref() != Some(&file.text) || !same_mode;
+        let previous = match (&live, good) {
+            (Some(live), Some(good)) if live == good => Previous::Live,
+            (_, Some(_)) => Previous::Written,
+            (Some(_), None) => Previous::Live,
+            (None, None) => Previous::Absent,
+        };
+        if !new && previous != Previous::Written {
+            return Ok(None);
+        }
+        if let (Previous::Written, Some(good)) = (previous, good) {
+            let old = beside(&target, OLD);
+            write_new(&old, good.as_bytes(), access)?;
+            self.leftovers.push(old);
+        }
+        let mut staged = None;
+        if new {
+            let path = beside(&target, NEW);
+            write_new(&path, file.text.as_bytes(), access)?;
+            self.leftovers.push(path.clone());
+            self.checked.insert(file.destination.clone(), path.clone());
+            staged = Some(path);
+        }
+        Ok(Some(Entry {
+            target,
+            staged,
+            previous,
+        }))
+    }
+
+    /// A second copy for the validation where the text names other staged files.
+    fn prepare_check(
+        &mut self,
+        file: &SetFile,
+        replacements: &[(String, String)],
+    ) -> Result<(), FileError> {
+        if !matches!(file.role, Role::Config | Role::CrtList) {
+            return Ok(());
+        }
+        let text = replace_paths(&file.text, replacements);
+        if text != file.text {
+            let target = resolve(&file.destination);
+            let path = beside(&target, CHECK);
+            let access = Access::of(&target)
+                .ok()
+                .flatten()
+                .unwrap_or(Access::PRIVATE);
+            write_new(&path, text.as_bytes(), access)?;
+            self.leftovers.push(path.clone());
+            self.checked.insert(file.destination.clone(), path);
+        }
+        Ok(())
+    }
+
+    /// The file to validate in place of a destination; the destination itself where nothing differs.
+    pub fn to_check<'a>(&'a self, destination: &'a Path) -> &'a Path {
+        self.checked
+            .get(destination)
+            .map_or(destination, PathBuf::as_path)
+    }
+
+    /// Staged path → destination, to name the destination in what HAProxy says.
+    pub fn origins(&self) -> BTreeMap<PathBuf, PathBuf> {
+        self.checked
+            .iter()
+            .map(|(destination, staged)| (staged.clone(), destination.clone()))
+            .collect()
+    }
+
+    /// Whether any destination would change.
+    pub fn changes(&self) -> bool {
+        self.entries.iter().any(|entry| entry.staged.is_some())
+    }
+
+    /// Hands the files over to a commit, which cleans up itself from now on.
+    pub fn into_entries(mut self) -> Vec<Entry> {
+        for check in self.leftovers.drain(..) {
+            if check.to_string_lossy().ends_with(CHECK) {
+                let _ = remove(&check);
+            }
+        }
+        std::mem::take(&mut self.entries)
+    }
+}
+
+/// Removes what was staged and not committed.
+impl Drop for Staged {
+    fn drop(&mut self) {
+        for path in &self.leftovers {
+            let _ = remove(path);
+        }
+    }
+}
+
+/// Removes what a crash while staging has left beside these destinations. The former contents are
+/// the journal's to remove.
+pub fn clean<'a>(destinations: impl IntoIterator<Item = &'a Path>) {
+    for destination in destinations {
+        let target = resolve(destination);
+        for suffix in [NEW, CHECK, "gatewright-tmp"] {
+            let _ = remove(&beside(&target, suffix));
+        }
+    }
+}
+
+/// The file behind a link; a link that leads nowhere is taken as the place of a new file.
+pub fn resolve(destination: &Path) -> PathBuf {
+    std::fs::canonicalize(destination).unwrap_or_else(|_| {
+        let parent = destination.parent().unwrap_or(Path::new("/"));
+        match (std::fs::canonicalize(parent), destination.file_name()) {
+            (Ok(parent), Some(name)) => match std::fs::read_link(destination) {
+                Ok(link) => parent.join(link),
+                Err(_) => parent.join(name),
+            },
+            _ => destination.to_owned(),
+        }
+    })
+}
+
+/// How a configuration may spell a path: in full, or relative to HAProxy's directory.
+fn spellings(
+    destination: &Path,
+    staged: &Path,
+    working_directory: Option<&Path>,
+) -> Vec<(String, String)> {
+    let staged = staged.to_string_lossy().into_owned();
+    let relative = working_directory.and_then(|directory| destination.strip_prefix(directory).ok());
+    [Some(destination), relative]
+        .into_iter()
+        .flatten()
+        .map(|path| (path.to_string_lossy().into_owned(), staged.clone()))
+        .collect()
+}
+
+/// Replaces whole paths only: `/m/a.map` is left alone within `/m/a.map.old` and `/x/m/a.map`.
+fn replace_paths(text: &str, replacements: &[(String, String)]) -> String {
+    let mut result = String::with_capacity(text.len());
+    let mut rest = text;
+    let mut before = None;
+    while let Some(next) = rest.chars().next() {
+        let whole = |path: &str| {
+            !path.is_empty()
+                && rest.starts_with(path)
+                && !before.is_some_and(in_path)
+                && ends_here(&rest[path.len()..])
+        };
+        let (taken, written) = match replacements.iter().find(|(path, _)| whole(path)) {
+            Some((path, staged)) => (path.as_str(), staged.as_str()),
+            None => (&rest[..next.len_utf8()], &rest[..next.len_utf8()]),
+        };
+        result.push_str(written);
+        before = taken.chars().next_back();
+        rest = &rest[taken.len()..];
+    }
+    result
+}
+
+fn in_path(character: char) -> bool {
+    character.is_alphanumeric() || "/._-+~@".contains(character)
+}
+
+fn ends_here(rest: &str) -> bool {
+    !rest.chars().next().is_some_and(in_path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+    use super::*;
+
+    fn set(directory: &Path, main: &str, map: &str) -> Candidate {
+        let file = |name: &str, role, text: &str| SetFile {
+            destination: directory.join(name),
+            role,
+            mode: None,
+            text: text.into(),
+        };
+        Candidate::new(vec![
+            file("h.cfg", Role::Config, main),
+            file("a.map", Role::Map, map),
+        ])
+    }
+
+    fn names(directory: &Path) -> Vec<String> {
+        let mut names: Vec<String> = std::fs::read_dir(directory)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn the_checked_copy_names_the_staged_map_and_nothing_is_left_when_dropped() {
+        let directory = tempfile::tempdir().unwrap();
+        let map = directory.path().join("a.map");
+        let text = format!(
+            "x map({0},d)\ny map({0}.old)\nz map(a.map)\n",
+            map.display()
+        );
+        let candidate = set(directory.path(), &text, "k v\n");
+        let staged = stage(&candidate, None, Some(directory.path())).unwrap();
+        let main = candidate.files[0].destination.clone();
+        let checked = std::fs::read_to_string(staged.to_check(&main)).unwrap();
+        let new = directory
+            .path()
+            .canonicalize()
+            .unwrap()
+            .join(".a.map.gatewright-new");
+        let start = format!(
+            "x map({0},d)\ny map({1}.old)\nz map({0})\n",
+            new.display(),
+            map.display()
+        );
+        assert!(checked.starts_with(&start), "{checked}");
+        assert!(staged.changes());
+        assert!(!names(directory.path()).contains(&"h.cfg".to_owned()));
+        drop(staged);
+        assert!(names(directory.path()).is_empty());
+    }
+
+    #[test]
+    fn a_link_is_written_through_and_mode_is_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let real = directory.path().join("real");
+        std::fs::create_dir(&real).unwrap();
+        std::fs::write(real.join("h.cfg"), "old\n").unwrap();
+        std::fs::set_permissions(real.join("h.cfg"), std::fs::Permissions::from_mode(0o640))
+            .unwrap();
+        symlink(real.join("h.cfg"), directory.path().join("h.cfg")).unwrap();
+        let candidate = set(directory.path(), "new\n", "");
+        let entries = stage(&candidate, None, None).unwrap().into_entries();
+        let target = real.canonicalize().unwrap().join("h.cfg");
+        let main = entries.iter().find(|entry| entry.target == target).unwrap();
+        let new = main.staged.as_ref().unwrap();
+        assert_eq!(std::fs::metadata(new).unwrap().mode() & 0o7777, 0o640);
+        assert_eq!(main.previous, Previous::Live);
+        // A new file is for its owner only.
+        let map = entries.iter().find(|entry| entry.target != target).unwrap();
+        let new = map.staged.as_ref().unwrap();
+        assert_eq!(std::fs::metadata(new).unwrap().mode() & 0o7777, 0o600);
+        assert_eq!(map.previous, Previous::Absent);
+    }
+
+    #[test]
+    fn equal_files_are_not_staged_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let candidate = set(directory.path(), "a\n", "k v\n");
+        for file in &candidate.files {
+            std::fs::write(&file.destination, &file.text).unwrap();
+        }
+        let staged = stage(&candidate, Some(&candidate.files), None).unwrap();
+        assert!(!staged.changes() && staged.into_entries().is_empty());
+    }
+
+    #[test]
+    fn a_directory_as_destination_is_refused_with_a_sentence() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir(directory.path().join("h.cfg")).unwrap();
+        let error = stage(&set(directory.path(), "a\n", ""), None, None).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .ends_with("it is a directory. Name a file."),
+            "{error}"
+        );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn without_a_whole_path_the_text_stays(text in "[a-z/. (),]{0,80}") {
+            let replaced = replace_paths(&text, &[("/q/Z.map".into(), "/new".into())]);
+            proptest::prop_assert_eq!(replaced, text);
+        }
+    }
+}

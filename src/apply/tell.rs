@@ -1,0 +1,455 @@
+//! How HAProxy is told of new files and asked what it runs, in each mode. One reload at a time, each
+//! awaited as far as the mode allows.
+//!
+//! Never touches a file of the set and never judges: it reports what was seen.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::process::Command;
+
+use crate::haproxy::check::Invocation;
+use crate::haproxy::child::{self, Limits};
+use crate::haproxy::master::{MasterSocket, Reload};
+use crate::haproxy::process::{CommandLine, Master, ProcessError};
+use crate::haproxy::socket::SocketError;
+use crate::haproxy::stats::{Running, WorkerSocket};
+use crate::haproxy::supervise::{self, Status, Supervisor};
+
+/// One question to a socket.
+const ASK: Duration = Duration::from_secs(1);
+/// Past this a refused socket means that HAProxy is not running, unless its process is seen.
+const ABSENT: Duration = Duration::from_secs(2);
+
+/// How HAProxy is made to take new files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mode {
+    /// `reload` on the master socket (`-S`).
+    Master {
+        /// The socket.
+        socket: PathBuf,
+    },
+    /// Gatewright starts HAProxy itself and is its parent.
+    Supervise {
+        /// The master socket that HAProxy makes.
+        socket: PathBuf,
+        /// From the graceful end to the hard one.
+        stop_limit: Duration,
+    },
+    /// SIGUSR2 to the master that the pid file names.
+    Signal {
+        /// What `-p` or `pidfile` writes.
+        pid_file: PathBuf,
+    },
+    /// A program that reloads HAProxy, such as `systemctl reload haproxy`.
+    Command {
+        /// Program and arguments; no shell.
+        argv: Vec<OsString>,
+    },
+    /// Nobody: the files alone.
+    None,
+}
+
+/// What was seen of HAProxy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seen {
+    /// Its worker answers.
+    Running(Running),
+    /// It is not running.
+    Absent {
+        /// What shows it.
+        reason: String,
+    },
+    /// It cannot be asked, or does not answer.
+    Unknown {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What came of telling HAProxy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    /// It says that it has loaded the files, or was told in a way that has no answer.
+    Loaded,
+    /// It says that it has not loaded them; the former worker serves on.
+    Failed {
+        /// What it printed.
+        output: String,
+    },
+    /// It was running and ended over it.
+    Ended {
+        /// What is known of it.
+        reason: String,
+    },
+    /// It is not running.
+    Absent {
+        /// What shows it.
+        reason: String,
+    },
+    /// It could not be told, or gave no answer in time.
+    Unanswered {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// HAProxy, as it is reached.
+#[derive(Debug)]
+pub struct Haproxy {
+    mode: Mode,
+    worker: Option<WorkerSocket>,
+    supervisor: Option<Supervisor>,
+    invocation: Invocation,
+    command_timeout: Duration,
+    reload_timeout: Duration,
+}
+
+impl Haproxy {
+    /// `invocation` is how a supervised HAProxy is started.
+    pub fn new(
+        mode: Mode,
+        stats_socket: Option<PathBuf>,
+        invocation: Invocation,
+        command_timeout: Duration,
+        reload_timeout: Duration,
+    ) -> Haproxy {
+        let master = match &mode {
+            Mode::Master { socket } | Mode::Supervise { socket, .. } => Some(socket.clone()),
+            _ => None,
+        };
+        let worker = stats_socket
+            .map(WorkerSocket::Stats)
+            .or(master.map(WorkerSocket::Master));
+        Haproxy {
+            mode,
+            worker,
+            supervisor: None,
+            invocation,
+            command_timeout,
+            reload_timeout,
+        }
+    }
+
+    /// The mode in a few words.
+    pub fn means(&self) -> &'static str {
+        match self.mode {
+            Mode::Master { .. } => "reload by the master socket",
+            Mode::Supervise { .. } => "reload of the supervised HAProxy",
+            Mode::Signal { .. } => "reload by SIGUSR2",
+            Mode::Command { .. } => "reload by command",
+            Mode::None => "files only",
+        }
+    }
+
+    /// Whether there is any socket to ask what runs.
+    pub fn can_ask(&self) -> bool {
+        self.worker.is_some()
+    }
+
+    /// Whether HAProxy can be told at all.
+    pub fn can_tell(&self) -> bool {
+        self.mode != Mode::None
+    }
+
+    /// The supervised HAProxy, once it was started.
+    pub fn supervisor(&self) -> Option<&Supervisor> {
+        self.supervisor.as_ref()
+    }
+
+    /// The master socket, in the modes that have one.
+    pub fn master_socket(&self) -> Option<MasterSocket> {
+        match &self.mode {
+            Mode::Master { socket } | Mode::Supervise { socket, .. } => Some(MasterSocket {
+                path: socket.clone(),
+                limit: ASK,
+            }),
+            _ => None,
+        }
+    }
+
+    /// The running master's flags, files and directory, to validate as it will load.
+    pub async fn command_line(&self) -> Option<(i32, CommandLine, Option<PathBuf>)> {
+        let pid = match &self.mode {
+            Mode::Signal { pid_file } => return describe(Master::find(pid_file).await.ok()?),
+            _ => self.master_socket()?.processes().await.ok()?.master.pid,
+        };
+        describe(Master::open(pid).ok()?)
+    }
+
+    /// What runs now. A reload under way is waited for; `patience` is for a socket that refuses.
+    pub async fn seen(&self, patience: Duration) -> Seen {
+        if let Some(Status::Waiting) = self.status() {
+            // A HAProxy that an earlier Gatewright left may answer: it will be adopted.
+            return self.ask(Duration::ZERO).await;
+        }
+        match self.ask(patience).await {
+            Seen::Absent { reason } if self.process_is_there().await => Seen::Unknown { reason },
+            seen => seen,
+        }
+    }
+
+    async fn ask(&self, patience: Duration) -> Seen {
+        let Some(worker) = &self.worker else {
+            return match &self.mode {
+                Mode::Signal { pid_file } => match Master::find(pid_file).await {
+                    Err(ProcessError::NotRunning { reason }) => Seen::Absent { reason },
+                    _ => no_socket(),
+                },
+                _ => no_socket(),
+            };
+        };
+        // Right after a reload an old worker may answer for some milliseconds.
+        match worker
+            .await_running(patience, ASK, |running| !running.stopping)
+            .await
+        {
+            Ok(running) if running.stopping => Seen::Unknown {
+                reason: "Only an old worker answers, which is finishing its connections.".into(),
+            },
+            Ok(running) => Seen::Running(running),
+            Err(error @ SocketError::Absent { .. }) => Seen::Absent {
+                reason: error.to_string(),
+            },
+            Err(error) => Seen::Unknown {
+                reason: error.to_string(),
+            },
+        }
+    }
+
+    async fn process_is_there(&self) -> bool {
+        match &self.mode {
+            Mode::Signal { pid_file } => Master::find(pid_file).await.is_ok(),
+            _ => matches!(
+                self.status(),
+                Some(Status::Starting { .. } | Status::Running { .. })
+            ),
+        }
+    }
+
+    /// Waits until the worker runs what is `wanted`; the last thing seen otherwise.
+    pub async fn confirm(&self, limit: Duration, wanted: impl Fn(&Running) -> bool) -> Seen {
+        let Some(worker) = &self.worker else {
+            return no_socket();
+        };
+        let wanted = |running: &Running| !running.stopping && wanted(running);
+        match worker.await_running(limit, ASK, wanted).await {
+            Ok(running) if running.stopping => Seen::Unknown {
+                reason: "only an old worker answers, which is finishing its connections".into(),
+            },
+            Ok(running) => Seen::Running(running),
+            Err(error) => Seen::Unknown {
+                reason: error.to_string(),
+            },
+        }
+    }
+
+    /// How many workers only finish their connections; `None` where that is not known.
+    pub async fn old_workers(&self) -> Option<usize> {
+        let processes = self.master_socket()?.processes_within(ABSENT).await.ok()?;
+        Some(processes.old_count())
+    }
+
+    /// From here to `false` a supervised HAProxy that ends is not started again.
+    pub fn hold_restarts(&self, held: bool) {
+        if let Some(supervisor) = &self.supervisor {
+            supervisor.hold_restarts(held);
+        }
+    }
+
+    /// Tells HAProxy to load the files that stand at the destinations.
+    pub async fn tell(&mut self) -> Told {
+        match self.mode.clone() {
+            Mode::Master { socket } => self.tell_master(socket).await,
+            Mode::Supervise { socket, stop_limit } => self.tell_child(socket, stop_limit).await,
+            Mode::Signal { pid_file } => self.tell_by_signal(pid_file).await,
+            Mode::Command { argv } => self.tell_by_command(argv).await,
+            Mode::None => Told::Absent {
+                reason: "no way to tell HAProxy is configured".into(),
+            },
+        }
+    }
+
+    async fn tell_master(&self, socket: PathBuf) -> Told {
+        let master = MasterSocket {
+            path: socket,
+            limit: ASK,
+        };
+        if let Err(error) = master.processes_within(ABSENT).await {
+            return match error {
+                SocketError::Absent { .. } => Told::Absent {
+                    reason: error.to_string(),
+                },
+                _ => Told::Unanswered {
+                    reason: error.to_string(),
+                },
+            };
+        }
+        match master.reload(self.reload_timeout).await {
+            Ok(Reload::Loaded { .. }) => Told::Loaded,
+            Ok(Reload::Failed { output }) => Told::Failed { output },
+            Ok(Reload::MasterGone) => Told::Ended {
+                reason: "The HAProxy master ended when it loaded the new configuration.".into(),
+            },
+            Err(error) => Told::Unanswered {
+                reason: error.to_string(),
+            },
+        }
+    }
+
+    async fn tell_child(&mut self, socket: PathBuf, stop_limit: Duration) -> Told {
+        if matches!(self.status(), Some(Status::Running { .. })) {
+            return match self.tell_master(socket).await {
+                Told::Absent { reason } => Told::Ended { reason },
+                told => told,
+            };
+        }
+        let supervisor = self.supervise(socket.clone(), stop_limit);
+        // A HAProxy that is down waits for its files: these.
+        supervisor.hold_restarts(false);
+        let was_down = matches!(supervisor.status(), Status::Down { .. });
+        let adopted = match supervisor.status() {
+            Status::Waiting => {
+                let master = MasterSocket {
+                    path: socket.clone(),
+                    limit: ASK,
+                };
+                master.processes().await.is_ok()
+            }
+            _ => false,
+        };
+        let status = if was_down {
+            self.serving(self.reload_timeout).await
+        } else {
+            supervisor.start(self.reload_timeout).await
+        };
+        match status {
+            // It runs what an earlier Gatewright gave it.
+            Status::Running { .. } if adopted => self.tell_master(socket).await,
+            Status::Running { .. } => Told::Loaded,
+            Status::Down { reason } => Told::Ended { reason },
+            Status::Stopping { .. } | Status::Stopped => Told::Absent {
+                reason: "HAProxy was told to end".into(),
+            },
+            Status::Waiting | Status::Starting { .. } => Told::Unanswered {
+                reason: "HAProxy was started and does not serve yet".into(),
+            },
+        }
+    }
+
+    /// Becomes the guardian of a HAProxy that an earlier Gatewright has left.
+    pub async fn adopt(&mut self) {
+        if let (Mode::Supervise { socket, stop_limit }, None) =
+            (self.mode.clone(), &self.supervisor)
+        {
+            let limit = self.reload_timeout;
+            self.supervise(socket, stop_limit).start(limit).await;
+        }
+    }
+
+    fn supervise(&mut self, socket: PathBuf, stop_limit: Duration) -> Supervisor {
+        self.supervisor
+            .get_or_insert_with(|| {
+                Supervisor::new(supervise::Options {
+                    invocation: self.invocation.clone(),
+                    socket,
+                    start_limit: self.reload_timeout,
+                    stop_limit,
+                    first_wait: Duration::from_millis(200),
+                    longest_wait: Duration::from_secs(10),
+                })
+            })
+            .clone()
+    }
+
+    /// Waits until the supervised HAProxy serves; its status after at most `limit`.
+    pub async fn serving(&self, limit: Duration) -> Status {
+        let Some(supervisor) = &self.supervisor else {
+            return Status::Waiting;
+        };
+        let mut status = supervisor.watch();
+        let serves = |status: &Status| matches!(status, Status::Running { .. } | Status::Stopped);
+        let _ = tokio::time::timeout(limit, status.wait_for(serves)).await;
+        supervisor.status()
+    }
+
+    fn status(&self) -> Option<Status> {
+        match (&self.mode, &self.supervisor) {
+            (Mode::Supervise { .. }, Some(supervisor)) => Some(supervisor.status()),
+            (Mode::Supervise { .. }, None) => Some(Status::Waiting),
+            _ => None,
+        }
+    }
+
+    async fn tell_by_signal(&self, pid_file: PathBuf) -> Told {
+        let told = match Master::find(&pid_file).await {
+            Ok(master) => master.signal_reload(self.reload_timeout).await,
+            Err(error) => Err(error),
+        };
+        match told {
+            Ok(()) => Told::Loaded,
+            Err(ProcessError::NotRunning { reason }) => Told::Absent { reason },
+            Err(error) => Told::Unanswered {
+                reason: error.to_string(),
+            },
+        }
+    }
+
+    async fn tell_by_command(&self, argv: Vec<OsString>) -> Told {
+        let Some((program, arguments)) = argv.split_first() else {
+            return Told::Unanswered {
+                reason: "The reload command is empty.".into(),
+            };
+        };
+        let mut command = Command::new(program);
+        command.args(arguments);
+        for (name, _) in std::env::vars_os() {
+            // What reloads HAProxy has no need of our access to Consul.
+            if name.as_encoded_bytes().starts_with(b"CONSUL_") {
+                command.env_remove(name);
+            }
+        }
+        let limits = Limits {
+            time: self.command_timeout,
+            output: 16 * 1024,
+        };
+        match child::run(command, limits).await {
+            Ok(ended) if ended.status.success() => Told::Loaded,
+            Ok(ended) => Told::Failed {
+                output: format!(
+                    "The reload command ended with {}. {}",
+                    ended.status,
+                    String::from_utf8_lossy(&ended.output).trim()
+                ),
+            },
+            Err(error) => Told::Unanswered {
+                reason: error.to_string(),
+            },
+        }
+    }
+
+    /// Ends a supervised HAProxy; the others are not ours to end.
+    pub async fn end(&self, at_once: bool) {
+        if let Some(supervisor) = &self.supervisor {
+            match at_once {
+                true => supervisor.kill().await,
+                false => supervisor.stop().await,
+            }
+        }
+    }
+}
+
+fn describe(master: Master) -> Option<(i32, CommandLine, Option<PathBuf>)> {
+    Some((
+        master.pid(),
+        master.command_line()?,
+        master.working_directory(),
+    ))
+}
+
+fn no_socket() -> Seen {
+    Seen::Unknown {
+        reason: "There is no socket to ask HAProxy what it runs. Configure `stats socket` and name it in the settings.".into(),
+    }
+}

@@ -1,0 +1,202 @@
+//! What goes into the executor and what comes out of it: its options, its verdicts, its errors and what
+//! it observes. Plain data.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::files::FileError;
+use super::history::Rejection;
+use super::lock::LockError;
+use super::set::{Revision, Role};
+use super::tell::{Mode, Seen};
+use crate::haproxy::Finding;
+use crate::haproxy::check::CheckError;
+use crate::haproxy::supervise::Status;
+
+/// How sets are applied.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Ours alone; see `history`.
+    pub state_directory: PathBuf,
+    /// Good sets that are kept.
+    pub keep: usize,
+    /// Every file of the set with its role; the first configuration is the main one.
+    pub destinations: Vec<(PathBuf, Role)>,
+    /// How HAProxy is told.
+    pub mode: Mode,
+    /// HAProxy's stats socket, if it is to be asked there rather than through the master.
+    pub stats_socket: Option<PathBuf>,
+    /// HAProxy's program.
+    pub binary: PathBuf,
+    /// Flags for a HAProxy whose own are not known, besides `-W`.
+    pub flags: Vec<OsString>,
+    /// Configuration files that HAProxy loads before those of the set.
+    pub extra_files: Vec<PathBuf>,
+    /// HAProxy's environment, when we start or validate it.
+    pub environment: BTreeMap<OsString, OsString>,
+    /// Where HAProxy's relative paths start, if its own directory is not known.
+    pub working_directory: Option<PathBuf>,
+    /// For `haproxy -c`.
+    pub validate_timeout: Duration,
+    /// From telling HAProxy to the worker's report; also for the reload itself.
+    pub confirm_timeout: Duration,
+    /// For a reload command.
+    pub command_timeout: Duration,
+    /// With this many workers still finishing, no further reload.
+    pub max_old_workers: usize,
+}
+
+impl Options {
+    /// The usual limits.
+    pub fn new(
+        state_directory: PathBuf,
+        destinations: Vec<(PathBuf, Role)>,
+        mode: Mode,
+        binary: PathBuf,
+    ) -> Options {
+        Options {
+            state_directory,
+            keep: 5,
+            destinations,
+            mode,
+            stats_socket: None,
+            binary,
+            flags: Vec::new(),
+            extra_files: Vec::new(),
+            environment: BTreeMap::new(),
+            working_directory: None,
+            validate_timeout: Duration::from_secs(30),
+            confirm_timeout: Duration::from_secs(30),
+            command_timeout: Duration::from_secs(30),
+            max_old_workers: 5,
+        }
+    }
+}
+
+/// Why nothing could be done; nothing was changed unless the text says so.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// Another Gatewright has the destination.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// A file could not be written, read or removed.
+    #[error("{0} The files that HAProxy reads are as they were.")]
+    File(#[from] FileError),
+    /// The former files could not be put back.
+    #[error(
+        "The former files could not be put back: {0} The journal in the state directory is kept; they are put back at the next try."
+    )]
+    TakeBack(FileError),
+    /// `haproxy -c` could not be run.
+    #[error(transparent)]
+    Check(#[from] CheckError),
+    /// The running HAProxy does not load a file of the set.
+    #[error("The running HAProxy (process {pid}) does not load {}. Start it with `-f` for that file, or correct the destination in the settings.", destination.display())]
+    NotLoaded {
+        /// The master.
+        pid: i32,
+        /// The file.
+        destination: PathBuf,
+    },
+    /// There is no such set to go back to.
+    #[error("There is no earlier good set to go back to.")]
+    NothingKept,
+    /// Settings without a main configuration.
+    #[error("No destination is a configuration file of HAProxy. Name at least one.")]
+    NoConfiguration,
+}
+
+/// What came of applying a set.
+#[derive(Debug)]
+pub enum Verdict {
+    /// HAProxy runs it already and the files are current: nothing was written, nobody was told.
+    Unchanged,
+    /// The worker reports it.
+    Confirmed {
+        /// Its revision.
+        revision: Revision,
+        /// From the start to the report.
+        took: Duration,
+        /// How HAProxy was told.
+        means: &'static str,
+        /// Warnings.
+        findings: Vec<Finding>,
+    },
+    /// The files are current; HAProxy is not running, or nobody is to be told.
+    Written {
+        /// Its revision.
+        revision: Revision,
+        /// Why nobody was told.
+        reason: String,
+    },
+    /// The validation or the gate says no; the files were not touched.
+    Refused {
+        /// All that was found; at least one is an error.
+        findings: Vec<Finding>,
+        /// Where it is set aside.
+        kept: Option<PathBuf>,
+    },
+    /// HAProxy did not take it. It is not tried again while this HAProxy runs.
+    Rejected {
+        /// In words.
+        reason: String,
+        /// What HAProxy printed.
+        findings: Vec<Finding>,
+        /// Whether the last good files are back and HAProxy runs them.
+        restored: bool,
+        /// Where it is set aside.
+        kept: Option<PathBuf>,
+    },
+    /// Nothing shows whether HAProxy took it.
+    Unconfirmed {
+        /// In words.
+        reason: String,
+        /// Whether the last good files are back and HAProxy runs them. False also when there is no
+        /// socket to ask: then the new files stay.
+        restored: bool,
+    },
+    /// Too many old workers still finish; nothing was done.
+    Busy {
+        /// How many.
+        old_workers: usize,
+    },
+    /// Something of ours failed; try again later.
+    Failed {
+        /// What.
+        error: ApplyError,
+    },
+}
+
+/// How things stand, without changing anything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observation {
+    /// What runs.
+    pub seen: Seen,
+    /// What the destinations were last given.
+    pub written: Option<Revision>,
+    /// What HAProxy was last told to load without a complaint.
+    pub applied: Option<Revision>,
+    /// What a worker last reported.
+    pub confirmed: Option<Revision>,
+    /// The set that HAProxy did not take.
+    pub rejected: Option<Rejection>,
+    /// Destinations that others have edited or removed.
+    pub drift: Vec<PathBuf>,
+    /// Workers that only finish their connections, where that is known.
+    pub old_workers: Option<usize>,
+    /// The supervised HAProxy.
+    pub supervised: Option<Status>,
+}
+
+impl Observation {
+    /// Whether HAProxy runs something else than what the files hold: it was restarted, or others
+    /// reloaded it.
+    pub fn diverges(&self) -> bool {
+        match (&self.seen, &self.written) {
+            (Seen::Running(running), Some(written)) => running.revision.as_ref() != Some(written),
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! HAProxy's own validation: the same binary, flags, files, directory and environment as the master
+//! that will load them, with `-c`. What it prints is handed on as it is.
+//!
+//! "Could not be run" is never "valid": it is an error of its own.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::process::Command;
+
+use super::child::{self, ChildError, Limits};
+
+/// Output that is kept of one run.
+const OUTPUT_LIMIT: usize = 64 * 1024;
+
+/// How HAProxy is called, apart from what is validated.
+#[derive(Debug, Clone)]
+pub struct Invocation {
+    /// The program.
+    pub binary: PathBuf,
+    /// Flags that change what is valid, such as `-W` (without it a `program` section is refused).
+    pub flags: Vec<OsString>,
+    /// The configuration files in the order of `-f`.
+    pub files: Vec<PathBuf>,
+    /// Relative paths in the configuration start here.
+    pub working_directory: Option<PathBuf>,
+    /// The whole environment: a token of ours must not be readable as `"${CONSUL_HTTP_TOKEN}"`.
+    pub environment: BTreeMap<OsString, OsString>,
+}
+
+/// What HAProxy said.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Exit 0; there may be warnings.
+    Valid {
+        /// Everything it printed, up to 64 KiB.
+        output: Vec<u8>,
+    },
+    /// Exit 1 (errors) or 2 (no error, but nothing to listen on).
+    Invalid {
+        /// Everything it printed, up to 64 KiB.
+        output: Vec<u8>,
+        /// It was exit 2.
+        no_listener: bool,
+    },
+}
+
+/// The validation itself failed, which says nothing about the configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// It did not run to an end.
+    #[error("HAProxy's validation could not be run, so nothing was changed.")]
+    Run(#[from] ChildError),
+    /// It was killed by somebody, such as the kernel when memory ran out.
+    #[error(
+        "HAProxy's validation was killed by signal {signal}, so nothing was changed. If memory ran out, raise the limit of this service."
+    )]
+    Killed {
+        /// The signal.
+        signal: i32,
+    },
+    /// An exit status that no HAProxy gives for `-c`.
+    #[error(
+        "HAProxy's validation ended with exit status {status}, which HAProxy does not use for it: {output}"
+    )]
+    Unknown {
+        /// The status.
+        status: i32,
+        /// The start of its output.
+        output: String,
+    },
+}
+
+/// The environment of every HAProxy we start: a search path and what the settings give, nothing
+/// inherited.
+pub fn environment(given: &BTreeMap<OsString, OsString>) -> BTreeMap<OsString, OsString> {
+    let mut environment = given.clone();
+    environment.entry("PATH".into()).or_insert_with(|| {
+        std::env::var_os("PATH").unwrap_or_else(|| "/usr/sbin:/usr/bin:/sbin:/bin".into())
+    });
+    environment.retain(|name, _| !name.as_encoded_bytes().starts_with(b"CONSUL_"));
+    environment
+}
+
+impl Invocation {
+    /// The command for these files with `more` flags before them.
+    pub fn command<const N: usize>(&self, more: [OsString; N]) -> Command {
+        let mut command = Command::new(&self.binary);
+        command
+            .args(&self.flags)
+            .args(more)
+            .args(
+                self.files
+                    .iter()
+                    .flat_map(|file| ["-f".into(), file.clone().into_os_string()]),
+            )
+            .env_clear()
+            .envs(environment(&self.environment));
+        if let Some(directory) = &self.working_directory {
+            command.current_dir(directory);
+        }
+        command
+    }
+}
+
+/// Runs `BINARY flags -c -f A -f B …`. Kills and reaps it with all its children at the limit.
+pub async fn check(invocation: &Invocation, limit: Duration) -> Result<Outcome, CheckError> {
+    let limits = Limits {
+        time: limit,
+        output: OUTPUT_LIMIT,
+    };
+    let ended = child::run(invocation.command(["-c".into()]), limits).await?;
+    let output = ended.output;
+    match (ended.status.code(), ended.status.signal()) {
+        (Some(0), _) => Ok(Outcome::Valid { output }),
+        (Some(status @ (1 | 2)), _) => Ok(Outcome::Invalid {
+            output,
+            no_listener: status == 2,
+        }),
+        (None, Some(signal)) => Err(CheckError::Killed { signal }),
+        (status, _) => Err(CheckError::Unknown {
+            status: status.unwrap_or(-1),
+            output: String::from_utf8_lossy(&output).chars().take(300).collect(),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn script(text: &str) -> (tempfile::TempDir, Invocation) {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let binary = directory.path().join("haproxy");
+        std::fs::write(&binary, format!("#!/bin/sh\n{text}\n")).unwrap();
+        std::fs::set_permissions(&binary, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let invocation = Invocation {
+            binary,
+            flags: vec!["-W".into()],
+            files: vec!["/a.cfg".into(), "/b.cfg".into()],
+            working_directory: None,
+            environment: BTreeMap::from([("CONSUL_HTTP_TOKEN".into(), "secret".into())]),
+        };
+        (directory, invocation)
+    }
+
+    const LIMIT: Duration = Duration::from_secs(20);
+
+    #[tokio::test]
+    async fn flags_files_and_a_clean_environment_are_handed_over() {
+        let (_directory, invocation) = script("echo \"$@\"; env | grep -c CONSUL; exit 0");
+        let Outcome::Valid { output } = check(&invocation, LIMIT).await.unwrap() else {
+            panic!("valid");
+        };
+        assert_eq!(output, b"-W -c -f /a.cfg -f /b.cfg\n0\n");
+    }
+
+    #[tokio::test]
+    async fn each_end_has_its_class() {
+        let (_a, two) = script("exit 2");
+        assert!(matches!(
+            check(&two, LIMIT).await,
+            Ok(Outcome::Invalid {
+                no_listener: true,
+                ..
+            })
+        ));
+        let (_b, killed) = script("kill -9 $$");
+        let error = check(&killed, LIMIT).await.unwrap_err();
+        assert!(matches!(error, CheckError::Killed { signal: 9 }), "{error}");
+        let (_c, seven) = script("exit 7");
+        assert!(matches!(
+            check(&seven, LIMIT).await,
+            Err(CheckError::Unknown { status: 7, .. })
+        ));
+        let (_d, slow) = script("sleep 60");
+        let error = check(&slow, Duration::from_millis(300)).await.unwrap_err();
+        assert!(
+            matches!(error, CheckError::Run(ChildError::TimedOut { .. })),
+            "{error}"
+        );
+    }
+}

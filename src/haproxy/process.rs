@@ -1,0 +1,432 @@
+//! Which process is the HAProxy master, proved before it is signalled: a pid file may be empty for a
+//! moment, stale, or name a process that has taken the number over.
+//!
+//! The process is held by a pidfd while it is examined and signalled, so a number that is reused
+//! in between reaches nobody. Never signals what is not proved to be a master that handles the
+//! signal now.
+
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+/// SIGUSR2 as a bit of the masks in `/proc/PID/status`.
+const RELOAD_SIGNAL_BIT: u64 = 1 << (12 - 1);
+
+/// Why there is no master to signal.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    /// HAProxy is not running: no pid file, or nobody has that number any more.
+    #[error("HAProxy is not running: {reason}.")]
+    NotRunning {
+        /// What was looked at.
+        reason: String,
+    },
+    /// The pid file cannot be used.
+    #[error("The pid file {} cannot be used: {reason}. Name the file that HAProxy's `-p` or `pidfile` writes.", path.display())]
+    PidFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The number belongs to something else.
+    #[error(
+        "Process {pid} is not an HAProxy master ({reason}), so it is not signalled. If the pid file is stale, remove it."
+    )]
+    NotMaster {
+        /// The number.
+        pid: i32,
+        /// What it is instead.
+        reason: String,
+    },
+    /// It would be killed by the signal, or lose it.
+    #[error("The HAProxy master {pid} did not become ready for a reload within {} s: it is still starting or loading.", waited.as_secs())]
+    NotReady {
+        /// The number.
+        pid: i32,
+        /// How long it was waited for.
+        waited: Duration,
+    },
+    /// The system would not let us look or signal.
+    #[error(
+        "Process {pid} cannot be examined or signalled: {cause}. Run Gatewright as the same user, or use the master socket."
+    )]
+    Denied {
+        /// The number.
+        pid: i32,
+        /// What the system said.
+        cause: std::io::Error,
+    },
+}
+
+/// A process proved to be an HAProxy master, held by a pidfd.
+#[derive(Debug)]
+pub struct Master {
+    pid: i32,
+    handle: OwnedFd,
+}
+
+impl Master {
+    /// Finds the master through its pid file. HAProxy truncates the file at each reload, so an empty
+    /// one is read again, three times 50 ms apart.
+    pub async fn find(pid_file: &Path) -> Result<Master, ProcessError> {
+        let mut text = String::new();
+        for _ in 0..4 {
+            text = match std::fs::read_to_string(pid_file) {
+                Ok(text) => text,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    return Err(ProcessError::NotRunning {
+                        reason: format!("there is no pid file {}", pid_file.display()),
+                    });
+                }
+                Err(error) => {
+                    return Err(ProcessError::PidFile {
+                        path: pid_file.to_owned(),
+                        reason: error.to_string(),
+                    });
+                }
+            };
+            if !text.trim().is_empty() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let first = text.lines().next().unwrap_or_default().trim();
+        let pid = first.parse().map_err(|_| ProcessError::PidFile {
+            path: pid_file.to_owned(),
+            reason: if first.is_empty() {
+                "it is empty".into()
+            } else {
+                "it does not hold a process id".into()
+            },
+        })?;
+        Master::open(pid)
+    }
+
+    /// Takes hold of a process and proves that it is a master.
+    pub fn open(pid: i32) -> Result<Master, ProcessError> {
+        if pid <= 1 || pid.cast_unsigned() == std::process::id() {
+            let reason = "process 1 and Gatewright itself are never signalled".into();
+            return Err(ProcessError::NotMaster { pid, reason });
+        }
+        let handle = hold(pid)?;
+        prove(pid)?;
+        let master = Master { pid, handle };
+        // What was read is about the process that is held only if that one still lives.
+        if master.gone() {
+            return Err(gone(pid));
+        }
+        Ok(master)
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Whether it has ended.
+    pub fn gone(&self) -> bool {
+        ended(&self.handle)
+    }
+
+    /// Sends SIGUSR2 as soon as the master handles it. In the first 50 to 80 ms of its life the signal
+    /// kills it, and while it loads a configuration the signal is ignored and lost (2.6 to 3.0).
+    pub async fn signal_reload(&self, limit: Duration) -> Result<(), ProcessError> {
+        let started = Instant::now();
+        while !ready(self.pid) {
+            if self.gone() {
+                return Err(gone(self.pid));
+            }
+            if started.elapsed() >= limit {
+                let waited = started.elapsed();
+                return Err(ProcessError::NotReady {
+                    pid: self.pid,
+                    waited,
+                });
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        pidfd_send_signal(self.handle.as_fd(), Signal::USR2).map_err(|error| match error {
+            rustix::io::Errno::SRCH => gone(self.pid),
+            other => denied(self.pid, other.into()),
+        })
+    }
+
+    /// The command line, as far as it matters to validation.
+    pub fn command_line(&self) -> Option<CommandLine> {
+        arguments(self.pid).map(|arguments| CommandLine::parse(&arguments))
+    }
+
+    /// The directory that its relative paths start from.
+    pub fn working_directory(&self) -> Option<PathBuf> {
+        std::fs::read_link(format!("/proc/{}/cwd", self.pid)).ok()
+    }
+}
+
+/// Watches a process of any kind for its end, whoever its parent is.
+#[derive(Debug)]
+pub struct Watch(OwnedFd);
+
+impl Watch {
+    /// Takes hold of a process; `None` when it is not visible here (another pid namespace).
+    pub fn new(pid: i32) -> Option<Watch> {
+        hold(pid).ok().map(Watch)
+    }
+
+    /// Whether it has ended.
+    pub fn gone(&self) -> bool {
+        ended(&self.0)
+    }
+}
+
+fn hold(pid: i32) -> Result<OwnedFd, ProcessError> {
+    let number = Pid::from_raw(pid).ok_or_else(|| gone(pid))?;
+    pidfd_open(number, PidfdFlags::empty()).map_err(|error| match error {
+        rustix::io::Errno::SRCH | rustix::io::Errno::INVAL => gone(pid),
+        other => denied(pid, other.into()),
+    })
+}
+
+/// A pidfd becomes readable when its process has ended.
+fn ended(handle: &OwnedFd) -> bool {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let mut watched = [PollFd::new(handle.as_fd(), PollFlags::POLLIN)];
+    matches!(poll(&mut watched, PollTimeout::ZERO), Ok(count) if count > 0)
+}
+
+fn gone(pid: i32) -> ProcessError {
+    ProcessError::NotRunning {
+        reason: format!("there is no process {pid}"),
+    }
+}
+
+fn denied(pid: i32, cause: std::io::Error) -> ProcessError {
+    ProcessError::Denied { pid, cause }
+}
+
+fn prove(pid: i32) -> Result<(), ProcessError> {
+    let not = |reason: &str| ProcessError::NotMaster {
+        pid,
+        reason: reason.into(),
+    };
+    let executable =
+        std::fs::read_link(format!("/proc/{pid}/exe")).map_err(|cause| denied(pid, cause))?;
+    if !is_haproxy(&executable) {
+        return Err(not(&format!("it runs {}", executable.display())));
+    }
+    let arguments = arguments(pid).ok_or_else(|| gone(pid))?;
+    if !is_master_worker(&arguments) {
+        return Err(not("it was started without -W or -Ws"));
+    }
+    let parent = status_of(pid).ok_or_else(|| gone(pid))?.parent;
+    let parent_is_master =
+        std::fs::read_link(format!("/proc/{parent}/exe")).is_ok_and(|parent| is_haproxy(&parent));
+    if parent_is_master {
+        return Err(not(&format!("it is a worker of the master {parent}")));
+    }
+    Ok(())
+}
+
+/// `haproxy`, also when a package upgrade has replaced the file under the running process.
+fn is_haproxy(executable: &Path) -> bool {
+    let name = executable.file_name().unwrap_or_default().to_string_lossy();
+    name.trim_end_matches(" (deleted)").starts_with("haproxy")
+}
+
+fn is_master_worker(arguments: &[OsString]) -> bool {
+    arguments
+        .iter()
+        .skip(1)
+        .take_while(|argument| *argument != "--")
+        .any(|argument| argument == "-W" || argument == "-Ws")
+}
+
+/// Whether SIGUSR2 has a handler now and a worker has been there for a while.
+fn ready(pid: i32) -> bool {
+    let (Some(master), Some(now)) = (status_of(pid), uptime()) else {
+        return false;
+    };
+    let settled = processes()
+        .filter_map(status_of)
+        .any(|child| child.parent == pid && now - child.started > 0.3);
+    now - master.started > 1.0 && settled && catches_reload_signal(pid)
+}
+
+fn catches_reload_signal(pid: i32) -> bool {
+    let Ok(text) = std::fs::read_to_string(format!("/proc/{pid}/status")) else {
+        return false;
+    };
+    text.lines()
+        .find_map(|line| line.strip_prefix("SigCgt:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask & RELOAD_SIGNAL_BIT != 0)
+}
+
+struct Status {
+    parent: i32,
+    /// Seconds after boot.
+    started: f64,
+}
+
+fn status_of(pid: i32) -> Option<Status> {
+    parse_stat(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// The name in the second field may hold blanks and parentheses (proc(5)).
+fn parse_stat(text: &str) -> Option<Status> {
+    let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
+    let ticks: f64 = fields.get(19)?.parse().ok()?;
+    Some(Status {
+        parent: fields.get(1)?.parse().ok()?,
+        // USER_HZ is 100 on every architecture that HAProxy packages exist for.
+        started: ticks / 100.0,
+    })
+}
+
+fn uptime() -> Option<f64> {
+    let text = std::fs::read_to_string("/proc/uptime").ok()?;
+    text.split_whitespace().next()?.parse().ok()
+}
+
+fn processes() -> impl Iterator<Item = i32> {
+    std::fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+}
+
+fn arguments(pid: i32) -> Option<Vec<OsString>> {
+    let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let bytes = bytes.strip_suffix(b"\0").unwrap_or(&bytes);
+    (!bytes.is_empty()).then(|| {
+        bytes
+            .split(|byte| *byte == 0)
+            .map(|argument| OsString::from_vec(argument.to_vec()))
+            .collect()
+    })
+}
+
+/// A master's command line, reduced to what `-c` must be given to judge alike.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandLine {
+    /// Flags that can change the verdict.
+    pub flags: Vec<OsString>,
+    /// The files and directories of `-f` and `--`, in order.
+    pub files: Vec<PathBuf>,
+}
+
+impl CommandLine {
+    /// Reads the arguments, the program's name first. Dropped: what names sockets, pid files and
+    /// processes, `-q`, which hides the alerts, and `-C`, which the process's directory shows already. (Flags as in the 2.6 and 3.2 management manuals,
+    /// section 3.)
+    pub fn parse(arguments: &[OsString]) -> CommandLine {
+        let mut line = CommandLine {
+            flags: Vec::new(),
+            files: Vec::new(),
+        };
+        let mut rest = arguments.iter().skip(1).peekable();
+        while let Some(argument) = rest.next() {
+            match argument.to_str().unwrap_or_default() {
+                "--" => line.files.extend(rest.by_ref().map(PathBuf::from)),
+                "-f" => line.files.extend(rest.next().map(PathBuf::from)),
+                "-W" | "-Ws" => line.flags.push("-W".into()),
+                "-n" | "-N" | "-m" | "-L" => {
+                    line.flags.push(argument.clone());
+                    line.flags.extend(rest.next().cloned());
+                }
+                "-p" | "-S" | "-x" | "-C" => {
+                    rest.next();
+                }
+                "-sf" | "-st" => while rest.next_if(|next| is_number(next)).is_some() {},
+                "-D" | "-db" | "-d" | "-q" | "-V" | "-c" => {}
+                _ => line.flags.push(argument.clone()),
+            }
+        }
+        line
+    }
+}
+
+fn is_number(text: &OsStr) -> bool {
+    !text.is_empty() && text.as_encoded_bytes().iter().all(u8::is_ascii_digit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(text: &str) -> CommandLine {
+        let arguments: Vec<OsString> = text.split(' ').map(OsString::from).collect();
+        CommandLine::parse(&arguments)
+    }
+
+    #[test]
+    fn the_command_line_keeps_what_changes_the_verdict() {
+        let parsed = line(
+            "haproxy -sf 27012 27013 -x sockpair@3 -Ws -S /run/m.sock -p pid -q -dr -n 2000 -f a.cfg -f conf.d -- b.cfg c.cfg",
+        );
+        assert_eq!(parsed.flags, ["-W", "-dr", "-n", "2000"]);
+        let files: Vec<PathBuf> = ["a.cfg", "conf.d", "b.cfg", "c.cfg"]
+            .map(PathBuf::from)
+            .into();
+        assert_eq!(parsed.files, files);
+    }
+
+    #[test]
+    fn a_process_name_with_parentheses_is_read() {
+        let text = "17 (ha) proxy (x)) S 4 17 17 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 250 0 0";
+        let status = parse_stat(text).unwrap();
+        assert_eq!(status.parent, 4);
+        assert!((status.started - 2.5).abs() < 1e-9);
+        assert!(parse_stat("17 (cut").is_none());
+    }
+
+    #[tokio::test]
+    async fn nothing_but_a_master_is_accepted() {
+        for pid in [-1, 0, 1, std::process::id().cast_signed()] {
+            assert!(matches!(
+                Master::open(pid),
+                Err(ProcessError::NotMaster { .. } | ProcessError::NotRunning { .. })
+            ));
+        }
+        let mut decoy = std::process::Command::new("sleep")
+            .arg("600")
+            .spawn()
+            .unwrap();
+        let error = Master::open(decoy.id().cast_signed()).unwrap_err();
+        assert!(matches!(error, ProcessError::NotMaster { .. }), "{error}");
+        assert!(decoy.try_wait().unwrap().is_none());
+        decoy.kill().unwrap();
+        decoy.wait().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_pid_file_that_fills_late_is_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("pid");
+        assert!(matches!(
+            Master::find(&file).await,
+            Err(ProcessError::NotRunning { .. })
+        ));
+        std::fs::write(&file, "").unwrap();
+        let late = file.clone();
+        let writer = tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(70)).await;
+            std::fs::write(late, "1\n").unwrap();
+        });
+        let error = Master::find(&file).await.unwrap_err();
+        writer.await.unwrap();
+        assert!(
+            matches!(error, ProcessError::NotMaster { pid: 1, .. }),
+            "{error}"
+        );
+        std::fs::write(&file, "abc").unwrap();
+        assert!(matches!(
+            Master::find(&file).await,
+            Err(ProcessError::PidFile { .. })
+        ));
+    }
+}

@@ -1,0 +1,113 @@
+//! One question to an HAProxy command socket, one answer, within a time and a size. A fresh
+//! connection each time: one opened before a reload would go on talking to the old worker.
+//!
+//! Never interprets an answer.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+
+/// The most that is read of an answer (`show servers state` of 10,000 servers is 740 kB).
+const ANSWER_LIMIT: u64 = 16 * 1024 * 1024;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketError {
+    /// Nothing listens there: HAProxy is not running, or its master is just replacing itself.
+    #[error("Nothing answers on {}: HAProxy is not running, or is just loading a configuration.", path.display())]
+    Absent {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// The connection ended without an answer, as it does while a master replaces itself.
+    #[error("HAProxy closed the connection on {} before it answered.", path.display())]
+    Cut {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// We may not use it.
+    #[error("Access to {} is denied. Give the socket a group and a mode that let Gatewright in (bind options `group` and `mode 660`).", path.display())]
+    Denied {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// No answer in time: a frozen process accepts connections and stays silent.
+    #[error("HAProxy did not answer on {} within {} ms.", path.display(), limit.as_millis())]
+    TimedOut {
+        /// The socket.
+        path: PathBuf,
+        /// The limit.
+        limit: Duration,
+    },
+    /// The answer is not what the command gives on any known version.
+    #[error("HAProxy gave an answer to `{command}` on {} that is not understood: {answer:?}.", path.display())]
+    Strange {
+        /// The socket.
+        path: PathBuf,
+        /// What was asked.
+        command: String,
+        /// The start of what was answered.
+        answer: String,
+    },
+    /// Anything else.
+    #[error("Talking to HAProxy on {} failed: {cause}.", path.display())]
+    Io {
+        /// The socket.
+        path: PathBuf,
+        /// What the system said.
+        cause: std::io::Error,
+    },
+}
+
+impl SocketError {
+    /// Whether the same question may get an answer a moment later (a reload is under way).
+    pub fn may_pass(&self) -> bool {
+        matches!(self, SocketError::Absent { .. } | SocketError::Cut { .. })
+    }
+
+    /// An answer that is not understood, shortened.
+    pub fn strange(path: &Path, command: &str, answer: &str) -> SocketError {
+        SocketError::Strange {
+            path: path.to_owned(),
+            command: command.to_owned(),
+            answer: answer.chars().take(200).collect(),
+        }
+    }
+}
+
+/// Sends one line and reads to the end. The writing side is shut at once, because the master's
+/// socket keeps the connection open otherwise (seen on 3.0).
+pub async fn ask(path: &Path, line: &str, limit: Duration) -> Result<String, SocketError> {
+    let exchange = async {
+        let mut stream = UnixStream::connect(path).await?;
+        stream.write_all(line.as_bytes()).await?;
+        stream.write_all(b"\n").await?;
+        stream.shutdown().await?;
+        let mut answer = Vec::new();
+        stream.take(ANSWER_LIMIT).read_to_end(&mut answer).await?;
+        Ok(answer)
+    };
+    match tokio::time::timeout(limit, exchange).await {
+        Ok(Ok(answer)) => Ok(String::from_utf8_lossy(&answer).into_owned()),
+        Ok(Err(cause)) => Err(classify(path, cause)),
+        Err(_) => Err(SocketError::TimedOut {
+            path: path.to_owned(),
+            limit,
+        }),
+    }
+}
+
+fn classify(path: &Path, cause: std::io::Error) -> SocketError {
+    let path = path.to_owned();
+    match cause.kind() {
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused => SocketError::Absent { path },
+        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::NotConnected => {
+            SocketError::Cut { path }
+        }
+        ErrorKind::PermissionDenied => SocketError::Denied { path },
+        _ => SocketError::Io { path, cause },
+    }
+}

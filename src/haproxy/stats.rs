@@ -1,0 +1,116 @@
+//! Which configuration the serving worker runs: its process id, its version and the revision it
+//! carries, asked on its stats socket or through the master.
+//!
+//! Read only. An old worker may answer for some milliseconds after a reload (up to 14 seen), so a
+//! confirmation asks again until the deadline.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use super::socket::{SocketError, ask};
+use crate::apply::set::{REVISION_VARIABLE, Revision};
+
+/// Where the worker is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WorkerSocket {
+    /// Its own `stats socket`, of level operator at least.
+    Stats(PathBuf),
+    /// The master's socket, which hands the question on.
+    Master(PathBuf),
+}
+
+/// What runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Running {
+    /// The worker's process id, as HAProxy sees it.
+    pub pid: i32,
+    /// Whether this is an old worker that only finishes its connections.
+    pub stopping: bool,
+    /// The revision it carries; `None` when it loaded a configuration that is not ours.
+    pub revision: Option<Revision>,
+    /// HAProxy's version.
+    pub version: String,
+    /// Since when it runs, in seconds.
+    pub uptime: u64,
+}
+
+impl WorkerSocket {
+    /// Asks once. Both questions go over one connection, so one worker answers both.
+    pub async fn running(&self, limit: Duration) -> Result<Running, SocketError> {
+        let (path, line) = match self {
+            WorkerSocket::Stats(path) => (path, format!("show info;get var {REVISION_VARIABLE}")),
+            // To the master each command needs its own `@1`.
+            WorkerSocket::Master(path) => {
+                (path, format!("@1 show info;@1 get var {REVISION_VARIABLE}"))
+            }
+        };
+        let answer = ask(path, &line, limit).await?;
+        Running::parse(&answer).ok_or_else(|| match answer.trim() {
+            "" => SocketError::Cut { path: path.clone() },
+            _ => SocketError::strange(path, &line, &answer),
+        })
+    }
+
+    /// Asks until `wanted` is true of the answer or the time is over. `Ok` holds the last answer.
+    pub async fn await_running(
+        &self,
+        limit: Duration,
+        each: Duration,
+        wanted: impl Fn(&Running) -> bool,
+    ) -> Result<Running, SocketError> {
+        let deadline = Instant::now() + limit;
+        let mut pause = Duration::from_millis(2);
+        loop {
+            let answer = self.running(each).await;
+            if matches!(&answer, Ok(running) if wanted(running)) || Instant::now() >= deadline {
+                return answer;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(50));
+        }
+    }
+}
+
+impl Running {
+    /// Reads `show info` and `get var` in one text.
+    pub fn parse(text: &str) -> Option<Running> {
+        let value = |name: &str| {
+            text.lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+                .map(str::trim)
+        };
+        let revision = text
+            .lines()
+            .filter_map(|line| line.strip_prefix(REVISION_VARIABLE))
+            .find_map(|rest| rest.split_once("value=<")?.1.split_once('>'))
+            .and_then(|(revision, _)| Revision::parse(revision));
+        Some(Running {
+            pid: value("Pid")?.parse().ok()?,
+            stopping: value("Stopping") == Some("1"),
+            revision,
+            version: value("Version")?.to_owned(),
+            uptime: value("Uptime_sec")
+                .and_then(|text| text.parse().ok())
+                .unwrap_or(0),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_runs_is_read_from_both_answers() {
+        let text = "Name: HAProxy\nVersion: 2.6.12-1+deb12u4\nUptime_sec: 7\nPid: 4711\nStopping: 0\n\nproc.gatewright_revision: type=str value=<0123456789ab>\n";
+        let running = Running::parse(text).unwrap();
+        assert_eq!(
+            (running.pid, running.stopping, running.uptime),
+            (4711, false, 7)
+        );
+        assert_eq!(running.revision, Revision::parse("0123456789ab"));
+        let foreign = text.replace("proc.gatewright_revision: type=str", "Variable not found.");
+        assert_eq!(Running::parse(&foreign).unwrap().revision, None);
+        assert_eq!(Running::parse("Unknown command"), None);
+    }
+}
