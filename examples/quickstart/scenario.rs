@@ -11,7 +11,7 @@ use crate::screen::Screen;
 use crate::support::consul::{self, Consul};
 use crate::support::gatewright::{Gatewright, Setup};
 use crate::support::traffic::{self, Limits, Traffic};
-use crate::support::{Outcome, interrupted, temp, tools, wait_for};
+use crate::support::{Outcome, interrupted, process, temp, tools, wait_for, wait_for_end};
 
 /// How long a change may take: Consul's check interval, a few missed checks, one reload, slow machines.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -33,6 +33,9 @@ pub enum Pace {
 pub fn play(pace: Pace, screen: &Screen) -> Outcome<()> {
     let mut stage = Stage::set(pace, screen)?;
     let outcome = steps(&mut stage).map_err(|error| {
+        if interrupted() {
+            return "\nInterrupted. Everything is stopped.".to_owned();
+        }
         let log = stage.gatewright.process().last_lines(15);
         format!("\n{error}\nGatewright's log ends:\n{log}")
     });
@@ -239,18 +242,18 @@ impl<'a> Stage<'a> {
     /// Stops everything in order; Gatewright must end well and take HAProxy with it.
     fn clear(mut self) -> Outcome<()> {
         drop(self.traffic.take());
-        let family = crate::support::process::descendants(self.gatewright.process().pid());
+        let family = process::descendants(self.gatewright.process().pid());
         let code = self.gatewright.stop(Duration::from_secs(20))?;
         if code != 0 {
             return Err(format!("Gatewright ended with code {code}."));
         }
-        wait_for(
+        wait_for_end(
             Duration::from_secs(5),
             "HAProxy to end with Gatewright",
             || {
                 (!family
                     .iter()
-                    .any(|pid| crate::support::process::exists(*pid)))
+                    .any(|pid| process::exists(*pid)))
                 .then_some(())
             },
         )

@@ -36,7 +36,21 @@ pub fn interrupted() -> bool {
 }
 
 /// Asks `probe` again and again until it has something, or `limit` is over. The error names `what`.
-pub fn wait_for<T>(
+pub fn wait_for<T>(limit: Duration, what: &str, probe: impl FnMut() -> Option<T>) -> Outcome<T> {
+    wait_unless(interrupted, limit, what, probe)
+}
+
+/// As [`wait_for`], but goes on after [`interrupt`]: for stopping things in good order.
+pub fn wait_for_end<T>(
+    limit: Duration,
+    what: &str,
+    probe: impl FnMut() -> Option<T>,
+) -> Outcome<T> {
+    wait_unless(|| false, limit, what, probe)
+}
+
+fn wait_unless<T>(
+    stop: impl Fn() -> bool,
     limit: Duration,
     what: &str,
     mut probe: impl FnMut() -> Option<T>,
@@ -46,7 +60,7 @@ pub fn wait_for<T>(
         if let Some(found) = probe() {
             return Ok(found);
         }
-        if interrupted() {
+        if stop() {
             return Err(format!("Interrupted while waiting for {what}."));
         }
         if Instant::now() >= end {

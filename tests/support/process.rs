@@ -10,7 +10,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{Outcome, wait_for};
+use super::{Outcome, wait_for_end};
 
 /// A running child. When dropped it and everything it started are killed.
 pub struct Process {
@@ -88,7 +88,7 @@ impl Process {
     /// Waits for its end: the exit code, or 128 + the signal, as a shell says it.
     pub fn wait(&mut self, limit: Duration) -> Outcome<i32> {
         let what = format!("the end of {}", self.name);
-        let status = wait_for(limit, &what, || self.exit_status())?;
+        let status = wait_for_end(limit, &what, || self.exit_status())?;
         Ok(status
             .code()
             .unwrap_or_else(|| 128 + status.signal().unwrap_or(0)))
