@@ -250,12 +250,7 @@ impl<'a> Stage<'a> {
         wait_for_end(
             Duration::from_secs(5),
             "HAProxy to end with Gatewright",
-            || {
-                (!family
-                    .iter()
-                    .any(|pid| process::exists(*pid)))
-                .then_some(())
-            },
+            || (!family.iter().any(|pid| process::exists(*pid))).then_some(()),
         )
     }
 }
