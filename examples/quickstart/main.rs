@@ -1,0 +1,64 @@
+//! The quick start: shows live traffic while instances of a service come, fall ill, die and go.
+//!
+//! It starts a real Consul, three instances, and `gatewright run`, which starts HAProxy; then it goes
+//! through the steps in `scenario`. It ends with code 0 only if every step saw what it should, and
+//! leaves nothing running. `--instance NAME` makes it one of the instances instead.
+
+mod instance;
+mod scenario;
+mod screen;
+#[path = "../../tests/support/mod.rs"]
+mod support;
+
+use std::process::ExitCode;
+
+use scenario::Pace;
+use screen::Screen;
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let outcome = match words.as_slice() {
+        ["--instance", name] => instance::serve(name),
+        [] => show(Pace::Calm),
+        ["--fast"] => show(Pace::Fast),
+        _ => Err("The quick start takes no argument but --fast.".to_owned()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn show(pace: Pace) -> support::Outcome<()> {
+    stop_on_signals()?;
+    scenario::play(pace, &Screen::new())
+}
+
+/// Ctrl-C and SIGTERM end every wait with an error, so that everything is stopped on the usual way out.
+fn stop_on_signals() -> support::Outcome<()> {
+    let failed = |error: std::io::Error| format!("Signals cannot be handled: {error}.");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()
+        .map_err(failed)?;
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            use tokio::signal::unix::{SignalKind, signal};
+            let interrupt = signal(SignalKind::interrupt());
+            let terminate = signal(SignalKind::terminate());
+            let (Ok(mut interrupt), Ok(mut terminate)) = (interrupt, terminate) else {
+                return;
+            };
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            support::interrupt();
+        });
+    });
+    Ok(())
+}

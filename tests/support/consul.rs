@@ -1,0 +1,255 @@
+//! A real Consul agent on free loopback ports.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::process::{Process, command};
+use super::{Outcome, http, temp, tools, wait_for};
+
+/// A running agent that is its own server. When dropped it is killed and its data removed.
+pub struct Consul {
+    process: Process,
+    ports: [u16; 4],
+    persistent: bool,
+    directory: TempDir,
+}
+
+impl Consul {
+    /// Starts a development agent: ready within about a second, forgets everything when stopped.
+    pub fn start() -> Outcome<Consul> {
+        Consul::start_as(false)
+    }
+
+    /// Starts a server that keeps its data across [`Consul::restart`].
+    pub fn start_persistent() -> Outcome<Consul> {
+        Consul::start_as(true)
+    }
+
+    fn start_as(persistent: bool) -> Outcome<Consul> {
+        let mut last = String::new();
+        // Somebody else may have taken a port between the look and the start.
+        for _ in 0..3 {
+            let directory = temp::directory()?;
+            let ports = temp::free_ports()?;
+            let process = launch(&directory, ports, persistent)?;
+            let mut consul = Consul {
+                process,
+                ports,
+                persistent,
+                directory,
+            };
+            match consul.wait_until_ready() {
+                Ok(()) => return Ok(consul),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// Stops the agent as an operator would, or kills it.
+    pub fn stop(&mut self) {
+        if self.process.stop(Duration::from_secs(10)).is_err() {
+            self.process.kill();
+        }
+    }
+
+    /// Kills the agent without notice.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts a stopped or killed agent again on the same ports.
+    pub fn restart(&mut self) -> Outcome<()> {
+        self.process.kill();
+        self.process = launch(&self.directory, self.ports, self.persistent)?;
+        self.wait_until_ready()
+    }
+
+    /// Freezes the agent: connections are taken, nothing is answered.
+    pub fn pause(&mut self) {
+        self.process.signal(Signal::SIGSTOP);
+    }
+
+    /// Lets a frozen agent go on.
+    pub fn resume(&mut self) {
+        self.process.signal(Signal::SIGCONT);
+    }
+
+    /// The address of its HTTP interface.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.ports[0]))
+    }
+
+    /// The same as a URL.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address())
+    }
+
+    /// What the agent logged.
+    pub fn log(&self) -> String {
+        self.process.output()
+    }
+
+    /// Registers a service with the agent; `body` as the agent's interface takes it.
+    pub fn register(&self, body: &Value) -> Outcome<()> {
+        self.put("/v1/agent/service/register", &body.to_string())
+    }
+
+    /// Registers an instance without a check: it counts as passing.
+    pub fn register_instance(&self, service: &str, id: &str, address: SocketAddr) -> Outcome<()> {
+        self.register(&instance(service, id, address))
+    }
+
+    /// Registers an instance with a check that [`Consul::set_check`] sets; it starts as passing.
+    pub fn register_checked(&self, service: &str, id: &str, address: SocketAddr) -> Outcome<()> {
+        let mut body = instance(service, id, address);
+        body["Check"] =
+            json!({"CheckID": format!("check-{id}"), "TTL": "24h", "Status": "passing"});
+        self.register(&body)
+    }
+
+    /// Sets the check of an instance from [`Consul::register_checked`]: `pass`, `warn` or `fail`.
+    pub fn set_check(&self, id: &str, outcome: &str) -> Outcome<()> {
+        self.put(&format!("/v1/agent/check/{outcome}/check-{id}"), "")
+    }
+
+    /// Takes an instance out of the agent.
+    pub fn deregister(&self, id: &str) -> Outcome<()> {
+        self.put(&format!("/v1/agent/service/deregister/{id}"), "")
+    }
+
+    /// Puts an instance into maintenance, or ends that.
+    pub fn maintenance(&self, id: &str, on: bool) -> Outcome<()> {
+        self.put(
+            &format!("/v1/agent/service/maintenance/{id}?enable={on}&reason=test"),
+            "",
+        )
+    }
+
+    /// Puts the agent's node into maintenance, or ends that.
+    pub fn node_maintenance(&self, on: bool) -> Outcome<()> {
+        self.put(
+            &format!("/v1/agent/maintenance?enable={on}&reason=test"),
+            "",
+        )
+    }
+
+    /// Writes straight to the catalog, as for nodes without an agent; takes what an agent refuses.
+    pub fn catalog_register(&self, body: &Value) -> Outcome<()> {
+        self.put("/v1/catalog/register", &body.to_string())
+    }
+
+    /// Removes a node, or a service of it, straight from the catalog.
+    pub fn catalog_deregister(&self, body: &Value) -> Outcome<()> {
+        self.put("/v1/catalog/deregister", &body.to_string())
+    }
+
+    /// Sets a key.
+    pub fn set_key(&self, key: &str, value: &str) -> Outcome<()> {
+        self.put(&format!("/v1/kv/{key}"), value)
+    }
+
+    /// Deletes a key.
+    pub fn delete_key(&self, key: &str) -> Outcome<()> {
+        self.ask("DELETE", &format!("/v1/kv/{key}"), "").map(drop)
+    }
+
+    /// The service ids that are passing, sorted.
+    pub fn passing(&self, service: &str) -> Outcome<Vec<String>> {
+        let found = self.get(&format!("/v1/health/service/{service}?passing=1"))?;
+        let mut ids: Vec<String> = found
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| entry["Service"]["ID"].as_str().map(str::to_owned))
+            .collect();
+        ids.sort();
+        Ok(ids)
+    }
+
+    /// GET of any path, as JSON.
+    pub fn get(&self, path: &str) -> Outcome<Value> {
+        let body = self.ask("GET", path, "")?;
+        serde_json::from_str(&body)
+            .map_err(|error| format!("Consul's answer to GET {path} is no JSON: {error}."))
+    }
+
+    /// PUT of any path.
+    pub fn put(&self, path: &str, body: &str) -> Outcome<()> {
+        self.ask("PUT", path, body).map(drop)
+    }
+
+    fn ask(&self, method: &str, path: &str, body: &str) -> Outcome<String> {
+        let limit = Duration::from_secs(10);
+        let answer = http::request(self.address(), method, path, body, limit)
+            .map_err(|error| format!("Consul did not answer {method} {path}: {error}."))?;
+        match answer.status {
+            200 => Ok(answer.body),
+            status => Err(format!(
+                "Consul answered {method} {path} by {status}: {}",
+                answer.body
+            )),
+        }
+    }
+
+    /// Ready is: there is a leader and the agent is in the catalog, so that nothing written is lost.
+    fn wait_until_ready(&mut self) -> Outcome<()> {
+        let mut died = false;
+        let outcome = wait_for(Duration::from_secs(30), "Consul to be ready", || {
+            if !self.process.is_running() {
+                died = true;
+                return Some(());
+            }
+            let nodes = self.get("/v1/health/service/consul?passing=1").ok()?;
+            (!nodes.as_array()?.is_empty()).then_some(())
+        });
+        match outcome {
+            Ok(()) if !died => Ok(()),
+            Ok(()) => Err(format!(
+                "Consul ended at its start: {}",
+                self.process.last_lines(10)
+            )),
+            Err(error) => Err(format!("{error} It wrote: {}", self.process.last_lines(10))),
+        }
+    }
+}
+
+fn launch(directory: &TempDir, ports: [u16; 4], persistent: bool) -> Outcome<Process> {
+    let [http, server, lan, wan] = ports;
+    let mut words = vec![
+        "agent".to_owned(),
+        "-node=test".to_owned(),
+        "-bind=127.0.0.1".to_owned(),
+        "-client=127.0.0.1".to_owned(),
+        "-log-level=warn".to_owned(),
+        "-dns-port=-1".to_owned(),
+        "-grpc-port=-1".to_owned(),
+        format!("-http-port={http}"),
+        format!("-server-port={server}"),
+        format!("-serf-lan-port={lan}"),
+        format!("-serf-wan-port={wan}"),
+        // Else it asks a server of its maker for newer versions.
+        "-hcl=disable_update_check = true".to_owned(),
+    ];
+    if persistent {
+        words.extend([
+            "-server".to_owned(),
+            "-bootstrap-expect=1".to_owned(),
+            format!("-data-dir={}", directory.path().join("data").display()),
+            "-hcl=performance { raft_multiplier = 1 }".to_owned(),
+        ]);
+    } else {
+        words.push("-dev".to_owned());
+    }
+    let log = directory.path().join("consul.log");
+    Process::start("Consul", &mut command(&tools::consul()?, words), &log)
+}
+
+/// An instance as the agent's interface takes it.
+pub fn instance(service: &str, id: &str, address: SocketAddr) -> Value {
+    json!({"Name": service, "ID": id, "Address": address.ip().to_string(), "Port": address.port()})
+}

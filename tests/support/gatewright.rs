@@ -1,0 +1,189 @@
+//! Gatewright itself as a child process, with a directory of its own for settings, templates and state.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::process::Process;
+use super::{Outcome, temp, tools, wait_for};
+
+/// What Gatewright is run with. Everything lies in one temporary directory.
+pub struct Setup {
+    directory: TempDir,
+    environment: Vec<(String, String)>,
+    arguments: Vec<String>,
+}
+
+impl Setup {
+    /// An empty directory.
+    pub fn new() -> Outcome<Setup> {
+        Ok(Setup {
+            directory: temp::directory()?,
+            environment: Vec::new(),
+            arguments: Vec::new(),
+        })
+    }
+
+    /// The directory.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// A path in the directory, as text for settings and templates.
+    pub fn path(&self, name: &str) -> String {
+        self.directory.path().join(name).display().to_string()
+    }
+
+    /// Writes a file into the directory; folders on the way are made.
+    pub fn file(&self, name: &str, text: &str) -> Outcome<()> {
+        let path = self.directory.path().join(name);
+        let folder = path.parent().unwrap_or(self.directory.path());
+        std::fs::create_dir_all(folder)
+            .and_then(|()| std::fs::write(&path, text))
+            .map_err(|error| format!("{} cannot be written: {error}.", path.display()))
+    }
+
+    /// Reads a file of the directory.
+    pub fn read(&self, name: &str) -> Outcome<String> {
+        let path = self.directory.path().join(name);
+        std::fs::read_to_string(&path)
+            .map_err(|error| format!("{} cannot be read: {error}.", path.display()))
+    }
+
+    /// Writes `gatewright.toml`. `{dir}` in the text stands for the directory.
+    pub fn settings(&self, text: &str) -> Outcome<()> {
+        self.file("gatewright.toml", &text.replace("{dir}", &self.path("")))
+    }
+
+    /// Sets an environment variable. Consul's own are else not passed on.
+    pub fn env(mut self, name: &str, value: &str) -> Setup {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Adds an argument to every call.
+    pub fn argument(mut self, argument: &str) -> Setup {
+        self.arguments.push(argument.to_owned());
+        self
+    }
+
+    /// Runs a command to its end and gives its exit code and output.
+    pub fn call(&self, words: &[&str]) -> Outcome<Output> {
+        self.command(words)?
+            .output()
+            .map_err(|error| format!("Gatewright cannot be started: {error}."))
+    }
+
+    /// Starts `gatewright run` on `gatewright.toml`.
+    pub fn run(&self) -> Outcome<Gatewright> {
+        let settings = self.path("gatewright.toml");
+        let mut command = self.command(&["run", "-c", &settings])?;
+        let log = self.directory.path().join("gatewright.log");
+        Ok(Gatewright {
+            process: Process::start("Gatewright", &mut command, &log)?,
+        })
+    }
+
+    fn command(&self, words: &[&str]) -> Outcome<Command> {
+        let mut command = Command::new(binary()?);
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("CONSUL_") {
+                command.env_remove(name);
+            }
+        }
+        command
+            .args(words)
+            .args(&self.arguments)
+            .envs(self.environment.iter().cloned())
+            .current_dir(self.directory.path());
+        Ok(command)
+    }
+
+    /// What a running sidecar says of itself.
+    pub fn status(&self) -> Outcome<Value> {
+        let settings = self.path("gatewright.toml");
+        let output = self.call(&["status", "--json", "-c", &settings])?;
+        serde_json::from_slice(&output.stdout).map_err(|error| {
+            format!(
+                "`gatewright status --json` gave no JSON ({error}): {}",
+                String::from_utf8_lossy(&output.stderr)
+            )
+        })
+    }
+
+    /// Waits until the status has what `probe` looks for.
+    pub fn wait_for_status<T>(
+        &self,
+        limit: Duration,
+        what: &str,
+        mut probe: impl FnMut(&Value) -> Option<T>,
+    ) -> Outcome<T> {
+        wait_for(limit, what, || probe(&self.status().ok()?))
+            .map_err(|error| format!("{error} The last status: {:?}", self.status()))
+    }
+}
+
+/// A running sidecar. When dropped it, and the HAProxy it may have started, are killed.
+pub struct Gatewright {
+    process: Process,
+}
+
+impl Gatewright {
+    /// The child itself.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Everything it logged.
+    pub fn log(&self) -> String {
+        self.process.output()
+    }
+
+    /// Waits until a line of the log has all these words.
+    pub fn wait_for_log(&self, limit: Duration, words: &[&str]) -> Outcome<String> {
+        wait_for(limit, &format!("a log line with {words:?}"), || {
+            self.log()
+                .lines()
+                .find(|line| words.iter().all(|word| line.contains(word)))
+                .map(str::to_owned)
+        })
+        .map_err(|error| format!("{error} The log ends:\n{}", self.process.last_lines(20)))
+    }
+
+    /// Asks it to read settings and templates again (SIGHUP).
+    pub fn reload(&mut self) {
+        self.process.signal(Signal::SIGHUP);
+    }
+
+    /// Asks it to end (SIGTERM) and gives its exit code.
+    pub fn stop(&mut self, limit: Duration) -> Outcome<i32> {
+        self.process
+            .stop(limit)
+            .map_err(|error| format!("{error} The log ends:\n{}", self.process.last_lines(20)))
+    }
+}
+
+/// The program: `GATEWRIGHT_BIN`, or the one that cargo built for the tests, or the one beside an example.
+pub fn binary() -> Outcome<PathBuf> {
+    let beside = || {
+        let own = std::env::current_exe().ok()?;
+        Some(own.parent()?.parent()?.join("gatewright"))
+    };
+    let path = std::env::var_os("GATEWRIGHT_BIN")
+        .map(PathBuf::from)
+        .or_else(|| option_env!("CARGO_BIN_EXE_gatewright").map(PathBuf::from))
+        .or_else(beside)
+        .unwrap_or_else(|| tools::root().join("target/debug/gatewright"));
+    if path.is_file() {
+        Ok(path)
+    } else {
+        Err(format!(
+            "There is no program {}. Run `cargo build`, or set GATEWRIGHT_BIN.",
+            path.display()
+        ))
+    }
+}

@@ -1,0 +1,127 @@
+//! A real HAProxy, master and worker, on a configuration of the test's own.
+
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::process::{Process, command};
+use super::{Outcome, temp, tools, wait_for};
+
+/// A running master. When dropped it and its workers are killed.
+pub struct HAProxy {
+    process: Process,
+    directory: TempDir,
+}
+
+impl HAProxy {
+    /// Starts a version (`2.6`) on a configuration, and waits until its worker serves.
+    pub fn start(version: &str, config: &str) -> Outcome<HAProxy> {
+        let directory = temp::directory()?;
+        let file = directory.path().join("haproxy.cfg");
+        write(&file, config)?;
+        HAProxy::start_on(version, directory, &file)
+    }
+
+    fn start_on(version: &str, directory: TempDir, file: &Path) -> Outcome<HAProxy> {
+        let socket = directory.path().join("master.sock");
+        let words = [
+            "-W",
+            "-db",
+            "-S",
+            &socket.to_string_lossy(),
+            "-f",
+            &file.to_string_lossy(),
+        ]
+        .map(str::to_owned);
+        let log = directory.path().join("haproxy.log");
+        let name = format!("HAProxy {version}");
+        let process = Process::start(&name, &mut command(&tools::haproxy(version)?, words), &log)?;
+        let mut haproxy = HAProxy { process, directory };
+        let mut died = false;
+        let outcome = wait_for(Duration::from_secs(20), &format!("{name} to serve"), || {
+            died = !haproxy.process.is_running();
+            (died || haproxy.worker().is_some()).then_some(())
+        });
+        match outcome {
+            Ok(()) if !died => Ok(haproxy),
+            _ => Err(format!(
+                "{name} did not start: {}",
+                haproxy.process.last_lines(10)
+            )),
+        }
+    }
+
+    /// The master's process id.
+    pub fn master(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// The current worker's process id, by the worker's own word.
+    pub fn worker(&self) -> Option<u32> {
+        let info = cli(&self.master_socket(), "@1 show info").ok()?;
+        info.lines()
+            .find_map(|line| line.strip_prefix("Pid: ")?.trim().parse().ok())
+    }
+
+    /// Where the master listens for commands.
+    pub fn master_socket(&self) -> PathBuf {
+        self.directory.path().join("master.sock")
+    }
+
+    /// The configuration file.
+    pub fn config(&self) -> PathBuf {
+        self.directory.path().join("haproxy.cfg")
+    }
+
+    /// The directory of everything it has.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The child itself, for signals and its output.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// One command to the master (or by `@1 …` to its worker).
+    pub fn ask(&self, command: &str) -> Outcome<String> {
+        cli(&self.master_socket(), command)
+            .map_err(|error| format!("HAProxy's master did not answer `{command}`: {error}."))
+    }
+}
+
+/// One command on one connection to a master or stats socket. The sending side is shut down after
+/// it, because a master keeps the connection open else (HAProxy 2.6 to 3.2, by experiment).
+pub fn cli(socket: &Path, command: &str) -> io::Result<String> {
+    let limit = Some(Duration::from_secs(10));
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(limit)?;
+    stream.set_write_timeout(limit)?;
+    stream.write_all(format!("{command}\n").as_bytes())?;
+    stream.shutdown(Shutdown::Write)?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// What `haproxy -c` says about a file: its exit code and everything it printed.
+pub fn check(version: &str, file: &Path) -> Outcome<(i32, String)> {
+    let output = command(&tools::haproxy(version)?, ["-c", "-dW", "-f"])
+        .arg(file)
+        .output()
+        .map_err(|error| format!("HAProxy {version} cannot be started: {error}."))?;
+    let text = [output.stdout, output.stderr].concat();
+    Ok((
+        output.status.code().unwrap_or(-1),
+        String::from_utf8_lossy(&text).into_owned(),
+    ))
+}
+
+fn write(file: &Path, text: &str) -> Outcome<()> {
+    std::fs::write(file, text)
+        .map_err(|error| format!("{} cannot be written: {error}.", file.display()))
+}

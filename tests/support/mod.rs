@@ -1,0 +1,71 @@
+//! What tests, the quick start and benchmarks need around Gatewright: the real Consul and HAProxy,
+//! HTTP backends, traffic, and Gatewright itself as a child process.
+//!
+//! Everything listens on loopback, on ports that the system gave, and ends when its value is dropped.
+//! Nothing here asserts: each function answers with what it saw, or with a sentence that says why not.
+
+// Each user of this module takes only a part of it.
+#![allow(dead_code)]
+
+pub mod backend;
+pub mod consul;
+pub mod gatewright;
+pub mod haproxy;
+pub mod http;
+pub mod process;
+pub mod temp;
+pub mod tools;
+pub mod traffic;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// What came out, or a whole sentence that says what went wrong.
+pub type Outcome<T> = Result<T, String>;
+
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Ends every wait and all traffic with an error; for a program that was told to stop.
+pub fn interrupt() {
+    INTERRUPTED.store(true, Ordering::Relaxed);
+}
+
+/// Whether [`interrupt`] was called.
+pub fn interrupted() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed)
+}
+
+/// Asks `probe` again and again until it has something, or `limit` is over. The error names `what`.
+pub fn wait_for<T>(limit: Duration, what: &str, probe: impl FnMut() -> Option<T>) -> Outcome<T> {
+    wait_unless(interrupted, limit, what, probe)
+}
+
+/// As [`wait_for`], but goes on after [`interrupt`]: for stopping things in good order.
+pub fn wait_for_end<T>(
+    limit: Duration,
+    what: &str,
+    probe: impl FnMut() -> Option<T>,
+) -> Outcome<T> {
+    wait_unless(|| false, limit, what, probe)
+}
+
+fn wait_unless<T>(
+    stop: impl Fn() -> bool,
+    limit: Duration,
+    what: &str,
+    mut probe: impl FnMut() -> Option<T>,
+) -> Outcome<T> {
+    let end = Instant::now() + limit;
+    loop {
+        if let Some(found) = probe() {
+            return Ok(found);
+        }
+        if stop() {
+            return Err(format!("Interrupted while waiting for {what}."));
+        }
+        if Instant::now() >= end {
+            return Err(format!("Waited {limit:?} in vain for {what}."));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
