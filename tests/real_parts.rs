@@ -1,12 +1,11 @@
 //! The ground that the other tests stand on: the real programs start, and the support code tells the truth about them.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::support::backend::Backend;
 use crate::support::consul::Consul;
-use crate::support::haproxy::{HAProxy, check};
+use crate::support::haproxy::HAProxy;
 use crate::support::traffic::{Limits, Traffic, send};
 use crate::support::{process, temp, tools, wait_for};
 
@@ -115,22 +114,4 @@ fn a_refused_request_is_counted_as_failed() {
     drop(backend);
     let report = send(address, 3);
     assert_eq!((report.ok(), report.failed), (0, 3));
-}
-
-#[test]
-fn every_haproxy_takes_what_the_shipped_templates_give() {
-    let folder: PathBuf = tools::root().join("tests/golden/templates");
-    let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|end| end == "cfg"))
-        .collect();
-    files.sort();
-    assert!(!files.is_empty());
-    for file in files {
-        for version in tools::HAPROXY_VERSIONS {
-            let (code, text) = check(version, &file).unwrap();
-            assert_eq!(code, 0, "{version} {}: {text}", file.display());
-        }
-    }
 }
