@@ -7,6 +7,10 @@ use std::time::{Duration, Instant};
 pub(super) const BURST: u32 = 2;
 /// How long one token takes to come back; Consul's documentation suggests to poll at this rate.
 pub(super) const REFILL: Duration = Duration::from_secs(15);
+/// How much sooner a token comes back for the time that Consul held a request: an answer that was
+/// held for half a second costs nothing. Consul wakes a watch more than once for one event (the
+/// instance, then its check), and a watch that was held for long must not be late for the second.
+const HELD: u32 = 30;
 /// The least time between two requests of one watch, however fast its content changes.
 pub(super) const FLOOR: Duration = Duration::from_millis(20);
 /// The first backoff after a failure.
@@ -19,7 +23,8 @@ const BACKOFF_LEAST: Duration = Duration::from_millis(25);
 /// The pace of one watch.
 ///
 /// Each request takes a token. Content that really changed fills the bucket, so changes are
-/// followed at once; a failure gives its token back, because the backoff paces failures.
+/// followed at once; time that Consul held a request gives it back early; a failure gives its token
+/// back, because the backoff paces failures.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Pace {
     /// When the bucket will be full again (the "theoretical arrival time" of the cell rate algorithm).
@@ -53,11 +58,16 @@ impl Pace {
 
     /// A good answer came; `changed` when its content differs from the one before. The first
     /// answer of a watch does not count as a change.
-    pub(super) fn answered(&mut self, changed: bool) {
+    pub(super) fn answered(&mut self, changed: bool, now: Instant) {
         self.failures = 0;
-        if changed {
-            self.full_at = None;
-        }
+        let held = self.sent_at.map_or(Duration::ZERO, |sent_at| {
+            now.saturating_duration_since(sent_at)
+        });
+        let given_back = held.saturating_mul(HELD).min(REFILL);
+        self.full_at = self
+            .full_at
+            .filter(|_| !changed)
+            .and_then(|full_at| full_at.checked_sub(given_back));
     }
 
     /// The request failed: how long to wait before the next one. `chance` is in 0..1 (full jitter).
@@ -107,16 +117,20 @@ mod tests {
             pace.asked(now);
             requests.push((now - start, index));
             now += Duration::from_millis(*delay);
-            pace.answered(*changed && !first);
+            pace.answered(*changed && !first, now);
             first = false;
             index = index::next(index, *received);
         }
         requests
     }
 
-    fn assert_bounded(requests: &[(Duration, u64)]) {
+    /// At most two, then one for each 15 s or for each half second that Consul held the requests.
+    fn assert_bounded(requests: &[(Duration, u64)], held: impl Fn(usize) -> u64) {
+        let mut before = 0;
         for (count, (at, _)) in requests.iter().enumerate() {
-            let allowed = 2 + at.as_millis() / REFILL.as_millis();
+            let earned = at.as_millis() + u128::from(HELD) * u128::from(before);
+            let allowed = 2 + earned / REFILL.as_millis();
+            before += held(count).min(500);
             assert!((count as u128) < allowed, "request {} at {at:?}", count + 1);
         }
     }
@@ -131,7 +145,7 @@ mod tests {
             rising,
         ] {
             let requests = play(minute, &answers);
-            assert_bounded(&requests);
+            assert_bounded(&requests, |_| 0);
             assert_eq!(requests.len(), 6, "{requests:?}");
             assert!(requests[1].0 <= FLOOR, "{requests:?}");
         }
@@ -141,6 +155,22 @@ mod tests {
     fn content_that_changes_100_times_a_second_is_followed_promptly() {
         let requests = play(Duration::from_secs(2), &[(10, Some(5), true)]);
         assert!(requests.len() >= 99, "{}", requests.len());
+    }
+
+    #[test]
+    fn a_watch_that_was_held_follows_the_second_wake_of_one_event_at_once() {
+        // Held for long, then woken by the registration, by its first check, and by its passing.
+        let answers = [
+            (9_000, Some(5), false),
+            (30, Some(6), false),
+            (900, Some(7), true),
+        ];
+        let requests = play(Duration::from_secs(11), &answers);
+        let gaps: Vec<_> = requests
+            .windows(2)
+            .map(|pair| pair[1].0 - pair[0].0)
+            .collect();
+        assert!(gaps[1] < Duration::from_millis(60), "{gaps:?}");
     }
 
     #[test]
@@ -162,16 +192,17 @@ mod tests {
         }
         assert!(pace.wait(now) <= FLOOR);
         assert_eq!(pace.failures(), 10);
-        pace.answered(false);
+        pace.answered(false, now);
         assert_eq!(pace.failures(), 0);
     }
 
     proptest! {
         #[test]
-        fn unchanged_content_is_asked_for_at_most_twice_and_then_every_15_s(
+        fn unchanged_content_that_comes_at_once_is_asked_for_at_most_twice_and_then_every_15_s(
             answers in prop::collection::vec((0u64..40_000, prop::option::of(0u64..9), Just(false)), 1..40),
         ) {
-            assert_bounded(&play(Duration::from_secs(900), &answers));
+            let held = |count: usize| answers[count % answers.len()].0;
+            assert_bounded(&play(Duration::from_secs(900), &answers), held);
         }
 
         #[test]

@@ -122,7 +122,8 @@ impl Watcher {
         self.position = read.position;
         let same = self.last.as_deref() == Some(&read.answer);
         // The first answer is news, but no sign that the content moves.
-        self.pace.answered(!same && self.last.is_some());
+        self.pace
+            .answered(!same && self.last.is_some(), now.into_std());
         let (watch, query, freshness) = (self.id, self.query.clone(), read.freshness);
         let update = if same {
             Update::Unchanged {
