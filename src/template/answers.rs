@@ -129,6 +129,11 @@ fn fault(one: &Instance, host_names: bool) -> Option<String> {
             if host_names { " or host name" } else { "" }
         ));
     }
+    if let Ok(ip) = one.address.parse::<IpAddr>()
+        && (ip.is_unspecified() || ip.is_multicast() || ip.to_string() == "255.255.255.255")
+    {
+        return Some(format!("its address {ip} is that of no single host"));
+    }
     if !(1..=65535).contains(&one.port) {
         return Some(format!("its port {} is not between 1 and 65535", one.port));
     }
@@ -257,6 +262,7 @@ mod tests {
                 { "Address": "10.0.0.1", "Port": 80, "ID": "same" },
                 { "Address": "unix@/run/x", "Port": 80, "ID": "socket" },
                 { "Address": "db.example", "Port": 80, "ID": "name" },
+                { "Address": "0.0.0.0", "Port": 80, "ID": "any" },
                 { "Address": "10.0.0.2", "Port": 0, "ID": "zero" },
                 { "Address": "10.0.0.2", "Port": 1099511627776, "ID": "huge" },
                 { "Address": "10.0.0.2", "Port": 80, "ID": "line\nprogram x" },
@@ -275,18 +281,18 @@ mod tests {
         };
         let (kept, out) = value(&query, &answer, false);
         assert_eq!(ids(&kept), ["good", "six"]);
-        assert_eq!(out.len(), 7);
+        assert_eq!(out.len(), 8);
         assert_eq!(kept[1]["Weights"]["Passing"], 256);
         let sentences: Vec<String> = out.iter().map(ToString::to_string).collect();
         assert!(
             sentences.contains(
-                &"Instance zero on node node-5 of service \"web\" is left out because its port 0 is not between 1 and 65535."
+                &"Instance zero on node node-6 of service \"web\" is left out because its port 0 is not between 1 and 65535."
                     .to_owned()
             ),
             "{sentences:#?}"
         );
         assert!(sentences.iter().all(|text| !text.contains('\n')));
         let (kept, _) = value(&query, &answer, true);
-        assert_eq!(ids(&kept), ["good", "name", "six"]);
+        assert_eq!(ids(&kept), ["good", "six", "name"]);
     }
 }

@@ -131,7 +131,12 @@ impl TemplateSet {
             .zip(marks)
             .zip(files)
             .map(|((text, marks), file)| {
-                if text.lines().count() == file.lines().count() {
+                // The file may have more at its end: the marker of its revision.
+                let mut lines = file.lines();
+                let same = text
+                    .lines()
+                    .all(|line| lines.next().is_some_and(|next| next.trim() == line.trim()));
+                if same {
                     self.source_map(marks, &calls)
                 } else {
                     SourceMap::default()

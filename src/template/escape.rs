@@ -33,6 +33,12 @@ pub enum Refusal {
     BeginsLine,
     /// A blank or a bracket would end the word, and there is no way to escape it.
     EndsWord,
+    /// `%` may begin an expression that HAProxy evaluates for each request.
+    Expression,
+    /// It would be an option, such as `-f FILE` of an ACL.
+    Option,
+    /// It stands inside `(…)` or `[…]`, where other characters have a meaning too.
+    Argument,
 }
 
 impl Refusal {
@@ -46,6 +52,11 @@ impl Refusal {
             Refusal::AfterBackslash => "stands right after a backslash of the template",
             Refusal::BeginsLine => "is the first word of a line, where it would choose the keyword",
             Refusal::EndsWord => "holds a character that would end the word here",
+            Refusal::Expression => "holds a `%`, which HAProxy may evaluate as an expression",
+            Refusal::Option => "begins with `-`, which would make it an option",
+            Refusal::Argument => {
+                "stands inside parentheses or brackets and holds more than letters, digits and `_.:/@-`"
+            }
         }
     }
 
@@ -57,6 +68,9 @@ impl Refusal {
             Refusal::AfterBackslash => "Take the backslash out; values are escaped by themselves.",
             Refusal::BeginsLine => {
                 "Write the keyword in the template, or use {{raw …}} if a value must choose it."
+            }
+            Refusal::Expression | Refusal::Option | Refusal::Argument => {
+                "Mend the value in the catalog, or use {{raw …}} if it is meant so."
             }
             Refusal::EndsWord => {
                 "Mend the value in the catalog, or use {{raw …}} if it is meant to be several words."
@@ -75,6 +89,8 @@ pub struct Escaper {
     words: usize,
     /// Whether the last byte belongs to a word.
     in_word: bool,
+    /// Parentheses and brackets open in this word.
+    depth: usize,
     /// An empty value stood where a word begins: it must not vanish.
     empty_word: bool,
 }
@@ -96,6 +112,7 @@ impl Escaper {
             backslash: false,
             words: 0,
             in_word: false,
+            depth: 0,
             empty_word: false,
         }
     }
@@ -132,7 +149,7 @@ impl Escaper {
             self.words = 0;
             self.quotes = Quotes::None;
             self.backslash = false;
-            self.in_word = false;
+            self.end_word();
             return;
         }
         if std::mem::take(&mut self.backslash) {
@@ -142,7 +159,7 @@ impl Escaper {
         let haproxy = self.grammar == Grammar::Haproxy;
         match (self.quotes, letter) {
             (Quotes::Comment, _) => {}
-            (Quotes::None, ' ' | '\t' | '\r') => self.in_word = false,
+            (Quotes::None, ' ' | '\t' | '\r') => self.end_word(),
             (Quotes::None, '#') if haproxy || (self.words == 0 && !self.in_word) => {
                 self.quotes = Quotes::Comment;
             }
@@ -160,8 +177,20 @@ impl Escaper {
             }
             (Quotes::Double, '\\') => self.backslash = true,
             (Quotes::Double, '"') | (Quotes::Single, '\'') => self.quotes = Quotes::None,
-            _ => self.begin_word(),
+            (_, letter) => {
+                self.begin_word();
+                match letter {
+                    '(' | '[' => self.depth += 1,
+                    ')' | ']' => self.depth = self.depth.saturating_sub(1),
+                    _ => {}
+                }
+            }
         }
+    }
+
+    fn end_word(&mut self) {
+        self.in_word = false;
+        self.depth = 0;
     }
 
     fn begin_word(&mut self) {
@@ -199,6 +228,16 @@ impl Escaper {
     }
 
     fn haproxy_value(&mut self, value: &str, out: &mut String) -> Result<(), Refusal> {
+        let plain = |letter: char| letter.is_ascii_alphanumeric() || "_.:/@-".contains(letter);
+        if value.contains('%') {
+            return Err(Refusal::Expression);
+        }
+        if !self.in_word && value.starts_with('-') {
+            return Err(Refusal::Option);
+        }
+        if self.depth > 0 && !value.chars().all(plain) {
+            return Err(Refusal::Argument);
+        }
         let escaped: &[char] = match self.quotes {
             Quotes::Double => &['"', '\\', '$'],
             Quotes::Single if value.contains('\'') => return Err(Refusal::SingleQuote),
@@ -362,6 +401,10 @@ mod tests {
             ("a \\", "b", Refusal::AfterBackslash),
             ("  ", "program", Refusal::BeginsLine),
             ("a b\n", "program", Refusal::BeginsLine),
+            ("a ", "%[env(TOKEN)]", Refusal::Expression),
+            ("acl a src ", "-f", Refusal::Option),
+            ("a b(", "c),d", Refusal::Argument),
+            ("a %[str(", "c d", Refusal::Argument),
         ] {
             assert_eq!(
                 write(Grammar::Haproxy, &[(before, false), (value, true)]),
@@ -433,7 +476,8 @@ mod tests {
         #[test]
         fn a_value_arrives_as_it_was(value in "\\PC{1,20}") {
             for (before, after) in [("a ", ""), ("a \"", "\""), ("a '", "'")] {
-                if let Ok(text) = write(Grammar::Haproxy, &[(before, false), (&value, true), (after, false)]) {
+                let parts = [(before, false), (value.as_str(), true), (after, false)];
+                if let Ok(text) = write(Grammar::Haproxy, &parts) {
                     prop_assert_eq!(&words(&text).unwrap()[0][1], &value);
                 }
             }

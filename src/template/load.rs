@@ -385,7 +385,7 @@ impl Check<'_> {
                 (None, true) => {
                     diagnostic.help("Use {{#each …}}, {{#if …}} or {{#with …}} to go into a value.")
                 }
-                (None, false) => diagnostic.help("`gatewright help templates` lists all helpers."),
+                (None, false) => diagnostic.help("`gatewright helpers` lists them all."),
             });
             return;
         };
