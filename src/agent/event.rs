@@ -9,10 +9,7 @@ use crate::apply::set::{Candidate, Revision};
 use crate::catalog::{Answer, Known, Query};
 use crate::diagnostic::Diagnostic;
 
-/// The name of one running watch. A query that is dropped and asked again gets a new one, so that
-/// a late answer of the old watch can be told and dropped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct WatchId(pub u64);
+pub use crate::source::WatchId;
 
 /// What happened.
 #[derive(Debug)]

@@ -2,3 +2,6 @@
 
 pub mod core;
 pub mod event;
+pub mod explain;
+pub mod files;
+pub mod run;

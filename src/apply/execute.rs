@@ -90,6 +90,27 @@ impl Applier {
         self.haproxy.supervisor().cloned()
     }
 
+    /// Under `supervise`, starts HAProxy from the last good set, so that it serves before anything
+    /// else is known. Returns what kept it from starting, in a sentence.
+    pub async fn start_last_good(&mut self) -> Option<String> {
+        if !matches!(self.options.mode, Mode::Supervise { .. })
+            || self.pending.is_some()
+            || !self.has_configuration()
+        {
+            return None;
+        }
+        match self.haproxy.tell().await {
+            Told::Loaded => None,
+            Told::Failed { output } => Some(format!(
+                "HAProxy did not load the last good set: {}.",
+                shorten(&output)
+            )),
+            Told::Ended { reason } | Told::Absent { reason } | Told::Unanswered { reason } => Some(
+                format!("HAProxy could not be started from the last good set: {reason}."),
+            ),
+        }
+    }
+
     /// Makes HAProxy run this set, or leaves everything as it was.
     pub async fn apply(&mut self, candidate: &Candidate) -> Verdict {
         let result = self.try_apply(candidate, true).await;
@@ -436,32 +457,25 @@ impl Applier {
         if !self.haproxy.can_ask() {
             return answers && self.haproxy.tell().await == Told::Loaded;
         }
-        let wanted = |running: &Running| runs_set(running, &good);
-        let runs_it = |seen: Seen| matches!(seen, Seen::Running(running) if wanted(&running));
-        if !answers {
-            return runs_it(self.haproxy.confirm(STALE, wanted).await);
+        let mut absent = RETURN;
+        if matches!(self.options.mode, Mode::Supervise { .. }) {
+            absent = self.options.confirm_timeout;
+            self.haproxy.serving(absent).await;
         }
-        // A supervised HAProxy is started again by us, another one perhaps by its service manager.
-        let deadline = Instant::now()
-            + match self.options.mode {
-                Mode::Supervise { .. } => self.options.confirm_timeout,
-                _ => RETURN,
-            };
-        loop {
-            if runs_it(self.haproxy.seen(Duration::ZERO).await) {
-                return true;
-            }
-            // Also when nothing answers: a master of 2.6 whose new worker failed after the fork may
-            // live on without any, and a reload of good files brings one back.
-            match self.haproxy.tell().await {
-                Told::Loaded => {
-                    let limit = self.options.confirm_timeout;
-                    return runs_it(self.haproxy.confirm(limit, wanted).await);
-                }
-                Told::Failed { .. } => return false,
-                _ if Instant::now() >= deadline => return false,
-                _ => tokio::time::sleep(Duration::from_millis(100)).await,
-            }
+        let wanted = |running: &Running| runs_set(running, &good);
+        let limit = match self.haproxy.seen(Duration::ZERO).await {
+            Seen::Running(running) if runs_set(&running, &good) => return true,
+            Seen::Running(_) if answers => match self.haproxy.tell().await {
+                Told::Loaded => self.options.confirm_timeout,
+                _ => Duration::ZERO,
+            },
+            Seen::Running(_) => STALE,
+            // Its service manager may start it again.
+            Seen::Absent { .. } | Seen::Unknown { .. } => absent,
+        };
+        match self.haproxy.confirm(limit, wanted).await {
+            Seen::Running(running) => runs_set(&running, &good),
+            _ => false,
         }
     }
 

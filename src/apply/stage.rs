@@ -240,7 +240,7 @@ fn spellings(
 }
 
 /// Replaces whole paths only: `/m/a.map` is left alone within `/m/a.map.old` and `/x/m/a.map`.
-fn replace_paths(text: &str, replacements: &[(String, String)]) -> String {
+pub fn replace_paths(text: &str, replacements: &[(String, String)]) -> String {
     let mut result = String::with_capacity(text.len());
     let mut rest = text;
     let mut before = None;

@@ -1,0 +1,724 @@
+//! The sidecar's loop. It owns the core and everything that does work for it; each piece of work
+//! runs in a task of its own, takes what it works on with it and brings it back in a message.
+//!
+//! The loop decides nothing: what it is told by the core, it does.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::core::{Core, Timing};
+use super::event::{
+    Action, Answers, Event, Loaded, Notice, Observed, Outcome, Rendered, WatchId, Weight,
+};
+use super::explain::explain;
+use super::files::FileWatch;
+use crate::apply::execute::{Applier, Observation, Verdict};
+use crate::apply::plan::{Plan, plan};
+use crate::apply::set::{Candidate, Revision, SetFile};
+use crate::apply::tell::Seen;
+use crate::diagnostic::Diagnostic;
+use crate::haproxy::Finding;
+use crate::source::Update;
+use crate::source::consul::{Consul, Watch};
+use crate::status::model::{Frame, Status};
+use crate::status::socket::Question;
+use crate::template::{self, TemplateSet};
+
+/// How long the end waits for a set that is being applied.
+const LAST_WORK: Duration = Duration::from_secs(10);
+
+/// Compiles the templates as they are on disk.
+pub type LoadTemplates =
+    Arc<dyn Fn() -> Result<(TemplateSet, Vec<Diagnostic>), Vec<Diagnostic>> + Send + Sync>;
+/// Makes a set of rendered texts.
+pub type MakeSet = Arc<dyn Fn(Vec<String>) -> Candidate + Send + Sync>;
+/// Opens the applier: takes the locks and reads what is known.
+pub type OpenApplier = Arc<dyn Fn() -> Result<Applier, String> + Send + Sync>;
+/// Reads the settings again.
+pub type ReadSettings = Arc<dyn Fn() -> Result<Parts, Vec<Diagnostic>> + Send + Sync>;
+
+/// All that settings decide.
+pub struct Parts {
+    /// Where answers come from.
+    pub consul: Consul,
+    /// Whether that differs from other parts: what it was made from.
+    pub consul_identity: String,
+    /// When things happen.
+    pub timing: Timing,
+    /// The templates.
+    pub load_templates: LoadTemplates,
+    /// What rendered texts become.
+    pub make_set: MakeSet,
+    /// How sets are applied.
+    pub open_applier: OpenApplier,
+    /// Files and folders whose change means that the templates must be read again.
+    pub template_files: Vec<PathBuf>,
+    /// The settings file.
+    pub settings_file: Option<PathBuf>,
+    /// How HAProxy is told, in a word.
+    pub mode: String,
+    /// What the status always says.
+    pub warnings: Vec<String>,
+}
+
+/// What came of a task.
+enum Message {
+    Loaded {
+        generation: u64,
+        result: Result<(Box<TemplateSet>, Vec<Diagnostic>), Vec<Diagnostic>>,
+    },
+    Rendered {
+        generation: u64,
+        set: Box<TemplateSet>,
+        result: Result<template::Outcome, Vec<Diagnostic>>,
+        candidate: Option<Arc<Candidate>>,
+    },
+    Applied {
+        applier: Box<Applier>,
+        candidate: Arc<Candidate>,
+        verdict: Box<Verdict>,
+        changes: String,
+    },
+    Observed {
+        applier: Box<Applier>,
+        observation: Box<Observation>,
+    },
+    /// A template, partial or read file differs from what was read.
+    TemplatesChanged,
+    /// The settings file differs.
+    SettingsChanged,
+    Settings(Result<Box<Parts>, Vec<Diagnostic>>),
+}
+
+/// How the sidecar ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// It was told to.
+    Told,
+    /// It was told to twice.
+    AtOnce,
+}
+
+/// The sidecar.
+pub struct Sidecar {
+    core: Core,
+    parts: Parts,
+    read_settings: ReadSettings,
+    frame: Frame,
+    watches: BTreeMap<WatchId, Watch>,
+    /// The compiled templates, while no rendering has them.
+    templates: Option<Box<TemplateSet>>,
+    /// Which templates are in force; a rendering of older ones is dropped.
+    generation: u64,
+    /// The applier, while no task has it.
+    applier: Option<Box<Applier>>,
+    /// Settings that wait for the applier to come back.
+    waiting_settings: Option<Box<Parts>>,
+    files_read: BTreeSet<PathBuf>,
+    file_watch: Option<FileWatch>,
+    updates: mpsc::Sender<Update>,
+    messages: mpsc::Sender<Message>,
+}
+
+impl Sidecar {
+    /// Runs until it is told to end. `applier` is open already, so that a second instance has
+    /// failed before this.
+    pub async fn run(
+        parts: Parts,
+        applier: Applier,
+        read_settings: ReadSettings,
+        mut questions: mpsc::Receiver<Question>,
+    ) -> std::io::Result<End> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hang_up = signal(SignalKind::hangup())?;
+        let (updates, mut update_queue) = mpsc::channel(256);
+        let (messages, mut message_queue) = mpsc::channel(16);
+        let now = Instant::now();
+        let (core, actions) = Core::new(parts.timing, now);
+        let mut sidecar = Sidecar {
+            core,
+            frame: Frame {
+                started: now,
+                mode: parts.mode.clone(),
+                warnings: parts.warnings.clone(),
+            },
+            parts,
+            read_settings,
+            watches: BTreeMap::new(),
+            templates: None,
+            generation: 0,
+            applier: Some(Box::new(applier)),
+            waiting_settings: None,
+            files_read: BTreeSet::new(),
+            file_watch: None,
+            updates,
+            messages,
+        };
+        sidecar.watch_files();
+        sidecar.start_haproxy().await;
+        sidecar.carry_out(actions);
+        loop {
+            let due = sidecar.core.poll_timeout();
+            tokio::select! {
+                // Cancel-safe: a signal that is not taken now is taken in the next turn.
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hang_up.recv() => {
+                    tracing::info!("The settings and templates are read again.");
+                    sidecar.settings_again();
+                }
+                // Cancel-safe: a message stays in its queue until it is taken.
+                Some(update) = update_queue.recv() => {
+                    sidecar.event(event_of(update));
+                    // Answers that came together are taken together, a bounded number a turn.
+                    for _ in 0..64 {
+                        let Ok(update) = update_queue.try_recv() else { break };
+                        sidecar.event(event_of(update));
+                    }
+                }
+                Some(message) = message_queue.recv() => sidecar.message(message),
+                Some(question) = questions.recv() => {
+                    let _ = question.send(sidecar.status());
+                }
+                // Cancel-safe: the deadline is asked anew in each turn.
+                () = sleep_until(due.unwrap_or(now)), if due.is_some() => {
+                    let actions = sidecar.core.handle_timeout(Instant::now());
+                    sidecar.carry_out(actions);
+                }
+            }
+        }
+        Ok(sidecar
+            .end(&mut message_queue, &mut terminate, &mut interrupt)
+            .await)
+    }
+
+    /// Lets a set that is on its way arrive or be taken back, ends a HAProxy of ours, and goes.
+    async fn end(
+        mut self,
+        messages: &mut mpsc::Receiver<Message>,
+        terminate: &mut Signal,
+        interrupt: &mut Signal,
+    ) -> End {
+        tracing::info!("Ending; a second signal ends at once.");
+        self.watches.clear();
+        let last = async {
+            while self.applier.is_none() {
+                match messages.recv().await {
+                    Some(Message::Applied { applier, .. } | Message::Observed { applier, .. }) => {
+                        self.applier = Some(applier);
+                    }
+                    Some(_) => {}
+                    None => break,
+                }
+            }
+        };
+        tokio::select! {
+            // Cancel-safe: the files are in a state from which HAProxy starts at every moment.
+            _ = timeout(LAST_WORK, last) => {}
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        let Some(supervisor) = self
+            .applier
+            .as_ref()
+            .and_then(|applier| applier.supervisor())
+        else {
+            return End::Told;
+        };
+        tracing::info!("HAProxy is ended gracefully.");
+        tokio::select! {
+            // Cancel-safe: killing takes over where the graceful end was.
+            () = supervisor.stop() => End::Told,
+            _ = terminate.recv() => { supervisor.kill().await; End::AtOnce }
+            _ = interrupt.recv() => { supervisor.kill().await; End::AtOnce }
+        }
+    }
+
+    /// A HAProxy of ours starts from the last good set, before anything else is known.
+    async fn start_haproxy(&mut self) {
+        if let Some(applier) = &mut self.applier
+            && let Some(problem) = applier.start_last_good().await
+        {
+            tracing::warn!("{problem}");
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        let actions = self.core.handle(event, Instant::now());
+        self.carry_out(actions);
+    }
+
+    fn status(&self) -> Status {
+        let mut frame = self.frame.clone();
+        let source = self.parts.consul.status();
+        frame.warnings.extend(source.tls_problem);
+        Status::of(&self.core, &frame, Instant::now())
+    }
+
+    // Actions.
+
+    fn carry_out(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::LoadTemplates => self.load_templates(),
+                Action::StartWatch(id, query) => {
+                    let watch = self.parts.consul.watch(id, query, self.updates.clone());
+                    self.watches.insert(id, watch);
+                }
+                Action::StopWatch(id) => {
+                    self.watches.remove(&id);
+                }
+                Action::Render(answers) => self.render(answers),
+                Action::Apply(candidate) => self.apply(candidate),
+                Action::Observe => self.observe(),
+                Action::Say(notice) => say(&notice),
+            }
+        }
+    }
+
+    fn load_templates(&mut self) {
+        self.generation += 1;
+        let generation = self.generation;
+        let load = Arc::clone(&self.parts.load_templates);
+        self.work(move || {
+            let result = load().map(|(set, warnings)| (Box::new(set), warnings));
+            Message::Loaded { generation, result }
+        });
+    }
+
+    fn render(&mut self, Answers(answers): Answers) {
+        let generation = self.generation;
+        let make_set = Arc::clone(&self.parts.make_set);
+        let Some(mut set) = self.templates.take() else {
+            // The core renders only what is loaded, one at a time.
+            tracing::error!("A rendering was asked for without templates.");
+            return;
+        };
+        self.work(move || {
+            let mut result = set.render(&answers);
+            let candidate = match &mut result {
+                Ok(template::Outcome::Complete(rendering)) => {
+                    Some(Arc::new(make_set(std::mem::take(&mut rendering.files))))
+                }
+                _ => None,
+            };
+            Message::Rendered {
+                generation,
+                set,
+                result,
+                candidate,
+            }
+        });
+    }
+
+    fn apply(&mut self, candidate: Arc<Candidate>) {
+        let Some(mut applier) = self.applier.take() else {
+            tracing::error!("A set was to be applied while another one was.");
+            return;
+        };
+        let messages = self.messages.clone();
+        tokio::spawn(async move {
+            let changes = changes(applier.last_good(), &candidate);
+            let verdict = Box::new(applier.apply(&candidate).await);
+            let _ = messages
+                .send(Message::Applied {
+                    applier,
+                    candidate,
+                    verdict,
+                    changes,
+                })
+                .await;
+        });
+    }
+
+    fn observe(&mut self) {
+        let Some(mut applier) = self.applier.take() else {
+            return;
+        };
+        let messages = self.messages.clone();
+        tokio::spawn(async move {
+            let observation = Box::new(applier.observe().await);
+            let _ = messages
+                .send(Message::Observed {
+                    applier,
+                    observation,
+                })
+                .await;
+        });
+    }
+
+    /// Runs something long beside the loop.
+    fn work(&self, task: impl FnOnce() -> Message + Send + 'static) {
+        let messages = self.messages.clone();
+        tokio::task::spawn_blocking(move || {
+            let message = task();
+            let _ = messages.blocking_send(message);
+        });
+    }
+
+    // Messages.
+
+    fn message(&mut self, message: Message) {
+        match message {
+            Message::Loaded { generation, result } => self.loaded(generation, result),
+            Message::Rendered {
+                generation,
+                set,
+                result,
+                candidate,
+            } => self.rendered(generation, set, result, candidate),
+            Message::Applied {
+                applier,
+                candidate,
+                verdict,
+                changes,
+            } => {
+                self.applier = Some(applier);
+                let revision = candidate.revision.clone();
+                let outcome = self.outcome(*verdict, &candidate, changes);
+                self.applier_is_back();
+                self.event(Event::Applied { revision, outcome });
+            }
+            Message::Observed {
+                applier,
+                observation,
+            } => {
+                self.applier = Some(applier);
+                self.applier_is_back();
+                self.event(Event::Observed(observed(&observation)));
+            }
+            Message::TemplatesChanged => self.event(Event::TemplatesChanged),
+            Message::SettingsChanged => {
+                tracing::info!("The settings file has changed and is read again.");
+                self.settings_again();
+            }
+            Message::Settings(result) => self.settings_read(result),
+        }
+    }
+
+    fn loaded(
+        &mut self,
+        generation: u64,
+        result: Result<(Box<TemplateSet>, Vec<Diagnostic>), Vec<Diagnostic>>,
+    ) {
+        if generation != self.generation {
+            return; // Newer templates are being read.
+        }
+        let result = result.map(|(set, warnings)| {
+            let literal = set.literal_queries().clone();
+            self.templates = Some(set);
+            Loaded { literal, warnings }
+        });
+        self.event(Event::Loaded(result));
+    }
+
+    fn rendered(
+        &mut self,
+        generation: u64,
+        set: Box<TemplateSet>,
+        result: Result<template::Outcome, Vec<Diagnostic>>,
+        candidate: Option<Arc<Candidate>>,
+    ) {
+        // Templates that were replaced meanwhile are dropped; broken new ones leave these.
+        if self.templates.is_none() {
+            self.templates = Some(set);
+        }
+        let _ = generation;
+        let rendered = match (result, candidate) {
+            (Err(errors), _) => Rendered::Failed(errors),
+            (Ok(template::Outcome::Complete(rendering)), Some(candidate)) => {
+                if rendering.files_read != self.files_read {
+                    self.files_read = rendering.files_read;
+                    self.watch_files();
+                }
+                Rendered::Complete {
+                    candidate,
+                    used: rendering.used,
+                    quarantined: rendering
+                        .quarantined
+                        .iter()
+                        .map(ToString::to_string)
+                        .collect(),
+                }
+            }
+            (
+                Ok(template::Outcome::Incomplete {
+                    needed,
+                    absent,
+                    used,
+                }),
+                _,
+            ) => Rendered::Incomplete {
+                needed,
+                absent,
+                used,
+            },
+            (Ok(template::Outcome::Complete(_)), None) => return,
+        };
+        self.event(Event::Rendered(rendered));
+    }
+
+    /// The verdict in the core's words; findings point into the templates where that is known.
+    fn outcome(&mut self, verdict: Verdict, candidate: &Candidate, changes: String) -> Outcome {
+        let mut explained = |findings: &[Finding]| {
+            let mut maps = None;
+            findings
+                .iter()
+                .filter(|finding| finding.severity == crate::diagnostic::Severity::Error)
+                .map(|finding| {
+                    let maps = maps.get_or_insert_with(|| match &mut self.templates {
+                        Some(set) => {
+                            let texts: Vec<String> = candidate
+                                .files
+                                .iter()
+                                .map(|file| file.text.clone())
+                                .collect();
+                            set.source_maps(&texts)
+                        }
+                        None => Vec::new(),
+                    });
+                    explain(finding, &candidate.files, maps)
+                })
+                .collect::<Vec<_>>()
+        };
+        match verdict {
+            Verdict::Unchanged => Outcome::Unchanged,
+            Verdict::Confirmed {
+                took,
+                means,
+                findings,
+                ..
+            } => {
+                for finding in &findings {
+                    tracing::debug!("HAProxy warns: {}", finding.message);
+                }
+                Outcome::Confirmed {
+                    means: means.to_owned(),
+                    changes,
+                    took,
+                }
+            }
+            Verdict::Written { reason, .. } => Outcome::Written { reason, changes },
+            Verdict::Refused { findings, kept } => {
+                let mut why = explained(&findings);
+                if let (Some(first), Some(kept)) = (why.first_mut(), kept) {
+                    first
+                        .notes
+                        .push(format!("The refused set is in {}.", kept.display()));
+                }
+                Outcome::Refused(why)
+            }
+            Verdict::Rejected {
+                reason,
+                findings,
+                restored,
+                ..
+            } => {
+                let mut why = explained(&findings);
+                if why.is_empty() {
+                    why.push(Diagnostic::error("rejected", reason));
+                }
+                if !restored {
+                    why.push(Diagnostic::error(
+                        "not-restored",
+                        "HAProxy could not be brought back to the last good set by us; its files are back.",
+                    ));
+                }
+                Outcome::Rejected(why)
+            }
+            Verdict::Unconfirmed { reason, restored } if restored => {
+                Outcome::Rejected(vec![Diagnostic::error("unconfirmed", reason)])
+            }
+            Verdict::Unconfirmed { reason, .. } => Outcome::Written { reason, changes },
+            Verdict::Busy { old_workers } => Outcome::Busy(format!(
+                "HAProxy still has {old_workers} old workers with open connections; the next reload waits. Lower hard-stop-after, or raise haproxy.max_old_workers."
+            )),
+            Verdict::Failed { error } => Outcome::Failed(error.to_string()),
+        }
+    }
+
+    // Settings.
+
+    fn settings_again(&mut self) {
+        let read = Arc::clone(&self.read_settings);
+        self.work(move || Message::Settings(read().map(Box::new)));
+    }
+
+    fn settings_read(&mut self, result: Result<Box<Parts>, Vec<Diagnostic>>) {
+        match result {
+            Err(errors) => {
+                for error in errors {
+                    tracing::error!("{error} The settings read before stay in force.");
+                }
+                // Templates may have changed all the same.
+                self.event(Event::TemplatesChanged);
+            }
+            Ok(parts) => {
+                self.waiting_settings = Some(parts);
+                self.applier_is_back();
+            }
+        }
+    }
+
+    /// New settings come into force when nothing is being applied.
+    fn applier_is_back(&mut self) {
+        if self.applier.is_none() {
+            return;
+        }
+        let Some(parts) = self.waiting_settings.take() else {
+            return;
+        };
+        // The locks are the old applier's until it is gone.
+        let supervisor = self.applier.take().and_then(|applier| applier.supervisor());
+        match (parts.open_applier)() {
+            Ok(applier) => self.applier = Some(Box::new(applier)),
+            Err(error) => {
+                tracing::error!("{error} The settings read before stay in force.");
+                match (self.parts.open_applier)() {
+                    Ok(applier) => self.applier = Some(Box::new(applier)),
+                    Err(error) => tracing::error!("{error}"),
+                }
+                drop(supervisor);
+                return;
+            }
+        }
+        drop(supervisor);
+        let consul_changed = parts.consul_identity != self.parts.consul_identity;
+        self.core.set_timing(parts.timing);
+        self.frame.mode.clone_from(&parts.mode);
+        self.frame.warnings.clone_from(&parts.warnings);
+        let old = std::mem::replace(&mut self.parts, *parts);
+        if consul_changed {
+            tracing::info!("Consul's settings have changed; every query is asked anew.");
+            let actions = self.core.restart_watches();
+            self.carry_out(actions);
+        } else {
+            self.parts.consul = old.consul;
+        }
+        self.watch_files();
+        self.event(Event::TemplatesChanged);
+    }
+
+    // Files.
+
+    fn watch_files(&mut self) {
+        let templates = self
+            .parts
+            .template_files
+            .iter()
+            .chain(&self.files_read)
+            .cloned()
+            .collect();
+        let settings = self.parts.settings_file.iter().cloned().collect();
+        let messages = self.messages.clone();
+        // The old watch ends first.
+        self.file_watch = None;
+        self.file_watch = FileWatch::start(vec![templates, settings], move |group| {
+            let message = if group == 0 {
+                Message::TemplatesChanged
+            } else {
+                Message::SettingsChanged
+            };
+            let _ = messages.blocking_send(message);
+        })
+        .inspect_err(|error| {
+            tracing::warn!("Changes of templates and settings are not noticed by themselves: {error}. SIGHUP reads them again.");
+        })
+        .ok();
+    }
+}
+
+fn event_of(update: Update) -> Event {
+    let age = |freshness: &crate::source::Freshness| {
+        freshness
+            .last_contact
+            .max(freshness.age.unwrap_or_default())
+    };
+    match update {
+        Update::Answered {
+            watch,
+            query,
+            answer,
+            freshness,
+        } => Event::Answered {
+            watch,
+            query,
+            answer: Some(answer),
+            age: age(&freshness),
+        },
+        Update::Unchanged {
+            watch,
+            query,
+            freshness,
+        } => Event::Answered {
+            watch,
+            query,
+            answer: None,
+            age: age(&freshness),
+        },
+        Update::Failed {
+            watch,
+            query,
+            error,
+            attempts,
+            ..
+        } => Event::WatchFailed {
+            watch,
+            query,
+            error: error.to_string(),
+            attempts,
+        },
+    }
+}
+
+fn observed(observation: &Observation) -> Observed {
+    let mut observed = Observed {
+        drift: observation
+            .drift
+            .iter()
+            .map(|path| {
+                format!(
+                    "The file {} was changed or removed by somebody else.",
+                    path.display()
+                )
+            })
+            .collect(),
+        old_workers: observation.old_workers.unwrap_or_default(),
+        ..Observed::default()
+    };
+    if let Seen::Running(running) = &observation.seen {
+        observed.reachable = true;
+        observed.running.clone_from(&running.revision);
+        observed.worker = Some(running.pid);
+        observed.version = Some(running.version.clone());
+    }
+    observed
+}
+
+/// What differs from the last good set, in words.
+fn changes(last_good: Option<&[SetFile]>, candidate: &Candidate) -> String {
+    match plan(last_good, candidate) {
+        Plan::Start => "first configuration".to_owned(),
+        Plan::Nothing => "no change but comments".to_owned(),
+        Plan::Reload { reason, .. } => reason,
+    }
+}
+
+fn say(notice: &Notice) {
+    let revision = notice.revision.as_ref().map(Revision::as_str);
+    let took_ms = notice.took.map(|took| took.as_millis() as u64);
+    let message = &notice.message;
+    match notice.weight {
+        Weight::Error => tracing::error!(revision, took_ms, "{message}"),
+        Weight::Warning => tracing::warn!(revision, took_ms, "{message}"),
+        Weight::Info => tracing::info!(revision, took_ms, "{message}"),
+        Weight::Detail => tracing::debug!(revision, took_ms, "{message}"),
+    }
+}

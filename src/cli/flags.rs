@@ -1,0 +1,199 @@
+//! Flags that several commands share, laid over the settings file.
+
+use std::path::{Path, PathBuf};
+
+use crate::exit;
+use crate::settings::model::{Format, Kind, Level, Mode, Template};
+use crate::settings::types::SecretText;
+use crate::settings::{Environment, Settings, Sources};
+
+use super::Failure;
+
+/// Where the settings are.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct SettingsFlag {
+    /// The settings file [default: none; flags and Consul's environment variables only]
+    #[arg(short, long, value_name = "FILE", env = "GATEWRIGHT_CONFIG")]
+    pub config: Option<PathBuf>,
+}
+
+impl SettingsFlag {
+    /// Reads, completes and checks the settings.
+    pub fn load(
+        &self,
+        environment: &Environment,
+        flags: impl FnOnce(&mut Settings),
+    ) -> Result<Settings, Failure> {
+        Sources {
+            file: self.config.as_deref(),
+            environment,
+        }
+        .load(flags)
+        .map_err(|wrong| Failure::new(exit::SETTINGS, wrong))
+    }
+}
+
+/// What to read from the catalog and what to render.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct SourceFlags {
+    /// A service for the shipped template to balance; may be repeated
+    #[arg(long = "service", value_name = "NAME")]
+    pub services: Vec<String>,
+    /// Where the shipped template listens [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<String>,
+    /// A template instead of the settings' ones; may be repeated
+    #[arg(short, long = "template", value_name = "SOURCE[:DESTINATION]")]
+    pub templates: Vec<String>,
+    /// The folder of partials
+    #[arg(long, value_name = "FOLDER")]
+    pub partials: Option<PathBuf>,
+    /// A Consul agent; may be repeated for fail-over [env: CONSUL_HTTP_ADDR]
+    #[arg(long = "consul-addr", value_name = "URL")]
+    pub consul: Vec<String>,
+    /// A file that holds the ACL token [env: CONSUL_HTTP_TOKEN_FILE]
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// The datacenter asked when a template names none
+    #[arg(long, value_name = "NAME")]
+    pub datacenter: Option<String>,
+    /// The HAProxy program that validates and, under supervise, runs
+    #[arg(long, value_name = "PROGRAM")]
+    pub haproxy: Option<PathBuf>,
+}
+
+/// The destination of the shipped template when nothing names one: below the state directory.
+pub const OWN_CONFIGURATION: &str = "haproxy.cfg";
+
+impl SourceFlags {
+    /// Lays the flags over the settings. With no template at all, the shipped one for HTTP is
+    /// used; its result goes below the state directory.
+    pub fn apply(&self, settings: &mut Settings, environment: &Environment) {
+        let consul = &mut settings.consul;
+        if !self.consul.is_empty() {
+            consul.addresses = self
+                .consul
+                .iter()
+                .map(|address| {
+                    if address.contains("://") {
+                        address.clone()
+                    } else {
+                        format!("http://{address}")
+                    }
+                })
+                .collect();
+        }
+        if let Some(file) = &self.token_file {
+            consul.token_file = Some(file.clone());
+            consul.token = None::<SecretText>;
+        }
+        if let Some(datacenter) = &self.datacenter {
+            consul.datacenter = Some(datacenter.clone());
+        }
+        if let Some(partials) = &self.partials {
+            settings.templates.partials = Some(partials.clone());
+        }
+        if let Some(binary) = &self.haproxy {
+            settings.haproxy.binary = binary.clone();
+        }
+        let parameters = &mut settings.parameters;
+        if !self.services.is_empty() {
+            let names = self.services.iter().cloned().map(toml::Value::String);
+            parameters.insert("services".to_owned(), toml::Value::Array(names.collect()));
+        }
+        if let Some(listen) = &self.listen {
+            parameters.insert("listen".to_owned(), toml::Value::String(listen.clone()));
+        }
+        let own = settings.state_directory(environment);
+        if !self.templates.is_empty() {
+            settings.template = self
+                .templates
+                .iter()
+                .enumerate()
+                .map(|(index, text)| template(text, index, &own))
+                .collect();
+        } else if settings.template.is_empty() {
+            settings.template = vec![Template {
+                source: "shipped:http".into(),
+                destination: own.join(OWN_CONFIGURATION),
+                kind: Kind::Config,
+                mode: None,
+            }];
+            settings
+                .parameters
+                .entry("stats_socket".to_owned())
+                .or_insert_with(|| own.join("stats.sock").to_string_lossy().into_owned().into());
+        }
+    }
+}
+
+/// `SOURCE[:DESTINATION]`. Without a destination the result is named after the template.
+fn template(text: &str, index: usize, own: &Path) -> Template {
+    let (shipped, rest) = match text.strip_prefix("shipped:") {
+        Some(rest) => ("shipped:", rest),
+        None => ("", text),
+    };
+    let (source, destination) = match rest.split_once(':') {
+        Some((source, destination)) => (source, Some(PathBuf::from(destination))),
+        None => (rest, None),
+    };
+    let name = Path::new(source)
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_else(|| format!("template-{index}"));
+    let name = name.strip_suffix(".hbs").unwrap_or(&name).to_owned();
+    let kind = if name.ends_with(".map") {
+        Kind::Map
+    } else if name.ends_with(".crt-list") {
+        Kind::CrtList
+    } else {
+        Kind::Config
+    };
+    Template {
+        source: PathBuf::from(format!("{shipped}{source}")),
+        destination: destination.unwrap_or_else(|| own.join(name)),
+        kind,
+        mode: None,
+    }
+}
+
+/// How the sidecar behaves.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct SidecarFlags {
+    /// How HAProxy is made to take a configuration
+    #[arg(long, value_enum, value_name = "MODE")]
+    pub mode: Option<Mode>,
+    /// HAProxy's master socket
+    #[arg(long, value_name = "PATH")]
+    pub master_socket: Option<PathBuf>,
+    /// Where the last good sets, the lock and the status socket are
+    #[arg(long, value_name = "FOLDER")]
+    pub state_dir: Option<PathBuf>,
+    /// How much is logged
+    #[arg(long, value_enum, value_name = "LEVEL")]
+    pub log_level: Option<Level>,
+    /// How a log line looks
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub log_format: Option<Format>,
+}
+
+impl SidecarFlags {
+    /// Lays the flags over the settings.
+    pub fn apply(&self, settings: &mut Settings) {
+        if let Some(mode) = self.mode {
+            settings.haproxy.mode = mode;
+        }
+        if let Some(socket) = &self.master_socket {
+            settings.haproxy.master_socket = Some(socket.clone());
+        }
+        if let Some(directory) = &self.state_dir {
+            settings.state.directory = Some(directory.clone());
+        }
+        if let Some(level) = self.log_level {
+            settings.log.level = level;
+        }
+        if let Some(format) = self.log_format {
+            settings.log.format = format;
+        }
+    }
+}

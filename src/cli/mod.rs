@@ -1,0 +1,111 @@
+//! The command line: one file a command. Each returns an exit code of [`crate::exit`].
+
+mod capture;
+mod check;
+mod failure;
+mod flags;
+mod gather;
+mod helpers;
+mod log;
+mod render;
+mod run;
+mod status;
+mod wiring;
+
+use clap::{Parser, Subcommand};
+
+pub use failure::Failure;
+
+/// Keeps HAProxy's configuration equal to what Consul says is healthy, without ever making it worse.
+#[derive(Debug, Parser)]
+#[command(
+    name = "gatewright",
+    version,
+    after_help = EXIT_CODES,
+    after_long_help = EXAMPLES,
+    propagate_version = true
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Watch the catalog and keep a running HAProxy equal to it
+    Run(run::Run),
+    /// Render the templates once, to the screen or a file
+    Render(render::Render),
+
+    /// Check templates against catalog files and `haproxy -c`; needs no Consul
+    Check(check::Check),
+    /// Record from live Consul what the templates read, as a fixture
+    Capture(capture::Capture),
+    /// Ask a running sidecar what is applied, how old the data is and what is held
+    Status(status::StatusCommand),
+    /// List the helpers of the template language, each with an example
+    Helpers(helpers::Helpers),
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  everything asked for was done      5  haproxy -c or the gate refused the configuration
+  1  an input or output error           6  the catalog could not be read
+  2  the command line is wrong          7  HAProxy did not take the configuration
+  3  the settings are wrong             8  another instance holds the lock
+  4  a template or fixture is wrong     9  the compared texts differ
+                                       10  no sidecar answers on the status socket";
+
+const EXAMPLES: &str = "\
+Examples:
+  Run HAProxy in front of the healthy instances of a service, with no settings file:
+      gatewright run --service airavata-api --listen 127.0.0.1:8080
+
+  Keep the HAProxy of this machine current, as a sidecar:
+      gatewright run -c /etc/gatewright/gatewright.toml
+
+  See what would be written, and how it differs from what is there:
+      gatewright render -c gatewright.toml --diff
+
+  Record what the templates read, and check them in CI without Consul:
+      gatewright capture -c gatewright.toml -o fixtures/today.json
+      gatewright check -c gatewright.toml fixtures/
+
+Exit codes:
+  0  everything asked for was done      5  haproxy -c or the gate refused the configuration
+  1  an input or output error           6  the catalog could not be read
+  2  the command line is wrong          7  HAProxy did not take the configuration
+  3  the settings are wrong             8  another instance holds the lock
+  4  a template or fixture is wrong     9  the compared texts differ
+                                       10  no sidecar answers on the status socket";
+
+/// Reads the arguments, runs the command and returns the exit code.
+pub fn main() -> u8 {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::Run(command) => command.run(),
+        Command::Render(command) => command.run(),
+
+        Command::Check(command) => command.run(),
+        Command::Capture(command) => command.run(),
+        Command::Status(command) => command.run(),
+        Command::Helpers(command) => command.run(),
+    };
+    match result {
+        Ok(code) => code,
+        Err(failure) => {
+            failure.print();
+            failure.code
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        super::Cli::command().debug_assert();
+    }
+}

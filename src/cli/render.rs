@@ -1,0 +1,278 @@
+//! `gatewright render`: the templates once, to the screen, a file, or as a difference.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use similar::{ChangeTag, TextDiff};
+
+use crate::apply::set::Candidate;
+use crate::diagnostic::{Diagnostic, Place};
+use crate::exit;
+use crate::settings::{Settings, environment};
+use crate::template::{SourceMap, TemplateSet};
+
+use super::failure::print_diagnostics;
+use super::flags::{SettingsFlag, SourceFlags};
+use super::gather::{Catalog, Gathered, gather, read_fixture};
+use super::{Failure, run, wiring};
+
+/// Render the templates once, to the screen or a file
+///
+/// Nothing is validated, told to HAProxy or changed, but the file named by --output. With several
+/// templates, each is headed by the name of its destination.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  gatewright render --service web
+  gatewright render -c gatewright.toml --diff
+  gatewright render -t haproxy.cfg.hbs --catalog fixtures/three.json
+  gatewright render -c gatewright.toml --explain")]
+pub struct Render {
+    #[command(flatten)]
+    settings: SettingsFlag,
+    #[command(flatten)]
+    source: SourceFlags,
+    /// Answer from a catalog file instead of Consul
+    #[arg(long, value_name = "FILE")]
+    catalog: Option<PathBuf>,
+    /// Write the result to a file (of the first template)
+    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["diff", "explain"])]
+    output: Option<PathBuf>,
+    /// Show how the result differs from the destinations, or from a file; exit code 9 when it does
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "")]
+    diff: Option<PathBuf>,
+    /// List each query, the size and age of its answer, and the lines that came of it
+    #[arg(long)]
+    explain: bool,
+    /// How long one question to Consul may take, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    timeout: u64,
+}
+
+impl Render {
+    /// Runs the command.
+    pub fn run(self) -> Result<u8, Failure> {
+        let environment = environment::read();
+        let settings = self.settings.load(&environment, |settings| {
+            self.source.apply(settings, &environment)
+        })?;
+        let (mut set, warnings) = wiring::load_templates(&settings, &environment)
+            .map_err(|wrong| Failure::new(exit::TEMPLATE, wrong))?;
+        print_diagnostics(&warnings);
+        let catalog = match &self.catalog {
+            Some(path) => Catalog::Fixture(Box::new(read_fixture(path)?), path.clone()),
+            None => Catalog::Live(
+                wiring::consul(&settings)?,
+                Duration::from_secs(self.timeout.max(1)),
+            ),
+        };
+        let rounds = settings.catalog.max_discovery_rounds;
+        let gathered = run::block_on(gather(&mut set, &catalog, rounds))??;
+        let quarantined: Vec<Diagnostic> = gathered
+            .rendering
+            .quarantined
+            .iter()
+            .map(|one| Diagnostic::warning("quarantined", one.to_string()))
+            .collect();
+        print_diagnostics(&quarantined);
+        let candidate = wiring::candidate(&settings, gathered.rendering.files.clone());
+        if self.explain {
+            write(&explain(&mut set, &gathered, &candidate));
+            return Ok(exit::OK);
+        }
+        if let Some(against) = &self.diff {
+            return differ(&candidate, against);
+        }
+        match &self.output {
+            None => {
+                write(&texts(&candidate, &gathered.rendering.files));
+                Ok(exit::OK)
+            }
+            Some(path) => save(path, &settings, &gathered),
+        }
+    }
+}
+
+fn write(text: &str) {
+    let _ = anstream::stdout().lock().write_all(text.as_bytes());
+}
+
+/// The rendered texts without the marker; several are headed by their names.
+fn texts(candidate: &Candidate, files: &[String]) -> String {
+    if let [only] = files {
+        return only.clone();
+    }
+    let mut text = String::new();
+    for (file, content) in candidate.files.iter().zip(files) {
+        text.push_str(&format!(
+            "==> {} <==\n{content}",
+            file.destination.display()
+        ));
+        if !content.ends_with('\n') {
+            text.push('\n');
+        }
+        text.push('\n');
+    }
+    text
+}
+
+fn save(path: &std::path::Path, settings: &Settings, gathered: &Gathered) -> Result<u8, Failure> {
+    let text = gathered.rendering.files.first().map_or("", String::as_str);
+    if settings.template.len() > 1 {
+        print_diagnostics(&[Diagnostic::warning(
+            "first-only",
+            "There are several templates; --output gets the result of the first.",
+        )]);
+    }
+    let access = crate::apply::files::Access::of(path)
+        .ok()
+        .flatten()
+        .unwrap_or(crate::apply::files::Access {
+            mode: 0o644,
+            owner: None,
+        });
+    crate::apply::files::replace(path, text.as_bytes(), access).map_err(|error| {
+        Failure::one(
+            exit::FAILURE,
+            Diagnostic::error("unwritable", error.to_string()).at(Place::file(path)),
+        )
+    })?;
+    Ok(exit::OK)
+}
+
+/// The differences from what is there. The marker counts: it is part of the file.
+fn differ(candidate: &Candidate, against: &std::path::Path) -> Result<u8, Failure> {
+    let mut text = String::new();
+    for (index, file) in candidate.files.iter().enumerate() {
+        let path = match (index, against.as_os_str().is_empty()) {
+            (_, true) => &file.destination,
+            (0, false) => against,
+            _ => continue,
+        };
+        let old = match std::fs::read_to_string(path) {
+            Ok(old) => old,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(error) => {
+                return Err(Failure::one(
+                    exit::FAILURE,
+                    Diagnostic::error("unreadable", format!("The file cannot be read: {error}."))
+                        .at(Place::file(path)),
+                ));
+            }
+        };
+        text.push_str(&difference(&path.display().to_string(), &old, &file.text));
+    }
+    write(&text);
+    Ok(if text.is_empty() {
+        exit::OK
+    } else {
+        exit::DIFFERENT
+    })
+}
+
+/// A unified difference, red and green on a terminal.
+fn difference(name: &str, old: &str, new: &str) -> String {
+    let diff = TextDiff::from_lines(old, new);
+    let bold = anstyle::Style::new().bold();
+    let red = anstyle::AnsiColor::Red.on_default();
+    let green = anstyle::AnsiColor::Green.on_default();
+    let cyan = anstyle::AnsiColor::Cyan.on_default();
+    let mut text = String::new();
+    for (index, hunk) in diff
+        .unified_diff()
+        .context_radius(3)
+        .iter_hunks()
+        .enumerate()
+    {
+        if index == 0 {
+            text.push_str(&format!(
+                "{bold}--- {name}{bold:#}\n{bold}+++ {name} (rendered){bold:#}\n"
+            ));
+        }
+        text.push_str(&format!("{cyan}{}{cyan:#}\n", hunk.header()));
+        for change in hunk.iter_changes() {
+            let line = change.value().trim_end_matches('\n');
+            let line = match change.tag() {
+                ChangeTag::Delete => format!("{red}-{line}{red:#}\n"),
+                ChangeTag::Insert => format!("{green}+{line}{green:#}\n"),
+                ChangeTag::Equal => format!(" {line}\n"),
+            };
+            text.push_str(&line);
+        }
+    }
+    text
+}
+
+/// Each query, its answer and its lines.
+fn explain(set: &mut TemplateSet, gathered: &Gathered, candidate: &Candidate) -> String {
+    let maps = set.source_maps(&gathered.rendering.files);
+    let bold = anstyle::Style::new().bold();
+    let dim = anstyle::Style::new().dimmed();
+    let mut text = format!(
+        "{bold}revision {}{bold:#}: {} queries\n",
+        candidate.revision,
+        gathered.answers.len()
+    );
+    let left_out: BTreeMap<_, usize> =
+        gathered
+            .rendering
+            .quarantined
+            .iter()
+            .fold(BTreeMap::new(), |mut counts, one| {
+                *counts.entry(&one.query).or_default() += 1;
+                counts
+            });
+    for (query, (known, freshness)) in &gathered.answers {
+        text.push_str(&format!(
+            "\n{bold}{query}{bold:#}\n  {} known",
+            known.answer.len()
+        ));
+        if let Some(count) = left_out.get(query) {
+            text.push_str(&format!(", {count} left out"));
+        }
+        if let Some(freshness) = freshness {
+            let age = freshness
+                .last_contact
+                .max(freshness.age.unwrap_or_default());
+            text.push_str(&format!(
+                ", at most {} ms old, index {}, answered in {} ms",
+                age.as_millis(),
+                freshness.index,
+                freshness.took.as_millis()
+            ));
+        }
+        text.push('\n');
+        let mut made = 0;
+        for ((file, content), map) in candidate
+            .files
+            .iter()
+            .zip(&gathered.rendering.files)
+            .zip(&maps)
+        {
+            let lines = map.lines_of(query);
+            made += lines.len();
+            for line in lines {
+                let shown = content.lines().nth(line - 1).unwrap_or_default();
+                text.push_str(&format!(
+                    "  {}:{line}: {}{dim}{}{dim:#}\n",
+                    file.destination.display(),
+                    shown.trim(),
+                    from(map, line)
+                ));
+            }
+        }
+        if made == 0 {
+            text.push_str("  no line came of it\n");
+        }
+    }
+    text
+}
+
+fn from(map: &SourceMap, line: usize) -> String {
+    match map.origin(line).and_then(|origin| origin.chain.first()) {
+        Some(position) => format!("  ← {}:{}", position.path.display(), position.line),
+        None => String::new(),
+    }
+}

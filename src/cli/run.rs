@@ -1,0 +1,136 @@
+//! `gatewright run`: the sidecar.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use crate::agent::run::Sidecar;
+use crate::apply::execute::ApplyError;
+use crate::diagnostic::Diagnostic;
+use crate::exit;
+use crate::settings::{Settings, environment};
+use crate::status::socket::StatusSocket;
+
+use super::flags::{SettingsFlag, SidecarFlags, SourceFlags};
+use super::{Failure, log, wiring};
+
+/// Watch the catalog and keep a running HAProxy equal to it
+///
+/// Renders the templates from what Consul says, validates the result with `haproxy -c` and the gate,
+/// swaps the files in and makes HAProxy load them; a reload counts only when the running worker
+/// reports the new revision. SIGHUP reads settings and templates again, SIGTERM ends, leaving HAProxy
+/// alone unless Gatewright started it.
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  gatewright run --service airavata-api --listen 127.0.0.1:8080
+  gatewright run -c /etc/gatewright/gatewright.toml
+  gatewright run -c gatewright.toml --mode master --master-socket /run/haproxy-master.sock")]
+pub struct Run {
+    #[command(flatten)]
+    settings: SettingsFlag,
+    #[command(flatten)]
+    source: SourceFlags,
+    #[command(flatten)]
+    sidecar: SidecarFlags,
+}
+
+impl Run {
+    /// Runs the command.
+    pub fn run(self) -> Result<u8, Failure> {
+        let environment = environment::read();
+        let settings = self.load(&environment)?;
+        log::start(&settings.log);
+        let status_socket = settings.status_socket(&environment);
+        let mode = wiring::mode_word(wiring::resolve_mode(&settings));
+        let file = self.settings.config.clone();
+        let services = settings.template.len();
+        block_on(async move {
+            // Wrong templates are told before anything else happens; HAProxy is left alone.
+            wiring::load_templates(&settings, &environment)
+                .map_err(|wrong| Failure::new(exit::TEMPLATE, wrong))?;
+            let applier = wiring::open_applier(&settings, &environment).map_err(open_failure)?;
+            let (send, questions) = mpsc::channel(16);
+            let _socket = StatusSocket::listen(&status_socket, send).map_err(|error| {
+                Failure::one(
+                    exit::FAILURE,
+                    Diagnostic::error(
+                        "status-socket",
+                        format!(
+                            "The status socket {} cannot be made: {error}.",
+                            status_socket.display()
+                        ),
+                    )
+                    .help("Name another one in status.socket."),
+                )
+            })?;
+            tracing::info!(
+                "Gatewright {} watches Consul at {} for {services} template(s) and tells HAProxy by {mode}; status on {}.",
+                env!("CARGO_PKG_VERSION"),
+                settings.consul.addresses.join(", "),
+                status_socket.display()
+            );
+            let parts = wiring::parts(settings, environment, file.as_deref())?;
+            let again = Arc::new(move || {
+                let environment = environment::read();
+                self.load(&environment)
+                    .and_then(|settings| {
+                        wiring::parts(settings, environment, self.settings.config.as_deref())
+                    })
+                    .map_err(|failure| failure.diagnostics)
+            });
+            let end = Sidecar::run(parts, applier, again, questions)
+                .await
+                .map_err(|error| {
+                    Failure::one(
+                        exit::FAILURE,
+                        Diagnostic::error(
+                            "signals",
+                            format!("Signals cannot be received: {error}."),
+                        ),
+                    )
+                })?;
+            tracing::info!("Ended.");
+            let _ = end;
+            Ok(exit::OK)
+        })?
+    }
+
+    fn load(&self, environment: &crate::settings::Environment) -> Result<Settings, Failure> {
+        self.settings.load(environment, |settings| {
+            self.sidecar.apply(settings);
+            self.source.apply(settings, environment);
+        })
+    }
+}
+
+fn open_failure(error: ApplyError) -> Failure {
+    let code = match &error {
+        ApplyError::Lock(crate::apply::lock::LockError::Held { .. }) => exit::LOCKED,
+        ApplyError::NoConfiguration => exit::SETTINGS,
+        _ => exit::FAILURE,
+    };
+    Failure::one(code, Diagnostic::error("state", error.to_string()))
+}
+
+/// Runs a future on one thread; long work goes to threads of its own.
+pub fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(8)
+        .build()
+        .map_err(|error| {
+            Failure::one(
+                exit::FAILURE,
+                Diagnostic::error(
+                    "runtime",
+                    format!("The program cannot start its loop: {error}."),
+                ),
+            )
+        })?;
+    let result = runtime.block_on(future);
+    // A validation or rendering under way keeps nobody waiting.
+    runtime.shutdown_background();
+    Ok(result)
+}

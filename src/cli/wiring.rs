@@ -1,0 +1,421 @@
+//! From settings to the parts that do the work.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::agent::core::Timing;
+use crate::agent::run::Parts;
+use crate::apply::execute::{Applier, ApplyError, Options as ApplyOptions};
+use crate::apply::gate::{self, Rules};
+use crate::apply::set::{Candidate, Role, SetFile};
+use crate::apply::tell;
+use crate::apply::validate::Judge;
+use crate::diagnostic::{Diagnostic, Place};
+use crate::exit;
+use crate::settings::{DEFAULT_MASTER_SOCKET, Environment, Kind, Mode, Settings};
+use crate::source::consul::{Consul, Options as ConsulOptions, Secret, TlsOptions, TokenSource};
+use crate::template::{
+    self, Grammar, Source, TemplateSet, shipped, shipped_names, shipped_partials,
+};
+
+use super::Failure;
+
+/// Names a template that comes with the program.
+const SHIPPED: &str = "shipped:";
+
+/// Everything the sidecar needs.
+pub fn parts(
+    settings: Settings,
+    environment: Environment,
+    file: Option<&Path>,
+) -> Result<Parts, Failure> {
+    let consul = consul(&settings)?;
+    let mode = resolve_mode(&settings);
+    let mut warnings = Vec::new();
+    if settings.consul.tls.insecure_skip_verify {
+        warnings.push(
+            "Consul's certificate is not verified (consul.tls.insecure_skip_verify).".to_owned(),
+        );
+    }
+    let template_files = settings
+        .template
+        .iter()
+        .filter(|template| shipped_name(&template.source).is_none())
+        .map(|template| template.source.clone())
+        .chain(settings.templates.partials.clone())
+        .collect();
+    let timing = timing(&settings);
+    let consul_identity = format!("{:?}", settings.consul);
+    let settings = Arc::new(settings);
+    let environment = Arc::new(environment);
+    let load = {
+        let (settings, environment) = (Arc::clone(&settings), Arc::clone(&environment));
+        move || load_templates(&settings, &environment)
+    };
+    let make = {
+        let settings = Arc::clone(&settings);
+        move |texts| candidate(&settings, texts)
+    };
+    let open = {
+        let (settings, environment) = (Arc::clone(&settings), Arc::clone(&environment));
+        move || open_applier(&settings, &environment).map_err(|error| error.to_string())
+    };
+    Ok(Parts {
+        consul,
+        consul_identity,
+        timing,
+        load_templates: Arc::new(load),
+        make_set: Arc::new(make),
+        open_applier: Arc::new(open),
+        template_files,
+        settings_file: file.map(Path::to_owned),
+        mode: mode_word(mode).to_owned(),
+        warnings,
+    })
+}
+
+fn timing(settings: &Settings) -> Timing {
+    Timing {
+        settle: settings.apply.settle.0,
+        max_settle: settings.apply.max_settle.0,
+        reload_interval: settings.apply.reload_interval.0,
+        compare_interval: settings.apply.compare_interval.0,
+        max_rounds: settings.catalog.max_discovery_rounds,
+    }
+}
+
+// Consul.
+
+/// The Consul that the settings name.
+pub fn consul(settings: &Settings) -> Result<Consul, Failure> {
+    let wrong = |error: String| {
+        Failure::one(
+            exit::SETTINGS,
+            Diagnostic::error("consul", error).help("Correct the section [consul] of the settings, its flags or its environment variables."),
+        )
+    };
+    let from = &settings.consul;
+    let addresses: Result<Vec<_>, _> = from
+        .addresses
+        .iter()
+        .map(|address| address.parse())
+        .collect();
+    let token = match (&from.token_file, &from.token) {
+        (Some(file), _) => TokenSource::File(file.clone()),
+        (None, Some(token)) => TokenSource::Value(Secret::new(token.reveal().to_owned())),
+        (None, None) => TokenSource::None,
+    };
+    let http_auth = from.http_auth.as_ref().map(|auth| {
+        let (user, password) = auth.reveal().split_once(':').unwrap_or((auth.reveal(), ""));
+        (user.to_owned(), Secret::new(password.to_owned()))
+    });
+    let options = ConsulOptions {
+        addresses: addresses
+            .map_err(|error: crate::source::consul::ConsulError| wrong(error.to_string()))?,
+        token,
+        http_auth,
+        datacenter: from.datacenter.clone(),
+        namespace: from.namespace.clone(),
+        partition: from.partition.clone(),
+        stale: from.stale,
+        max_stale: from.max_stale.0,
+        wait: from.wait.0,
+        connect_timeout: from.connect_timeout.0,
+        body_timeout: from.body_timeout.0,
+        max_body_bytes: from.max_answer.0,
+        poll_interval: from.poll_interval.0,
+        tls: TlsOptions {
+            ca_file: from.tls.ca_file.clone(),
+            ca_path: from.tls.ca_path.clone(),
+            client_cert: from.tls.client_cert.clone(),
+            client_key: from.tls.client_key.clone(),
+            server_name: from.tls.server_name.clone(),
+            insecure_skip_verify: from.tls.insecure_skip_verify,
+        },
+        ..ConsulOptions::default()
+    };
+    Consul::new(options).map_err(|error| wrong(error.to_string()))
+}
+
+// Templates.
+
+fn shipped_name(source: &Path) -> Option<&str> {
+    source.to_str()?.strip_prefix(SHIPPED)
+}
+
+/// Reads and compiles the templates and partials as they are now.
+pub fn load_templates(
+    settings: &Settings,
+    environment: &Environment,
+) -> Result<(TemplateSet, Vec<Diagnostic>), Vec<Diagnostic>> {
+    let mut errors = Vec::new();
+    let mut templates = Vec::new();
+    for template in &settings.template {
+        let text = match shipped_name(&template.source) {
+            Some(name) => shipped(name).map(str::to_owned).ok_or_else(|| {
+                let known: Vec<&str> = shipped_names().collect();
+                Diagnostic::error(
+                    "unknown-template",
+                    format!("There is no shipped template `{name}`."),
+                )
+                .help(format!("Shipped are: {}.", known.join(", ")))
+            }),
+            None => read_template(&template.source),
+        };
+        match text {
+            Ok(text) => templates.push(Source {
+                name: template.source.to_string_lossy().into_owned(),
+                path: template.source.clone(),
+                text,
+                grammar: match template.kind {
+                    Kind::Config => Grammar::Haproxy,
+                    Kind::Map => Grammar::Map,
+                    Kind::CrtList => Grammar::CrtList,
+                    Kind::Other => Grammar::Plain,
+                },
+            }),
+            Err(error) => errors.push(error),
+        }
+    }
+    let mut partials = BTreeMap::new();
+    for partial in shipped_partials() {
+        partials.insert(partial.name.clone(), partial);
+    }
+    if let Some(folder) = &settings.templates.partials {
+        match read_partials(folder) {
+            Ok(own) => partials.extend(
+                own.into_iter()
+                    .map(|partial| (partial.name.clone(), partial)),
+            ),
+            Err(more) => errors.extend(more),
+        }
+    }
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    let partials = partials.into_values().collect();
+    TemplateSet::load(templates, partials, template_options(settings, environment))
+}
+
+fn read_template(path: &Path) -> Result<String, Diagnostic> {
+    std::fs::read_to_string(path).map_err(|error| {
+        Diagnostic::error(
+            "unreadable",
+            format!("The template cannot be read: {error}."),
+        )
+        .at(Place::file(path))
+        .help("Name an existing file of UTF-8 text.")
+    })
+}
+
+fn read_partials(folder: &Path) -> Result<Vec<Source>, Vec<Diagnostic>> {
+    let unreadable = |error: std::io::Error| {
+        Diagnostic::error(
+            "unreadable",
+            format!("The folder of partials cannot be read: {error}."),
+        )
+        .at(Place::file(folder))
+        .help("Correct templates.partials or --partials.")
+    };
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(|error| vec![unreadable(error)])? {
+        let path = entry.map_err(|error| vec![unreadable(error)])?.path();
+        if path.extension().is_some_and(|extension| extension == "hbs") && path.is_file() {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    let mut errors = Vec::new();
+    let mut partials = Vec::new();
+    for path in paths {
+        match read_template(&path) {
+            Ok(text) => partials.push(Source {
+                name: path
+                    .file_stem()
+                    .map(|name| name.to_string_lossy().into_owned())
+                    .unwrap_or_default(),
+                path,
+                text,
+                grammar: Grammar::Haproxy,
+            }),
+            Err(error) => errors.push(error),
+        }
+    }
+    if errors.is_empty() {
+        Ok(partials)
+    } else {
+        Err(errors)
+    }
+}
+
+fn template_options(settings: &Settings, environment: &Environment) -> template::Options {
+    let from = &settings.templates;
+    template::Options {
+        host_names: settings.catalog.allow_host_names,
+        environment: from
+            .environment
+            .iter()
+            .map(|name| (name.clone(), environment.get(name).cloned()))
+            .collect(),
+        files: from.files.clone(),
+        parameters: settings
+            .parameters
+            .iter()
+            .map(|(name, value)| (name.clone(), json(value)))
+            .collect(),
+        max_template: from.max_template.0,
+        max_output: from.max_output.0,
+        timeout: from.timeout.0,
+        ..template::Options::default()
+    }
+}
+
+fn json(value: &toml::Value) -> serde_json::Value {
+    match value {
+        toml::Value::String(text) => text.clone().into(),
+        toml::Value::Integer(number) => (*number).into(),
+        toml::Value::Float(number) => (*number).into(),
+        toml::Value::Boolean(truth) => (*truth).into(),
+        toml::Value::Datetime(time) => time.to_string().into(),
+        toml::Value::Array(items) => items.iter().map(json).collect(),
+        toml::Value::Table(fields) => fields
+            .iter()
+            .map(|(name, value)| (name.clone(), json(value)))
+            .collect(),
+    }
+}
+
+// Sets.
+
+/// The set that rendered texts make, one for each template.
+pub fn candidate(settings: &Settings, texts: Vec<String>) -> Candidate {
+    let files = settings
+        .template
+        .iter()
+        .zip(texts)
+        .map(|(template, text)| SetFile {
+            destination: template.destination.clone(),
+            role: role(template.kind),
+            mode: template.mode.map(|mode| mode.0),
+            text,
+        });
+    Candidate::new(files.collect())
+}
+
+fn role(kind: Kind) -> Role {
+    match kind {
+        Kind::Config => Role::Config,
+        Kind::Map => Role::Map,
+        Kind::CrtList => Role::CrtList,
+        Kind::Other => Role::Other,
+    }
+}
+
+/// What the gate asks of a set.
+pub fn rules(settings: &Settings) -> Rules {
+    Rules {
+        min_servers: settings.gate.min_servers.clone(),
+        require_servers_default: settings.gate.min_servers_default,
+        allow_bind_loss: settings.gate.allow_bind_loss,
+        complete: settings.haproxy.config_files.is_empty(),
+        ..Rules::default()
+    }
+}
+
+/// Takes the locks and reads what is known.
+pub fn open_applier(settings: &Settings, environment: &Environment) -> Result<Applier, ApplyError> {
+    let rules = rules(settings);
+    let judge: Judge = Box::new(move |new, last_good| gate::judge(new, last_good, &rules));
+    Applier::open(apply_options(settings, environment), judge)
+}
+
+fn apply_options(settings: &Settings, environment: &Environment) -> ApplyOptions {
+    let haproxy = &settings.haproxy;
+    let state = settings.state_directory(environment);
+    let destinations = settings
+        .template
+        .iter()
+        .map(|template| (template.destination.clone(), role(template.kind)))
+        .collect();
+    let mode = match resolve_mode(settings) {
+        Mode::Supervise => tell::Mode::Supervise {
+            socket: master_socket(settings).unwrap_or_else(|| state.join("master.sock")),
+            stop_limit: haproxy.stop_timeout.0,
+        },
+        Mode::Signal => tell::Mode::Signal {
+            pid_file: haproxy.pid_file.clone().unwrap_or_default(),
+        },
+        Mode::Command => tell::Mode::Command {
+            argv: haproxy.command.iter().map(Into::into).collect(),
+        },
+        Mode::None => tell::Mode::None,
+        Mode::Auto | Mode::Master => tell::Mode::Master {
+            socket: master_socket(settings).unwrap_or_else(|| DEFAULT_MASTER_SOCKET.into()),
+        },
+    };
+    ApplyOptions {
+        keep: settings.state.keep,
+        stats_socket: haproxy.stats_socket.clone(),
+        flags: haproxy.arguments.iter().map(Into::into).collect(),
+        extra_files: haproxy.config_files.clone(),
+        environment: haproxy_environment(environment),
+        working_directory: haproxy.working_directory.clone(),
+        validate_timeout: haproxy.validate_timeout.0,
+        confirm_timeout: haproxy.confirm_timeout.0,
+        command_timeout: haproxy.command_timeout.0,
+        max_old_workers: haproxy.max_old_workers,
+        ..ApplyOptions::new(state, destinations, mode, haproxy.binary.clone())
+    }
+}
+
+/// What HAProxy gets of our environment: a value between double quotes could name any of it, so
+/// only what says where it is, and what is meant for it.
+pub fn haproxy_environment(environment: &Environment) -> BTreeMap<OsString, OsString> {
+    const USUAL: &[&str] = &["PATH", "HOME", "HOSTNAME", "LANG", "TZ"];
+    environment
+        .iter()
+        .filter(|(name, _)| USUAL.contains(&name.as_str()) || name.starts_with("HAPROXY_"))
+        .map(|(name, value)| (name.into(), value.into()))
+        .collect()
+}
+
+fn master_socket(settings: &Settings) -> Option<PathBuf> {
+    settings.haproxy.master_socket.clone()
+}
+
+/// What `auto` means here: what is set, then what is there, then our own child.
+pub fn resolve_mode(settings: &Settings) -> Mode {
+    let haproxy = &settings.haproxy;
+    match haproxy.mode {
+        Mode::Auto if !haproxy.command.is_empty() => Mode::Command,
+        Mode::Auto if haproxy.master_socket.is_some() => Mode::Master,
+        Mode::Auto if haproxy.pid_file.is_some() => Mode::Signal,
+        Mode::Auto if !own_template(settings) && Path::new(DEFAULT_MASTER_SOCKET).exists() => {
+            Mode::Master
+        }
+        Mode::Auto => Mode::Supervise,
+        mode => mode,
+    }
+}
+
+/// With nothing but flags the result goes to a file of ours, which no HAProxy of the system loads.
+fn own_template(settings: &Settings) -> bool {
+    settings
+        .template
+        .iter()
+        .all(|template| shipped_name(&template.source).is_some())
+}
+
+/// The word for a mode.
+pub fn mode_word(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Auto => "auto",
+        Mode::Supervise => "supervise",
+        Mode::Master => "master",
+        Mode::Signal => "signal",
+        Mode::Command => "command",
+        Mode::None => "none",
+    }
+}
