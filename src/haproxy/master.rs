@@ -12,6 +12,9 @@ use super::socket::{SocketError, ask};
 /// Between two tries while the master replaces itself.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// A master that has counted a reload and has no worker for this long has failed.
+const NO_WORKER: Duration = Duration::from_millis(300);
+
 /// A master's command socket (`-S`).
 #[derive(Debug, Clone)]
 pub struct MasterSocket {
@@ -216,8 +219,9 @@ impl MasterSocket {
                 Ok(_) if answers_reload(&before.master.version) => return Ok(None),
                 Ok(now) if now.master.reloads > before.master.reloads => {
                     let counted = *counted.get_or_insert_with(Instant::now);
-                    // Without any worker the master is about to end.
-                    if !now.workers.is_empty() || counted.elapsed() > Duration::from_secs(2) {
+                    // Without any worker the new one has failed after the fork: the master is about to
+                    // end, or lives on with nobody serving (both seen on 2.6.12).
+                    if !now.workers.is_empty() || counted.elapsed() > NO_WORKER {
                         return Ok(Some(compare(before, &now)));
                     }
                 }
