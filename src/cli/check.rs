@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::agent::explain::explain;
 use crate::apply::gate;
-use crate::apply::set::{Candidate, SetFile};
+use crate::apply::set::{Candidate, Role, SetFile};
 use crate::apply::stage::{replace_paths, stage};
 use crate::apply::validate;
 use crate::catalog::fixture::Fixture;
@@ -285,7 +285,18 @@ fn by_haproxy(
         flags: std::iter::once("-W".into())
             .chain(settings.haproxy.arguments.iter().map(Into::into))
             .collect(),
-        files: settings.haproxy.config_files.clone(),
+        files: settings
+            .haproxy
+            .config_files
+            .iter()
+            .chain(
+                copy.files
+                    .iter()
+                    .filter(|file| file.role == Role::Config)
+                    .map(|file| &file.destination),
+            )
+            .cloned()
+            .collect(),
         working_directory: settings.haproxy.working_directory.clone(),
         environment: wiring::haproxy_environment(&environment::read()),
     };

@@ -41,8 +41,8 @@ pub struct Render {
     #[arg(short, long, value_name = "FILE", conflicts_with_all = ["diff", "explain"])]
     output: Option<PathBuf>,
     /// Show how the result differs from the destinations, or from a file; exit code 9 when it does
-    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "")]
-    diff: Option<PathBuf>,
+    #[arg(long, value_name = "FILE")]
+    diff: Option<Option<PathBuf>>,
     /// List each query, the size and age of its answer, and the lines that came of it
     #[arg(long)]
     explain: bool,
@@ -83,7 +83,7 @@ impl Render {
             return Ok(exit::OK);
         }
         if let Some(against) = &self.diff {
-            return differ(&candidate, against);
+            return differ(&candidate, &gathered.rendering.files, against.as_deref());
         }
         match &self.output {
             None => {
@@ -142,13 +142,18 @@ fn save(path: &std::path::Path, settings: &Settings, gathered: &Gathered) -> Res
     Ok(exit::OK)
 }
 
-/// The differences from what is there. The marker counts: it is part of the file.
-fn differ(candidate: &Candidate, against: &std::path::Path) -> Result<u8, Failure> {
+/// The differences from the destinations, whose files hold the marker, or from a file as `--output`
+/// writes it.
+fn differ(
+    candidate: &Candidate,
+    files: &[String],
+    against: Option<&std::path::Path>,
+) -> Result<u8, Failure> {
     let mut text = String::new();
     for (index, file) in candidate.files.iter().enumerate() {
-        let path = match (index, against.as_os_str().is_empty()) {
-            (_, true) => &file.destination,
-            (0, false) => against,
+        let (path, new) = match (index, against) {
+            (_, None) => (file.destination.as_path(), &file.text),
+            (0, Some(against)) => (against, &files[0]),
             _ => continue,
         };
         let old = match std::fs::read_to_string(path) {
@@ -162,7 +167,7 @@ fn differ(candidate: &Candidate, against: &std::path::Path) -> Result<u8, Failur
                 ));
             }
         };
-        text.push_str(&difference(&path.display().to_string(), &old, &file.text));
+        text.push_str(&difference(&path.display().to_string(), &old, new));
     }
     write(&text);
     Ok(if text.is_empty() {
