@@ -3,9 +3,11 @@
 
 pub mod execute;
 pub mod files;
+pub mod gate;
 pub mod history;
 pub mod journal;
 pub mod lock;
+pub mod plan;
 mod ports;
 pub mod set;
 pub mod stage;

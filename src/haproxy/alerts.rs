@@ -68,9 +68,30 @@ pub fn reload_reply(reply: &[u8], places: Places<'_>) -> ReloadReply {
     if let Some(rest) = after("Success=1") {
         ReloadReply::Loaded(parse(rest.as_bytes(), b"", places))
     } else if let Some(rest) = after("Success=0") {
-        ReloadReply::Refused(parse(rest.as_bytes(), b"", places))
+        let mut findings = parse(rest.as_bytes(), b"", places);
+        if !findings.iter().any(|f| f.severity == Severity::Error) {
+            findings.push(without_reason(rest));
+        }
+        ReloadReply::Refused(findings)
     } else {
         ReloadReply::Unknown(printable(text.trim_end()))
+    }
+}
+
+/// A refusal that names no error, with what it says.
+fn without_reason(said: &str) -> Finding {
+    let said = said.trim().trim_start_matches("--").trim();
+    Finding {
+        severity: Severity::Error,
+        code: "haproxy",
+        message: match said {
+            "" => "HAProxy did not load the configuration and gave no reason.".to_owned(),
+            said => printable(&format!("HAProxy did not load the configuration: {said}")),
+        },
+        file: None,
+        line: 0,
+        column: 0,
+        help: None,
     }
 }
 

@@ -139,9 +139,87 @@ fn a_reload_reply_is_a_verdict_with_reasons() {
         )]
     );
     assert_eq!(
+        reload_reply(
+            b"Success=0\n--\n[WARNING] (1) : Loading failure!\n",
+            Places::default()
+        ),
+        ReloadReply::Refused(vec![without_reason("[WARNING] (1) : Loading failure!")])
+    );
+    assert_eq!(
         reload_reply(b"", Places::default()),
         ReloadReply::Unknown(String::new())
     );
+}
+
+/// What each version says today about the same broken files is understood.
+#[test]
+fn the_real_programs_are_understood() {
+    let tools = std::env::var_os("GATEWRIGHT_TOOLS").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools"),
+        PathBuf::from,
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("h.cfg");
+    let start = "defaults\n mode http\n timeout client 1s\n timeout server 1s\n timeout connect 1s\nfrontend f\n bind 127.0.0.1:1\n";
+    let cases = [
+        (" defualt_backend b\n", 8, 0, "unknown keyword"),
+        (
+            " http-request return status 200 string \"abc\n",
+            8,
+            40,
+            "unmatched quote",
+        ),
+        (
+            " default_backend nosuch\n",
+            8,
+            0,
+            "unable to find required default_backend",
+        ),
+        (
+            " default_backend b\nbackend b\n server s 127.0.0.1:1 chek\n",
+            10,
+            0,
+            "unknown keyword 'chek'",
+        ),
+        (
+            " default_backend b\nbackend b\n server s h:1\n server s h:2\n",
+            11,
+            0,
+            "",
+        ),
+    ];
+    for version in ["2.6", "2.8", "3.0", "3.2"] {
+        let haproxy = tools.join(format!("haproxy-{version}/haproxy"));
+        assert!(
+            haproxy.is_file(),
+            "HAProxy {version} is missing at {}",
+            haproxy.display()
+        );
+        for (text, line, column, words) in cases {
+            let text = format!("{start}{text}");
+            std::fs::write(&path, &text).unwrap();
+            let output = std::process::Command::new(&haproxy)
+                .arg("-c")
+                .arg("-f")
+                .arg(&path)
+                .output()
+                .unwrap();
+            let destinations = BTreeMap::from([(path.clone(), PathBuf::from("/etc/h.cfg"))]);
+            let config = Config::parse_files([(Path::new("/etc/h.cfg"), text.as_str())]);
+            let places = Places {
+                destinations: Some(&destinations),
+                config: Some(&config),
+            };
+            let findings = parse(&output.stderr, &output.stdout, places);
+            let found = findings.iter().any(|f| {
+                f.severity == Severity::Error
+                    && (f.line, f.column) == (line, column)
+                    && f.message.contains(words)
+                    && f.file.as_deref() == Some(Path::new("/etc/h.cfg"))
+            });
+            assert!(found, "{version}: {text}: {findings:#?}");
+        }
+    }
 }
 
 #[test]

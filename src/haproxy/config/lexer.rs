@@ -136,10 +136,7 @@ impl Lexer<'_> {
                 (b'\\', Quote::None | Quote::Double(_)) => self.escape(quote != Quote::None)?,
                 (b'$', Quote::Double(_)) => self.variable()?,
                 (b' ' | b'\t' | 0x0b | 0x0c, Quote::None) => self.separator()?,
-                _ => {
-                    self.push(byte);
-                    self.at += 1;
-                }
+                _ => self.plain(),
             }
         }
         self.finish_word();
@@ -166,6 +163,16 @@ impl Lexer<'_> {
 
     fn push(&mut self, byte: u8) {
         self.building().bytes.push(byte);
+    }
+
+    /// One byte that stands for itself, and those after it that always do.
+    fn plain(&mut self) {
+        let (start, line) = (self.at, self.line);
+        let always = |byte: &u8| *byte >= b'-' && *byte != b'\\';
+        let more = line[start + 1..].iter().take_while(|byte| always(byte));
+        let end = start + 1 + more.count();
+        self.building().bytes.extend_from_slice(&line[start..end]);
+        self.at = end;
     }
 
     fn open(&mut self, quote: Quote) -> Quote {

@@ -40,6 +40,7 @@ pub struct Config {
     pub outside: Vec<Directive>,
     /// Lines that HAProxy's tokenizer refuses.
     pub errors: Vec<LineError>,
+    last_defaults: Option<usize>,
 }
 
 /// One section.
@@ -51,6 +52,8 @@ pub struct Section {
     pub name: String,
     /// The named `defaults` section it starts from.
     pub from: Option<String>,
+    /// Index of the `defaults` section that applies to it, into [`Config::sections`].
+    pub defaults: Option<usize>,
     /// Index into [`Config::files`].
     pub file: usize,
     /// Line of its first line, from 1.
@@ -169,30 +172,9 @@ impl Config {
     /// The `defaults` sections that apply to a section, nearest first: the named one, or the last
     /// one before it, and those that one starts from.
     pub fn defaults_of<'a>(&'a self, section: &'a Section) -> Vec<&'a Section> {
-        let mut found: Vec<&Section> = Vec::new();
-        let mut at = section;
-        while let Some(next) = self.next_defaults(at) {
-            if found.iter().any(|seen| std::ptr::eq(*seen, next)) {
-                break;
-            }
-            found.push(next);
-            at = next;
-        }
-        found
-    }
-
-    fn next_defaults<'a>(&'a self, section: &'a Section) -> Option<&'a Section> {
-        let before = self
-            .sections
-            .iter()
-            .take_while(|other| !std::ptr::eq(*other, section));
-        let mut before: Vec<&Section> = before.filter(|s| s.kind == "defaults").collect();
-        match &section.from {
-            Some(name) => before.into_iter().rfind(|s| &s.name == name),
-            // A `defaults` without `from` starts from nothing.
-            None if section.kind == "defaults" => None,
-            None => before.pop(),
-        }
+        let next = |section: &Section| self.sections.get(section.defaults?);
+        // Each index is smaller than the one before, so this ends.
+        std::iter::successors(next(section), |section| next(section)).collect()
     }
 
     /// Whether `disabled` is in force for a frontend, backend or listen section.
@@ -304,16 +286,33 @@ impl Reader<'_> {
             let from = text(3).filter(|_| text(2) == Some("from"));
             (text(1), from)
         };
+        let defaults = self.defaults_for(kind.as_deref(), from);
         self.in_section = true;
+        if kind.as_deref() == Some("defaults") {
+            self.config.last_defaults = Some(self.config.sections.len());
+        }
         self.config.sections.push(Section {
             kind: kind.unwrap_or_default(),
             name: name.unwrap_or_default().to_owned(),
             from: from.map(str::to_owned),
+            defaults,
             file: self.file,
             line,
             conditional: conditional || words.iter().any(|word| word.opaque),
             directives: Vec::new(),
         });
+    }
+
+    fn defaults_for(&mut self, kind: Option<&str>, from: Option<&str>) -> Option<usize> {
+        let sections = &self.config.sections;
+        match (kind, from) {
+            (_, Some(name)) => sections
+                .iter()
+                .rposition(|section| section.kind == "defaults" && section.name == name),
+            // A `defaults` without `from` starts from nothing.
+            (Some("frontend" | "backend" | "listen"), None) => self.config.last_defaults,
+            _ => None,
+        }
     }
 
     fn directive(&mut self, line: usize, words: Vec<Word>, conditional: bool) {

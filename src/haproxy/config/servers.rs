@@ -150,7 +150,7 @@ fn keywords(words: &[String]) -> Vec<Vec<String>> {
     let mut words = words.iter();
     while let Some(word) = words.next() {
         let mut group = vec![word.clone()];
-        if WITH_VALUE.contains(&word.as_str()) {
+        if WITH_VALUE.binary_search(&word.as_str()).is_ok() {
             group.extend(words.next().cloned());
         }
         groups.push(group);
@@ -198,7 +198,7 @@ impl Backend {
     }
 }
 
-/// The server keywords that take one value (HAProxy 2.6 to 3.2, configuration manual 5.2).
+/// The server keywords that take one value (HAProxy 2.6 to 3.2, configuration manual 5.2), sorted.
 const WITH_VALUE: &[&str] = &[
     "addr",
     "agent-addr",
@@ -279,6 +279,11 @@ const WITH_VALUE: &[&str] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_keywords_are_sorted_for_the_search() {
+        assert!(WITH_VALUE.is_sorted());
+    }
 
     #[test]
     fn servers_are_read_as_values() {

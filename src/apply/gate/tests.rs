@@ -1,0 +1,259 @@
+//! What the gate refuses, and what it lets through.
+
+use super::*;
+use crate::haproxy::config::quote;
+
+const GOOD: &str = "\
+defaults
+    mode tcp
+frontend web
+    bind *:8080
+    bind 127.0.0.1:9000-9002
+    default_backend api
+backend api
+    server a 10.0.0.1:80 check
+    server b 10.0.0.2:80 check
+";
+
+fn file(path: &str, role: Role, text: &str) -> SetFile {
+    SetFile {
+        destination: path.into(),
+        role,
+        mode: None,
+        text: text.into(),
+    }
+}
+
+fn set(text: &str) -> Vec<SetFile> {
+    vec![file("/h.cfg", Role::Config, text)]
+}
+
+fn codes(
+    files: Vec<SetFile>,
+    last: Option<&str>,
+    rules: &Rules,
+) -> Vec<(Severity, &'static str, usize)> {
+    let last = last.map(set);
+    judge(&Candidate::new(files), last.as_deref(), rules)
+        .iter()
+        .map(|f| (f.severity, f.code, f.line))
+        .collect()
+}
+
+fn of(text: &str) -> Vec<(Severity, &'static str, usize)> {
+    codes(set(text), Some(GOOD), &Rules::default())
+}
+
+const E: Severity = Severity::Error;
+const W: Severity = Severity::Warning;
+
+#[test]
+fn a_good_set_passes() {
+    assert_eq!(of(GOOD), []);
+}
+
+#[test]
+fn nothing_and_next_to_nothing_are_refused() {
+    for text in ["", "\n \n", "# only a comment\n"] {
+        assert_eq!(of(text), [(E, "empty-configuration", 0)], "{text:?}");
+    }
+    assert_eq!(
+        codes(vec![], None, &Rules::default()),
+        [(E, "empty-configuration", 0)]
+    );
+    let found = codes(set("backend b\n server s h:1\n"), None, &Rules::default());
+    assert_eq!(found, [(E, "no-frontend", 0)]);
+}
+
+#[test]
+fn a_lost_bind_is_refused_by_meaning_not_by_text() {
+    let same = GOOD
+        .replace("*:8080", "ipv4@0.0.0.0:8080")
+        .replace("127.0.0.1:9000-9002", "127.0.0.1:9002,127.0.0.1:9000-9001");
+    assert_eq!(of(&same), []);
+    assert_eq!(
+        of(&GOOD.replace("127.0.0.1:9000-9002", ":9000-9010")),
+        [],
+        "a wildcard covers it"
+    );
+    assert_eq!(of(&GOOD.replace("*:8080", "[::]:8080 v4v6")), []);
+    assert_eq!(
+        of(&GOOD.replace("*:8080", "[::]:8080")),
+        [(E, "bind-lost", 0)]
+    );
+    assert_eq!(
+        of(&GOOD.replace("9000-9002", "9000-9001")),
+        [(E, "bind-lost", 0)]
+    );
+    assert_eq!(
+        of(&GOOD.replace("*:8080", "quic4@:8080")),
+        [(E, "bind-lost", 0)]
+    );
+    assert_eq!(
+        of(&GOOD.replace("default_backend", "disabled\n default_backend")).len(),
+        3
+    );
+    let allow = Rules {
+        allow_bind_loss: true,
+        ..Rules::default()
+    };
+    assert_eq!(
+        codes(set(&GOOD.replace("*:8080", "*:8081")), Some(GOOD), &allow),
+        []
+    );
+    let found = judge(
+        &Candidate::new(set(&GOOD.replace("*:8080", "*:8081"))),
+        Some(&set(GOOD)),
+        &Rules::default(),
+    );
+    assert_eq!(
+        found[0].message,
+        "The last good set listens on *:8080 (frontend `web`); this one does not."
+    );
+}
+
+#[test]
+fn a_required_backend_exists_and_has_its_servers() {
+    let mut rules = Rules::default();
+    rules.min_servers.insert("api".into(), 2);
+    assert_eq!(codes(set(GOOD), None, &rules), []);
+    let one = GOOD.replace("10.0.0.2:80 check", "10.0.0.2:80 check disabled");
+    assert_eq!(codes(set(&one), None, &rules), [(E, "too-few-servers", 7)]);
+    let maybe = GOOD.replace("    server b", "    .if feature(X)\n    server b") + "    .endif\n";
+    assert_eq!(
+        codes(set(&maybe), None, &rules),
+        [(W, "too-few-servers", 7)]
+    );
+    rules.min_servers.insert("apy".into(), 0);
+    let found = judge(&Candidate::new(set(GOOD)), None, &rules);
+    assert_eq!(found[0].code, "missing-backend");
+    assert_eq!(found[0].help.as_deref(), Some("Did you mean `api`?"));
+}
+
+#[test]
+fn a_default_minimum_spares_what_answers_by_itself() {
+    let rules = Rules {
+        require_servers_default: 1,
+        ..Rules::default()
+    };
+    let text = format!("{GOOD}backend r\n http-request redirect location /x\nbackend empty\n");
+    assert_eq!(
+        codes(set(&text), None, &rules),
+        [(E, "too-few-servers", 12)]
+    );
+}
+
+#[test]
+fn names_are_there_once() {
+    let text = format!(
+        "{GOOD}    server a 10.0.0.3:80\nbackend web\nlisten api\n bind :1\nlisten api\n bind :2\n"
+    );
+    assert_eq!(
+        of(&text),
+        [
+            (E, "duplicate-section", 14),
+            (E, "duplicate-section", 12),
+            (E, "duplicate-server", 10),
+        ]
+    );
+    let found = judge(
+        &Candidate::new(set(&format!("{GOOD}    server a 10.0.0.3:80\n"))),
+        None,
+        &Rules::default(),
+    );
+    assert_eq!(
+        found[0].message,
+        "The server `a` of the backend `api` is already there on line 8."
+    );
+}
+
+#[test]
+fn backends_that_are_chosen_exist() {
+    let text = GOOD.replace(
+        "default_backend api",
+        "default_backend apo\n use_backend %[path]",
+    );
+    assert_eq!(of(&text), [(E, "unknown-backend", 6)]);
+    let rules = Rules {
+        complete: false,
+        ..Rules::default()
+    };
+    assert_eq!(codes(set(&text), Some(GOOD), &rules), []);
+}
+
+#[test]
+fn map_values_name_backends_that_exist() {
+    let text = GOOD.replace(
+        "    default_backend",
+        "    use_backend a%[hdr(host),lower,map(/h.map,qi)]\n    default_backend",
+    );
+    let map = "# hosts\none.example  pi\ntwo.example po \nthree\n";
+    let mut files = set(&text);
+    files.push(file("/h.map", Role::Map, map));
+    assert_eq!(
+        codes(files, Some(GOOD), &Rules::default()),
+        [
+            (E, "map-without-value", 4),
+            (E, "unknown-backend-in-map", 3),
+            (E, "unknown-backend-in-map", 6),
+        ]
+    );
+    // Through a variable that other rules may set as well, it is a warning.
+    let text = GOOD.replace(
+        "    default_backend",
+        "    http-request set-var(txn.b) hdr(host),map(/h.map)\n    use_backend %[var(txn.b)]\n    default_backend",
+    );
+    let mut files = set(&text);
+    files.push(file("/h.map", Role::Map, "x api\ny nope\n"));
+    let found = codes(files, Some(GOOD), &Rules::default());
+    assert_eq!(found, [(W, "unknown-backend-in-map", 2)]);
+}
+
+#[test]
+fn bytes_that_have_no_place_are_refused() {
+    assert_eq!(
+        of(&GOOD.replace("tcp", "tcp\u{1b}")),
+        [(E, "control-character", 2)]
+    );
+    assert_eq!(
+        of(&GOOD.replace('\n', "\r\n")),
+        [],
+        "the line ends of Windows are fine"
+    );
+    let found = judge(
+        &Candidate::new(set(&GOOD.replace("mode tcp", "mode \"tcp"))),
+        None,
+        &Rules::default(),
+    );
+    assert_eq!(
+        (found[0].code, found[0].line, found[0].column),
+        ("unreadable-line", 2, 10)
+    );
+    let mut cut = Candidate::new(set(GOOD));
+    cut.files[0].text.pop();
+    let found = judge(&cut, None, &Rules::default());
+    assert_eq!(found[0].code, "no-final-newline");
+    let rules = Rules {
+        allowed_sections: Some(["global", "frontend", "backend"].map(str::to_owned).into()),
+        ..Rules::default()
+    };
+    assert_eq!(
+        codes(set(GOOD), None, &rules),
+        [(E, "section-not-allowed", 1)]
+    );
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_it_panic(text in "(frontend |backend |listen |a|b| server a h:1| bind :1-9| use_backend %\\[src,map\\(/h.map,|\\)\\]|\n|\\.if|é){0,40}", map in "\\PC{0,40}") {
+        let mut files = set(&text);
+        files.push(file("/h.map", Role::Map, &map));
+        judge(&Candidate::new(files), Some(&set(GOOD)), &Rules::default());
+    }
+
+    #[test]
+    fn whatever_is_quoted_adds_no_finding(value in "[a-z \"'\\\\$#{}%é]{1,20}") {
+        let text = format!("{GOOD}    http-request set-header x {}\n", quote(&value).unwrap());
+        proptest::prop_assert_eq!(of(&text), []);
+    }
+}

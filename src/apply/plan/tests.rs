@@ -1,0 +1,195 @@
+//! Differences in words and in counts.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const OLD: &str = "\
+global
+    nbthread 2
+defaults
+    mode tcp
+frontend web
+    bind *:80
+    bind 127.0.0.1:81 ssl crt /a.pem
+    default_backend api
+backend api
+    server a 10.0.0.1:80 check
+    server b 10.0.0.2:80 check
+backend other
+    server a 10.0.0.1:80
+";
+
+fn file(path: &str, role: Role, text: &str) -> SetFile {
+    SetFile {
+        destination: path.into(),
+        role,
+        mode: None,
+        text: text.into(),
+    }
+}
+
+fn set(text: &str) -> Vec<SetFile> {
+    vec![file("/h.cfg", Role::Config, text)]
+}
+
+fn told(new: &str) -> String {
+    diff(&Config::parse(OLD), &Config::parse(new)).to_string()
+}
+
+#[test]
+fn comments_quotes_and_the_revision_are_no_change() {
+    let new = format!(
+        "# hello\n{}",
+        OLD.replace("mode tcp", "\n  \"mode\"  tcp # x")
+    );
+    let running = Candidate::new(set(OLD));
+    let candidate = Candidate::new(set(&new));
+    assert_ne!(running.revision, candidate.revision);
+    assert_eq!(plan(Some(&running.files), &candidate), Plan::Nothing);
+    assert_eq!(revision(&candidate.files), Some(candidate.revision.clone()));
+    assert_eq!(plan(None, &candidate), Plan::Start);
+    let Plan::Reload { reason, .. } = plan(
+        Some(&running.files),
+        &Candidate::new(set(&OLD.replace("tcp", "http"))),
+    ) else {
+        panic!("it must be loaded again");
+    };
+    assert_eq!(reason, "changed defaults");
+}
+
+#[test]
+fn changes_are_told_in_words() {
+    let b = "    server b 10.0.0.2:80 check\n";
+    assert_eq!(told(OLD), "no change");
+    assert_eq!(
+        told(&OLD.replace(b, &format!("{b}    server c h:1\n"))),
+        "+1 −0 servers in api"
+    );
+    assert_eq!(
+        told(&OLD.replace(b, "    server-template t 3 h:1\n")),
+        "+3 −1 servers in api"
+    );
+    assert_eq!(
+        told(&OLD.replace("0.2:80 check", "0.2:81 check")),
+        "1 server changed in api"
+    );
+    assert_eq!(
+        told(&OLD.replace(
+            "server a 10.0.0.1:80 check\n    server b 10.0.0.2:80 check",
+            "server b 10.0.0.2:80 check\n    server a 10.0.0.1:80 check"
+        )),
+        "servers in another order in api"
+    );
+    assert_eq!(told(&OLD.replace("bind *:80", "bind :80")), "no change");
+    assert_eq!(
+        told(&OLD.replace("bind *:80", "bind :8080")),
+        "no longer listens on *:80 in frontend web; listens on *:8080 in frontend web"
+    );
+    assert_eq!(
+        told(&OLD.replace("backend other", "backend new")),
+        "removed backend other; added backend new"
+    );
+    let many = OLD
+        .replace("nbthread 2", "nbthread 3")
+        .replace("bind *:80", "bind :8080")
+        .replace("backend other", "backend new");
+    assert_eq!(
+        told(&many),
+        "removed backend other; added backend new; no longer listens on *:80 in frontend web and 2 more"
+    );
+    assert_eq!(
+        told(&OLD.replace(b, &format!(".if feature(X)\n{b}.endif\n"))),
+        "1 server changed in api; changed backend api"
+    );
+}
+
+#[test]
+fn maps_and_other_files_count() {
+    let with = |map: &str, page: &str| {
+        let mut files = set(OLD);
+        files.push(file("/etc/h.map", Role::Map, map));
+        files.push(file("/etc/503.http", Role::Other, page));
+        files
+    };
+    let old = with("a x\nb y\n", "1");
+    let told = |new: Vec<SetFile>| diff_sets(&old, &new).to_string();
+    assert_eq!(told(with("# c\na  x \n\nb y\n", "1")), "no change");
+    assert_eq!(told(with("a x\nc y\n", "1")), "+1 −1 entries in h.map");
+    assert_eq!(
+        told(with("a z\nb y\n", "2")),
+        "1 entry changed in h.map; changed 503.http"
+    );
+    assert_eq!(
+        told(with("b y\na x\n", "1")),
+        "entries in another order in h.map"
+    );
+    assert_eq!(told(set(OLD)), "removed 503.http; removed h.map");
+}
+
+#[test]
+fn moving_defaults_is_a_change() {
+    let old = "defaults\n mode tcp\nbackend a\ndefaults\n mode http\nbackend b\n";
+    let new = "defaults\n mode tcp\ndefaults\n mode http\nbackend a\nbackend b\n";
+    let changes = diff(&Config::parse(old), &Config::parse(new));
+    assert!(changes.sections_reordered);
+}
+
+fn any_config() -> impl Strategy<Value = String> {
+    let line = prop_oneof![
+        Just("frontend f".to_owned()),
+        Just("backend b".to_owned()),
+        Just("listen l".to_owned()),
+        Just("defaults".to_owned()),
+        Just("global".to_owned()),
+        "server [a-d] 10\\.0\\.0\\.[1-3]:80( check| disabled)?",
+        "bind :[1-4]( ssl)?",
+        "mode (tcp|http)",
+        "default-server (check|disabled)",
+        Just(".if x".to_owned()),
+        Just(".endif".to_owned()),
+        "\"x",
+    ];
+    proptest::collection::vec(line, 0..25).prop_map(|lines| lines.join("\n") + "\n")
+}
+
+fn counts(changes: &Changes) -> [usize; 4] {
+    let servers = changes.servers.values();
+    [
+        changes.sections_added.len(),
+        changes.binds_added.len(),
+        servers.clone().map(|s| s.added.len()).sum(),
+        servers.map(|s| s.changed.len()).sum(),
+    ]
+}
+
+fn counts_back(changes: &Changes) -> [usize; 4] {
+    let servers = changes.servers.values();
+    [
+        changes.sections_removed.len(),
+        changes.binds_removed.len(),
+        servers.clone().map(|s| s.removed.len()).sum(),
+        servers.map(|s| s.changed.len()).sum(),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn a_configuration_does_not_differ_from_itself(text in any_config()) {
+        let config = Config::parse(&text);
+        prop_assert!(diff(&config, &config).is_empty());
+        let spaced = text.replace('\n', "   # x\n\n");
+        if config.errors.is_empty() {
+            prop_assert!(diff(&config, &Config::parse(&spaced)).is_empty());
+        }
+    }
+
+    #[test]
+    fn what_is_added_one_way_is_removed_the_other(one in any_config(), two in any_config()) {
+        let (one, two) = (Config::parse(&one), Config::parse(&two));
+        let (there, back) = (diff(&one, &two), diff(&two, &one));
+        prop_assert_eq!(counts(&there), counts_back(&back));
+        prop_assert_eq!(counts(&back), counts_back(&there));
+        prop_assert_eq!(there.sections_reordered, back.sections_reordered);
+    }
+}
