@@ -10,11 +10,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::execute::{Applier, ApplyError, Options, Verdict};
+use super::gate::{Rules, judge};
 use super::journal::{self, Change, Phase};
 use super::lock::LockError;
 use super::set::{Candidate, Role, SetFile};
 use super::stage::stage;
 use super::tell::{Mode, Seen};
+use super::validate::Judge;
 use crate::haproxy::process::Master;
 use crate::haproxy::supervise::{Status, Supervisor};
 use crate::haproxy::testing::{
@@ -112,7 +114,7 @@ impl Bench {
     }
 
     fn applier(&self, way: Way) -> Applier {
-        Applier::open(self.options(way), Box::new(|_, _| Vec::new())).unwrap()
+        Applier::open(self.options(way), gate()).unwrap()
     }
 
     /// Applies and keeps hold of a supervised HAProxy.
@@ -166,6 +168,11 @@ impl Drop for Bench {
             }
         }
     }
+}
+
+/// Our own rules, at their defaults.
+fn gate() -> Judge {
+    Box::new(|new, last_good| judge(new, last_good, &Rules::default()))
 }
 
 fn confirmed(verdict: &Verdict) -> bool {
@@ -377,7 +384,7 @@ async fn a_validator_that_is_killed_or_missing_changes_nothing() {
     for binary in [script, "/no/such/haproxy".into()] {
         let mut options = bench.options(Way::Master);
         options.binary = binary;
-        let mut applier = Applier::open(options, Box::new(|_, _| Vec::new())).unwrap();
+        let mut applier = Applier::open(options, gate()).unwrap();
         let before = bench.live();
         let text = bench.text("one");
         let verdict = bench.apply(&mut applier, text).await;
@@ -440,7 +447,7 @@ async fn a_full_or_read_only_disk_leaves_the_old_set_whole() {
     bench.haproxy = Some(Haproxy::start("2.6", bench.path(), &main).await);
     let mut options = bench.options(Way::Master);
     options.destinations = vec![(main.clone(), Role::Config)];
-    let mut applier = Applier::open(options, Box::new(|_, _| Vec::new())).unwrap();
+    let mut applier = Applier::open(options, gate()).unwrap();
     let set = |text: String| {
         Candidate::new(vec![SetFile {
             destination: main.clone(),
@@ -487,7 +494,7 @@ async fn a_full_or_read_only_disk_leaves_the_old_set_whole() {
 async fn a_second_instance_is_refused() {
     let bench = Bench::new("2.6");
     let _first = bench.applier(Way::Master);
-    let second = Applier::open(bench.options(Way::Master), Box::new(|_, _| Vec::new()));
+    let second = Applier::open(bench.options(Way::Master), gate());
     assert!(matches!(
         second.err(),
         Some(ApplyError::Lock(LockError::Held { pid: Some(_), .. }))
@@ -575,12 +582,42 @@ async fn an_earlier_set_can_be_gone_back_to() {
     bench.serves("one").await;
 }
 
+/// A restart of everything while the catalog is away: HAProxy is started from the last good set.
+#[tokio::test]
+async fn a_supervised_haproxy_is_resumed_without_a_new_set() {
+    let mut bench = Bench::new("3.2");
+    let mut applier = bench.applier(Way::Supervise);
+    assert!(
+        matches!(applier.resume().await, Verdict::Failed { .. }),
+        "nothing yet"
+    );
+    let text = bench.text("one");
+    assert!(confirmed(&bench.apply(&mut applier, text).await));
+    applier.supervisor().unwrap().stop().await;
+    drop(applier);
+    let mut applier = bench.applier(Way::Supervise);
+    let verdict = applier.resume().await;
+    bench.note(&applier.supervisor().unwrap());
+    assert!(confirmed(&verdict), "{verdict:?}");
+    bench.serves("one").await;
+}
+
+/// The gate has its say after HAProxy: an empty configuration is valid to `haproxy -W -c`.
+#[tokio::test]
+async fn an_empty_set_is_refused_by_the_gate() {
+    let mut bench = Bench::with_haproxy("2.6").await;
+    let mut applier = bench.applier(Way::Master);
+    let verdict = bench.apply(&mut applier, "global\n".into()).await;
+    assert!(matches!(verdict, Verdict::Refused { .. }), "{verdict:?}");
+    bench.serves("by-hand").await;
+}
+
 #[tokio::test]
 async fn old_workers_are_bounded() {
     let mut bench = Bench::with_haproxy("2.6").await;
     let mut options = bench.options(Way::Master);
     options.max_old_workers = 1;
-    let mut applier = Applier::open(options, Box::new(|_, _| Vec::new())).unwrap();
+    let mut applier = Applier::open(options, gate()).unwrap();
     // An open connection keeps its worker.
     let text = bench.text("one");
     let mut held = tokio::net::TcpStream::connect(("127.0.0.1", bench.port))
@@ -611,7 +648,7 @@ async fn twenty_reloads_in_a_row_lose_no_new_connection() {
         let mut bench = Bench::with_haproxy(version).await;
         let mut options = bench.options(Way::Master);
         options.max_old_workers = 50;
-        let mut applier = Applier::open(options, Box::new(|_, _| Vec::new())).unwrap();
+        let mut applier = Applier::open(options, gate()).unwrap();
         let stop = Arc::new(AtomicBool::new(false));
         let (good, bad) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let clients: Vec<_> = (0..4)

@@ -5,6 +5,8 @@ pub mod check;
 pub mod child;
 pub mod master;
 pub mod process;
+#[cfg(test)]
+mod real_tests;
 pub mod socket;
 pub mod stats;
 pub mod supervise;
