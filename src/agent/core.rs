@@ -27,6 +27,9 @@ use crate::diagnostic::Diagnostic;
 /// The first and the longest pause before something that failed here is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
+/// How soon HAProxy is looked at after it was given something.
+const LOOK_AFTER: Duration = Duration::from_millis(200);
+
 /// The timing of the machine; from the settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
@@ -204,7 +207,7 @@ impl Core {
             _ => None,
         };
         let apply = match (&self.pending, &self.applying) {
-            (Some(_), None) => self.not_before,
+            (Some(_), None) if !self.observing => self.not_before,
             _ => None,
         };
         let look = (!self.observing && self.applying.is_none()).then_some(self.next_look);
@@ -534,6 +537,8 @@ impl Core {
     ) {
         let candidate = self.applying.take();
         let first = self.applied.is_none();
+        // The status shows what HAProxy is now.
+        self.next_look = self.next_look.min(now + LOOK_AFTER);
         let interval = now + self.timing.reload_interval;
         let newer_waits = self.pending.is_some();
         match outcome {

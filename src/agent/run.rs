@@ -63,6 +63,8 @@ pub struct Parts {
     pub settings_file: Option<PathBuf>,
     /// How HAProxy is told, in a word.
     pub mode: String,
+    /// Whether HAProxy is our child.
+    pub supervised: bool,
     /// What the status always says.
     pub warnings: Vec<String>,
 }
@@ -243,10 +245,21 @@ impl Sidecar {
 
     /// A HAProxy of ours starts from the last good set, before anything else is known.
     async fn start_haproxy(&mut self) {
-        if let Some(applier) = &mut self.applier
-            && let Some(problem) = applier.start_last_good().await
-        {
-            tracing::warn!("{problem}");
+        let supervised = self.parts.supervised;
+        let Some(applier) = self.applier.as_mut().filter(|_| supervised) else {
+            return;
+        };
+        if applier.last_good().is_none() {
+            return;
+        }
+        match applier.resume().await {
+            Verdict::Confirmed { revision, .. } => {
+                tracing::info!("HAProxy is started with the last good set, revision {revision}.");
+            }
+            Verdict::Unchanged => {}
+            other => {
+                tracing::warn!("HAProxy could not be started with the last good set: {other:?}");
+            }
         }
     }
 

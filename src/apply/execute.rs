@@ -90,27 +90,6 @@ impl Applier {
         self.haproxy.supervisor().cloned()
     }
 
-    /// Under `supervise`, starts HAProxy from the last good set, so that it serves before anything
-    /// else is known. Returns what kept it from starting, in a sentence.
-    pub async fn start_last_good(&mut self) -> Option<String> {
-        if !matches!(self.options.mode, Mode::Supervise { .. })
-            || self.pending.is_some()
-            || !self.has_configuration()
-        {
-            return None;
-        }
-        match self.haproxy.tell().await {
-            Told::Loaded => None,
-            Told::Failed { output } => Some(format!(
-                "HAProxy did not load the last good set: {}.",
-                shorten(&output)
-            )),
-            Told::Ended { reason } | Told::Absent { reason } | Told::Unanswered { reason } => Some(
-                format!("HAProxy could not be started from the last good set: {reason}."),
-            ),
-        }
-    }
-
     /// Makes HAProxy run this set, or leaves everything as it was.
     pub async fn apply(&mut self, candidate: &Candidate) -> Verdict {
         let result = self.try_apply(candidate, true).await;
@@ -211,7 +190,8 @@ impl Applier {
         if let Some(verdict) = self.remembered(candidate, process) {
             return Ok(verdict);
         }
-        if let Some(old_workers) = self.haproxy.old_workers().await
+        if !matches!(seen, Seen::Absent { .. })
+            && let Some(old_workers) = self.haproxy.old_workers().await
             && old_workers >= self.options.max_old_workers
         {
             return Ok(Verdict::Busy { old_workers });

@@ -180,8 +180,10 @@ impl Haproxy {
 
     /// What runs now. A reload under way is waited for; `patience` is for a socket that refuses.
     pub async fn seen(&self, patience: Duration) -> Seen {
-        if let Some(Status::Waiting) = self.status() {
-            // A HAProxy that an earlier Gatewright left may answer: it will be adopted.
+        let supervised = matches!(self.mode, Mode::Supervise { .. });
+        if supervised && matches!(self.status(), None | Some(Status::Waiting)) {
+            // Not started by us yet. One that an earlier Gatewright left answers at once, and is
+            // adopted.
             return self.ask(Duration::ZERO).await;
         }
         match self.ask(patience).await {

@@ -72,6 +72,7 @@ pub fn parts(
         template_files,
         settings_file: file.map(Path::to_owned),
         mode: mode_word(mode).to_owned(),
+        supervised: mode == Mode::Supervise,
         warnings,
     })
 }
