@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -166,6 +167,7 @@ impl Sidecar {
         sidecar.watch_files();
         sidecar.start_haproxy().await;
         sidecar.carry_out(actions);
+        notify(NotifyState::Ready);
         loop {
             let due = sidecar.core.poll_timeout();
             tokio::select! {
@@ -174,6 +176,7 @@ impl Sidecar {
                 _ = interrupt.recv() => break,
                 _ = hang_up.recv() => {
                     tracing::info!("The settings and templates are read again.");
+                    notify(NotifyState::Reloading);
                     sidecar.settings_again();
                 }
                 // Cancel-safe: a message stays in its queue until it is taken.
@@ -209,6 +212,7 @@ impl Sidecar {
         interrupt: &mut Signal,
     ) -> End {
         tracing::info!("Ending; a second signal ends at once.");
+        notify(NotifyState::Stopping);
         self.watches.clear();
         let last = async {
             while self.applier.is_none() {
@@ -412,7 +416,10 @@ impl Sidecar {
                 tracing::info!("The settings file has changed and is read again.");
                 self.settings_again();
             }
-            Message::Settings(result) => self.settings_read(result),
+            Message::Settings(result) => {
+                self.settings_read(result);
+                notify(NotifyState::Ready);
+            }
         }
     }
 
@@ -645,6 +652,18 @@ impl Sidecar {
             tracing::warn!("Changes of templates and settings are not noticed by themselves: {error}. SIGHUP reads them again.");
         })
         .ok();
+    }
+}
+
+/// Tells systemd, where it wants to know (Type=notify); nobody else listens.
+fn notify(state: NotifyState<'_>) {
+    let times = NotifyState::monotonic_usec_now().ok();
+    let states: Vec<NotifyState<'_>> = match state {
+        NotifyState::Reloading => [Some(state), times].into_iter().flatten().collect(),
+        state => vec![state],
+    };
+    if let Err(error) = sd_notify::notify(&states) {
+        tracing::debug!("systemd could not be told: {error}.");
     }
 }
 
