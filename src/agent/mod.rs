@@ -5,3 +5,4 @@ pub mod event;
 pub mod explain;
 pub mod files;
 pub mod run;
+mod translate;

@@ -14,17 +14,12 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::core::{Core, Timing};
-use super::event::{
-    Action, Answers, Event, Loaded, Notice, Observed, Outcome, Rendered, WatchId, Weight,
-};
-use super::explain::explain;
+use super::event::{Action, Answers, Event, Loaded, Rendered, WatchId};
 use super::files::FileWatch;
+use super::translate::{changes, event_of, observed, outcome, say};
 use crate::apply::execute::{Applier, Observation, Verdict};
-use crate::apply::plan::{Plan, plan};
-use crate::apply::set::{Candidate, Revision, SetFile};
-use crate::apply::tell::Seen;
+use crate::apply::set::Candidate;
 use crate::diagnostic::Diagnostic;
-use crate::haproxy::Finding;
 use crate::source::Update;
 use crate::source::consul::{Consul, Watch};
 use crate::status::model::{Frame, Status};
@@ -77,7 +72,6 @@ enum Message {
         result: Result<(Box<TemplateSet>, Vec<Diagnostic>), Vec<Diagnostic>>,
     },
     Rendered {
-        generation: u64,
         set: Box<TemplateSet>,
         result: Result<template::Outcome, Vec<Diagnostic>>,
         candidate: Option<Arc<Candidate>>,
@@ -311,7 +305,6 @@ impl Sidecar {
     }
 
     fn render(&mut self, Answers(answers): Answers) {
-        let generation = self.generation;
         let make_set = Arc::clone(&self.parts.make_set);
         let Some(mut set) = self.templates.take() else {
             // The core renders only what is loaded, one at a time.
@@ -327,7 +320,6 @@ impl Sidecar {
                 _ => None,
             };
             Message::Rendered {
-                generation,
                 set,
                 result,
                 candidate,
@@ -386,11 +378,10 @@ impl Sidecar {
         match message {
             Message::Loaded { generation, result } => self.loaded(generation, result),
             Message::Rendered {
-                generation,
                 set,
                 result,
                 candidate,
-            } => self.rendered(generation, set, result, candidate),
+            } => self.rendered(set, result, candidate),
             Message::Applied {
                 applier,
                 candidate,
@@ -399,7 +390,7 @@ impl Sidecar {
             } => {
                 self.applier = Some(applier);
                 let revision = candidate.revision.clone();
-                let outcome = self.outcome(*verdict, &candidate, changes);
+                let outcome = outcome(*verdict, &candidate, changes, self.templates.as_deref_mut());
                 self.applier_is_back();
                 self.event(Event::Applied { revision, outcome });
             }
@@ -441,7 +432,6 @@ impl Sidecar {
 
     fn rendered(
         &mut self,
-        generation: u64,
         set: Box<TemplateSet>,
         result: Result<template::Outcome, Vec<Diagnostic>>,
         candidate: Option<Arc<Candidate>>,
@@ -450,7 +440,6 @@ impl Sidecar {
         if self.templates.is_none() {
             self.templates = Some(set);
         }
-        let _ = generation;
         let rendered = match (result, candidate) {
             (Err(errors), _) => Rendered::Failed(errors),
             (Ok(template::Outcome::Complete(rendering)), Some(candidate)) => {
@@ -483,85 +472,6 @@ impl Sidecar {
             (Ok(template::Outcome::Complete(_)), None) => return,
         };
         self.event(Event::Rendered(rendered));
-    }
-
-    /// The verdict in the core's words; findings point into the templates where that is known.
-    fn outcome(&mut self, verdict: Verdict, candidate: &Candidate, changes: String) -> Outcome {
-        let mut explained = |findings: &[Finding]| {
-            let mut maps = None;
-            findings
-                .iter()
-                .filter(|finding| finding.severity == crate::diagnostic::Severity::Error)
-                .map(|finding| {
-                    let maps = maps.get_or_insert_with(|| match &mut self.templates {
-                        Some(set) => {
-                            let texts: Vec<String> = candidate
-                                .files
-                                .iter()
-                                .map(|file| file.text.clone())
-                                .collect();
-                            set.source_maps(&texts)
-                        }
-                        None => Vec::new(),
-                    });
-                    explain(finding, &candidate.files, maps)
-                })
-                .collect::<Vec<_>>()
-        };
-        match verdict {
-            Verdict::Unchanged => Outcome::Unchanged,
-            Verdict::Confirmed {
-                took,
-                means,
-                findings,
-                ..
-            } => {
-                for finding in &findings {
-                    tracing::debug!("HAProxy warns: {}", finding.message);
-                }
-                Outcome::Confirmed {
-                    means: means.to_owned(),
-                    changes,
-                    took,
-                }
-            }
-            Verdict::Written { reason, .. } => Outcome::Written { reason, changes },
-            Verdict::Refused { findings, kept } => {
-                let mut why = explained(&findings);
-                if let (Some(first), Some(kept)) = (why.first_mut(), kept) {
-                    first
-                        .notes
-                        .push(format!("The refused set is in {}.", kept.display()));
-                }
-                Outcome::Refused(why)
-            }
-            Verdict::Rejected {
-                reason,
-                findings,
-                restored,
-                ..
-            } => {
-                let mut why = explained(&findings);
-                if why.is_empty() {
-                    why.push(Diagnostic::error("rejected", reason));
-                }
-                if !restored {
-                    why.push(Diagnostic::error(
-                        "not-restored",
-                        "HAProxy could not be brought back to the last good set by us; its files are back.",
-                    ));
-                }
-                Outcome::Rejected(why)
-            }
-            Verdict::Unconfirmed { reason, restored } if restored => {
-                Outcome::Rejected(vec![Diagnostic::error("unconfirmed", reason)])
-            }
-            Verdict::Unconfirmed { reason, .. } => Outcome::Written { reason, changes },
-            Verdict::Busy { old_workers } => Outcome::Busy(format!(
-                "HAProxy still has {old_workers} old workers with open connections; the next reload waits. Lower hard-stop-after, or raise haproxy.max_old_workers."
-            )),
-            Verdict::Failed { error } => Outcome::Failed(error.to_string()),
-        }
     }
 
     // Settings.
@@ -664,93 +574,5 @@ fn notify(state: NotifyState<'_>) {
     };
     if let Err(error) = sd_notify::notify(&states) {
         tracing::debug!("systemd could not be told: {error}.");
-    }
-}
-
-fn event_of(update: Update) -> Event {
-    let age = |freshness: &crate::source::Freshness| {
-        freshness
-            .last_contact
-            .max(freshness.age.unwrap_or_default())
-    };
-    match update {
-        Update::Answered {
-            watch,
-            query,
-            answer,
-            freshness,
-        } => Event::Answered {
-            watch,
-            query,
-            answer: Some(answer),
-            age: age(&freshness),
-        },
-        Update::Unchanged {
-            watch,
-            query,
-            freshness,
-        } => Event::Answered {
-            watch,
-            query,
-            answer: None,
-            age: age(&freshness),
-        },
-        Update::Failed {
-            watch,
-            query,
-            error,
-            attempts,
-            ..
-        } => Event::WatchFailed {
-            watch,
-            query,
-            error: error.to_string(),
-            attempts,
-        },
-    }
-}
-
-fn observed(observation: &Observation) -> Observed {
-    let mut observed = Observed {
-        drift: observation
-            .drift
-            .iter()
-            .map(|path| {
-                format!(
-                    "The file {} was changed or removed by somebody else.",
-                    path.display()
-                )
-            })
-            .collect(),
-        old_workers: observation.old_workers.unwrap_or_default(),
-        ..Observed::default()
-    };
-    if let Seen::Running(running) = &observation.seen {
-        observed.reachable = true;
-        observed.running.clone_from(&running.revision);
-        observed.worker = Some(running.pid);
-        observed.version = Some(running.version.clone());
-    }
-    observed
-}
-
-/// What differs from the last good set, in words.
-fn changes(last_good: Option<&[SetFile]>, candidate: &Candidate) -> String {
-    match plan(last_good, candidate) {
-        Plan::Start => "first configuration".to_owned(),
-        Plan::Nothing => "no change but comments".to_owned(),
-        Plan::Reload { reason, .. } => reason,
-    }
-}
-
-fn say(notice: &Notice) {
-    let revision = notice.revision.as_ref().map(Revision::as_str);
-    let took_ms = notice.took.map(|took| took.as_millis() as u64);
-    let message = &notice.message;
-    match notice.weight {
-        Weight::Error => tracing::error!(revision, took_ms, "{message}"),
-        Weight::Warning => tracing::warn!(revision, took_ms, "{message}"),
-        Weight::Info => tracing::info!(revision, took_ms, "{message}"),
-        Weight::Detail => tracing::debug!(revision, took_ms, "{message}"),
     }
 }

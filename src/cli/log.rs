@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 
 use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt::format::debug_fn;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -33,6 +34,13 @@ pub fn start(log: &Log) {
     let _ = if json {
         registry.with(layer.json().flatten_event(true)).try_init()
     } else {
-        registry.with(layer.with_ansi(colours)).try_init()
+        // The sentence says it all; its parts are for machines.
+        let sentence = debug_fn(|out, field, value| match field.name() {
+            "message" => write!(out, "{value:?}"),
+            _ => Ok(()),
+        });
+        registry
+            .with(layer.with_ansi(colours).fmt_fields(sentence))
+            .try_init()
     };
 }

@@ -336,7 +336,7 @@ impl TemplateSet {
             .unwrap_or(&self.loaded.sources[index]);
         let line = error.line_no.unwrap_or(0);
         let column = error.column_no.unwrap_or(0);
-        diagnostic.at(load::tag_place(source, line, column))
+        diagnostic.at(super::place::tag_place(source, line, column))
     }
 }
 

@@ -9,6 +9,7 @@ mod escape;
 pub mod helpers;
 mod load;
 mod names;
+mod place;
 mod rewrite;
 mod scan;
 mod shipped;

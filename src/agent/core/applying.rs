@@ -1,0 +1,239 @@
+//! The half of the core that deals with HAProxy: which set is applied when, what its end means, and
+//! what a look at HAProxy changes.
+
+use super::*;
+
+impl Core {
+    /// Takes a freshly rendered set: the newest wins, and nothing is done twice.
+    pub(super) fn offer(&mut self, candidate: Arc<Candidate>, actions: &mut Vec<Action>) {
+        self.latest = Some(Arc::clone(&candidate));
+        let revision = &candidate.revision;
+        let underway = self
+            .applying
+            .as_ref()
+            .is_some_and(|applying| applying.revision == *revision);
+        let in_force = self.applying.is_none()
+            && self
+                .applied
+                .as_ref()
+                .is_some_and(|applied| applied.revision == *revision);
+        if self
+            .refused
+            .as_ref()
+            .is_some_and(|refused| refused.revision == *revision)
+        {
+            self.pending = None;
+            say_about(
+                actions,
+                Weight::Detail,
+                "The rendered set was refused before and is not tried again.".to_owned(),
+                revision,
+            );
+        } else if underway || in_force {
+            self.pending = None;
+            if in_force {
+                // The catalog is back at what runs: what was refused in between is history.
+                self.refused = None;
+            }
+        } else {
+            self.pending = Some(candidate);
+        }
+    }
+
+    pub(super) fn apply_ended(
+        &mut self,
+        revision: &Revision,
+        outcome: Outcome,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) {
+        let candidate = self.applying.take();
+        let first = self.applied.is_none();
+        // The status shows what HAProxy is now.
+        self.next_look = self.next_look.min(now + LOOK_AFTER);
+        let interval = now + self.timing.reload_interval;
+        let newer_waits = self.pending.is_some();
+        match outcome {
+            Outcome::Unchanged => {
+                self.settle_on(revision, true, String::new(), now);
+                self.not_before = None;
+                if first {
+                    let message =
+                        "HAProxy already runs this configuration; nothing was written or reloaded.";
+                    say_about(actions, Weight::Info, message.to_owned(), revision);
+                }
+            }
+            Outcome::Confirmed {
+                means,
+                changes,
+                took,
+            } => {
+                let story = format!("{changes}: {means} confirmed in {}", milliseconds(took));
+                actions.push(Action::Say(Notice {
+                    weight: Weight::Info,
+                    message: format!("{story}, revision {revision}."),
+                    revision: Some(revision.clone()),
+                    took: Some(took),
+                }));
+                self.settle_on(revision, true, story, now);
+                self.not_before = Some(interval);
+            }
+            Outcome::Written { reason, changes } => {
+                let story = format!("{changes}: written, not confirmed: {reason}");
+                say_about(
+                    actions,
+                    Weight::Warning,
+                    format!("{story} Revision {revision}."),
+                    revision,
+                );
+                self.settle_on(revision, false, story, now);
+                self.not_before = Some(interval);
+            }
+            Outcome::Refused(why) => {
+                self.refuse(revision, why, false, actions);
+                self.not_before = None;
+            }
+            Outcome::Rejected(why) => {
+                self.refuse(revision, why, true, actions);
+                self.not_before = Some(interval);
+            }
+            Outcome::Busy(reason) => {
+                say_about(actions, Weight::Warning, reason, revision);
+                self.not_before = Some(now + self.timing.reload_interval.max(RETRY.0));
+                if !newer_waits {
+                    self.pending = candidate;
+                }
+            }
+            Outcome::Failed(error) => {
+                self.retries += 1;
+                let pause = RETRY
+                    .1
+                    .min(RETRY.0 * 2u32.saturating_pow(self.retries.min(8) - 1));
+                say_about(
+                    actions,
+                    Weight::Error,
+                    format!(
+                        "{error} The last good configuration stays in force; trying again in {}.",
+                        seconds(pause)
+                    ),
+                    revision,
+                );
+                self.not_before = Some(now + pause);
+                if !newer_waits {
+                    self.pending = candidate;
+                }
+            }
+        }
+    }
+
+    fn settle_on(&mut self, revision: &Revision, confirmed: bool, story: String, now: Instant) {
+        self.retries = 0;
+        self.refused = None;
+        self.applied = Some(Applied {
+            revision: revision.clone(),
+            confirmed,
+            at: now,
+            story,
+        });
+    }
+
+    fn refuse(
+        &mut self,
+        revision: &Revision,
+        why: Vec<Diagnostic>,
+        by_haproxy: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        self.retries = 0;
+        let who = if by_haproxy {
+            "HAProxy did not take it and the last good files are back"
+        } else {
+            "Nothing was changed; the last good configuration stays in force"
+        };
+        for (index, diagnostic) in why.iter().enumerate() {
+            let message = if index == 0 {
+                format!("Set {revision} is refused. {diagnostic} {who}.")
+            } else {
+                diagnostic.to_string()
+            };
+            say_about(actions, Weight::Error, message, revision);
+        }
+        self.refused = Some(Refused {
+            revision: revision.clone(),
+            why,
+            by_haproxy,
+        });
+    }
+
+    // Looking.
+
+    pub(super) fn looked(&mut self, observed: Observed, now: Instant, actions: &mut Vec<Action>) {
+        self.observing = false;
+        self.next_look = now + self.timing.compare_interval;
+        for drift in &observed.drift {
+            if !self.observed.drift.contains(drift) {
+                say(
+                    actions,
+                    Weight::Warning,
+                    format!(
+                        "{drift} The next change writes it anew; until then HAProxy must not be reloaded by hand."
+                    ),
+                );
+            }
+        }
+        self.observed = observed;
+        if self.applying.is_some() || self.pending.is_some() {
+            return;
+        }
+        let Some(applied) = &mut self.applied else {
+            return;
+        };
+        if !self.observed.reachable {
+            if applied.confirmed {
+                applied.confirmed = false;
+                say(
+                    actions,
+                    Weight::Warning,
+                    "No HAProxy worker answers any more. The files stay current and are confirmed when it comes back.".to_owned(),
+                );
+            }
+            return;
+        }
+        if self.observed.running.as_ref() == Some(&applied.revision) {
+            if !applied.confirmed {
+                applied.confirmed = true;
+                let revision = applied.revision.clone();
+                say_about(
+                    actions,
+                    Weight::Info,
+                    format!("HAProxy runs revision {revision}: confirmed."),
+                    &revision,
+                );
+            }
+            return;
+        }
+        // Somebody else reloaded HAProxy, or it came back with older files: bring it to ours.
+        if let Some(latest) = &self.latest
+            && latest.revision == applied.revision
+            && self
+                .refused
+                .as_ref()
+                .is_none_or(|refused| refused.revision != latest.revision)
+        {
+            let running = match &self.observed.running {
+                Some(revision) => format!("revision {revision}"),
+                None => "a configuration without our revision".to_owned(),
+            };
+            say_about(
+                actions,
+                Weight::Warning,
+                format!(
+                    "HAProxy runs {running} instead of {}; it is brought back.",
+                    latest.revision
+                ),
+                &latest.revision,
+            );
+            self.pending = Some(Arc::clone(latest));
+        }
+    }
+}

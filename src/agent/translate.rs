@@ -1,0 +1,188 @@
+//! Between the words of those who do the work and those of the core: updates of a source and
+//! verdicts of the applier become events, notices become log lines.
+
+use super::event::{Event, Notice, Observed, Outcome, Weight};
+use super::explain::explain;
+use crate::apply::execute::{Observation, Verdict};
+use crate::apply::plan::{Plan, plan};
+use crate::apply::set::{Candidate, Revision, SetFile};
+use crate::apply::tell::Seen;
+use crate::diagnostic::Diagnostic;
+use crate::haproxy::Finding;
+use crate::source::Update;
+use crate::template::TemplateSet;
+
+/// An update of a source as an event.
+pub fn event_of(update: Update) -> Event {
+    let age = |freshness: &crate::source::Freshness| {
+        freshness
+            .last_contact
+            .max(freshness.age.unwrap_or_default())
+    };
+    match update {
+        Update::Answered {
+            watch,
+            query,
+            answer,
+            freshness,
+        } => Event::Answered {
+            watch,
+            query,
+            answer: Some(answer),
+            age: age(&freshness),
+        },
+        Update::Unchanged {
+            watch,
+            query,
+            freshness,
+        } => Event::Answered {
+            watch,
+            query,
+            answer: None,
+            age: age(&freshness),
+        },
+        Update::Failed {
+            watch,
+            query,
+            error,
+            attempts,
+            ..
+        } => Event::WatchFailed {
+            watch,
+            query,
+            error: error.to_string(),
+            attempts,
+        },
+    }
+}
+
+/// A look at HAProxy in the core's words.
+pub fn observed(observation: &Observation) -> Observed {
+    let mut observed = Observed {
+        drift: observation
+            .drift
+            .iter()
+            .map(|path| {
+                format!(
+                    "The file {} was changed or removed by somebody else.",
+                    path.display()
+                )
+            })
+            .collect(),
+        old_workers: observation.old_workers.unwrap_or_default(),
+        ..Observed::default()
+    };
+    if let Seen::Running(running) = &observation.seen {
+        observed.reachable = true;
+        observed.running.clone_from(&running.revision);
+        observed.worker = Some(running.pid);
+        observed.version = Some(running.version.clone());
+    }
+    observed
+}
+
+/// What differs from the last good set, in words.
+pub fn changes(last_good: Option<&[SetFile]>, candidate: &Candidate) -> String {
+    match plan(last_good, candidate) {
+        Plan::Start => "first configuration".to_owned(),
+        Plan::Nothing => "no change but comments".to_owned(),
+        Plan::Reload { reason, .. } => reason,
+    }
+}
+
+/// Logs a line.
+pub fn say(notice: &Notice) {
+    let revision = notice.revision.as_ref().map(Revision::as_str);
+    let took_ms = notice.took.map(|took| took.as_millis() as u64);
+    let message = &notice.message;
+    match notice.weight {
+        Weight::Error => tracing::error!(revision, took_ms, "{message}"),
+        Weight::Warning => tracing::warn!(revision, took_ms, "{message}"),
+        Weight::Info => tracing::info!(revision, took_ms, "{message}"),
+        Weight::Detail => tracing::debug!(revision, took_ms, "{message}"),
+    }
+}
+
+/// The verdict in the core's words; findings point into the templates where that is known.
+pub fn outcome(
+    verdict: Verdict,
+    candidate: &Candidate,
+    changes: String,
+    mut templates: Option<&mut TemplateSet>,
+) -> Outcome {
+    let mut explained = |findings: &[Finding]| {
+        let mut maps = None;
+        findings
+            .iter()
+            .filter(|finding| finding.severity == crate::diagnostic::Severity::Error)
+            .map(|finding| {
+                let maps = maps.get_or_insert_with(|| match &mut templates {
+                    Some(set) => {
+                        let texts: Vec<String> = candidate
+                            .files
+                            .iter()
+                            .map(|file| file.text.clone())
+                            .collect();
+                        set.source_maps(&texts)
+                    }
+                    None => Vec::new(),
+                });
+                explain(finding, &candidate.files, maps)
+            })
+            .collect::<Vec<_>>()
+    };
+    match verdict {
+        Verdict::Unchanged => Outcome::Unchanged,
+        Verdict::Confirmed {
+            took,
+            means,
+            findings,
+            ..
+        } => {
+            for finding in &findings {
+                tracing::debug!("HAProxy warns: {}", finding.message);
+            }
+            Outcome::Confirmed {
+                means: means.to_owned(),
+                changes,
+                took,
+            }
+        }
+        Verdict::Written { reason, .. } => Outcome::Written { reason, changes },
+        Verdict::Refused { findings, kept } => {
+            let mut why = explained(&findings);
+            if let (Some(first), Some(kept)) = (why.first_mut(), kept) {
+                first
+                    .notes
+                    .push(format!("The refused set is in {}.", kept.display()));
+            }
+            Outcome::Refused(why)
+        }
+        Verdict::Rejected {
+            reason,
+            findings,
+            restored,
+            ..
+        } => {
+            let mut why = explained(&findings);
+            if why.is_empty() {
+                why.push(Diagnostic::error("rejected", reason));
+            }
+            if !restored {
+                why.push(Diagnostic::error(
+                    "not-restored",
+                    "HAProxy could not be brought back to the last good set by us; its files are back.",
+                ));
+            }
+            Outcome::Rejected(why)
+        }
+        Verdict::Unconfirmed { reason, restored } if restored => {
+            Outcome::Rejected(vec![Diagnostic::error("unconfirmed", reason)])
+        }
+        Verdict::Unconfirmed { reason, .. } => Outcome::Written { reason, changes },
+        Verdict::Busy { old_workers } => Outcome::Busy(format!(
+            "HAProxy still has {old_workers} old workers with open connections; the next reload waits. Lower hard-stop-after, or raise haproxy.max_old_workers."
+        )),
+        Verdict::Failed { error } => Outcome::Failed(error.to_string()),
+    }
+}

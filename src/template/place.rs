@@ -1,0 +1,98 @@
+//! Places in templates: of a tag, of a name in it, of a fault that the scan found.
+
+use super::Source;
+use super::scan::Fault;
+use crate::diagnostic::{Diagnostic, Place};
+
+/// What is wrong with the tags, with its place.
+pub fn explain(source: &Source, fault: Fault) -> Diagnostic {
+    let at = |range| Place::bytes(&source.path, &source.text, range);
+    match fault {
+        Fault::Unended(range) => {
+            Diagnostic::error("unended-tag", "`{{` begins a tag here that never ends.")
+                .at(at(range))
+                .help("Close it with `}}`, or write `\\{{` for the two braces themselves.")
+        }
+        Fault::Unclosed(tag) => Diagnostic::error(
+            "unclosed-block",
+            format!("The block `{}` is opened here and never closed.", tag.name),
+        )
+        .at(at(tag.range))
+        .help(format!("Add {{{{/{}}}}}.", tag.name)),
+        Fault::Mismatch { open, close } => {
+            let line = source.text[..open.range.start].matches('\n').count() + 1;
+            Diagnostic::error(
+                "mismatched-block",
+                format!(
+                    "`{}` is closed here, but the block open at this point is `{}` of line {line}.",
+                    close.name, open.name
+                ),
+            )
+            .at(at(close.range))
+            .help(format!("Close it with {{{{/{}}}}} first.", open.name))
+        }
+        Fault::Stray(tag) => Diagnostic::error(
+            "stray-tag",
+            format!("There is no open block for `{}` here.", tag.name),
+        )
+        .at(at(tag.range))
+        .help("Take it out, or add the tag that opens the block."),
+        Fault::Deep(tag) => Diagnostic::error(
+            "nested-too-deep",
+            "Too many blocks stand inside each other here.",
+        )
+        .at(at(tag.range))
+        .help("Move the inner ones into a partial."),
+    }
+}
+
+/// The tag at a line and column, whole.
+pub fn tag_place(source: &Source, line: usize, column: usize) -> Place {
+    let place = |length| Place::at(&source.path, &source.text, line, column, length);
+    if line == 0 {
+        return Place::file(&source.path);
+    }
+    match offset(source, line, column) {
+        Some(at) => {
+            let text = &source.text[at..];
+            let end = if text.starts_with("{{") {
+                text.find("}}").map_or(1, |end| end + 2)
+            } else {
+                1
+            };
+            Place::bytes(&source.path, &source.text, at..at + end)
+        }
+        None => place(1),
+    }
+}
+
+/// A name inside the tag at a line and column, or the whole tag.
+pub fn name_place(source: &Source, line: usize, column: usize, name: &str) -> Place {
+    let whole = tag_place(source, line, column);
+    let Some(at) = offset(source, line, column) else {
+        return whole;
+    };
+    let rest = &source.text[at..];
+    let tag = &rest[..rest.find("}}").unwrap_or(rest.len())];
+    match tag.find(name) {
+        Some(found) if !name.is_empty() => Place::bytes(
+            &source.path,
+            &source.text,
+            at + found..at + found + name.len(),
+        ),
+        _ => whole,
+    }
+}
+
+/// The byte at a line and a column, both from 1.
+fn offset(source: &Source, line: usize, column: usize) -> Option<usize> {
+    let start: usize = source
+        .text
+        .split_inclusive('\n')
+        .take(line.checked_sub(1)?)
+        .map(str::len)
+        .sum();
+    let text = source.text[start..].split('\n').next()?;
+    let (at, _) = text.char_indices().nth(column.checked_sub(1)?)?;
+    Some(start + at)
+}
