@@ -86,11 +86,21 @@ enum Message {
         applier: Box<Applier>,
         observation: Box<Observation>,
     },
+    Resumed {
+        applier: Box<Applier>,
+        verdict: Box<Verdict>,
+    },
     /// A template, partial or read file differs from what was read.
     TemplatesChanged,
     /// The settings file differs.
     SettingsChanged,
     Settings(Result<Box<Parts>, Vec<Diagnostic>>),
+}
+
+/// Work for the applier.
+enum Asked {
+    Apply(Arc<Candidate>),
+    Observe,
 }
 
 /// How the sidecar ended.
@@ -115,6 +125,8 @@ pub struct Sidecar {
     generation: u64,
     /// The applier, while no task has it.
     applier: Option<Box<Applier>>,
+    /// What the core asked for while HAProxy was being started.
+    asked: Option<Asked>,
     /// Settings that wait for the applier to come back.
     waiting_settings: Option<Box<Parts>>,
     files_read: BTreeSet<PathBuf>,
@@ -135,6 +147,9 @@ impl Sidecar {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hang_up = signal(SignalKind::hangup())?;
+        // Meant for HAProxy, most likely; without this they would end us.
+        let mut user_one = signal(SignalKind::user_defined1())?;
+        let mut user_two = signal(SignalKind::user_defined2())?;
         let (updates, mut update_queue) = mpsc::channel(256);
         let (messages, mut message_queue) = mpsc::channel(16);
         let now = Instant::now();
@@ -152,6 +167,7 @@ impl Sidecar {
             templates: None,
             generation: 0,
             applier: Some(Box::new(applier)),
+            asked: None,
             waiting_settings: None,
             files_read: BTreeSet::new(),
             file_watch: None,
@@ -159,7 +175,7 @@ impl Sidecar {
             messages,
         };
         sidecar.watch_files();
-        sidecar.start_haproxy().await;
+        sidecar.start_haproxy();
         sidecar.carry_out(actions);
         notify(NotifyState::Ready);
         loop {
@@ -173,6 +189,8 @@ impl Sidecar {
                     notify(NotifyState::Reloading);
                     sidecar.settings_again();
                 }
+                _ = user_one.recv() => tracing::warn!("SIGUSR1 is not used here and was ignored."),
+                _ = user_two.recv() => tracing::warn!("SIGUSR2 is not used here and was ignored."),
                 // Cancel-safe: a message stays in its queue until it is taken.
                 Some(update) = update_queue.recv() => {
                     sidecar.event(event_of(update));
@@ -211,7 +229,11 @@ impl Sidecar {
         let last = async {
             while self.applier.is_none() {
                 match messages.recv().await {
-                    Some(Message::Applied { applier, .. } | Message::Observed { applier, .. }) => {
+                    Some(
+                        Message::Applied { applier, .. }
+                        | Message::Observed { applier, .. }
+                        | Message::Resumed { applier, .. },
+                    ) => {
                         self.applier = Some(applier);
                     }
                     Some(_) => {}
@@ -241,24 +263,20 @@ impl Sidecar {
         }
     }
 
-    /// A HAProxy of ours starts from the last good set, before anything else is known.
-    async fn start_haproxy(&mut self) {
+    /// A HAProxy of ours starts from the last good set, whether or not the catalog answers.
+    fn start_haproxy(&mut self) {
         let supervised = self.parts.supervised;
-        let Some(applier) = self.applier.as_mut().filter(|_| supervised) else {
+        let Some(mut applier) = self
+            .applier
+            .take_if(|applier| supervised && applier.last_good().is_some())
+        else {
             return;
         };
-        if applier.last_good().is_none() {
-            return;
-        }
-        match applier.resume().await {
-            Verdict::Confirmed { revision, .. } => {
-                tracing::info!("HAProxy is started with the last good set, revision {revision}.");
-            }
-            Verdict::Unchanged => {}
-            other => {
-                tracing::warn!("HAProxy could not be started with the last good set: {other:?}");
-            }
-        }
+        let messages = self.messages.clone();
+        tokio::spawn(async move {
+            let verdict = Box::new(applier.resume().await);
+            let _ = messages.send(Message::Resumed { applier, verdict }).await;
+        });
     }
 
     fn event(&mut self, event: Event) {
@@ -329,7 +347,7 @@ impl Sidecar {
 
     fn apply(&mut self, candidate: Arc<Candidate>) {
         let Some(mut applier) = self.applier.take() else {
-            tracing::error!("A set was to be applied while another one was.");
+            self.asked = Some(Asked::Apply(candidate));
             return;
         };
         let messages = self.messages.clone();
@@ -349,6 +367,7 @@ impl Sidecar {
 
     fn observe(&mut self) {
         let Some(mut applier) = self.applier.take() else {
+            self.asked = Some(Asked::Observe);
             return;
         };
         let messages = self.messages.clone();
@@ -401,6 +420,16 @@ impl Sidecar {
                 self.applier = Some(applier);
                 self.applier_is_back();
                 self.event(Event::Observed(observed(&observation)));
+            }
+            Message::Resumed { applier, verdict } => {
+                self.applier = Some(applier);
+                resumed(&verdict);
+                self.applier_is_back();
+                match self.asked.take() {
+                    Some(Asked::Apply(candidate)) => self.apply(candidate),
+                    Some(Asked::Observe) => self.observe(),
+                    None => {}
+                }
             }
             Message::TemplatesChanged => self.event(Event::TemplatesChanged),
             Message::SettingsChanged => {
@@ -574,5 +603,18 @@ fn notify(state: NotifyState<'_>) {
     };
     if let Err(error) = sd_notify::notify(&states) {
         tracing::debug!("systemd could not be told: {error}.");
+    }
+}
+
+/// What came of starting HAProxy with the last good set.
+fn resumed(verdict: &Verdict) {
+    match verdict {
+        Verdict::Confirmed { revision, .. } => {
+            tracing::info!("HAProxy is started with the last good set, revision {revision}.");
+        }
+        Verdict::Unchanged => tracing::info!("HAProxy runs the last good set."),
+        other => tracing::warn!(
+            "HAProxy could not be started with the last good set and waits for the first new one: {other:?}"
+        ),
     }
 }

@@ -62,15 +62,19 @@ impl Applier {
         if pending.is_none() {
             history.adopt_live(&options.destinations)?;
         }
-        let haproxy = Haproxy::new(
+        let mut haproxy = Haproxy::new(
             options.mode.clone(),
             options.stats_socket.clone(),
             invocation(&options),
             options.command_timeout,
             options.confirm_timeout,
         );
+        let last_good = history.last_good();
+        if let Some(good) = &last_good {
+            haproxy.learn_socket(&good.files);
+        }
         Ok(Applier {
-            last_good: history.last_good(),
+            last_good,
             options,
             judge,
             history,
@@ -316,6 +320,7 @@ impl Applier {
             change.take_back().map_err(ApplyError::TakeBack)?;
             return Err(error.into());
         }
+        self.haproxy.learn_socket(&candidate.files);
         self.haproxy.hold_restarts(true);
         let told = self.haproxy.tell().await;
         let wanted = |running: &Running| running.revision.as_ref() == Some(&revision);
@@ -401,6 +406,9 @@ impl Applier {
         let good = self.last_good.as_ref().map(|set| set.revision.clone());
         if let Err(error) = self.history.update(|state| state.written = good) {
             tracing::warn!(%error, "the return to the last good set could not be noted");
+        }
+        if let Some(good) = &self.last_good {
+            self.haproxy.learn_socket(&good.files);
         }
         let restored = self.bring_back(evidence).await;
         let kept = self.set_aside(candidate, &reason);

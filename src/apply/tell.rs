@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
+use super::set::SetFile;
 use crate::haproxy::check::Invocation;
 use crate::haproxy::child::{self, Limits};
+use crate::haproxy::config::Endpoint;
 use crate::haproxy::master::{MasterSocket, Reload};
 use crate::haproxy::process::{CommandLine, Master, ProcessError};
 use crate::haproxy::socket::SocketError;
@@ -100,6 +102,8 @@ pub enum Told {
 pub struct Haproxy {
     mode: Mode,
     worker: Option<WorkerSocket>,
+    /// Whether the worker's socket was read from a configuration, because nothing else names one.
+    learnt: bool,
     supervisor: Option<Supervisor>,
     invocation: Invocation,
     command_timeout: Duration,
@@ -124,12 +128,30 @@ impl Haproxy {
             .or(master.map(WorkerSocket::Master));
         Haproxy {
             mode,
+            learnt: worker.is_none(),
             worker,
             supervisor: None,
             invocation,
             command_timeout,
             reload_timeout,
         }
+    }
+
+    /// Where neither a master socket nor the settings name a way to ask the worker: the first
+    /// `stats socket` of the configuration that runs, or is about to.
+    pub fn learn_socket(&mut self, files: &[SetFile]) {
+        if !self.learnt {
+            return;
+        }
+        let sockets = super::plan::configuration(files).stats_sockets();
+        self.worker = sockets
+            .into_iter()
+            .find_map(|socket| match socket.endpoint {
+                Endpoint::Unix(path) if !socket.conditional && path.starts_with('/') => {
+                    Some(WorkerSocket::Stats(path.into()))
+                }
+                _ => None,
+            });
     }
 
     /// The mode in a few words.

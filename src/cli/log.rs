@@ -24,6 +24,8 @@ pub fn start(log: &Log) {
     let registry = tracing_subscriber::registry().with(ours);
     let layer = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
+        // A reader that has gone must not end us.
+        .log_internal_errors(false)
         .with_target(false);
     let json = match log.format {
         Format::Json => true,
