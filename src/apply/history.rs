@@ -206,7 +206,8 @@ impl History {
     pub fn keep(&self, set: &StoredSet) -> Result<(), FileError> {
         let sets = self.directory.join("sets");
         let path = sets.join(set.revision.as_str());
-        if self.load_set(&set.revision).is_none() {
+        // A set that was adopted has the revision of its text, but not the marker in it.
+        if self.load_set(&set.revision).as_ref() != Some(set) {
             store(&path, set.marked, &set.files, next_sequence(&sets))?;
         }
         let named = [
@@ -511,5 +512,24 @@ mod tests {
         let mut other = History::open(&directory.path().join("other"), 2).unwrap();
         other.adopt_live(&destinations).unwrap();
         assert!(!other.last_good().unwrap().marked);
+    }
+
+    #[test]
+    fn a_set_that_was_adopted_is_kept_anew_when_it_is_written_with_its_marker() {
+        let directory = tempfile::tempdir().unwrap();
+        let live = directory.path().join("h.cfg");
+        std::fs::write(&live, "frontend f\n").unwrap();
+        let mut history = History::open(&directory.path().join("state"), 2).unwrap();
+        history.adopt_live(&[(live.clone(), Role::Config)]).unwrap();
+        let candidate = Candidate::new(vec![SetFile {
+            destination: live,
+            role: Role::Config,
+            mode: None,
+            text: "frontend f\n".into(),
+        }]);
+        assert_eq!(history.state().written.as_ref(), Some(&candidate.revision));
+        history.keep(&StoredSet::from(&candidate)).unwrap();
+        let kept = history.load_set(&candidate.revision).unwrap();
+        assert_eq!(kept.files, candidate.files);
     }
 }
