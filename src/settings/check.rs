@@ -20,6 +20,7 @@ pub fn check(settings: &Settings, path: &Path, source: &str) -> Vec<Diagnostic> 
     check.consul(settings);
     check.times(settings);
     check.templates(settings);
+    check.environment(settings);
     check.haproxy(settings);
     check.found
 }
@@ -248,6 +249,18 @@ impl Check<'_> {
                 "No template makes a configuration (`kind = \"config\"`).",
                 "One template must; its file carries the revision that HAProxy is asked for.",
             );
+        }
+    }
+
+    fn environment(&mut self, settings: &Settings) {
+        for (index, name) in settings.templates.environment.iter().enumerate() {
+            if matches!(name.as_str(), "CONSUL_HTTP_TOKEN" | "CONSUL_HTTP_AUTH") {
+                self.conflict(
+                    &["templates", "environment", &index.to_string()],
+                    &format!("`{name}` is a secret and may not be read by templates."),
+                    "Take it out.",
+                );
+            }
         }
     }
 

@@ -258,3 +258,10 @@ fn a_token_in_a_file_that_others_can_read_is_refused_and_not_shown() {
     let settings = sources.load(|_| {}).unwrap();
     assert!(!format!("{settings:?}").contains("canary"));
 }
+
+#[test]
+fn templates_may_not_be_given_the_token() {
+    let text = wrong("[templates]\nenvironment = [\"HOME\", \"CONSUL_HTTP_TOKEN\"]\n");
+    assert!(text.contains("`CONSUL_HTTP_TOKEN` is a secret"), "{text}");
+    assert!(text.contains("gatewright.toml:2:24"), "{text}");
+}
