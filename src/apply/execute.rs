@@ -445,25 +445,32 @@ impl Applier {
         if !self.haproxy.can_ask() {
             return answers && self.haproxy.tell().await == Told::Loaded;
         }
-        let mut absent = RETURN;
-        if matches!(self.options.mode, Mode::Supervise { .. }) {
-            absent = self.options.confirm_timeout;
-            self.haproxy.serving(absent).await;
-        }
         let wanted = |running: &Running| runs_set(running, &good);
-        let limit = match self.haproxy.seen(Duration::ZERO).await {
-            Seen::Running(running) if runs_set(&running, &good) => return true,
-            Seen::Running(_) if answers => match self.haproxy.tell().await {
-                Told::Loaded => self.options.confirm_timeout,
-                _ => Duration::ZERO,
-            },
-            Seen::Running(_) => STALE,
-            // Its service manager may start it again.
-            Seen::Absent { .. } | Seen::Unknown { .. } => absent,
-        };
-        match self.haproxy.confirm(limit, wanted).await {
-            Seen::Running(running) => runs_set(&running, &good),
-            _ => false,
+        let runs_it = |seen: Seen| matches!(seen, Seen::Running(running) if wanted(&running));
+        if !answers {
+            return runs_it(self.haproxy.confirm(STALE, wanted).await);
+        }
+        // A supervised HAProxy is started again by us, another one perhaps by its service manager.
+        let deadline = Instant::now()
+            + match self.options.mode {
+                Mode::Supervise { .. } => self.options.confirm_timeout,
+                _ => RETURN,
+            };
+        loop {
+            if runs_it(self.haproxy.seen(Duration::ZERO).await) {
+                return true;
+            }
+            // Also when nothing answers: a master of 2.6 whose new worker failed after the fork may
+            // live on without any, and a reload of good files brings one back.
+            match self.haproxy.tell().await {
+                Told::Loaded => {
+                    let limit = self.options.confirm_timeout;
+                    return runs_it(self.haproxy.confirm(limit, wanted).await);
+                }
+                Told::Failed { .. } => return false,
+                _ if Instant::now() >= deadline => return false,
+                _ => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
         }
     }
 
