@@ -20,6 +20,7 @@ use super::translate::{changes, event_of, observed, outcome, say};
 use crate::apply::execute::{Applier, Observation, Verdict};
 use crate::apply::set::Candidate;
 use crate::diagnostic::Diagnostic;
+use crate::haproxy::supervise::Supervisor;
 use crate::source::Update;
 use crate::source::consul::{Consul, Watch};
 use crate::status::model::{Frame, Status};
@@ -127,6 +128,8 @@ pub struct Sidecar {
     applier: Option<Box<Applier>>,
     /// What the core asked for while HAProxy was being started.
     asked: Option<Asked>,
+    /// The HAProxy of ours, whoever has the applier.
+    supervisor: Option<Supervisor>,
     /// Settings that wait for the applier to come back.
     waiting_settings: Option<Box<Parts>>,
     files_read: BTreeSet<PathBuf>,
@@ -140,7 +143,7 @@ impl Sidecar {
     /// failed before this.
     pub async fn run(
         parts: Parts,
-        applier: Applier,
+        mut applier: Applier,
         read_settings: ReadSettings,
         mut questions: mpsc::Receiver<Question>,
     ) -> std::io::Result<End> {
@@ -166,6 +169,7 @@ impl Sidecar {
             watches: BTreeMap::new(),
             templates: None,
             generation: 0,
+            supervisor: applier.guardian(),
             applier: Some(Box::new(applier)),
             asked: None,
             waiting_settings: None,
@@ -241,19 +245,20 @@ impl Sidecar {
                 }
             }
         };
-        tokio::select! {
+        let at_once = tokio::select! {
             // Cancel-safe: the files are in a state from which HAProxy starts at every moment.
-            _ = timeout(LAST_WORK, last) => {}
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        let Some(supervisor) = self
-            .applier
-            .as_ref()
-            .and_then(|applier| applier.supervisor())
-        else {
-            return End::Told;
+            _ = timeout(LAST_WORK, last) => false,
+            _ = terminate.recv() => true,
+            _ = interrupt.recv() => true,
         };
+        let end = if at_once { End::AtOnce } else { End::Told };
+        let Some(supervisor) = self.supervisor else {
+            return end;
+        };
+        if at_once {
+            supervisor.kill().await;
+            return end;
+        }
         tracing::info!("HAProxy is ended gracefully.");
         tokio::select! {
             // Cancel-safe: killing takes over where the graceful end was.
@@ -534,21 +539,21 @@ impl Sidecar {
         let Some(parts) = self.waiting_settings.take() else {
             return;
         };
-        // The locks are the old applier's until it is gone.
-        let supervisor = self.applier.take().and_then(|applier| applier.supervisor());
-        match (parts.open_applier)() {
+        // The locks are the old applier's until it is gone. HAProxy stays ours meanwhile.
+        self.applier = None;
+        match open(&parts, self.supervisor.as_ref()) {
             Ok(applier) => self.applier = Some(Box::new(applier)),
             Err(error) => {
                 tracing::error!("{error} The settings read before stay in force.");
-                match (self.parts.open_applier)() {
+                match open(&self.parts, self.supervisor.as_ref()) {
                     Ok(applier) => self.applier = Some(Box::new(applier)),
                     Err(error) => tracing::error!("{error}"),
                 }
-                drop(supervisor);
                 return;
             }
         }
-        drop(supervisor);
+        // Under another mode HAProxy is left to those who manage it from now on.
+        self.supervisor = self.applier.as_mut().and_then(|applier| applier.guardian());
         let consul_changed = parts.consul_identity != self.parts.consul_identity;
         self.core.set_timing(parts.timing);
         self.frame.mode.clone_from(&parts.mode);
@@ -591,6 +596,17 @@ impl Sidecar {
             tracing::warn!("Changes of templates and settings are not noticed by themselves: {error}. SIGHUP reads them again.");
         })
         .ok();
+    }
+}
+
+/// Opens an applier that goes on with the HAProxy that is already ours.
+fn open(parts: &Parts, supervisor: Option<&Supervisor>) -> Result<Applier, String> {
+    let mut applier = (parts.open_applier)()?;
+    match supervisor {
+        Some(supervisor) if !applier.inherit(supervisor.clone()) => Err(
+            "The master socket of a supervised HAProxy cannot change while it runs. Restart Gatewright for that.".to_owned(),
+        ),
+        _ => Ok(applier),
     }
 }
 

@@ -94,6 +94,17 @@ impl Applier {
         self.haproxy.supervisor().cloned()
     }
 
+    /// Under `supervise`, the handle to HAProxy, started or not. It can be kept and used at any time.
+    pub fn guardian(&mut self) -> Option<Supervisor> {
+        self.haproxy.guardian()
+    }
+
+    /// Takes over the HAProxy of an applier that this one replaces. False when the settings name
+    /// another master socket: then it could not be reached, and a second one would be started.
+    pub fn inherit(&mut self, supervisor: Supervisor) -> bool {
+        self.haproxy.inherit(supervisor)
+    }
+
     /// Makes HAProxy run this set, or leaves everything as it was.
     pub async fn apply(&mut self, candidate: &Candidate) -> Verdict {
         let result = self.try_apply(candidate, true).await;

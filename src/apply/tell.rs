@@ -364,27 +364,51 @@ impl Haproxy {
 
     /// Becomes the guardian of a HAProxy that an earlier Gatewright has left.
     pub async fn adopt(&mut self) {
-        if let (Mode::Supervise { socket, stop_limit }, None) =
-            (self.mode.clone(), &self.supervisor)
+        let limit = self.reload_timeout;
+        if let Some(supervisor) = self.guardian()
+            && supervisor.status() == Status::Waiting
         {
-            let limit = self.reload_timeout;
-            self.supervise(socket, stop_limit).start(limit).await;
+            supervisor.start(limit).await;
         }
     }
 
+    /// Under `supervise`, the guardian; it starts nothing before it is told to.
+    pub fn guardian(&mut self) -> Option<Supervisor> {
+        match self.mode.clone() {
+            Mode::Supervise { socket, stop_limit } => Some(self.supervise(socket, stop_limit)),
+            _ => None,
+        }
+    }
+
+    /// Takes over the guardian of a HAProxy that runs already; false when that listens elsewhere.
+    pub fn inherit(&mut self, supervisor: Supervisor) -> bool {
+        let Mode::Supervise { socket, stop_limit } = self.mode.clone() else {
+            return true;
+        };
+        if supervisor.socket() != socket {
+            return false;
+        }
+        supervisor.renew(self.guardian_options(socket, stop_limit));
+        self.supervisor = Some(supervisor);
+        true
+    }
+
     fn supervise(&mut self, socket: PathBuf, stop_limit: Duration) -> Supervisor {
+        let options = self.guardian_options(socket, stop_limit);
         self.supervisor
-            .get_or_insert_with(|| {
-                Supervisor::new(supervise::Options {
-                    invocation: self.invocation.clone(),
-                    socket,
-                    start_limit: self.reload_timeout,
-                    stop_limit,
-                    first_wait: Duration::from_millis(200),
-                    longest_wait: Duration::from_secs(10),
-                })
-            })
+            .get_or_insert_with(|| Supervisor::new(options))
             .clone()
+    }
+
+    fn guardian_options(&self, socket: PathBuf, stop_limit: Duration) -> supervise::Options {
+        supervise::Options {
+            invocation: self.invocation.clone(),
+            socket,
+            start_limit: self.reload_timeout,
+            stop_limit,
+            first_wait: Duration::from_millis(200),
+            longest_wait: Duration::from_secs(10),
+        }
     }
 
     /// Waits until the supervised HAProxy serves; its status after at most `limit`.

@@ -69,6 +69,7 @@ pub enum Status {
 enum Order {
     Start,
     Hold(bool),
+    Renew(Box<Options>),
     Stop,
     Kill,
 }
@@ -78,6 +79,7 @@ enum Order {
 pub struct Supervisor {
     orders: mpsc::UnboundedSender<Order>,
     status: watch::Receiver<Status>,
+    socket: PathBuf,
 }
 
 impl Supervisor {
@@ -85,6 +87,7 @@ impl Supervisor {
     pub fn new(options: Options) -> Supervisor {
         let (orders, receiver) = mpsc::unbounded_channel();
         let (publish, status) = watch::channel(Status::Waiting);
+        let socket = options.socket.clone();
         if std::process::id() == 1 {
             tokio::spawn(reap_as_process_one(publish.subscribe()));
         }
@@ -97,7 +100,21 @@ impl Supervisor {
             wanted: false,
         };
         tokio::spawn(task.run());
-        Supervisor { orders, status }
+        Supervisor {
+            orders,
+            status,
+            socket,
+        }
+    }
+
+    /// The master socket, which stays the same for life.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// From the next start on HAProxy is started like this. The socket must be the same.
+    pub fn renew(&self, options: Options) {
+        let _ = self.orders.send(Order::Renew(Box::new(options)));
     }
 
     /// What HAProxy does now.
@@ -204,6 +221,7 @@ impl Task {
             match self.orders.recv().await {
                 Some(Order::Start) => self.wanted = true,
                 Some(Order::Hold(held)) => self.held = held,
+                Some(Order::Renew(options)) => self.options = *options,
                 Some(Order::Stop | Order::Kill) | None => return false,
             }
         }
@@ -227,6 +245,7 @@ impl Task {
                         }
                     }
                     Some(Order::Start) => return true,
+                    Some(Order::Renew(options)) => self.options = *options,
                     Some(Order::Stop | Order::Kill) | None => return false,
                 },
             }
@@ -286,6 +305,7 @@ impl Task {
                     None => return None,
                     Some(Order::Start) => {}
                     Some(Order::Hold(held)) => self.held = held,
+                    Some(Order::Renew(options)) => self.options = *options,
                     Some(Order::Stop) => {
                         self.set(Status::Stopping { pid });
                         self.finish(running).await;
@@ -311,7 +331,7 @@ impl Task {
                 () = tokio::time::sleep_until(limit) => break,
                 order = self.orders.recv() => match order {
                     Some(Order::Stop | Order::Kill) | None => break,
-                    Some(Order::Start | Order::Hold(_)) => {}
+                    Some(Order::Start | Order::Hold(_) | Order::Renew(_)) => {}
                 },
             }
         }
