@@ -3,6 +3,11 @@
 // All of this is tests; clippy.toml's leave reaches only the functions marked so.
 #![allow(clippy::unwrap_used)]
 
+mod commands;
+mod faults;
+mod hostile;
+mod modes;
+mod quickstart;
 mod real_parts;
 mod shipped_templates;
 mod support;

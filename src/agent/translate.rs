@@ -7,7 +7,7 @@ use crate::apply::execute::{Observation, Verdict};
 use crate::apply::plan::{Plan, plan};
 use crate::apply::set::{Candidate, Revision, SetFile};
 use crate::apply::tell::Seen;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, with_causes};
 use crate::haproxy::Finding;
 use crate::source::Update;
 use crate::template::TemplateSet;
@@ -183,6 +183,6 @@ pub fn outcome(
         Verdict::Busy { old_workers } => Outcome::Busy(format!(
             "HAProxy still has {old_workers} old workers with open connections; the next reload waits. Lower hard-stop-after, or raise haproxy.max_old_workers."
         )),
-        Verdict::Failed { error } => Outcome::Failed(error.to_string()),
+        Verdict::Failed { error } => Outcome::Failed(with_causes(&error)),
     }
 }

@@ -9,7 +9,7 @@ use crate::apply::set::{Candidate, Role, SetFile};
 use crate::apply::stage::{replace_paths, stage};
 use crate::apply::validate;
 use crate::catalog::fixture::Fixture;
-use crate::diagnostic::{Diagnostic, Severity};
+use crate::diagnostic::{Diagnostic, Severity, with_causes};
 use crate::exit;
 use crate::haproxy::check::Invocation;
 use crate::settings::model::{Kind, Template};
@@ -289,13 +289,13 @@ fn by_haproxy(
             .haproxy
             .config_files
             .iter()
+            .cloned()
             .chain(
                 copy.files
                     .iter()
                     .filter(|file| file.role == Role::Config)
-                    .map(|file| &file.destination),
+                    .map(|file| file.destination.clone()),
             )
-            .cloned()
             .collect(),
         working_directory: settings.haproxy.working_directory.clone(),
         environment: wiring::haproxy_environment(&environment::read()),
@@ -308,7 +308,7 @@ fn by_haproxy(
             .map_err(|error| {
                 Failure::one(
                     exit::FAILURE,
-                    Diagnostic::error("validator", chain(&error))
+                    Diagnostic::error("validator", with_causes(&error))
                         .help("Name HAProxy's program with --haproxy or haproxy.binary."),
                 )
             })
@@ -324,19 +324,4 @@ fn by_haproxy(
             finding
         })
         .collect())
-}
-
-/// An error with what caused it, on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(one) = cause {
-        let more = one.to_string();
-        if !text.contains(&more) {
-            text.push(' ');
-            text.push_str(&more);
-        }
-        cause = one.source();
-    }
-    text
 }

@@ -9,6 +9,10 @@ use super::Failure;
 
 /// List the helpers of the template language, each with an example
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  gatewright helpers
+  gatewright helpers server")]
 pub struct Helpers {
     /// Only helpers whose name holds this
     #[arg(value_name = "NAME")]

@@ -17,6 +17,10 @@ use super::flags::SettingsFlag;
 /// Reads the sidecar's local status socket. The exit code is 0 when a sidecar answers, whatever it
 /// says, and 10 when none does.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  gatewright status -c /etc/gatewright/gatewright.toml
+  gatewright status --socket /run/gatewright/status.sock --json")]
 pub struct StatusCommand {
     #[command(flatten)]
     settings: SettingsFlag,

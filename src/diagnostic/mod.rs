@@ -80,6 +80,21 @@ fn floor_boundary(text: &str, at: usize) -> usize {
     at
 }
 
+/// An error with what caused it, on one line. An error's own text says only its own layer.
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(one) = cause {
+        let more = one.to_string();
+        if !text.contains(&more) {
+            text.push(' ');
+            text.push_str(&more);
+        }
+        cause = one.source();
+    }
+    text
+}
+
 /// `path:line:column`, as compilers write it.
 impl fmt::Display for Place {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -147,6 +147,8 @@ impl Settings {
                 fix(&mut template.source);
             }
             fix(&mut template.destination);
+            // Configurations name the other files of the set; `/a//b` is not how they write it.
+            template.destination = template.destination.components().collect();
         }
         for path in &mut self.haproxy.config_files {
             fix(path);

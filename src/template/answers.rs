@@ -43,7 +43,7 @@ pub fn value(query: &Query, answer: &Answer, host_names: bool) -> (Value, Vec<Qu
         Answer::Services(list) => list
             .iter()
             .filter(|service| text_fault(&service.name).is_none())
-            .map(|service| json!({ "Name": service.name, "Tags": service.tags }))
+            .map(|service| json!({ "Name": service.name, "Tags": printable(&service.tags) }))
             .collect(),
         Answer::Nodes(list) => list.iter().map(node).collect(),
         Answer::Node(None) | Answer::Key(None) => Value::Null,
@@ -54,7 +54,7 @@ pub fn value(query: &Query, answer: &Answer, host_names: bool) -> (Value, Vec<Qu
                 .map(|service| {
                     json!({
                         "ID": service.id, "Service": service.name, "Name": service.name,
-                        "Tags": service.tags, "Meta": service.meta,
+                        "Tags": printable(&service.tags), "Meta": service.meta,
                         "Address": service.address, "Port": service.port,
                     })
                 })
@@ -70,6 +70,14 @@ pub fn value(query: &Query, answer: &Answer, host_names: bool) -> (Value, Vec<Qu
         Answer::Tree(keys) => tree(query, keys),
     };
     (value, quarantined)
+}
+
+/// The tags that can stand in a file. One instance's tag must not stop what lists all of them; where
+/// the instance itself is used, it is put aside and named.
+fn printable(tags: &[String]) -> Vec<&String> {
+    tags.iter()
+        .filter(|tag| !tag.contains(char::is_control))
+        .collect()
 }
 
 fn instances(

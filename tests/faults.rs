@@ -1,0 +1,802 @@
+//! Faults: whatever breaks, the last good configuration serves on, the message says what and where, and
+//! when it is mended everything goes on by itself.
+
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::backend::Backend;
+use crate::support::consul::Consul;
+use crate::support::gatewright::{Gatewright, Setup};
+use crate::support::haproxy::{HAProxy, check};
+use crate::support::traffic::{Limits, Traffic, send};
+use crate::support::{process, temp, tools, wait_for};
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+const TEMPLATE: &str = r#"defaults
+    mode http
+    option idle-close-on-response
+    timeout connect 2s
+    timeout client 10s
+    timeout server 10s
+
+frontend in
+    bind @bind@
+    default_backend web
+
+backend web
+    # note: {{keyOrDefault "note" "none"}}
+{{#each (service "web")}}
+    server {{serverName this}} {{serverAddress this}}
+{{/each}}
+"#;
+
+/// One Gatewright over one service, with traffic all the time.
+struct Stage {
+    traffic: Traffic,
+    gatewright: Gatewright,
+    setup: Setup,
+    _backends: Vec<Backend>,
+    consul: Consul,
+    entrance: SocketAddr,
+}
+
+/// What differs from the usual settings.
+#[derive(Default)]
+struct Differs<'a> {
+    binary: Option<PathBuf>,
+    haproxy: &'a str,
+    more: &'a str,
+    prepare: Option<&'a dyn Fn(&Setup)>,
+    /// Below the directory.
+    source: Option<&'a str>,
+    destination: Option<&'a str>,
+    template: Option<&'a str>,
+}
+
+impl Stage {
+    fn start(differs: &Differs<'_>) -> Stage {
+        let consul = Consul::start().unwrap();
+        let backends = vec![
+            Backend::start("one").unwrap(),
+            Backend::start("two").unwrap(),
+        ];
+        for (backend, id) in backends.iter().zip(["one", "two"]) {
+            consul
+                .register_instance("web", id, backend.address())
+                .unwrap();
+        }
+        wait_for(LIMIT, "two instances", || {
+            (consul.passing("web").ok()?.len() == 2).then_some(())
+        })
+        .unwrap();
+        let setup = Setup::new().unwrap();
+        let [port] = temp::free_ports().unwrap();
+        let entrance = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let source = differs.source.unwrap_or("haproxy.cfg.hbs");
+        let text = differs.template.unwrap_or(TEMPLATE);
+        if differs.source.is_none() {
+            setup.file(source, &with(text, &setup, entrance)).unwrap();
+        }
+        if let Some(prepare) = differs.prepare {
+            prepare(&setup);
+        }
+        let binary = differs
+            .binary
+            .clone()
+            .unwrap_or_else(|| tools::haproxy("2.6").unwrap());
+        setup
+            .settings(&format!(
+                "[consul]\naddresses = [\"{}\"]\n\n\
+                 [[template]]\nsource = \"{source}\"\ndestination = \"{{dir}}/{}\"\n\n\
+                 [haproxy]\nmode = \"supervise\"\nbinary = \"{}\"\nmaster_socket = \"{{dir}}/master.sock\"\n{}\n\
+                 [apply]\nreload_interval = \"200ms\"\n\n\
+                 [state]\ndirectory = \"{{dir}}/state\"\n\n{}",
+                consul.url(),
+                differs.destination.unwrap_or("haproxy.cfg"),
+                binary.display(),
+                differs.haproxy,
+                differs.more,
+            ).replace("{entrance}", &entrance.to_string()))
+            .unwrap();
+        let gatewright = setup.run().unwrap();
+        wait_for(LIMIT, "the first answer", || {
+            (send(entrance, 1).ok() == 1).then_some(())
+        })
+        .unwrap_or_else(|error| panic!("{error}\n{}", gatewright.log()));
+        let traffic = Traffic::start(
+            entrance,
+            Limits {
+                clients: 2,
+                pause: Duration::from_millis(5),
+                requests: 50_000,
+                time: Duration::from_secs(150),
+            },
+        );
+        let stage = Stage {
+            traffic,
+            gatewright,
+            setup,
+            _backends: backends,
+            consul,
+            entrance,
+        };
+        stage.confirmed("the first configuration", |status| {
+            status["applied"]["confirmed"] == true
+        });
+        stage
+    }
+
+    fn template(&self, text: &str) {
+        self.setup
+            .file("haproxy.cfg.hbs", &with(text, &self.setup, self.entrance))
+            .unwrap();
+    }
+
+    fn confirmed(&self, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        self.until(what, |status| {
+            status["state"] == "confirmed" && holds(status)
+        })
+    }
+
+    fn until(&self, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        self.setup
+            .wait_for_status(LIMIT, what, |status| holds(status).then(|| status.clone()))
+            .unwrap_or_else(|error| panic!("{error}\n{}", self.gatewright.log()))
+    }
+
+    /// Everything goes on: a new key reaches the file and the worker.
+    fn goes_on(&self, file: &str, note: &str) {
+        self.consul.set_key("note", note).unwrap();
+        self.confirmed(&format!("the note {note}"), |status| {
+            self.setup
+                .read(file)
+                .is_ok_and(|text| text.contains(&format!("# note: {note}\n")))
+                && status["applied"]["confirmed"] == true
+                && status["haproxy"]["reachable"] == true
+        });
+    }
+
+    /// Ends it: nothing failed all the time.
+    fn end(self) -> Duration {
+        let Stage {
+            traffic,
+            mut gatewright,
+            setup,
+            ..
+        } = self;
+        let report = traffic.stop();
+        assert_eq!(report.failed, 0, "{:?}", report.errors);
+        assert!(report.ok() > 0);
+        assert_eq!(gatewright.stop(LIMIT).unwrap(), 0);
+        drop(setup);
+        report.slowest
+    }
+}
+
+fn with(text: &str, setup: &Setup, entrance: SocketAddr) -> String {
+    text.replace("@bind@", &entrance.to_string())
+        .replace("@dir@", setup.path("").trim_end_matches('/'))
+}
+
+fn first(status: &Value, list: &str) -> String {
+    let list = match list {
+        "held" => &status["held"]["why"],
+        list => &status[list],
+    };
+    list[0].as_str().unwrap_or_default().to_owned()
+}
+
+fn assert_parts(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "`{part}` is not in: {text}");
+    }
+}
+
+#[test]
+fn a_broken_template_leaves_the_old_one_in_force() {
+    let partials: &dyn Fn(&Setup) = &|setup| {
+        setup.file("partials/a.hbs", "    # a\n").unwrap();
+        setup.file("partials/b.hbs", "    # b\n").unwrap();
+    };
+    let stage = Stage::start(&Differs {
+        more: "[templates]\npartials = \"{dir}/partials\"\n",
+        prepare: Some(partials),
+        ..Differs::default()
+    });
+    let before = stage.setup.read("haproxy.cfg").unwrap();
+    let cases: &[(&str, &str, &[&str])] = &[
+        (
+            "\n{{/each}}",
+            "",
+            &[
+                "haproxy.cfg.hbs:14:1",
+                "The block `each` is opened here and never closed.",
+            ],
+        ),
+        (
+            "serverAddress",
+            "serverAdress",
+            &[
+                "haproxy.cfg.hbs:15:",
+                "There is no helper `serverAdress`.",
+                "Did you mean `serverAddress`?",
+            ],
+        ),
+        (
+            "service \"web\"",
+            "service",
+            &["haproxy.cfg.hbs:14:", "`service`"],
+        ),
+        (
+            "    # note",
+            "{{> missing}}\n    # note",
+            &["haproxy.cfg.hbs:13:5", "There is no partial `missing`."],
+        ),
+    ];
+    for (find, put, parts) in cases {
+        let broken = TEMPLATE.replace(find, put);
+        assert_ne!(broken, TEMPLATE);
+        stage.template(&broken);
+        let status = stage.until("the error of the template", |status| {
+            status["state"] == "held" && first(status, "template_errors").contains(parts[1])
+        });
+        assert_parts(&first(&status, "template_errors"), parts);
+        // The catalog is followed all the same, through the old template.
+        stage.template(TEMPLATE);
+        stage.confirmed("the mended template", |status| {
+            first(status, "template_errors").is_empty()
+        });
+        assert_eq!(stage.setup.read("haproxy.cfg").unwrap(), before);
+    }
+
+    stage.setup.file("partials/a.hbs", "{{> b}}\n").unwrap();
+    stage.setup.file("partials/b.hbs", "{{> a}}\n").unwrap();
+    stage.template(&TEMPLATE.replace("    # note", "{{> a}}\n    # note"));
+    let status = stage.until("the error of the cycle", |status| {
+        first(status, "template_errors").contains("without end")
+    });
+    assert_parts(
+        &first(&status, "template_errors"),
+        &["Partials include each other without end: a → b → a."],
+    );
+    stage
+        .setup
+        .file("partials/b.hbs", "    # mended\n")
+        .unwrap();
+    stage.confirmed("the mended partial", |_| {
+        stage
+            .setup
+            .read("haproxy.cfg")
+            .is_ok_and(|text| text.contains("    # mended\n"))
+    });
+    stage.goes_on("haproxy.cfg", "after");
+    stage.end();
+}
+
+#[test]
+fn an_error_while_templates_are_broken_does_not_stop_the_catalog() {
+    let stage = Stage::start(&Differs::default());
+    stage.template("{{#each");
+    stage.until("the error of the template", |status| {
+        !first(status, "template_errors").is_empty()
+    });
+    stage.consul.set_key("note", "meanwhile").unwrap();
+    wait_for(LIMIT, "the change through the old template", || {
+        let file = stage.setup.read("haproxy.cfg").ok()?;
+        file.contains("# note: meanwhile\n").then_some(())
+    })
+    .unwrap_or_else(|error| panic!("{error}\n{}", stage.gatewright.log()));
+    stage.end();
+}
+
+#[test]
+fn what_haproxy_refuses_is_told_at_the_line_of_the_template() {
+    let stage = Stage::start(&Differs::default());
+    let before = stage.setup.read("haproxy.cfg").unwrap();
+    stage.template(&TEMPLATE.replace("{{serverAddress this}}", "{{serverAddress this}} chek"));
+    let status = stage.until("the refusal", |status| status["state"] == "held");
+    assert_eq!(status["held"]["by"], "validation");
+    assert_parts(
+        &first(&status, "held"),
+        &[
+            "haproxy.cfg.hbs:15:5",
+            "unknown keyword 'chek'; did you mean 'check' maybe ?",
+        ],
+    );
+    assert_eq!(stage.setup.read("haproxy.cfg").unwrap(), before);
+    // It is told once, and not tried again.
+    let log = stage.gatewright.log();
+    assert_eq!(log.matches("is refused.").count(), 1, "{log}");
+    stage.template(&TEMPLATE.replace("{{serverAddress this}}", "{{serverAddress this}} check"));
+    stage.confirmed("the mended template", |_| {
+        stage
+            .setup
+            .read("haproxy.cfg")
+            .is_ok_and(|text| text.contains(" check\n"))
+    });
+    stage.goes_on("haproxy.cfg", "after");
+    stage.end();
+}
+
+#[test]
+fn a_new_address_that_is_taken_pauses_nobody() {
+    let stage = Stage::start(&Differs::default());
+    let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let taken = other.local_addr().unwrap();
+    let two = TEMPLATE.replace(
+        "    default_backend",
+        &format!("    bind {taken}\n    default_backend"),
+    );
+    stage.template(&two);
+    let status = stage.until("the refusal", |status| status["state"] == "held");
+    assert_parts(
+        &first(&status, "held"),
+        &[
+            "haproxy.cfg.hbs:10:5",
+            &format!("Another program listens on {taken} already"),
+        ],
+    );
+    drop(other);
+    // What was refused is tried again when something differs.
+    stage.consul.set_key("note", "free").unwrap();
+    wait_for(LIMIT, "the second address", || {
+        (send(taken, 1).ok() == 1).then_some(())
+    })
+    .unwrap_or_else(|error| panic!("{error}\n{}", stage.gatewright.log()));
+    let slowest = stage.end();
+    assert!(slowest < Duration::from_millis(1_900), "{slowest:?}");
+}
+
+#[test]
+fn the_gate_refuses_what_haproxy_would_take() {
+    let stage = Stage::start(&Differs {
+        more: "[gate]\nmin_servers = { web = 2 }\n",
+        ..Differs::default()
+    });
+    stage.consul.deregister("one").unwrap();
+    let status = stage.until("the refusal", |status| status["state"] == "held");
+    assert_parts(
+        &first(&status, "held"),
+        &[
+            "haproxy.cfg.hbs:12:1",
+            "The backend `web` has 1 of the 2 servers it must have.",
+        ],
+    );
+    let report = stage.traffic.take();
+    assert_eq!(report.failed, 0, "{:?}", report.errors);
+    wait_for(LIMIT, "answers of both", || {
+        let recent = stage.traffic.look(|report| report.recent(20))?;
+        (recent.len() == 2).then_some(())
+    })
+    .unwrap();
+    let third = Backend::start("three").unwrap();
+    stage
+        .consul
+        .register_instance("web", "three", third.address())
+        .unwrap();
+    stage.confirmed("the third instance", |_| {
+        stage
+            .setup
+            .read("haproxy.cfg")
+            .is_ok_and(|text| text.contains("three"))
+    });
+
+    let before = stage.setup.read("haproxy.cfg").unwrap();
+    let [other] = temp::free_ports().unwrap();
+    stage.template(&TEMPLATE.replace("@bind@", &format!("127.0.0.1:{other}")));
+    let status = stage.until("the refusal", |status| status["state"] == "held");
+    assert_parts(
+        &first(&status, "held"),
+        &[&format!(
+            "The last good set listens on {} (frontend `in`); this one does not.",
+            stage.entrance
+        )],
+    );
+    assert_eq!(stage.setup.read("haproxy.cfg").unwrap(), before);
+    stage.template(TEMPLATE);
+    stage.goes_on("haproxy.cfg", "after");
+    stage.end();
+}
+
+/// Does as HAProxy does, unless a file beside it says otherwise.
+fn wrapper(directory: &Path) -> PathBuf {
+    let path = directory.join("wrapper");
+    let script = format!(
+        "#!/bin/sh\n\
+         case \" $* \" in *' -c '*)\n\
+         if [ -e {dir}/kill ]; then kill -9 $$; fi\n\
+         if [ -e {dir}/hang ]; then echo $$ > {dir}/pid; sleep 600 & wait; fi\n\
+         ;; esac\nexec {haproxy} \"$@\"\n",
+        dir = directory.display(),
+        haproxy = tools::haproxy("2.6").unwrap().display(),
+    );
+    std::fs::write(&path, script).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+#[test]
+fn a_validation_that_is_killed_or_hangs_is_never_a_yes() {
+    let directory = temp::directory().unwrap();
+    let stage = Stage::start(&Differs {
+        binary: Some(wrapper(directory.path())),
+        haproxy: "validate_timeout = \"3s\"\n",
+        ..Differs::default()
+    });
+    let before = stage.setup.read("haproxy.cfg").unwrap();
+
+    std::fs::write(directory.path().join("kill"), "").unwrap();
+    stage.consul.set_key("note", "killed").unwrap();
+    stage
+        .gatewright
+        .wait_for_log(
+            LIMIT,
+            &[
+                "HAProxy's validation was killed by signal 9, so nothing was changed.",
+                "The last good configuration stays in force; trying again in",
+            ],
+        )
+        .unwrap();
+    assert_eq!(stage.setup.read("haproxy.cfg").unwrap(), before);
+    std::fs::remove_file(directory.path().join("kill")).unwrap();
+    stage.goes_on("haproxy.cfg", "killed");
+
+    let before = stage.setup.read("haproxy.cfg").unwrap();
+    std::fs::write(directory.path().join("hang"), "").unwrap();
+    stage.consul.set_key("note", "hung").unwrap();
+    let line = stage
+        .gatewright
+        .wait_for_log(LIMIT, &["HAProxy's validation could not be run"])
+        .unwrap();
+    assert_parts(&line, &["wrapper did not end within 3 s and was killed"]);
+    assert_eq!(stage.setup.read("haproxy.cfg").unwrap(), before);
+    std::fs::remove_file(directory.path().join("hang")).unwrap();
+    let hung: u32 = std::fs::read_to_string(directory.path().join("pid"))
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
+    wait_for(LIMIT, "the end of the validation that hangs", || {
+        (!process::exists(hung)).then_some(())
+    })
+    .unwrap();
+    stage.goes_on("haproxy.cfg", "hung");
+    stage.end();
+}
+
+/// A small file system of its own, gone with the value.
+struct Disk(PathBuf);
+
+impl Disk {
+    fn mount(at: PathBuf) -> Disk {
+        std::fs::create_dir_all(&at).unwrap();
+        mount(&["-t", "tmpfs", "-o", "size=128k,mode=755", "tmpfs"], &at);
+        Disk(at)
+    }
+
+    fn writable(&self, yes: bool) {
+        let how = if yes { "remount,rw" } else { "remount,ro" };
+        mount(&["-o", how], &self.0);
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+fn mount(words: &[&str], at: &Path) {
+    let output = Command::new("mount").args(words).arg(at).output().unwrap();
+    assert!(
+        output.status.success(),
+        "This test mounts a small file system, which only root may: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
+fn a_full_or_read_only_disk_keeps_the_file_that_is_there() {
+    let place = temp::directory().unwrap();
+    let disk = Disk::mount(place.path().join("disk"));
+    let link: &dyn Fn(&Setup) = &|setup| symlink(&disk.0, setup.directory().join("etc")).unwrap();
+    let stage = Stage::start(&Differs {
+        destination: Some("etc/haproxy.cfg"),
+        prepare: Some(link),
+        ..Differs::default()
+    });
+    let before = stage.setup.read("etc/haproxy.cfg").unwrap();
+
+    let filler = disk.0.join("filler");
+    // As much as fits.
+    let _ = std::fs::write(&filler, vec![0; 1 << 20]);
+    stage.consul.set_key("note", "full").unwrap();
+    let line = stage
+        .gatewright
+        .wait_for_log(
+            LIMIT,
+            &["the disk is full. Free some space on that file system."],
+        )
+        .unwrap();
+    assert_parts(
+        &line,
+        &[
+            "Cannot write ",
+            "/.haproxy.cfg.gatewright-new: the disk is full.",
+            "The files that HAProxy reads are as they were.",
+            "The last good configuration stays in force; trying again in",
+        ],
+    );
+    assert_eq!(stage.setup.read("etc/haproxy.cfg").unwrap(), before);
+    std::fs::remove_file(&filler).unwrap();
+    stage.goes_on("etc/haproxy.cfg", "full");
+
+    let before = stage.setup.read("etc/haproxy.cfg").unwrap();
+    disk.writable(false);
+    stage.consul.set_key("note", "fixed").unwrap();
+    let line = stage
+        .gatewright
+        .wait_for_log(LIMIT, &["the file system is read-only."])
+        .unwrap();
+    assert_parts(
+        &line,
+        &["Mount it writable or choose another destination (under systemd: ReadWritePaths)."],
+    );
+    assert_eq!(stage.setup.read("etc/haproxy.cfg").unwrap(), before);
+    disk.writable(true);
+    stage.goes_on("etc/haproxy.cfg", "fixed");
+    assert_eq!(leftovers(&disk.0), BTreeSet::new());
+    stage.end();
+}
+
+/// What staging and swapping leave beside the files while they are at work.
+fn leftovers(directory: &Path) -> BTreeSet<String> {
+    std::fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .filter(|name| name.contains("gatewright-"))
+        .collect()
+}
+
+#[test]
+fn a_template_that_is_swapped_as_a_config_map_is_picked_up() {
+    let config_map: &dyn Fn(&Setup) = &|setup| {
+        setup.file("map/..one/haproxy.cfg.hbs", "").unwrap();
+        setup.file("map/..two/haproxy.cfg.hbs", "").unwrap();
+        symlink("..one", setup.directory().join("map/..data")).unwrap();
+        symlink(
+            "..data/haproxy.cfg.hbs",
+            setup.directory().join("map/haproxy.cfg.hbs"),
+        )
+        .unwrap();
+    };
+    // The text needs the address, which is known only later: it is written by the first settings.
+    let stage = Stage::start(&Differs {
+        source: None,
+        prepare: Some(&|setup| {
+            config_map(setup);
+            let text = setup.read("haproxy.cfg.hbs").unwrap();
+            setup.file("map/..one/haproxy.cfg.hbs", &text).unwrap();
+            let text = text.replace("    # note", "    # swapped\n    # note");
+            setup.file("map/..two/haproxy.cfg.hbs", &text).unwrap();
+            std::fs::remove_file(setup.directory().join("haproxy.cfg.hbs")).unwrap();
+            symlink(
+                "map/haproxy.cfg.hbs",
+                setup.directory().join("haproxy.cfg.hbs"),
+            )
+            .unwrap();
+        }),
+        ..Differs::default()
+    });
+    assert!(!stage.setup.read("haproxy.cfg").unwrap().contains("swapped"));
+    let map = stage.setup.directory().join("map");
+    symlink("..two", map.join("..new")).unwrap();
+    std::fs::rename(map.join("..new"), map.join("..data")).unwrap();
+    stage.confirmed("the swapped template", |_| {
+        stage
+            .setup
+            .read("haproxy.cfg")
+            .is_ok_and(|text| text.contains("# swapped\n"))
+    });
+    stage.goes_on("haproxy.cfg", "after");
+    stage.end();
+}
+
+const WITH_MAP: &str = r#"defaults
+    mode http
+    option idle-close-on-response
+    errorfile 503 @dir@/503.http
+    timeout connect 2s
+    timeout client 10s
+    timeout server 10s
+
+frontend in
+    bind @bind@
+    use_backend %[path,map_beg(@dir@/paths.map)] if { path,map_beg(@dir@/paths.map) -m found }
+    default_backend web
+
+backend web
+    # note: {{keyOrDefault "note" "none"}}
+{{#each (service "web")}}
+    server {{serverName this}} {{serverAddress this}}
+{{/each}}
+
+backend {{keyOrDefault "second" "other"}}
+    http-request return status 200 content-type text/plain string second
+"#;
+
+#[test]
+fn a_set_of_three_files_is_swapped_as_one() {
+    let files: &dyn Fn(&Setup) = &|setup| {
+        setup
+            .file(
+                "paths.map.hbs",
+                "/second {{keyOrDefault \"second\" \"other\"}}{{keyOrDefault \"suffix\" \"\"}}\n",
+            )
+            .unwrap();
+        setup
+            .file(
+                "503.http.hbs",
+                "HTTP/1.0 503 Unavailable\r\nX-Note: {{keyOrDefault \"note\" \"none\"}}\r\nContent-Length: 0\r\n\r\n",
+            )
+            .unwrap();
+    };
+    let stage = Stage::start(&Differs {
+        more: "[[template]]\nsource = \"paths.map.hbs\"\ndestination = \"{dir}/paths.map\"\nkind = \"map\"\n\n\
+               [[template]]\nsource = \"503.http.hbs\"\ndestination = \"{dir}/503.http\"\nkind = \"other\"\n",
+        prepare: Some(files),
+        template: Some(WITH_MAP),
+        ..Differs::default()
+    });
+    let second = || {
+        crate::support::http::get(stage.entrance, "/second")
+            .map(|answer| answer.body)
+            .unwrap_or_default()
+    };
+    assert_eq!(second(), "second");
+    // The backend's name and the map's value change together; neither fits the other's old form.
+    stage.consul.set_key("second", "renamed").unwrap();
+    stage.confirmed("the renamed backend", |_| {
+        stage
+            .setup
+            .read("paths.map")
+            .is_ok_and(|text| text == "/second renamed\n")
+    });
+    assert_eq!(second(), "second");
+    stage.goes_on("haproxy.cfg", "three");
+    assert_parts(
+        &stage.setup.read("503.http").unwrap(),
+        &["X-Note: three\r\n"],
+    );
+
+    let names = ["haproxy.cfg", "paths.map", "503.http"];
+    let before = names.map(|name| stage.setup.read(name).unwrap());
+    stage.consul.set_key("suffix", "x").unwrap();
+    let status = stage.until("the refusal", |status| status["state"] == "held");
+    assert_parts(
+        &first(&status, "held"),
+        &[
+            "paths.map.hbs:1:1",
+            "There is no backend `renamedx`, which `use_backend` on line 11 may choose.",
+            "Did you mean `renamed`?",
+        ],
+    );
+    assert_eq!(names.map(|name| stage.setup.read(name).unwrap()), before);
+    assert_eq!(second(), "second");
+    stage.consul.delete_key("suffix").unwrap();
+    stage.goes_on("haproxy.cfg", "after");
+    assert_eq!(leftovers(stage.setup.directory()), BTreeSet::new());
+    stage.end();
+}
+
+#[test]
+fn killed_at_any_moment_it_leaves_a_good_file_and_converges() {
+    let consul = Consul::start().unwrap();
+    let backends = [
+        Backend::start("one").unwrap(),
+        Backend::start("two").unwrap(),
+    ];
+    consul
+        .register_instance("web", "one", backends[0].address())
+        .unwrap();
+    let [port] = temp::free_ports().unwrap();
+    let entrance = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let setup = Setup::new().unwrap();
+    let text = with(TEMPLATE, &setup, entrance);
+    let start = format!(
+        "{}    server first {}\n",
+        text.split("    # note").next().unwrap(),
+        backends[0].address()
+    );
+    let haproxy = HAProxy::start("2.6", &start).unwrap();
+    let file = haproxy.config();
+    setup.file("haproxy.cfg.hbs", &text).unwrap();
+    setup
+        .settings(&format!(
+            "[consul]\naddresses = [\"{}\"]\n\n\
+             [[template]]\nsource = \"haproxy.cfg.hbs\"\ndestination = \"{}\"\n\n\
+             [haproxy]\nmode = \"master\"\nbinary = \"{}\"\nmaster_socket = \"{}\"\nmax_old_workers = 50\n\n\
+             [apply]\nsettle = \"10ms\"\nreload_interval = \"100ms\"\n\n\
+             [state]\ndirectory = \"{{dir}}/state\"\n",
+            consul.url(),
+            file.display(),
+            tools::haproxy("2.6").unwrap().display(),
+            haproxy.master_socket().display(),
+        ))
+        .unwrap();
+    let traffic = Traffic::start(
+        entrance,
+        Limits {
+            clients: 2,
+            pause: Duration::from_millis(5),
+            requests: 50_000,
+            time: Duration::from_secs(150),
+        },
+    );
+    let mut random = moments(0x5eed);
+    for round in 0..15 {
+        let mut gatewright = setup.run().unwrap();
+        // Some rounds are killed at their start, others while a change is under way.
+        if round % 3 != 0 {
+            converged(&setup, &gatewright);
+        }
+        consul.set_key("note", &format!("round-{round}")).unwrap();
+        if round % 2 == 0 {
+            consul
+                .register_instance("web", "two", backends[1].address())
+                .unwrap();
+        } else {
+            consul.deregister("two").unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(random() % 400));
+        gatewright.process().kill();
+        let (code, output) = check("2.6", &file).unwrap();
+        assert_eq!(code, 0, "round {round}: {output}");
+    }
+    let mut gatewright = setup.run().unwrap();
+    wait_for(LIMIT, "the last note", || {
+        std::fs::read_to_string(&file)
+            .ok()?
+            .contains("# note: round-14\n")
+            .then_some(())
+    })
+    .unwrap_or_else(|error| panic!("{error}\n{}", gatewright.log()));
+    converged(&setup, &gatewright);
+    assert_eq!(leftovers(haproxy.directory()), BTreeSet::new());
+    wait_for(LIMIT, "answers of both", || {
+        let recent = traffic.look(|report| report.recent(20))?;
+        (recent.len() == 2).then_some(())
+    })
+    .unwrap();
+    let report = traffic.stop();
+    assert_eq!(report.failed, 0, "{:?}", report.errors);
+    assert_eq!(gatewright.stop(LIMIT).unwrap(), 0);
+}
+
+fn converged(setup: &Setup, gatewright: &Gatewright) {
+    setup
+        .wait_for_status(LIMIT, "the worker to confirm", |status| {
+            (status["state"] == "confirmed"
+                && status["haproxy"]["running"] == status["applied"]["revision"])
+                .then_some(())
+        })
+        .unwrap_or_else(|error| panic!("{error}\n{}", gatewright.log()));
+}
+
+/// The same moments in every run.
+fn moments(seed: u64) -> impl FnMut() -> u64 {
+    let mut state = seed;
+    move || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        state >> 33
+    }
+}
