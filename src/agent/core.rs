@@ -26,11 +26,14 @@ use crate::diagnostic::Diagnostic;
 
 /// The first and the longest pause before something that failed here is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// How long a set that validation refused is left alone while nothing changes. Asking again touches
+/// neither the live files nor HAProxy.
+const ASK_AGAIN: Duration = Duration::from_secs(60);
 
 /// How soon HAProxy is looked at after it was given something.
 const LOOK_AFTER: Duration = Duration::from_millis(200);
 
-/// The timing of the machine; from the settings.
+/// What the settings say to the machine, mostly times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
     /// A change waits for so long a quiet time.
@@ -41,6 +44,8 @@ pub struct Timing {
     pub reload_interval: Duration,
     /// How often HAProxy and the files are looked at.
     pub compare_interval: Duration,
+    /// Whether anybody is told of a set. If not, a HAProxy that runs something else is left alone.
+    pub tells: bool,
     /// How many renderings in a row may discover further queries.
     pub max_rounds: u32,
 }
@@ -87,6 +92,8 @@ pub struct Refused {
     pub why: Vec<Diagnostic>,
     /// Whether HAProxy itself rejected it after validation had passed.
     pub by_haproxy: bool,
+    /// When validation is asked again: a busy address may be free, a missing file be there.
+    pub again: Option<Instant>,
 }
 
 /// What keeps a change from being rendered.
@@ -211,12 +218,23 @@ impl Core {
             _ => None,
         };
         let look = (!self.observing && self.applying.is_none()).then_some(self.next_look);
-        [render, apply, look].into_iter().flatten().min()
+        let again = match &self.refused {
+            Some(refused) if self.pending.is_none() && self.applying.is_none() => refused.again,
+            _ => None,
+        };
+        [render, apply, look, again].into_iter().flatten().min()
     }
 
-    /// New timing after the settings were read again.
-    pub fn set_timing(&mut self, timing: Timing) {
+    /// After the settings were read again. What was refused may be allowed now, and what was applied
+    /// may have to go elsewhere: the next rendering is offered as if it were the first.
+    pub fn settings_changed(&mut self, timing: Timing) {
         self.timing = timing;
+        self.refused = None;
+        self.applied = None;
+        self.pending = None;
+        self.latest = None;
+        self.not_before = None;
+        self.retries = 0;
     }
 
     /// Starts every watch anew, as after a change of Consul's settings. What is known stays.
@@ -401,6 +419,7 @@ impl Core {
                 }
                 self.render_errors = errors;
             }
+            Rendered::Outdated => self.mark_changed(now),
             Rendered::Incomplete {
                 needed,
                 absent,
@@ -507,6 +526,7 @@ impl Core {
                 .collect();
             actions.push(Action::Render(Answers(answers)));
         }
+        self.ask_again(now);
         if self.applying.is_none()
             && !self.observing
             && self.not_before.is_none_or(|earliest| now >= earliest)

@@ -85,6 +85,8 @@ pub enum Rendered {
     },
     /// A template failed.
     Failed(Vec<Diagnostic>),
+    /// The templates or settings were replaced meanwhile.
+    Outdated,
 }
 
 /// How applying a set ended.

@@ -73,6 +73,7 @@ enum Message {
         result: Result<(Box<TemplateSet>, Vec<Diagnostic>), Vec<Diagnostic>>,
     },
     Rendered {
+        generation: u64,
         set: Box<TemplateSet>,
         result: Result<template::Outcome, Vec<Diagnostic>>,
         candidate: Option<Arc<Candidate>>,
@@ -328,6 +329,7 @@ impl Sidecar {
     }
 
     fn render(&mut self, Answers(answers): Answers) {
+        let generation = self.generation;
         let make_set = Arc::clone(&self.parts.make_set);
         let Some(mut set) = self.templates.take() else {
             // The core renders only what is loaded, one at a time.
@@ -343,6 +345,7 @@ impl Sidecar {
                 _ => None,
             };
             Message::Rendered {
+                generation,
                 set,
                 result,
                 candidate,
@@ -402,10 +405,11 @@ impl Sidecar {
         match message {
             Message::Loaded { generation, result } => self.loaded(generation, result),
             Message::Rendered {
+                generation,
                 set,
                 result,
                 candidate,
-            } => self.rendered(set, result, candidate),
+            } => self.rendered(generation, set, result, candidate),
             Message::Applied {
                 applier,
                 candidate,
@@ -466,6 +470,7 @@ impl Sidecar {
 
     fn rendered(
         &mut self,
+        generation: u64,
         set: Box<TemplateSet>,
         result: Result<template::Outcome, Vec<Diagnostic>>,
         candidate: Option<Arc<Candidate>>,
@@ -473,6 +478,10 @@ impl Sidecar {
         // Templates that were replaced meanwhile are dropped; broken new ones leave these.
         if self.templates.is_none() {
             self.templates = Some(set);
+        }
+        if generation != self.generation {
+            self.event(Event::Rendered(Rendered::Outdated));
+            return;
         }
         let rendered = match (result, candidate) {
             (Err(errors), _) => Rendered::Failed(errors),
@@ -555,7 +564,7 @@ impl Sidecar {
         // Under another mode HAProxy is left to those who manage it from now on.
         self.supervisor = self.applier.as_mut().and_then(|applier| applier.guardian());
         let consul_changed = parts.consul_identity != self.parts.consul_identity;
-        self.core.set_timing(parts.timing);
+        self.core.settings_changed(parts.timing);
         self.frame.mode.clone_from(&parts.mode);
         self.frame.warnings.clone_from(&parts.warnings);
         let old = std::mem::replace(&mut self.parts, *parts);

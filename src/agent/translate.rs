@@ -176,10 +176,9 @@ pub fn outcome(
             }
             Outcome::Rejected(why)
         }
-        Verdict::Unconfirmed { reason, restored } if restored => {
-            Outcome::Rejected(vec![Diagnostic::error("unconfirmed", reason)])
-        }
-        Verdict::Unconfirmed { reason, .. } => Outcome::Written { reason, changes },
+        // Nothing shows that HAProxy does not like the set, and the former files are back: it may be
+        // tried again.
+        Verdict::Unconfirmed { reason, .. } => Outcome::Failed(reason),
         Verdict::Busy { old_workers } => Outcome::Busy(format!(
             "HAProxy still has {old_workers} old workers with open connections; the next reload waits. Lower hard-stop-after, or raise haproxy.max_old_workers."
         )),

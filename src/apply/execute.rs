@@ -153,6 +153,20 @@ impl Applier {
                 error: ApplyError::NothingKept,
             };
         };
+        // The settings may name other files since it was kept.
+        let known = |file: &SetFile| {
+            self.options
+                .destinations
+                .iter()
+                .any(|(path, _)| *path == file.destination)
+        };
+        if let Some(file) = set.files.iter().find(|file| !known(file)) {
+            return Verdict::Failed {
+                error: ApplyError::Elsewhere {
+                    destination: file.destination.clone(),
+                },
+            };
+        }
         let candidate = match set.marked {
             true => Candidate {
                 revision: set.revision,
@@ -283,6 +297,13 @@ impl Applier {
         if !self.haproxy.can_ask() && self.history.state().applied.as_ref() == revision {
             return Ok(Some(Verdict::Unchanged));
         }
+        let written = self.history.state().written.as_ref() == revision;
+        if !self.haproxy.can_tell() && written {
+            return Ok(Some(Verdict::Written {
+                revision: candidate.revision.clone(),
+                reason: "nobody is told in this mode".to_owned(),
+            }));
+        }
         let supervised = matches!(self.options.mode, Mode::Supervise { .. });
         match seen {
             Seen::Absent { reason }
@@ -301,7 +322,8 @@ impl Applier {
     fn remembered(&self, candidate: &Candidate, process: Option<i32>) -> Option<Verdict> {
         let rejection = self.history.state().rejected.as_ref()?;
         let same = rejection.revision == candidate.revision.as_str();
-        (same && rejection.process == process).then(|| Verdict::Rejected {
+        // Of a HAProxy that cannot be told apart from the next one nothing is remembered.
+        (same && process.is_some() && rejection.process == process).then(|| Verdict::Rejected {
             reason: format!("HAProxy has rejected this set before. {}", rejection.reason),
             findings: Vec::new(),
             restored: true,
@@ -369,9 +391,9 @@ impl Applier {
                 self.history
                     .update(|state| state.applied = Some(revision.clone()))?;
                 self.last_good = self.history.last_good();
-                Ok(Verdict::Unconfirmed {
+                Ok(Verdict::Written {
+                    revision,
                     reason: describe(&seen),
-                    restored: false,
                 })
             }
             Told::Loaded => {

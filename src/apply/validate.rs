@@ -118,6 +118,12 @@ fn invocation(
     let mut invocation = base.clone();
     let mut files = base.files.clone();
     if let Some(master) = master {
+        // Its own program, unless that was replaced by an upgrade or may not be looked at.
+        if let Ok(program) = std::fs::read_link(format!("/proc/{}/exe", master.pid))
+            && program.is_file()
+        {
+            invocation.binary = program;
+        }
         invocation.flags = master.line.flags.clone();
         invocation.working_directory = master
             .directory
@@ -141,7 +147,9 @@ fn invocation(
             pid: master.pid,
             destination,
         }),
-        _ => Ok(invocation),
+        // Then nothing would be validated of it.
+        (Some(destination), None) => Err(ApplyError::Elsewhere { destination }),
+        (None, _) => Ok(invocation),
     }
 }
 

@@ -100,6 +100,12 @@ pub enum ApplyError {
         /// The file.
         destination: PathBuf,
     },
+    /// A file of the set is none of those that the settings name.
+    #[error("The set writes {}, which the settings do not name any more.", destination.display())]
+    Elsewhere {
+        /// The file.
+        destination: PathBuf,
+    },
     /// There is no such set to go back to.
     #[error("There is no earlier good set to go back to.")]
     NothingKept,

@@ -47,7 +47,7 @@ pub fn parts(
         .chain(settings.templates.partials.clone())
         .collect();
     let timing = timing(&settings);
-    let consul_identity = format!("{:?}", settings.consul);
+    let consul_identity = identity(&settings);
     let settings = Arc::new(settings);
     let environment = Arc::new(environment);
     let load = {
@@ -77,12 +77,25 @@ pub fn parts(
     })
 }
 
+/// What Consul was made from; secrets as a hash, so that a new token is noticed.
+fn identity(settings: &Settings) -> String {
+    let consul = &settings.consul;
+    let mut hash = ring::digest::Context::new(&ring::digest::SHA256);
+    for secret in [&consul.token, &consul.http_auth] {
+        let text = secret.as_ref().map_or("", |secret| secret.reveal());
+        hash.update(&(text.len() as u64).to_be_bytes());
+        hash.update(text.as_bytes());
+    }
+    format!("{consul:?} {:?}", hash.finish())
+}
+
 fn timing(settings: &Settings) -> Timing {
     Timing {
         settle: settings.apply.settle.0,
         max_settle: settings.apply.max_settle.0,
         reload_interval: settings.apply.reload_interval.0,
         compare_interval: settings.apply.compare_interval.0,
+        tells: resolve_mode(settings) != Mode::None,
         max_rounds: settings.catalog.max_discovery_rounds,
     }
 }

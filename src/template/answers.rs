@@ -86,7 +86,14 @@ fn instances(
     host_names: bool,
     quarantined: &mut Vec<Quarantined>,
 ) -> Value {
+    // Of several at one address the healthiest stays, then the first.
     let mut addresses: BTreeMap<(&str, i64), &Instance> = BTreeMap::new();
+    for one in list {
+        let best = addresses.entry((&one.address, one.port)).or_insert(one);
+        if one.status < best.status {
+            *best = one;
+        }
+    }
     let mut names: BTreeMap<(&str, &str), ()> = BTreeMap::new();
     let mut kept = Vec::with_capacity(list.len());
     for one in list {
@@ -182,7 +189,7 @@ fn text_fault(text: &str) -> Option<&'static str> {
 }
 
 /// A host name as DNS has it (RFC 1123): labels of letters, digits and inner hyphens.
-fn is_host_name(text: &str) -> bool {
+pub fn is_host_name(text: &str) -> bool {
     text.len() <= 253
         && text.trim_end_matches('.').split('.').all(|label| {
             !label.is_empty()

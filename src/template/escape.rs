@@ -3,8 +3,8 @@
 //!
 //! The rules are HAProxy's own (configuration manual 2.6, section 2.2 "Quoting and escaping"):
 //! outside quotes a backslash takes the meaning from a blank, `#`, quotes and itself; inside
-//! double quotes `$` begins a variable and a backslash takes the meaning from `$`, `"` and itself;
-//! inside single quotes nothing can be escaped.
+//! double quotes from `"` and itself; inside single quotes nothing can be escaped. What keeps a
+//! meaning however it is quoted (`$`, `%`, a leading `-`, a lone brace) is refused.
 
 /// The language of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +35,9 @@ pub enum Refusal {
     EndsWord,
     /// `%` may begin an expression that HAProxy evaluates for each request.
     Expression,
-    /// It would be an option, such as `-f FILE` of an ACL.
+    /// `$` may name a variable, in addresses even outside of quotes.
+    Variable,
+    /// It would be an option, such as `-f FILE` of an ACL, or the brace that ends one.
     Option,
     /// It stands inside `(…)` or `[…]`, where other characters have a meaning too.
     Argument,
@@ -53,7 +55,8 @@ impl Refusal {
             Refusal::BeginsLine => "is the first word of a line, where it would choose the keyword",
             Refusal::EndsWord => "holds a character that would end the word here",
             Refusal::Expression => "holds a `%`, which HAProxy may evaluate as an expression",
-            Refusal::Option => "begins with `-`, which would make it an option",
+            Refusal::Variable => "holds a `$`, which HAProxy may take for a variable",
+            Refusal::Option => "would be an option or a brace to HAProxy",
             Refusal::Argument => {
                 "stands inside parentheses or brackets and holds more than letters, digits and `_.:/@-`"
             }
@@ -69,7 +72,7 @@ impl Refusal {
             Refusal::BeginsLine => {
                 "Write the keyword in the template, or use {{raw …}} if a value must choose it."
             }
-            Refusal::Expression | Refusal::Option | Refusal::Argument => {
+            Refusal::Expression | Refusal::Variable | Refusal::Option | Refusal::Argument => {
                 "Mend the value in the catalog, or use {{raw …}} if it is meant so."
             }
             Refusal::EndsWord => {
@@ -89,6 +92,8 @@ pub struct Escaper {
     words: usize,
     /// Whether the last byte belongs to a word.
     in_word: bool,
+    /// Whether nothing but quotes was written of this word.
+    word_empty: bool,
     /// Parentheses and brackets open in this word.
     depth: usize,
     /// An empty value stood where a word begins: it must not vanish.
@@ -112,6 +117,7 @@ impl Escaper {
             backslash: false,
             words: 0,
             in_word: false,
+            word_empty: true,
             depth: 0,
             empty_word: false,
         }
@@ -154,6 +160,7 @@ impl Escaper {
         }
         if std::mem::take(&mut self.backslash) {
             self.begin_word();
+            self.word_empty = false;
             return;
         }
         let haproxy = self.grammar == Grammar::Haproxy;
@@ -179,6 +186,7 @@ impl Escaper {
             (Quotes::Double, '"') | (Quotes::Single, '\'') => self.quotes = Quotes::None,
             (_, letter) => {
                 self.begin_word();
+                self.word_empty = false;
                 match letter {
                     '(' | '[' => self.depth += 1,
                     ')' | ']' => self.depth = self.depth.saturating_sub(1),
@@ -196,6 +204,7 @@ impl Escaper {
     fn begin_word(&mut self) {
         if !self.in_word {
             self.in_word = true;
+            self.word_empty = true;
             self.words += 1;
         }
     }
@@ -232,14 +241,20 @@ impl Escaper {
         if value.contains('%') {
             return Err(Refusal::Expression);
         }
-        if !self.in_word && value.starts_with('-') {
+        // Addresses are searched for variables after the quotes are gone (2.6, "str2sa_range").
+        if value.contains('$') {
+            return Err(Refusal::Variable);
+        }
+        // Quotes do not help: HAProxy compares the word that is left of them.
+        let begins = !self.in_word || self.word_empty;
+        if begins && (value.starts_with('-') || value == "{" || value == "}") {
             return Err(Refusal::Option);
         }
         if self.depth > 0 && !value.chars().all(plain) {
             return Err(Refusal::Argument);
         }
         let escaped: &[char] = match self.quotes {
-            Quotes::Double => &['"', '\\', '$'],
+            Quotes::Double => &['"', '\\'],
             Quotes::Single if value.contains('\'') => return Err(Refusal::SingleQuote),
             Quotes::Single | Quotes::Comment => &[],
             Quotes::None => {
@@ -257,6 +272,7 @@ impl Escaper {
         if !value.is_empty() {
             self.empty_word = false;
             self.begin_word();
+            self.word_empty = false;
         }
         for letter in value.chars() {
             if escaped.contains(&letter) {
@@ -371,12 +387,7 @@ mod tests {
     fn a_value_is_escaped_by_where_it_lands() {
         for (before, value, after, expected) in [
             ("server a ", "b c", "\n", "server a b\\ c\n"),
-            (
-                "set \"x ",
-                "${HOME} \"\\",
-                "\"",
-                "set \"x \\${HOME} \\\"\\\\\"",
-            ),
+            ("set \"x ", "a \"\\", "\"", "set \"x a \\\"\\\\\""),
             ("set '", "a\"b c#", "'", "set 'a\"b c#'"),
             ("set ", "", " b", "set \"\" b"),
             ("set a", "", " b", "set a b"),
@@ -403,6 +414,10 @@ mod tests {
             ("a b\n", "program", Refusal::BeginsLine),
             ("a ", "%[env(TOKEN)]", Refusal::Expression),
             ("acl a src ", "-f", Refusal::Option),
+            ("acl a src \"", "-f", Refusal::Option),
+            ("use_backend b if { src ", "}", Refusal::Option),
+            ("server s ", "$TOKEN", Refusal::Variable),
+            ("set \"", "${TOKEN}", Refusal::Variable),
             ("a b(", "c),d", Refusal::Argument),
             ("a %[str(", "c d", Refusal::Argument),
         ] {

@@ -90,11 +90,11 @@ impl Core {
                 self.not_before = Some(interval);
             }
             Outcome::Refused(why) => {
-                self.refuse(revision, why, false, actions);
+                self.refuse(revision, why, false, Some(now + ASK_AGAIN), actions);
                 self.not_before = None;
             }
             Outcome::Rejected(why) => {
-                self.refuse(revision, why, true, actions);
+                self.refuse(revision, why, true, None, actions);
                 self.not_before = Some(interval);
             }
             Outcome::Busy(reason) => {
@@ -142,9 +142,14 @@ impl Core {
         revision: &Revision,
         why: Vec<Diagnostic>,
         by_haproxy: bool,
+        again: Option<Instant>,
         actions: &mut Vec<Action>,
     ) {
         self.retries = 0;
+        let known = self
+            .refused
+            .as_ref()
+            .is_some_and(|refused| refused.revision == *revision && refused.why == why);
         let who = if by_haproxy {
             "HAProxy did not take it and the last good files are back"
         } else {
@@ -156,13 +161,37 @@ impl Core {
             } else {
                 diagnostic.to_string()
             };
-            say_about(actions, Weight::Error, message, revision);
+            // Said once; that nothing has changed is a detail.
+            let weight = if known { Weight::Detail } else { Weight::Error };
+            say_about(actions, weight, message, revision);
         }
         self.refused = Some(Refused {
             revision: revision.clone(),
             why,
             by_haproxy,
+            again,
         });
+    }
+
+    /// A set that validation refused is shown to it again after a while.
+    pub(super) fn ask_again(&mut self, now: Instant) {
+        let due = self.refused.as_ref().is_some_and(|refused| {
+            refused.again.is_some_and(|again| now >= again)
+                && self
+                    .latest
+                    .as_ref()
+                    .is_some_and(|latest| latest.revision == refused.revision)
+        });
+        if due && self.pending.is_none() && self.applying.is_none() {
+            self.pending.clone_from(&self.latest);
+        } else if due {
+            return;
+        }
+        if let Some(refused) = &mut self.refused
+            && refused.again.is_some_and(|again| now >= again)
+        {
+            refused.again = None;
+        }
     }
 
     // Looking.
@@ -213,6 +242,9 @@ impl Core {
             return;
         }
         // Somebody else reloaded HAProxy, or it came back with older files: bring it to ours.
+        if !self.timing.tells {
+            return;
+        }
         if let Some(latest) = &self.latest
             && latest.revision == applied.revision
             && self

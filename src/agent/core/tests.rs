@@ -11,6 +11,7 @@ const TIMING: Timing = Timing {
     reload_interval: Duration::from_secs(2),
     compare_interval: Duration::from_secs(10),
     max_rounds: 3,
+    tells: true,
 };
 
 fn candidate(text: &str) -> Arc<Candidate> {
@@ -265,6 +266,43 @@ fn a_refused_set_is_not_tried_again_until_something_changes() {
         bench.event(confirmed("good"));
         assert_eq!(bench.core.refused(), None);
     }
+}
+
+#[test]
+fn what_validation_refused_is_shown_to_it_again_after_a_minute() {
+    let mut bench = Bench::new().applied("one");
+    bench.after(TIMING.reload_interval);
+    bench.answer("web", 2);
+    bench.wait();
+    bench.event(complete("bad", &["web"]));
+    let why = || Outcome::Refused(vec![Diagnostic::error("address-taken", "It is taken.")]);
+    for _ in 0..3 {
+        assert_eq!(bench.event(ended("bad", why())), []);
+        let refused = bench.now;
+        assert_eq!(bench.wait(), [Action::Apply(candidate("bad"))]);
+        assert_eq!(bench.now - refused, ASK_AGAIN);
+    }
+    bench.event(confirmed("bad"));
+    assert_eq!(bench.core.refused(), None);
+}
+
+#[test]
+fn new_settings_may_allow_what_was_refused() {
+    let mut bench = Bench::new().applied("one");
+    bench.after(TIMING.reload_interval);
+    bench.answer("web", 2);
+    bench.wait();
+    bench.event(complete("bad", &["web"]));
+    let why = vec![Diagnostic::error("bind-lost", "A bind is lost.")];
+    bench.event(ended("bad", Outcome::Refused(why)));
+    bench.core.settings_changed(TIMING);
+    bench.event(Event::TemplatesChanged);
+    bench.event(loaded(&["web"]));
+    assert!(matches!(bench.wait()[..], [Action::Render(_)]));
+    assert_eq!(
+        bench.event(complete("bad", &["web"])),
+        [Action::Apply(candidate("bad"))]
+    );
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! Helpers that write HAProxy's own syntax.
 
 use std::fmt::Write;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use handlebars::{Context, Handlebars, Helper, HelperDef, RenderContext, RenderError, ScopedJson};
 use serde_json::Value;
 
+use super::super::answers::is_host_name;
 use super::super::names::server_name;
 use super::{Call, Given, describe, failed, refuse_missing, truthy};
 
@@ -33,7 +34,14 @@ fn identity(instance: &Value) -> Result<(&str, &str), String> {
 fn write_address(instance: &Value, out: &mut String) -> Result<(), String> {
     let address = instance.get("Address").and_then(Value::as_str);
     let port = instance.get("Port").and_then(Value::as_i64);
-    let Some((address, port)) = address.zip(port) else {
+    // What comes from `parseJSON` was not judged yet; server lines are not escaped.
+    let fit = |address: &str, port: i64| {
+        (address.parse::<IpAddr>().is_ok() || is_host_name(address)) && (1..=65535).contains(&port)
+    };
+    let Some((address, port)) = address
+        .zip(port)
+        .filter(|(address, port)| fit(address, *port))
+    else {
         return Err(format!(
             "An instance of a service is wanted here, with Address and Port, and this is {}.",
             describe(instance)
@@ -105,7 +113,10 @@ impl HelperDef for ServersHelper {
                 text.push_str(options);
             }
             if weight {
-                let weight = &instance["Weights"]["Passing"];
+                let weight = instance["Weights"]["Passing"]
+                    .as_i64()
+                    .filter(|weight| (0..=256).contains(weight))
+                    .ok_or_else(|| failed("`servers` wants Weights.Passing between 0 and 256."))?;
                 let _ = write!(text, " weight {weight}");
             }
         }
