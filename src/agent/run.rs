@@ -133,6 +133,8 @@ pub struct Sidecar {
     supervisor: Option<Supervisor>,
     /// Settings that wait for the applier to come back.
     waiting_settings: Option<Box<Parts>>,
+    /// What is wrong with the settings as they are on disk.
+    settings_errors: Vec<String>,
     files_read: BTreeSet<PathBuf>,
     file_watch: Option<FileWatch>,
     updates: mpsc::Sender<Update>,
@@ -174,6 +176,7 @@ impl Sidecar {
             applier: Some(Box::new(applier)),
             asked: None,
             waiting_settings: None,
+            settings_errors: Vec::new(),
             files_read: BTreeSet::new(),
             file_watch: None,
             updates,
@@ -294,6 +297,7 @@ impl Sidecar {
         let mut frame = self.frame.clone();
         let source = self.parts.consul.status();
         frame.warnings.extend(source.tls_problem);
+        frame.warnings.extend(self.settings_errors.iter().cloned());
         Status::of(&self.core, &frame, Instant::now())
     }
 
@@ -527,13 +531,18 @@ impl Sidecar {
     fn settings_read(&mut self, result: Result<Box<Parts>, Vec<Diagnostic>>) {
         match result {
             Err(errors) => {
-                for error in errors {
-                    tracing::error!("{error} The settings read before stay in force.");
+                self.settings_errors = errors
+                    .iter()
+                    .map(|error| format!("{error} The settings read before stay in force."))
+                    .collect();
+                for error in &self.settings_errors {
+                    tracing::error!("{error}");
                 }
                 // Templates may have changed all the same.
                 self.event(Event::TemplatesChanged);
             }
             Ok(parts) => {
+                self.settings_errors.clear();
                 self.waiting_settings = Some(parts);
                 self.applier_is_back();
             }
@@ -553,7 +562,9 @@ impl Sidecar {
         match open(&parts, self.supervisor.as_ref()) {
             Ok(applier) => self.applier = Some(Box::new(applier)),
             Err(error) => {
-                tracing::error!("{error} The settings read before stay in force.");
+                self.settings_errors =
+                    vec![format!("{error} The settings read before stay in force.")];
+                tracing::error!("{}", self.settings_errors[0]);
                 match open(&self.parts, self.supervisor.as_ref()) {
                     Ok(applier) => self.applier = Some(Box::new(applier)),
                     Err(error) => tracing::error!("{error}"),
