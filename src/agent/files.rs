@@ -6,12 +6,14 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 
 /// Files that change together are told of together.
 const QUIET: Duration = Duration::from_millis(200);
+/// But in a folder that is never quiet, such as one with a log, they are looked at after this time.
+const RESTLESS: Duration = Duration::from_secs(2);
 /// Nobody relies on being told alone: the content is compared this often too.
 const AT_LEAST: Duration = Duration::from_secs(30);
 /// The largest file that is compared.
@@ -70,14 +72,17 @@ impl FileWatch {
                     match wait(&queue, &ended, AT_LEAST) {
                         Wake::End => return,
                         Wake::Time => {}
-                        Wake::Event => loop {
+                        Wake::Event => {
                             // Until nothing happens any more.
-                            match wait(&queue, &ended, QUIET) {
-                                Wake::End => return,
-                                Wake::Event => {}
-                                Wake::Time => break,
+                            let first = Instant::now();
+                            while first.elapsed() < RESTLESS {
+                                match wait(&queue, &ended, QUIET) {
+                                    Wake::End => return,
+                                    Wake::Event => {}
+                                    Wake::Time => break,
+                                }
                             }
-                        },
+                        }
                     }
                     for (group, files) in groups.iter().enumerate() {
                         let now = digest(files);
@@ -144,6 +149,8 @@ fn digest(files: &BTreeSet<PathBuf>) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
 
@@ -183,8 +190,22 @@ mod tests {
         assert_eq!(told(&queue), Some(0), "swapped as a ConfigMap is");
         fs::write(at("partials/p.hbs"), "p").unwrap();
         assert_eq!(told(&queue), Some(1), "a file appeared in a folder");
+        // Something else in the folder that never rests keeps nothing back.
+        let restless = Arc::new(AtomicBool::new(true));
+        let (log, on) = (at("log"), Arc::clone(&restless));
+        let writer = thread::spawn(move || {
+            while on.load(Ordering::Relaxed) {
+                fs::write(&log, "line").unwrap();
+                thread::sleep(QUIET / 10);
+            }
+        });
+        fs::write(at("plain"), "d").unwrap();
+        let seen = told(&queue);
+        restless.store(false, Ordering::Relaxed);
+        writer.join().unwrap();
+        assert_eq!(seen, Some(0), "beside a busy log");
         // The same content is no change; the next real one is the next message.
-        fs::write(at("plain"), "c").unwrap();
+        fs::write(at("plain"), "d").unwrap();
         fs::write(at("partials/p.hbs"), "q").unwrap();
         assert_eq!(told(&queue), Some(1));
         drop(watch);
