@@ -96,7 +96,7 @@ impl Stage {
                 "[consul]\naddresses = [\"{}\"]\n\n\
                  [[template]]\nsource = \"{source}\"\ndestination = \"{{dir}}/{}\"\n\n\
                  [haproxy]\nmode = \"supervise\"\nbinary = \"{}\"\nmaster_socket = \"{{dir}}/master.sock\"\n{}\n\
-                 [apply]\nreload_interval = \"200ms\"\n\n\
+                 [apply]\nreload_interval = \"200ms\"\ncompare_interval = \"1s\"\n\n\
                  [state]\ndirectory = \"{{dir}}/state\"\n\n{}",
                 consul.url(),
                 differs.destination.unwrap_or("haproxy.cfg"),
@@ -723,7 +723,7 @@ fn killed_at_any_moment_it_leaves_a_good_file_and_converges() {
             "[consul]\naddresses = [\"{}\"]\n\n\
              [[template]]\nsource = \"haproxy.cfg.hbs\"\ndestination = \"{}\"\n\n\
              [haproxy]\nmode = \"master\"\nbinary = \"{}\"\nmaster_socket = \"{}\"\nmax_old_workers = 50\n\n\
-             [apply]\nsettle = \"10ms\"\nreload_interval = \"100ms\"\n\n\
+             [apply]\nsettle = \"10ms\"\nreload_interval = \"100ms\"\ncompare_interval = \"1s\"\n\n\
              [state]\ndirectory = \"{{dir}}/state\"\n",
             consul.url(),
             file.display(),

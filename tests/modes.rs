@@ -353,6 +353,18 @@ impl World {
         self.check_end(&family, took);
     }
 
+    /// Sends the second SIGTERM: whatever is under way is cut, HAProxy's connections as well.
+    fn end_by_second_signal(&mut self, family: &[u32]) {
+        let began = Instant::now();
+        assert_eq!(self.gatewright().stop(LIMIT), Ok(0));
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(6), "{took:?}");
+        self.check_end(family, took);
+        for (_, backend) in &self.instances {
+            backend.set_delay(Duration::ZERO);
+        }
+    }
+
     fn check_end(&self, family: &[u32], took: Duration) {
         let at = format!("{:?} on {}", self.mode, self.version);
         assert!(took < END, "{at}: {took:?}");
@@ -545,7 +557,7 @@ fn a_haproxy_that_starts_later_is_confirmed_without_a_further_write() {
 // Ending.
 
 #[test]
-fn the_end_leaves_a_haproxy_of_others_alone() {
+fn an_end_leaves_a_haproxy_of_others_alone() {
     let mut consul = Consul::start().unwrap();
     let mut world = World::new(&consul, Master, "2.6", 2);
     world.start(&consul);
@@ -608,46 +620,44 @@ fn a_second_signal_ends_a_supervised_haproxy_at_once() {
         .gatewright()
         .wait_for_log(LIMIT, &["HAProxy is ended gracefully."])
         .unwrap();
-    let began = Instant::now();
-    world.end_by_second_signal();
-    let took = began.elapsed();
-    world.check_end(&family, took);
-    assert!(took < Duration::from_secs(6), "{took:?}");
-    drop(world);
+    world.end_by_second_signal(&family);
     let _ = slow.join().unwrap();
 }
 
 #[test]
 fn a_supervised_haproxy_ends_with_us_while_a_set_is_being_validated() {
     let consul = Consul::start().unwrap();
-    for signals in [1, 2] {
-        let mut world = World::new(&consul, Supervise, "2.6", 2);
-        world.start(&consul);
-        world.setup.file("slow", "").unwrap();
-        consul.deregister(world.id(1)).unwrap();
-        wait_for(LIMIT, "a validation", || {
-            world.path("validating").exists().then_some(())
-        })
-        .unwrap();
-        if signals == 1 {
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut world = validating(&consul, "2.6");
             world.end();
-            continue;
-        }
-        let slow = slow_request(&world, Duration::from_secs(20));
-        let family = process::descendants(world.gatewright().process().pid());
-        world.gatewright().process().signal(Signal::SIGTERM);
-        world
-            .gatewright()
-            .wait_for_log(LIMIT, &["Ending;"])
-            .unwrap();
-        let began = Instant::now();
-        world.end_by_second_signal();
-        let took = began.elapsed();
-        world.check_end(&family, took);
-        assert!(took < Duration::from_secs(6), "{took:?}");
-        drop(world);
-        let _ = slow.join().unwrap();
-    }
+        });
+        scope.spawn(|| {
+            let mut world = validating(&consul, "3.2");
+            let slow = slow_request(&world, Duration::from_secs(20));
+            let family = process::descendants(world.gatewright().process().pid());
+            world.gatewright().process().signal(Signal::SIGTERM);
+            world
+                .gatewright()
+                .wait_for_log(LIMIT, &["Ending;"])
+                .unwrap();
+            world.end_by_second_signal(&family);
+            let _ = slow.join().unwrap();
+        });
+    });
+}
+
+/// A supervised HAProxy and a validation that does not end.
+fn validating(consul: &Consul, version: &'static str) -> World {
+    let mut world = World::new(consul, Supervise, version, 2);
+    world.start(consul);
+    world.setup.file("slow", "").unwrap();
+    consul.deregister(world.id(1)).unwrap();
+    wait_for(LIMIT, "a validation", || {
+        world.path("validating").exists().then_some(())
+    })
+    .unwrap();
+    world
 }
 
 /// A request that is with an instance when this returns.
@@ -671,13 +681,6 @@ fn slow_request(
     })
     .unwrap();
     request
-}
-
-impl World {
-    fn end_by_second_signal(&mut self) {
-        let code = self.gatewright().stop(LIMIT);
-        assert_eq!(code, Ok(0));
-    }
 }
 
 // One and again.

@@ -118,8 +118,11 @@ fn invocation(
     let mut invocation = base.clone();
     let mut files = base.files.clone();
     if let Some(master) = master {
-        // Its own program, unless that was replaced by an upgrade or may not be looked at.
-        if let Ok(program) = std::fs::read_link(format!("/proc/{}/exe", master.pid))
+        // Its own program, unless the settings name one by its path, or it was replaced by an upgrade
+        // or may not be looked at.
+        let named = base.binary.components().count() > 1;
+        if !named
+            && let Ok(program) = std::fs::read_link(format!("/proc/{}/exe", master.pid))
             && program.is_file()
         {
             invocation.binary = program;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use similar::{ChangeTag, TextDiff};
 
-use crate::apply::set::Candidate;
+use crate::apply::set::{Candidate, REVISION_VARIABLE};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::exit;
 use crate::settings::{Settings, environment};
@@ -166,6 +166,11 @@ fn differ(
                         .at(Place::file(path)),
                 ));
             }
+        };
+        // A copy of a live file holds the marker of its revision, a file written here does not.
+        let new = match old.contains(REVISION_VARIABLE) {
+            true => &file.text,
+            false => new,
         };
         text.push_str(&difference(&path.display().to_string(), &old, new));
     }

@@ -1,7 +1,7 @@
 //! Answers as the values that templates see, in Consul's spelling. Here bad instances are put
 //! aside: they are left out, named, and never keep the others from being rendered.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use serde_json::{Map, Value, json};
@@ -86,42 +86,53 @@ fn instances(
     host_names: bool,
     quarantined: &mut Vec<Quarantined>,
 ) -> Value {
-    // Of several at one address the healthiest stays, then the first.
+    let mut names: BTreeSet<(&str, &str)> = BTreeSet::new();
+    let faults: Vec<Option<String>> = list
+        .iter()
+        .map(|one| {
+            fault(one, host_names).or_else(|| {
+                (!names.insert((&one.node, &one.id)))
+                    .then(|| "its node and id were listed before".to_owned())
+            })
+        })
+        .collect();
+    // Of several fit ones at one address the healthiest stays, then the first.
     let mut addresses: BTreeMap<(&str, i64), &Instance> = BTreeMap::new();
-    for one in list {
+    for (one, _) in list
+        .iter()
+        .zip(&faults)
+        .filter(|(_, fault)| fault.is_none())
+    {
         let best = addresses.entry((&one.address, one.port)).or_insert(one);
         if one.status < best.status {
             *best = one;
         }
     }
-    let mut names: BTreeMap<(&str, &str), ()> = BTreeMap::new();
     let mut kept = Vec::with_capacity(list.len());
-    for one in list {
-        let fault = fault(one, host_names).or_else(|| {
-            if names.insert((&one.node, &one.id), ()).is_some() {
-                return Some("its node and id were listed before".to_owned());
+    for (one, fault) in list.iter().zip(faults) {
+        let other = addresses
+            .get(&(one.address.as_str(), one.port))
+            .filter(|best| !std::ptr::eq(**best, one));
+        let reason = match (fault, other) {
+            (None, None) => {
+                kept.push(instance(one));
+                continue;
             }
-            addresses
-                .insert((&one.address, one.port), one)
-                .map(|first| {
-                    format!(
-                        "instance {} on node {} has the same address {}:{}",
-                        shorten(&first.id),
-                        shorten(&first.node),
-                        one.address,
-                        one.port
-                    )
-                })
+            (Some(reason), _) => reason,
+            (None, Some(best)) => format!(
+                "instance {} on node {} has the same address {}:{}",
+                shorten(&best.id),
+                shorten(&best.node),
+                one.address,
+                one.port
+            ),
+        };
+        quarantined.push(Quarantined {
+            query: query.clone(),
+            node: shorten(&one.node),
+            id: shorten(&one.id),
+            reason,
         });
-        match fault {
-            None => kept.push(instance(one)),
-            Some(reason) => quarantined.push(Quarantined {
-                query: query.clone(),
-                node: shorten(&one.node),
-                id: shorten(&one.id),
-                reason,
-            }),
-        }
     }
     Value::Array(kept)
 }
@@ -307,6 +318,30 @@ mod tests {
             "{sentences:#?}"
         );
         assert!(sentences.iter().all(|text| !text.contains('\n')));
+        let sick: Fixture = serde_json::from_str(
+            r#"{ "services": { "web": [
+                { "Address": "10.0.0.1", "Port": 80, "ID": "stale", "Status": "critical" },
+                { "Address": "10.0.0.1", "Port": 80, "ID": "live" }
+            ] } }"#,
+        )
+        .unwrap();
+        let any = Query {
+            kind: match query.kind.clone() {
+                crate::catalog::Kind::Service { name, .. } => crate::catalog::Kind::Service {
+                    name,
+                    tag: None,
+                    connect: false,
+                    health: crate::catalog::HealthFilter::Any,
+                    near: None,
+                    filter: None,
+                    node_meta: BTreeMap::new(),
+                },
+                other => other,
+            },
+            scope: query.scope.clone(),
+        };
+        let (best, _) = value(&any, &sick.answer(&any).unwrap(), false);
+        assert_eq!(ids(&best), ["live"], "the healthiest at one address stays");
         let (kept, _) = value(&query, &answer, true);
         assert_eq!(ids(&kept), ["good", "six", "name"]);
     }
