@@ -78,7 +78,7 @@ const QUOTED: &[&str] = &[
     "a; shutdown sessions",
     "global",
     "ünïcödé ☃",
-    "}",
+    "}}",
     "if { always_true }",
     ".if 1",
 ];
@@ -416,7 +416,14 @@ fn a_value_that_its_place_cannot_hold_refuses_only_that_rendering() {
             "-f",
             8,
             "-f",
-            "begins with `-`, which would make it an option",
+            "would be an option or a brace to HAProxy",
+        ),
+        (
+            "word",
+            "}",
+            8,
+            "}",
+            "would be an option or a brace to HAProxy",
         ),
         ("word", "%[env(HOME)]", 8, "%[env(HOME)]", expression),
         (

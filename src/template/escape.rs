@@ -3,8 +3,8 @@
 //!
 //! The rules are HAProxy's own (configuration manual 2.6, section 2.2 "Quoting and escaping"):
 //! outside quotes a backslash takes the meaning from a blank, `#`, quotes and itself; inside
-//! double quotes from `"` and itself; inside single quotes nothing can be escaped. What keeps a
-//! meaning however it is quoted (`$`, `%`, a leading `-`, a lone brace) is refused.
+//! double quotes from `$`, `"` and itself; inside single quotes nothing can be escaped. What keeps
+//! a meaning however it is quoted (`%`, a leading `-`, a lone brace, `$` in an address) is refused.
 
 /// The language of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub enum Refusal {
     EndsWord,
     /// `%` may begin an expression that HAProxy evaluates for each request.
     Expression,
-    /// `$` may name a variable, in addresses even outside of quotes.
+    /// `$` names a variable in an address, however it is quoted.
     Variable,
     /// It would be an option, such as `-f FILE` of an ACL, or the brace that ends one.
     Option,
@@ -55,7 +55,7 @@ impl Refusal {
             Refusal::BeginsLine => "is the first word of a line, where it would choose the keyword",
             Refusal::EndsWord => "holds a character that would end the word here",
             Refusal::Expression => "holds a `%`, which HAProxy may evaluate as an expression",
-            Refusal::Variable => "holds a `$`, which HAProxy may take for a variable",
+            Refusal::Variable => "holds a `$`, which HAProxy takes for a variable in an address",
             Refusal::Option => "would be an option or a brace to HAProxy",
             Refusal::Argument => {
                 "stands inside parentheses or brackets and holds more than letters, digits and `_.:/@-`"
@@ -82,6 +82,28 @@ impl Refusal {
     }
 }
 
+/// Keywords whose line may hold an address. HAProxy searches addresses for variables after the quotes
+/// are gone, so `$` cannot be escaped there (2.6, function str2sa_range).
+const WITH_ADDRESS: &[&str] = &[
+    "bind",
+    "bind-process",
+    "default-bind",
+    "default-server",
+    "dispatch",
+    "http-check",
+    "log",
+    "mailer",
+    "nameserver",
+    "peer",
+    "server",
+    "server-template",
+    "source",
+    "stats",
+    "tcp-check",
+    "unix-bind",
+    "usesrc",
+];
+
 /// Follows a file while it is written and knows what the next value would mean.
 #[derive(Debug, Clone)]
 pub struct Escaper {
@@ -90,6 +112,8 @@ pub struct Escaper {
     backslash: bool,
     /// Words begun on this line.
     words: usize,
+    /// The first of them, as far as it is the template's.
+    keyword: String,
     /// Whether the last byte belongs to a word.
     in_word: bool,
     /// Whether nothing but quotes was written of this word.
@@ -116,6 +140,7 @@ impl Escaper {
             quotes: Quotes::None,
             backslash: false,
             words: 0,
+            keyword: String::new(),
             in_word: false,
             word_empty: true,
             depth: 0,
@@ -153,6 +178,7 @@ impl Escaper {
         if letter == '\n' {
             // A line ends everything: HAProxy knows no continuation.
             self.words = 0;
+            self.keyword.clear();
             self.quotes = Quotes::None;
             self.backslash = false;
             self.end_word();
@@ -187,6 +213,9 @@ impl Escaper {
             (_, letter) => {
                 self.begin_word();
                 self.word_empty = false;
+                if self.words == 1 {
+                    self.keyword.push(letter);
+                }
                 match letter {
                     '(' | '[' => self.depth += 1,
                     ')' | ']' => self.depth = self.depth.saturating_sub(1),
@@ -241,8 +270,7 @@ impl Escaper {
         if value.contains('%') {
             return Err(Refusal::Expression);
         }
-        // Addresses are searched for variables after the quotes are gone (2.6, "str2sa_range").
-        if value.contains('$') {
+        if value.contains('$') && WITH_ADDRESS.contains(&self.keyword.as_str()) {
             return Err(Refusal::Variable);
         }
         // Quotes do not help: HAProxy compares the word that is left of them.
@@ -254,7 +282,7 @@ impl Escaper {
             return Err(Refusal::Argument);
         }
         let escaped: &[char] = match self.quotes {
-            Quotes::Double => &['"', '\\'],
+            Quotes::Double => &['"', '\\', '$'],
             Quotes::Single if value.contains('\'') => return Err(Refusal::SingleQuote),
             Quotes::Single | Quotes::Comment => &[],
             Quotes::None => {
@@ -387,7 +415,8 @@ mod tests {
     fn a_value_is_escaped_by_where_it_lands() {
         for (before, value, after, expected) in [
             ("server a ", "b c", "\n", "server a b\\ c\n"),
-            ("set \"x ", "a \"\\", "\"", "set \"x a \\\"\\\\\""),
+            ("set \"x ", "$a \"\\", "\"", "set \"x \\$a \\\"\\\\\""),
+            ("set x ", "$a", "", "set x $a"),
             ("set '", "a\"b c#", "'", "set 'a\"b c#'"),
             ("set ", "", " b", "set \"\" b"),
             ("set a", "", " b", "set a b"),
@@ -417,7 +446,7 @@ mod tests {
             ("acl a src \"", "-f", Refusal::Option),
             ("use_backend b if { src ", "}", Refusal::Option),
             ("server s ", "$TOKEN", Refusal::Variable),
-            ("set \"", "${TOKEN}", Refusal::Variable),
+            ("server s \"", "${TOKEN}", Refusal::Variable),
             ("a b(", "c),d", Refusal::Argument),
             ("a %[str(", "c d", Refusal::Argument),
         ] {
