@@ -11,6 +11,7 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::core::{Core, Timing};
@@ -92,6 +93,8 @@ enum Message {
         applier: Box<Applier>,
         verdict: Box<Verdict>,
     },
+    /// A task panicked.
+    Lost,
     /// A template, partial or read file differs from what was read.
     TemplatesChanged,
     /// The settings file differs.
@@ -129,6 +132,8 @@ pub struct Sidecar {
     applier: Option<Box<Applier>>,
     /// What the core asked for while HAProxy was being started.
     asked: Option<Asked>,
+    /// Whether a part is gone without which nothing can be applied any more.
+    lost: bool,
     /// The HAProxy of ours, whoever has the applier.
     supervisor: Option<Supervisor>,
     /// Settings that wait for the applier to come back.
@@ -175,6 +180,7 @@ impl Sidecar {
             supervisor: applier.guardian(),
             applier: Some(Box::new(applier)),
             asked: None,
+            lost: false,
             waiting_settings: None,
             settings_errors: Vec::new(),
             files_read: BTreeSet::new(),
@@ -208,7 +214,14 @@ impl Sidecar {
                         sidecar.event(event_of(update));
                     }
                 }
-                Some(message) = message_queue.recv() => sidecar.message(message),
+                Some(message) = message_queue.recv() => {
+                    sidecar.message(message);
+                    if sidecar.lost {
+                        return Err(std::io::Error::other(
+                            "a part of the program has failed and nothing could be applied any more; the files and HAProxy are as they were",
+                        ));
+                    }
+                }
                 Some(question) = questions.recv() => {
                     let _ = question.send(sidecar.status());
                 }
@@ -282,7 +295,7 @@ impl Sidecar {
             return;
         };
         let messages = self.messages.clone();
-        tokio::spawn(async move {
+        self.task(async move {
             let verdict = Box::new(applier.resume().await);
             let _ = messages.send(Message::Resumed { applier, verdict }).await;
         });
@@ -363,7 +376,7 @@ impl Sidecar {
             return;
         };
         let messages = self.messages.clone();
-        tokio::spawn(async move {
+        self.task(async move {
             let changes = changes(applier.last_good(), &candidate);
             let verdict = Box::new(applier.apply(&candidate).await);
             let _ = messages
@@ -383,7 +396,7 @@ impl Sidecar {
             return;
         };
         let messages = self.messages.clone();
-        tokio::spawn(async move {
+        self.task(async move {
             let observation = Box::new(applier.observe().await);
             let _ = messages
                 .send(Message::Observed {
@@ -395,11 +408,26 @@ impl Sidecar {
     }
 
     /// Runs something long beside the loop.
-    fn work(&self, task: impl FnOnce() -> Message + Send + 'static) {
+    fn work(&self, work: impl FnOnce() -> Message + Send + 'static) {
         let messages = self.messages.clone();
-        tokio::task::spawn_blocking(move || {
-            let message = task();
+        self.watch_task(tokio::task::spawn_blocking(move || {
+            let message = work();
             let _ = messages.blocking_send(message);
+        }));
+    }
+
+    /// Runs something that waits beside the loop.
+    fn task(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.watch_task(tokio::spawn(task));
+    }
+
+    /// A task that panics has what it worked on with it: nothing can go on without that.
+    fn watch_task(&self, task: JoinHandle<()>) {
+        let messages = self.messages.clone();
+        tokio::spawn(async move {
+            if task.await.is_err_and(|error| error.is_panic()) {
+                let _ = messages.send(Message::Lost).await;
+            }
         });
     }
 
@@ -444,6 +472,7 @@ impl Sidecar {
                     None => {}
                 }
             }
+            Message::Lost => self.lost = true,
             Message::TemplatesChanged => self.event(Event::TemplatesChanged),
             Message::SettingsChanged => {
                 tracing::info!("The settings file has changed and is read again.");
@@ -567,7 +596,10 @@ impl Sidecar {
                 tracing::error!("{}", self.settings_errors[0]);
                 match open(&self.parts, self.supervisor.as_ref()) {
                     Ok(applier) => self.applier = Some(Box::new(applier)),
-                    Err(error) => tracing::error!("{error}"),
+                    Err(error) => {
+                        tracing::error!("{error}");
+                        self.lost = true;
+                    }
                 }
                 return;
             }
