@@ -1,6 +1,7 @@
 //! One exit code a class of failure, so that a script or a supervisor can tell them apart.
 //!
 //! The numbers are part of the interface: they are listed in the README and never change meaning.
+//! 7 is not used.
 
 /// Everything asked for was done.
 pub const OK: u8 = 0;
@@ -16,8 +17,6 @@ pub const TEMPLATE: u8 = 4;
 pub const REFUSED: u8 = 5;
 /// The catalog could not be read: Consul is unreachable, forbids it or answers nonsense.
 pub const CATALOG: u8 = 6;
-/// HAProxy did not take the configuration, or could not be started.
-pub const APPLY: u8 = 7;
 /// Another instance holds the lock on the same destination.
 pub const LOCKED: u8 = 8;
 /// Two texts that were compared differ (`render --diff`), or an expected output does.

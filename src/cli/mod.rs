@@ -51,10 +51,9 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0  everything asked for was done      5  haproxy -c or the gate refused the configuration
   1  an input or output error           6  the catalog could not be read
-  2  the command line is wrong          7  HAProxy did not take the configuration
-  3  the settings are wrong             8  another instance holds the lock
-  4  a template or fixture is wrong     9  the compared texts differ
-                                       10  no sidecar answers on the status socket";
+  2  the command line is wrong          8  another instance holds the lock
+  3  the settings are wrong             9  the compared texts differ
+  4  a template or fixture is wrong    10  no sidecar answers on the status socket";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -74,10 +73,9 @@ Examples:
 Exit codes:
   0  everything asked for was done      5  haproxy -c or the gate refused the configuration
   1  an input or output error           6  the catalog could not be read
-  2  the command line is wrong          7  HAProxy did not take the configuration
-  3  the settings are wrong             8  another instance holds the lock
-  4  a template or fixture is wrong     9  the compared texts differ
-                                       10  no sidecar answers on the status socket";
+  2  the command line is wrong          8  another instance holds the lock
+  3  the settings are wrong             9  the compared texts differ
+  4  a template or fixture is wrong    10  no sidecar answers on the status socket";
 
 /// Reads the arguments, runs the command and returns the exit code.
 pub fn main() -> u8 {
