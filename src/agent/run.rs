@@ -108,15 +108,6 @@ enum Asked {
     Observe,
 }
 
-/// How the sidecar ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// It was told to.
-    Told,
-    /// It was told to twice.
-    AtOnce,
-}
-
 /// The sidecar.
 pub struct Sidecar {
     core: Core,
@@ -154,7 +145,7 @@ impl Sidecar {
         mut applier: Applier,
         read_settings: ReadSettings,
         mut questions: mpsc::Receiver<Question>,
-    ) -> std::io::Result<End> {
+    ) -> std::io::Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hang_up = signal(SignalKind::hangup())?;
@@ -232,9 +223,10 @@ impl Sidecar {
                 }
             }
         }
-        Ok(sidecar
+        sidecar
             .end(&mut message_queue, &mut terminate, &mut interrupt)
-            .await)
+            .await;
+        Ok(())
     }
 
     /// Lets a set that is on its way arrive or be taken back, ends a HAProxy of ours, and goes.
@@ -243,7 +235,7 @@ impl Sidecar {
         messages: &mut mpsc::Receiver<Message>,
         terminate: &mut Signal,
         interrupt: &mut Signal,
-    ) -> End {
+    ) {
         tracing::info!("Ending; a second signal ends at once.");
         notify(NotifyState::Stopping);
         self.watches.clear();
@@ -268,20 +260,19 @@ impl Sidecar {
             _ = terminate.recv() => true,
             _ = interrupt.recv() => true,
         };
-        let end = if at_once { End::AtOnce } else { End::Told };
         let Some(supervisor) = self.supervisor else {
-            return end;
+            return;
         };
         if at_once {
             supervisor.kill().await;
-            return end;
+            return;
         }
         tracing::info!("HAProxy is ended gracefully.");
         tokio::select! {
             // Cancel-safe: killing takes over where the graceful end was.
-            () = supervisor.stop() => End::Told,
-            _ = terminate.recv() => { supervisor.kill().await; End::AtOnce }
-            _ = interrupt.recv() => { supervisor.kill().await; End::AtOnce }
+            () = supervisor.stop() => {}
+            _ = terminate.recv() => supervisor.kill().await,
+            _ = interrupt.recv() => supervisor.kill().await,
         }
     }
 

@@ -47,7 +47,8 @@ impl Run {
         let file = self.settings.config.clone();
         let services = settings.template.len();
         block_on(async move {
-            // Wrong templates are told before anything else happens; HAProxy is left alone.
+            // Wrong templates are told before anything else happens; HAProxy is left alone. The loop
+            // reads them again once it watches the files, so that no change in between is lost.
             wiring::load_templates(&settings, &environment)
                 .map_err(|wrong| Failure::new(exit::TEMPLATE, wrong))?;
             let applier = wiring::open_applier(&settings, &environment).map_err(open_failure)?;
@@ -80,19 +81,16 @@ impl Run {
                     })
                     .map_err(|failure| failure.diagnostics)
             });
-            let end = Sidecar::run(parts, applier, again, questions)
+            Sidecar::run(parts, applier, again, questions)
                 .await
                 .map_err(|error| {
                     Failure::one(
                         exit::FAILURE,
-                        Diagnostic::error(
-                            "signals",
-                            format!("Signals cannot be received: {error}."),
-                        ),
+                        Diagnostic::error("ended", format!("The sidecar cannot go on: {error}."))
+                            .help("Start it again; it goes on from its last good set."),
                     )
                 })?;
             tracing::info!("Ended.");
-            let _ = end;
             Ok(exit::OK)
         })?
     }

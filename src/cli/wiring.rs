@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::agent::core::Timing;
@@ -355,7 +355,10 @@ fn apply_options(settings: &Settings, environment: &Environment) -> ApplyOptions
         .collect();
     let mode = match resolve_mode(settings) {
         Mode::Supervise => tell::Mode::Supervise {
-            socket: master_socket(settings).unwrap_or_else(|| state.join("master.sock")),
+            socket: haproxy
+                .master_socket
+                .clone()
+                .unwrap_or_else(|| state.join("master.sock")),
             stop_limit: haproxy.stop_timeout.0,
         },
         Mode::Signal => tell::Mode::Signal {
@@ -366,7 +369,10 @@ fn apply_options(settings: &Settings, environment: &Environment) -> ApplyOptions
         },
         Mode::None => tell::Mode::None,
         Mode::Auto | Mode::Master => tell::Mode::Master {
-            socket: master_socket(settings).unwrap_or_else(|| DEFAULT_MASTER_SOCKET.into()),
+            socket: haproxy
+                .master_socket
+                .clone()
+                .unwrap_or_else(|| DEFAULT_MASTER_SOCKET.into()),
         },
     };
     ApplyOptions {
@@ -393,10 +399,6 @@ pub fn haproxy_environment(environment: &Environment) -> BTreeMap<OsString, OsSt
         .filter(|(name, _)| USUAL.contains(&name.as_str()) || name.starts_with("HAPROXY_"))
         .map(|(name, value)| (name.into(), value.into()))
         .collect()
-}
-
-fn master_socket(settings: &Settings) -> Option<PathBuf> {
-    settings.haproxy.master_socket.clone()
 }
 
 /// What `auto` means here: what is set, then what is there, then our own child.

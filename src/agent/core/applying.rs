@@ -175,22 +175,17 @@ impl Core {
 
     /// A set that validation refused is shown to it again after a while.
     pub(super) fn ask_again(&mut self, now: Instant) {
-        let due = self.refused.as_ref().is_some_and(|refused| {
-            refused.again.is_some_and(|again| now >= again)
-                && self
-                    .latest
-                    .as_ref()
-                    .is_some_and(|latest| latest.revision == refused.revision)
-        });
-        if due && self.pending.is_none() && self.applying.is_none() {
-            self.pending.clone_from(&self.latest);
-        } else if due {
+        if self.pending.is_some() || self.applying.is_some() {
             return;
         }
-        if let Some(refused) = &mut self.refused
-            && refused.again.is_some_and(|again| now >= again)
-        {
-            refused.again = None;
+        let Some(refused) = &mut self.refused else {
+            return;
+        };
+        if refused.again.take_if(|again| now >= *again).is_some() {
+            self.pending = self
+                .latest
+                .clone()
+                .filter(|latest| latest.revision == refused.revision);
         }
     }
 
