@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 mod changes;
+mod narrow;
 
 pub use changes::{Changes, MapChanges, ServerChanges};
 

@@ -104,11 +104,20 @@ impl Candidate {
     }
 }
 
+const MARKER_START: &str = "\n# Written by Gatewright; the worker is asked for this value after each reload.\nglobal\n    set-var ";
+
 /// The lines that make a worker carry the revision. HAProxy adds up several `global` sections.
 fn marker(revision: &Revision) -> String {
-    format!(
-        "\n# Written by Gatewright; the worker is asked for this value after each reload.\nglobal\n    set-var {REVISION_VARIABLE} str({revision})\n"
-    )
+    format!("{MARKER_START}{REVISION_VARIABLE} str({revision})\n")
+}
+
+/// A text without the lines that carry its revision.
+pub fn without_marker(text: &str) -> &str {
+    let length = MARKER_START.len() + REVISION_VARIABLE.len() + " str(0123456789ab)\n".len();
+    match text.len().checked_sub(length) {
+        Some(at) if text.get(at..).is_some_and(|end| end.starts_with(MARKER_START)) => &text[..at],
+        _ => text,
+    }
 }
 
 #[cfg(test)]
@@ -136,5 +145,7 @@ mod tests {
         );
         assert_eq!(Revision::parse(one.revision.as_str()), Some(one.revision));
         assert_eq!(Revision::parse("zz"), None);
+        assert_eq!(without_marker(&one.files[0].text), "defaults\n");
+        assert_eq!(without_marker("defaults\n"), "defaults\n");
     }
 }

@@ -14,5 +14,5 @@ mod servers;
 pub use addresses::{Bind, Endpoint, StatsSocket, Transport, endpoints};
 pub use lexer::{LexError, LexErrorKind, WORDS_MAX, Word, lex, quote};
 pub use references::{BackendUse, FileKind, FileUse, MapUse, Target};
-pub use sections::{Config, Directive, LineError, Section};
+pub use sections::{Config, Directive, LineError, Section, is_section_keyword};
 pub use servers::{Backend, Server};

@@ -29,6 +29,11 @@ const SECTION_KEYWORDS: [&str; 19] = [
     "acme",
 ];
 
+/// Whether a word at the start of a line starts a section.
+pub fn is_section_keyword(word: &str) -> bool {
+    SECTION_KEYWORDS.contains(&word)
+}
+
 /// The configuration that HAProxy reads from one or several files.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Config {
@@ -269,7 +274,7 @@ impl Reader<'_> {
         if keyword == ".endif" {
             self.depth = self.depth.saturating_sub(1);
         }
-        if !first.opaque && SECTION_KEYWORDS.contains(&keyword.as_str()) {
+        if !first.opaque && is_section_keyword(&keyword) {
             self.section(number, &words, conditional);
         } else {
             self.directive(number, words, conditional);
