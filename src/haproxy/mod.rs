@@ -7,6 +7,7 @@ pub mod master;
 pub mod process;
 #[cfg(test)]
 mod real_tests;
+pub mod runtime;
 pub mod socket;
 pub mod stats;
 pub mod supervise;

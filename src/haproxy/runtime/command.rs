@@ -1,0 +1,511 @@
+//! What can be said to a running worker, and its text on the command line.
+//!
+//! This is the one place where values become commands, so what could be taken for more than one
+//! word or one command is refused here, whoever made the value.
+
+use std::fmt::{self, Write as _};
+use std::net::IpAddr;
+
+/// The longest text of one command with its payload, in bytes. HAProxy takes up to `tune.bufsize`
+/// (16,384 unless set); 2.6 drops a longer payload silently.
+pub const COMMAND_LIMIT: usize = 12_000;
+
+/// The most words that one command may have. HAProxy has room for 64 (`MAX_CLI_ARGS`, 2.6 to 3.2).
+const WORDS_LIMIT: usize = 60;
+
+/// A server's name within its backend.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ServerRef {
+    /// The backend's name.
+    pub backend: String,
+    /// The server's name.
+    pub server: String,
+}
+
+/// The administrative state of a server (`set server … state`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ServerState {
+    /// It takes traffic if its checks are good.
+    Ready,
+    /// No new traffic but by persistence; checks go on.
+    Drain,
+    /// No traffic and no checks.
+    Maint,
+}
+
+/// One thing to say to a running worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// `add server`: it begins in maintenance, its checks stopped.
+    AddServer {
+        /// Its name.
+        at: ServerRef,
+        /// Its address.
+        address: IpAddr,
+        /// Its port.
+        port: u16,
+        /// Each keyword with its values, such as `["weight", "5"]`. `default-server` is not
+        /// inherited by an added server (2.6 to 3.2), so all of them are spelt out.
+        options: Vec<Vec<String>>,
+    },
+    /// `del server`: takes one out that is in maintenance and has no connection.
+    DeleteServer(ServerRef),
+    /// `enable server`: out of maintenance.
+    EnableServer(ServerRef),
+    /// `enable health`: starts the checks of an added server.
+    EnableHealth(ServerRef),
+    /// `enable agent`: starts the agent checks of an added server.
+    EnableAgent(ServerRef),
+    /// `set server … addr … port …`.
+    SetAddress {
+        /// Which server.
+        at: ServerRef,
+        /// Its new address.
+        address: IpAddr,
+        /// Its new port.
+        port: u16,
+    },
+    /// `set server … weight`, absolute.
+    SetWeight {
+        /// Which server.
+        at: ServerRef,
+        /// From 0 to 256.
+        weight: u16,
+    },
+    /// `set server … state`.
+    SetState {
+        /// Which server.
+        at: ServerRef,
+        /// Its new state.
+        state: ServerState,
+    },
+    /// `set server … health down`: until its check has been good often enough.
+    SetHealthDown(ServerRef),
+    /// `shutdown sessions server`: cuts every connection it has.
+    ShutdownSessions(ServerRef),
+    /// `prepare map`: begins a new version, whose number the answer holds.
+    PrepareMap {
+        /// The map's file name, as the configuration writes it.
+        map: String,
+    },
+    /// `add map @VERSION … <<`: fills a version that was prepared.
+    AddMapEntries {
+        /// The map's file name.
+        map: String,
+        /// The version.
+        version: u32,
+        /// Keys with their values.
+        entries: Vec<(String, String)>,
+    },
+    /// `commit map @VERSION`: the version becomes what traffic sees, at once.
+    CommitMap {
+        /// The map's file name.
+        map: String,
+        /// The version.
+        version: u32,
+    },
+    /// `clear map @VERSION`: drops a version that was prepared.
+    ClearMapVersion {
+        /// The map's file name.
+        map: String,
+        /// The version.
+        version: u32,
+    },
+    /// `set map`: changes the value of a key that is there.
+    SetMapEntry {
+        /// The map's file name.
+        map: String,
+        /// The key.
+        key: String,
+        /// The new value.
+        value: String,
+    },
+    /// `add map`: a key that is there already gets a second entry, which no look-up finds.
+    AddMapEntry {
+        /// The map's file name.
+        map: String,
+        /// The key.
+        key: String,
+        /// The value.
+        value: String,
+    },
+    /// `del map`: takes out every entry of a key.
+    DeleteMapEntry {
+        /// The map's file name.
+        map: String,
+        /// The key.
+        key: String,
+    },
+    /// `new ssl cert`: an empty certificate in memory.
+    NewCertificate {
+        /// Its file name.
+        file: String,
+    },
+    /// `set ssl cert … <<`: its new content, not in use before it is committed.
+    SetCertificate {
+        /// Its file name.
+        file: String,
+        /// Certificate, chain and key as PEM.
+        pem: String,
+    },
+    /// `commit ssl cert`.
+    CommitCertificate {
+        /// Its file name.
+        file: String,
+    },
+    /// `abort ssl cert`: drops a content that was set and not committed.
+    AbortCertificate {
+        /// Its file name.
+        file: String,
+    },
+    /// `del ssl cert`: forgets one that nothing uses.
+    DeleteCertificate {
+        /// Its file name.
+        file: String,
+    },
+    /// `add ssl crt-list … <<`.
+    AddCrtListLine {
+        /// The list's file name.
+        list: String,
+        /// The line, as it stands in the file.
+        line: String,
+    },
+    /// `del ssl crt-list`.
+    DeleteCrtListLine {
+        /// The list's file name.
+        list: String,
+        /// The certificate's file name in it.
+        file: String,
+    },
+    /// `set var`, which is experimental on every version.
+    SetVariable {
+        /// Its name, with its scope: `proc.…`.
+        name: String,
+        /// Its value, a string.
+        value: String,
+    },
+}
+
+/// Why a command cannot be said. Nothing of it is sent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unspeakable {
+    /// A value holds a character that ends a word, a command or a line, or none at all.
+    #[error(
+        "HAProxy's command line cannot carry {what} {value:?}: it is empty or holds a character that would end it. Reload HAProxy instead."
+    )]
+    Value {
+        /// What it is: `the server's name`, `the map's file name`, …
+        what: &'static str,
+        /// The value, shortened.
+        value: String,
+    },
+    /// A weight above 256.
+    #[error("HAProxy takes weights from 0 to 256, not {weight}.")]
+    Weight {
+        /// The weight.
+        weight: u16,
+    },
+    /// More words than HAProxy reads of one command.
+    #[error(
+        "HAProxy reads at most 64 words of one command; this one has {words}. Reload HAProxy instead."
+    )]
+    Words {
+        /// How many there are.
+        words: usize,
+    },
+    /// Longer than HAProxy's buffer is sure to hold.
+    #[error(
+        "A command of {length} bytes is longer than the {COMMAND_LIMIT} that HAProxy's buffer is sure to hold. Reload HAProxy instead."
+    )]
+    Long {
+        /// Its length in bytes.
+        length: usize,
+    },
+}
+
+impl ServerRef {
+    /// A server by its names.
+    pub fn new(backend: impl Into<String>, server: impl Into<String>) -> ServerRef {
+        ServerRef {
+            backend: backend.into(),
+            server: server.into(),
+        }
+    }
+}
+
+impl fmt::Display for ServerRef {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}/{}", self.backend, self.server)
+    }
+}
+
+impl Command {
+    /// The commands that fill `version` of a map, each short enough to be sent. Entries stay in
+    /// order. One entry that is too long alone is refused when it is encoded.
+    pub fn add_map_entries(
+        map: &str,
+        version: u32,
+        entries: impl IntoIterator<Item = (String, String)>,
+    ) -> Vec<Command> {
+        let room = COMMAND_LIMIT.saturating_sub(map.len() + 40);
+        let mut pieces: Vec<Vec<(String, String)>> = Vec::new();
+        let mut used = usize::MAX;
+        for (key, value) in entries {
+            let length = key.len() + value.len() + 2;
+            used = used.saturating_add(length);
+            if used > room {
+                pieces.push(Vec::new());
+                used = length;
+            }
+            if let Some(piece) = pieces.last_mut() {
+                piece.push((key, value));
+            }
+        }
+        let command = |entries| Command::AddMapEntries {
+            map: map.to_owned(),
+            version,
+            entries,
+        };
+        pieces.into_iter().map(command).collect()
+    }
+
+    /// What to write, each line with its end. Refused is whatever could be read as more than one
+    /// word where one is meant, or as more than this command.
+    pub fn encode(&self) -> Result<String, Unspeakable> {
+        let mut text = String::new();
+        self.write(&mut text)?;
+        let words = text.lines().next().unwrap_or_default().split(' ').count();
+        if words > WORDS_LIMIT {
+            return Err(Unspeakable::Words { words });
+        }
+        if text.len() > COMMAND_LIMIT {
+            return Err(Unspeakable::Long { length: text.len() });
+        }
+        Ok(text)
+    }
+
+    /// How many prompts HAProxy writes for it: one for each line that is a command.
+    pub(super) fn prompts(&self) -> usize {
+        match self {
+            Command::SetVariable { .. } => 2,
+            _ => 1,
+        }
+    }
+
+    fn write(&self, text: &mut String) -> Result<(), Unspeakable> {
+        match self {
+            Command::AddServer {
+                at,
+                address,
+                port,
+                options,
+            } => {
+                let at = server(at)?;
+                line(
+                    text,
+                    format_args!("add server {at} {}", endpoint(*address, *port)),
+                );
+                text.pop();
+                for each in options.iter().flatten() {
+                    let _ = write!(text, " {}", word("the server option", each)?);
+                }
+                text.push('\n');
+            }
+            Command::DeleteServer(at) => line(text, format_args!("del server {}", server(at)?)),
+            Command::EnableServer(at) => line(text, format_args!("enable server {}", server(at)?)),
+            Command::EnableHealth(at) => line(text, format_args!("enable health {}", server(at)?)),
+            Command::EnableAgent(at) => line(text, format_args!("enable agent {}", server(at)?)),
+            Command::SetAddress { at, address, port } => line(
+                text,
+                format_args!("set server {} addr {address} port {port}", server(at)?),
+            ),
+            Command::SetWeight { at, weight } => {
+                if *weight > 256 {
+                    return Err(Unspeakable::Weight { weight: *weight });
+                }
+                line(
+                    text,
+                    format_args!("set server {} weight {weight}", server(at)?),
+                );
+            }
+            Command::SetState { at, state } => line(
+                text,
+                format_args!("set server {} state {}", server(at)?, state.word()),
+            ),
+            Command::SetHealthDown(at) => {
+                line(text, format_args!("set server {} health down", server(at)?));
+            }
+            Command::ShutdownSessions(at) => {
+                line(
+                    text,
+                    format_args!("shutdown sessions server {}", server(at)?),
+                );
+            }
+            Command::PrepareMap { map } => line(text, format_args!("prepare map {}", file(map)?)),
+            Command::AddMapEntries {
+                map,
+                version,
+                entries,
+            } => {
+                line(text, format_args!("add map @{version} {} <<", file(map)?));
+                for (key, value) in entries {
+                    let key = word("the map key", key)?;
+                    let value = payload_line("the map value", value)?;
+                    line(text, format_args!("{key} {value}"));
+                }
+                text.push('\n');
+            }
+            Command::CommitMap { map, version } => {
+                line(text, format_args!("commit map @{version} {}", file(map)?));
+            }
+            Command::ClearMapVersion { map, version } => {
+                line(text, format_args!("clear map @{version} {}", file(map)?));
+            }
+            Command::SetMapEntry { map, key, value } => {
+                let (map, key) = (file(map)?, word("the map key", key)?);
+                let value = word("the map value", value)?;
+                line(text, format_args!("set map {map} {key} {value}"));
+            }
+            Command::AddMapEntry { map, key, value } => {
+                let (map, key) = (file(map)?, word("the map key", key)?);
+                let value = word("the map value", value)?;
+                line(text, format_args!("add map {map} {key} {value}"));
+            }
+            Command::DeleteMapEntry { map, key } => {
+                let (map, key) = (file(map)?, word("the map key", key)?);
+                line(text, format_args!("del map {map} {key}"));
+            }
+            Command::NewCertificate { file: name } => {
+                line(text, format_args!("new ssl cert {}", file(name)?));
+            }
+            Command::SetCertificate { file: name, pem } => {
+                line(text, format_args!("set ssl cert {} <<", file(name)?));
+                write_pem(text, pem)?;
+                text.push('\n');
+            }
+            Command::CommitCertificate { file: name } => {
+                line(text, format_args!("commit ssl cert {}", file(name)?));
+            }
+            Command::AbortCertificate { file: name } => {
+                line(text, format_args!("abort ssl cert {}", file(name)?));
+            }
+            Command::DeleteCertificate { file: name } => {
+                line(text, format_args!("del ssl cert {}", file(name)?));
+            }
+            Command::AddCrtListLine { list, line: entry } => {
+                line(text, format_args!("add ssl crt-list {} <<", file(list)?));
+                let entry = payload_line("the line of the crt-list", entry)?;
+                line(text, format_args!("{entry}\n"));
+            }
+            Command::DeleteCrtListLine { list, file: name } => {
+                let (list, name) = (file(list)?, file(name)?);
+                line(text, format_args!("del ssl crt-list {list} {name}"));
+            }
+            Command::SetVariable { name, value } => {
+                let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+                let name = chosen("the variable's name", name, plain)?;
+                let value = chosen("the variable's value", value, plain)?;
+                line(text, format_args!("experimental-mode on"));
+                line(text, format_args!("set var {name} str({value})"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl ServerState {
+    fn word(self) -> &'static str {
+        match self {
+            ServerState::Ready => "ready",
+            ServerState::Drain => "drain",
+            ServerState::Maint => "maint",
+        }
+    }
+}
+
+fn line(text: &mut String, words: fmt::Arguments<'_>) {
+    let _ = text.write_fmt(words);
+    text.push('\n');
+}
+
+fn endpoint(address: IpAddr, port: u16) -> String {
+    match address {
+        IpAddr::V4(address) => format!("{address}:{port}"),
+        IpAddr::V6(address) => format!("[{address}]:{port}"),
+    }
+}
+
+/// HAProxy allows the same letters in the names of backends and servers, in files and commands
+/// (`invalid_char`, 2.6 to 3.2), and none of them means anything on the command line.
+fn server(at: &ServerRef) -> Result<&ServerRef, Unspeakable> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.:-".contains(&byte);
+    chosen("the backend's name", &at.backend, allowed)?;
+    chosen("the server's name", &at.server, allowed)?;
+    Ok(at)
+}
+
+/// A file name that a command takes for one: `@1` would be a version, `#0` an id.
+fn file(name: &str) -> Result<&str, Unspeakable> {
+    match name.starts_with('@') {
+        true => Err(unspeakable("the file name", name)),
+        false => word("the file name", name),
+    }
+}
+
+/// One word: `;` ends a command, a blank a word, `\` makes a letter of either, `<<` begins a
+/// payload and `#` an id or a comment.
+fn word<'a>(what: &'static str, value: &'a str) -> Result<&'a str, Unspeakable> {
+    if value.starts_with('#') || value.contains("<<") {
+        return Err(unspeakable(what, value));
+    }
+    chosen(what, value, |byte| {
+        byte.is_ascii_graphic() && byte != b';' && byte != b'\\'
+    })
+}
+
+/// One line of a payload, or the last part of one. HAProxy reads a payload as it is, up to an empty
+/// line, but drops blanks around it.
+fn payload_line<'a>(what: &'static str, value: &'a str) -> Result<&'a str, Unspeakable> {
+    let blank = value.trim().len() != value.len();
+    if value.is_empty() || blank || value.starts_with('#') || value.chars().any(char::is_control) {
+        return Err(unspeakable(what, value));
+    }
+    Ok(value)
+}
+
+/// Certificates and keys without empty lines, one of which would end the payload.
+fn write_pem(text: &mut String, pem: &str) -> Result<(), Unspeakable> {
+    let before = text.len();
+    for each in pem.lines().map(str::trim).filter(|each| !each.is_empty()) {
+        // The key in it must not get into a message.
+        if !each
+            .bytes()
+            .all(|byte| byte == b' ' || byte.is_ascii_graphic())
+        {
+            return Err(unspeakable("the certificate", "…"));
+        }
+        line(text, format_args!("{each}"));
+    }
+    match text.len() > before {
+        true => Ok(()),
+        false => Err(unspeakable("the certificate", "")),
+    }
+}
+
+fn chosen<'a>(
+    what: &'static str,
+    value: &'a str,
+    allowed: impl Fn(u8) -> bool,
+) -> Result<&'a str, Unspeakable> {
+    match !value.is_empty() && value.bytes().all(allowed) {
+        true => Ok(value),
+        false => Err(unspeakable(what, value)),
+    }
+}
+
+fn unspeakable(what: &'static str, value: &str) -> Unspeakable {
+    Unspeakable::Value {
+        what,
+        value: value.chars().take(80).collect(),
+    }
+}

@@ -1,0 +1,27 @@
+//! HAProxy's Runtime API as typed values: what can be said to a running worker, what its answers
+//! mean on each version, what it tells about its servers and maps, and the connection that carries
+//! both.
+//!
+//! Decides nothing about when something is said; what is not in its tables is a refusal, never a
+//! guess.
+
+mod answer;
+mod capability;
+mod command;
+mod maps;
+#[cfg(test)]
+mod real_tests;
+mod session;
+mod state;
+mod version;
+
+pub use answer::{Answer, Refusal};
+pub use capability::{Dynamic, algorithm, init_state, keyword, waits_removable};
+pub use command::{COMMAND_LIMIT, Command, ServerRef, ServerState, Unspeakable};
+pub use maps::{MapInfo, parse_map_entries, parse_maps};
+pub use session::{Batch, Session};
+pub use state::{
+    AdminState, ServerConnections, ServerRow, Strange, parse_servers_connections,
+    parse_servers_state,
+};
+pub use version::Version;

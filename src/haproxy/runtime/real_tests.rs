@@ -1,0 +1,1 @@
+//! The Runtime API of every version, by the real ones.
