@@ -78,26 +78,34 @@ impl SocketError {
     }
 }
 
-/// Sends one line and reads to the end. The writing side is shut at once, because the master's
-/// socket keeps the connection open otherwise (seen on 3.0).
+/// Sends one line and reads to the end.
 pub async fn ask(path: &Path, line: &str, limit: Duration) -> Result<String, SocketError> {
-    let exchange = async {
+    match exchange(path, &format!("{line}\n"), limit).await {
+        (answer, None) => Ok(answer),
+        (_, Some(error)) => Err(error),
+    }
+}
+
+/// Sends lines and reads to the end. What has come before an error is handed over too. The writing
+/// side is shut at once, because the master's socket keeps the connection open otherwise (seen on
+/// 3.0).
+pub async fn exchange(path: &Path, lines: &str, limit: Duration) -> (String, Option<SocketError>) {
+    let mut answer = Vec::new();
+    let talk = async {
         let mut stream = UnixStream::connect(path).await?;
-        stream.write_all(line.as_bytes()).await?;
-        stream.write_all(b"\n").await?;
+        stream.write_all(lines.as_bytes()).await?;
         stream.shutdown().await?;
-        let mut answer = Vec::new();
-        stream.take(ANSWER_LIMIT).read_to_end(&mut answer).await?;
-        Ok(answer)
+        stream.take(ANSWER_LIMIT).read_to_end(&mut answer).await
     };
-    match tokio::time::timeout(limit, exchange).await {
-        Ok(Ok(answer)) => Ok(String::from_utf8_lossy(&answer).into_owned()),
-        Ok(Err(cause)) => Err(classify(path, cause)),
-        Err(_) => Err(SocketError::TimedOut {
+    let error = match tokio::time::timeout(limit, talk).await {
+        Ok(Ok(_)) => None,
+        Ok(Err(cause)) => Some(classify(path, cause)),
+        Err(_) => Some(SocketError::TimedOut {
             path: path.to_owned(),
             limit,
         }),
-    }
+    };
+    (String::from_utf8_lossy(&answer).into_owned(), error)
 }
 
 fn classify(path: &Path, cause: std::io::Error) -> SocketError {

@@ -4,7 +4,7 @@
 //! Read only. An old worker may answer for some milliseconds after a reload (up to 14 seen), so a
 //! confirmation asks again until the deadline.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::socket::{SocketError, ask};
@@ -35,6 +35,13 @@ pub struct Running {
 }
 
 impl WorkerSocket {
+    /// The socket's file.
+    pub fn path(&self) -> &Path {
+        match self {
+            WorkerSocket::Stats(path) | WorkerSocket::Master(path) => path,
+        }
+    }
+
     /// Asks once. Both questions go over one connection, so one worker answers both.
     pub async fn running(&self, limit: Duration) -> Result<Running, SocketError> {
         let (path, line) = match self {

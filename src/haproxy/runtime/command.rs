@@ -10,8 +10,9 @@ use std::net::IpAddr;
 /// (16,384 unless set); 2.6 drops a longer payload silently.
 pub const COMMAND_LIMIT: usize = 12_000;
 
-/// The most words that one command may have. HAProxy has room for 64 (`MAX_CLI_ARGS`, 2.6 to 3.2).
-const WORDS_LIMIT: usize = 60;
+/// The most words that one command may have (`MAX_CLI_ARGS`). 2.6 to 3.0 drop what is beyond
+/// silently, and answer that the server is registered.
+const WORDS_LIMIT: usize = 64;
 
 /// A server's name within its backend.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -284,7 +285,7 @@ impl Command {
         Ok(text)
     }
 
-    /// How many prompts HAProxy writes for it: one for each line that is a command.
+    /// How many prompts HAProxy answers it with: one for each of its lines that is a command.
     pub(super) fn prompts(&self) -> usize {
         match self {
             Command::SetVariable { .. } => 2,
@@ -349,7 +350,7 @@ impl Command {
             } => {
                 line(text, format_args!("add map @{version} {} <<", file(map)?));
                 for (key, value) in entries {
-                    let key = word("the map key", key)?;
+                    let key = payload_key(key)?;
                     let value = payload_line("the map value", value)?;
                     line(text, format_args!("{key} {value}"));
                 }
@@ -438,14 +439,21 @@ fn endpoint(address: IpAddr, port: u16) -> String {
 /// HAProxy allows the same letters in the names of backends and servers, in files and commands
 /// (`invalid_char`, 2.6 to 3.2), and none of them means anything on the command line.
 fn server(at: &ServerRef) -> Result<&ServerRef, Unspeakable> {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.:-".contains(&byte);
-    chosen("the backend's name", &at.backend, allowed)?;
-    chosen("the server's name", &at.server, allowed)?;
+    backend(&at.backend)?;
+    chosen("the server's name", &at.server, is_name_byte)?;
     Ok(at)
 }
 
+pub(super) fn backend(name: &str) -> Result<&str, Unspeakable> {
+    chosen("the backend's name", name, is_name_byte)
+}
+
+fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"_.:-".contains(&byte)
+}
+
 /// A file name that a command takes for one: `@1` would be a version, `#0` an id.
-fn file(name: &str) -> Result<&str, Unspeakable> {
+pub(super) fn file(name: &str) -> Result<&str, Unspeakable> {
     match name.starts_with('@') {
         true => Err(unspeakable("the file name", name)),
         false => word("the file name", name),
@@ -464,13 +472,21 @@ fn word<'a>(what: &'static str, value: &'a str) -> Result<&'a str, Unspeakable> 
 }
 
 /// One line of a payload, or the last part of one. HAProxy reads a payload as it is, up to an empty
-/// line, but drops blanks around it.
+/// line, but drops blanks around its parts.
 fn payload_line<'a>(what: &'static str, value: &'a str) -> Result<&'a str, Unspeakable> {
-    let blank = value.trim().len() != value.len();
-    if value.is_empty() || blank || value.starts_with('#') || value.chars().any(char::is_control) {
-        return Err(unspeakable(what, value));
+    let blank = value.starts_with(' ') || value.ends_with(' ');
+    match value.is_empty() || blank || value.chars().any(char::is_control) {
+        true => Err(unspeakable(what, value)),
+        false => Ok(value),
     }
-    Ok(value)
+}
+
+/// The key of a payload's line. In the map's file `#` would make a comment of it.
+fn payload_key(key: &str) -> Result<&str, Unspeakable> {
+    match key.contains(' ') || key.starts_with('#') {
+        true => Err(unspeakable("the map key", key)),
+        false => payload_line("the map key", key),
+    }
 }
 
 /// Certificates and keys without empty lines, one of which would end the payload.
@@ -507,5 +523,270 @@ fn unspeakable(what: &'static str, value: &str) -> Unspeakable {
     Unspeakable::Value {
         what,
         value: value.chars().take(80).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn at() -> ServerRef {
+        ServerRef::new("b", "web-1")
+    }
+
+    fn add(options: &[&[&str]]) -> Command {
+        Command::AddServer {
+            at: at(),
+            address: "2001:db8::1".parse().unwrap(),
+            port: 80,
+            options: options
+                .iter()
+                .map(|words| words.iter().map(|word| (*word).to_owned()).collect())
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn commands_are_written_as_haproxy_reads_them() {
+        for (command, text) in [
+            (
+                add(&[&["check"], &["weight", "5"], &["sni", "req.hdr(host)"]]),
+                "add server b/web-1 [2001:db8::1]:80 check weight 5 sni req.hdr(host)\n",
+            ),
+            (Command::DeleteServer(at()), "del server b/web-1\n"),
+            (
+                Command::SetAddress {
+                    at: at(),
+                    address: [10, 0, 0, 1].into(),
+                    port: 8080,
+                },
+                "set server b/web-1 addr 10.0.0.1 port 8080\n",
+            ),
+            (
+                Command::SetState {
+                    at: at(),
+                    state: ServerState::Drain,
+                },
+                "set server b/web-1 state drain\n",
+            ),
+            (
+                Command::AddMapEntries {
+                    map: "/m.map".into(),
+                    version: 3,
+                    entries: vec![("/a;b".into(), "one two".into()), ("k".into(), "#v".into())],
+                },
+                "add map @3 /m.map <<\n/a;b one two\nk #v\n\n",
+            ),
+            (
+                Command::SetCertificate {
+                    file: "/a.pem".into(),
+                    pem: "A\r\n\n  \nB".into(),
+                },
+                "set ssl cert /a.pem <<\nA\nB\n\n",
+            ),
+            (
+                Command::SetVariable {
+                    name: "proc.x".into(),
+                    value: "0a1b".into(),
+                },
+                "experimental-mode on\nset var proc.x str(0a1b)\n",
+            ),
+        ] {
+            assert_eq!(command.encode().as_deref(), Ok(text));
+        }
+    }
+
+    #[test]
+    fn what_the_command_line_cannot_carry_is_refused() {
+        for value in [
+            "", "a b", "a;b", "a\nb", "a\\b", "a<<", "#0", "é", "a\tb", "a\u{7f}",
+        ] {
+            let refused = |command: Command| {
+                assert!(
+                    matches!(command.encode(), Err(Unspeakable::Value { .. })),
+                    "{value:?}"
+                );
+            };
+            refused(Command::EnableServer(ServerRef::new("b", value)));
+            refused(Command::EnableServer(ServerRef::new(value, "s")));
+            refused(add(&[&["weight", value]]));
+            refused(Command::PrepareMap { map: value.into() });
+            refused(Command::DeleteMapEntry {
+                map: "/m".into(),
+                key: value.into(),
+            });
+            refused(Command::SetVariable {
+                name: "proc.x".into(),
+                value: value.into(),
+            });
+        }
+        let weight = Command::SetWeight {
+            at: at(),
+            weight: 257,
+        };
+        assert_eq!(weight.encode(), Err(Unspeakable::Weight { weight: 257 }));
+        let many = vec![["weight", "5"].as_slice(); 31];
+        assert_eq!(add(&many).encode(), Err(Unspeakable::Words { words: 66 }));
+        assert!(add(&many[1..]).encode().is_ok());
+        assert!(Command::PrepareMap { map: "@1".into() }.encode().is_err());
+        let long = Command::PrepareMap {
+            map: "m".repeat(COMMAND_LIMIT),
+        };
+        assert!(matches!(long.encode(), Err(Unspeakable::Long { .. })));
+    }
+
+    #[test]
+    fn a_key_never_gets_into_a_message() {
+        let pem = "-----BEGIN PRIVATE KEY-----\nSECRET\u{0}\n";
+        let command = Command::SetCertificate {
+            file: "/a".into(),
+            pem: pem.into(),
+        };
+        assert!(!command.encode().unwrap_err().to_string().contains("SECRET"));
+    }
+
+    #[test]
+    fn a_long_map_is_split_in_order() {
+        let entries: Vec<(String, String)> = (0..5_000)
+            .map(|number| (format!("/key{number}"), format!("value {number}")))
+            .collect();
+        let commands = Command::add_map_entries("/m.map", u32::MAX, entries.clone());
+        assert!(commands.len() > 5 && commands.len() < 20);
+        let mut whole = Vec::new();
+        for command in commands {
+            assert!(command.encode().is_ok());
+            let Command::AddMapEntries { entries, .. } = command else {
+                panic!("{command:?}");
+            };
+            whole.extend(entries);
+        }
+        assert_eq!(whole, entries);
+        assert!(Command::add_map_entries("/m.map", 1, []).is_empty());
+    }
+
+    /// Every command with `value` wherever a text can stand.
+    fn with_everywhere(value: &str) -> Vec<Command> {
+        let text = || value.to_owned();
+        let server = || ServerRef::new(value, value);
+        let (map, key, file, list) = (text, text, text, text);
+        vec![
+            Command::AddServer {
+                at: at(),
+                address: [127, 0, 0, 1].into(),
+                port: 1,
+                options: vec![vec![text(), text()]],
+            },
+            Command::AddServer {
+                at: server(),
+                address: [127, 0, 0, 1].into(),
+                port: 1,
+                options: Vec::new(),
+            },
+            Command::DeleteServer(server()),
+            Command::EnableServer(server()),
+            Command::EnableHealth(server()),
+            Command::EnableAgent(server()),
+            Command::SetAddress {
+                at: server(),
+                address: [127, 0, 0, 1].into(),
+                port: 1,
+            },
+            Command::SetWeight {
+                at: server(),
+                weight: 1,
+            },
+            Command::SetState {
+                at: server(),
+                state: ServerState::Ready,
+            },
+            Command::SetHealthDown(server()),
+            Command::ShutdownSessions(server()),
+            Command::PrepareMap { map: map() },
+            Command::AddMapEntries {
+                map: "/m".into(),
+                version: 1,
+                entries: vec![(key(), text())],
+            },
+            Command::CommitMap {
+                map: map(),
+                version: 1,
+            },
+            Command::ClearMapVersion {
+                map: map(),
+                version: 1,
+            },
+            Command::SetMapEntry {
+                map: map(),
+                key: key(),
+                value: text(),
+            },
+            Command::AddMapEntry {
+                map: map(),
+                key: key(),
+                value: text(),
+            },
+            Command::DeleteMapEntry {
+                map: map(),
+                key: key(),
+            },
+            Command::NewCertificate { file: file() },
+            Command::SetCertificate {
+                file: "/c".into(),
+                pem: text(),
+            },
+            Command::CommitCertificate { file: file() },
+            Command::AbortCertificate { file: file() },
+            Command::DeleteCertificate { file: file() },
+            Command::AddCrtListLine {
+                list: "/l".into(),
+                line: text(),
+            },
+            Command::DeleteCrtListLine {
+                list: list(),
+                file: file(),
+            },
+            Command::SetVariable {
+                name: text(),
+                value: text(),
+            },
+        ]
+    }
+
+    /// The commands that HAProxy reads, by its own rules: a line ends a command, and so does `;`
+    /// unless `\` stands before it; after `<<` at the end of a line all is payload up to an empty line.
+    fn commands_read(text: &str) -> Vec<String> {
+        let mut commands = Vec::new();
+        let mut lines = text.split_terminator('\n');
+        while let Some(line) = lines.next() {
+            commands.extend(line.split(';').map(str::to_owned));
+            if line.contains("<<") {
+                assert!(
+                    lines.by_ref().any(str::is_empty),
+                    "the payload ends: {text:?}"
+                );
+            }
+        }
+        commands
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_adds_a_command(value in "(?s).*|[a-z;\\\\\n<# @:+>-]*|[a-z./]+") {
+            for command in with_everywhere(&value) {
+                let Ok(text) = command.encode() else { continue };
+                let read = commands_read(&text);
+                prop_assert_eq!(read.len(), command.prompts(), "{:?}", text);
+                // Nor a word: each kind has as many as with a plain value.
+                for plain in with_everywhere("a") {
+                    if std::mem::discriminant(&plain) != std::mem::discriminant(&command) { continue }
+                    if matches!(&plain, Command::AddServer { options, .. } if options.is_empty()) { continue }
+                    if matches!(&command, Command::AddServer { options, .. } if options.is_empty()) { continue }
+                    let plain = plain.encode().unwrap();
+                    let words = |text: &str| text.split(' ').count();
+                    prop_assert_eq!(words(&read[0]), words(&commands_read(&plain)[0]));
+                }
+            }
+        }
     }
 }

@@ -16,12 +16,12 @@ mod state;
 mod version;
 
 pub use answer::{Answer, Refusal};
-pub use capability::{Dynamic, algorithm, init_state, keyword, waits_removable};
+pub use capability::{Dynamic, algorithm, init_state, keyword, names_loaded_file, waits_removable};
 pub use command::{COMMAND_LIMIT, Command, ServerRef, ServerState, Unspeakable};
 pub use maps::{MapInfo, parse_map_entries, parse_maps};
-pub use session::{Batch, Session};
+pub use session::{Batch, SendError, Session};
 pub use state::{
-    AdminState, ServerConnections, ServerRow, Strange, parse_servers_connections,
+    AdminState, ServerConnections, ServerRow, Strange, parse_server_connections,
     parse_servers_state,
 };
 pub use version::Version;
