@@ -5,7 +5,8 @@
 //!
 //! * every query found in the templates is watched; one that a complete rendering did not use is
 //!   cancelled;
-//! * a change waits for a short quiet time, but never longer than a bound;
+//! * a change is rendered at once and tried by commands to the running worker; only a reload waits for a
+//!   short quiet time, but never longer than a bound;
 //! * nothing is rendered while a watched query has neither an answer nor an error, and nothing is
 //!   applied that was not rendered from complete answers;
 //! * one set is applied at a time, the newest wins, and two reloads keep their distance;
@@ -21,6 +22,7 @@ use super::event::{
     Action, Answers, Event, Loaded, Notice, Observed, Outcome, Rendered, WatchId, Weight,
 };
 use crate::apply::set::{Candidate, Revision};
+use crate::apply::verdict::Means;
 use crate::catalog::{Answer, Known, Query};
 use crate::diagnostic::Diagnostic;
 
@@ -30,13 +32,16 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 /// neither the live files nor HAProxy.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
 
+/// How often servers are looked at that were removed and still have connections.
+const LEAVING: Duration = Duration::from_secs(1);
+
 /// How soon HAProxy is looked at after it was given something.
 const LOOK_AFTER: Duration = Duration::from_millis(200);
 
 /// What the settings say to the machine, mostly times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
-    /// A change waits for so long a quiet time.
+    /// A reload waits for so long a quiet time.
     pub settle: Duration,
     /// But no longer than this.
     pub max_settle: Duration,
@@ -107,6 +112,17 @@ pub struct Waiting {
     pub since: Option<Instant>,
 }
 
+/// What has happened since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Changes that HAProxy took by a reload.
+    pub reloads: u64,
+    /// Changes that the running worker took by commands.
+    pub by_commands: u64,
+    /// How often the worker did not run what the file held.
+    pub divergences: u64,
+}
+
 /// The machine.
 #[derive(Debug)]
 pub struct Core {
@@ -118,22 +134,32 @@ pub struct Core {
     loading: bool,
     template_errors: Vec<Diagnostic>,
     render_errors: Vec<Diagnostic>,
-    /// First and latest change that no rendering has seen.
-    changed: Option<(Instant, Instant)>,
+    /// Whether there is a change that no rendering has seen.
+    changed: bool,
+    /// First and latest change of those that came close together.
+    burst: Option<(Instant, Instant)>,
     rendering: bool,
     rounds: u32,
     waiting: Waiting,
     quarantined: Vec<String>,
     /// Rendered and not yet applied.
     pending: Option<Arc<Candidate>>,
+    /// Why commands do not do for the pending one, once that was tried.
+    needs_reload: Option<String>,
+    /// Whether what runs can only be put right by a reload.
+    repair: bool,
     /// Being applied.
     applying: Option<Arc<Candidate>>,
     /// The last one that was rendered whole, whatever came of it.
     latest: Option<Arc<Candidate>>,
     applied: Option<Applied>,
     refused: Option<Refused>,
+    /// After a failure.
     not_before: Option<Instant>,
+    /// After a reload.
+    no_reload_before: Option<Instant>,
     retries: u32,
+    counts: Counts,
     observed: Observed,
     observing: bool,
     next_look: Instant,
@@ -151,18 +177,23 @@ impl Core {
             loading: true,
             template_errors: Vec::new(),
             render_errors: Vec::new(),
-            changed: None,
+            changed: false,
+            burst: None,
             rendering: false,
             rounds: 0,
             waiting: Waiting::default(),
             quarantined: Vec::new(),
             pending: None,
+            needs_reload: None,
+            repair: false,
             applying: None,
             latest: None,
             applied: None,
             refused: None,
             not_before: None,
+            no_reload_before: None,
             retries: 0,
+            counts: Counts::default(),
             observed: Observed::default(),
             observing: false,
             next_look: now + timing.compare_interval,
@@ -209,11 +240,15 @@ impl Core {
 
     /// When [`Core::handle_timeout`] must be called at the latest.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let render = match self.changed {
-            Some(changed) if !self.rendering && self.may_render() => Some(self.due(changed)),
+        let render = match self.changed && !self.rendering && self.may_render() {
+            true if self.needs_reload.is_some() => self.settled_at(),
             _ => None,
         };
         let apply = match (&self.pending, &self.applying) {
+            (Some(_), None) if !self.observing && self.wants_reload() => self
+                .settled_at()
+                .max(self.no_reload_before)
+                .max(self.not_before),
             (Some(_), None) if !self.observing => self.not_before,
             _ => None,
         };
@@ -233,7 +268,9 @@ impl Core {
         self.applied = None;
         self.pending = None;
         self.latest = None;
+        self.needs_reload = None;
         self.not_before = None;
+        self.no_reload_before = None;
         self.retries = 0;
     }
 
@@ -388,8 +425,14 @@ impl Core {
     // Rendering.
 
     fn mark_changed(&mut self, now: Instant) {
-        let first = self.changed.map_or(now, |(first, _)| first);
-        self.changed = Some((first, now));
+        // A burst ends with a quiet time or with what it was for: a restless catalog starves nothing.
+        let waits = self.pending.is_some() || self.rendering || self.changed;
+        let first = match self.burst {
+            Some((first, latest)) if waits || now < latest + self.timing.settle => first,
+            _ => now,
+        };
+        self.changed = true;
+        self.burst = Some((first, now));
     }
 
     /// Whether every watched query has an answer or an error by now.
@@ -402,8 +445,14 @@ impl Core {
                 .all(|watched| watched.known.is_some() || watched.failing.is_some())
     }
 
-    fn due(&self, (first, latest): (Instant, Instant)) -> Instant {
-        (latest + self.timing.settle).min(first + self.timing.max_settle)
+    /// When the latest changes have settled.
+    fn settled_at(&self) -> Option<Instant> {
+        let (first, latest) = self.burst?;
+        Some((latest + self.timing.settle).min(first + self.timing.max_settle))
+    }
+
+    fn wants_reload(&self) -> bool {
+        self.needs_reload.is_some() || self.repair
     }
 
     fn rendered(&mut self, result: Rendered, now: Instant, actions: &mut Vec<Action>) {
@@ -512,12 +561,13 @@ impl Core {
     // What is due.
 
     fn go_on(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        if let Some(changed) = self.changed
-            && !self.rendering
-            && self.may_render()
-            && now >= self.due(changed)
-        {
-            self.changed = None;
+        let settled = self.settled_at().is_none_or(|end| now >= end);
+        // One rendering is kept ready while a set is being applied; and while a reload waits, what
+        // changes meanwhile is rendered once.
+        let ahead = self.applying.is_some() && self.pending.is_some();
+        let waits = self.needs_reload.is_some() && !settled;
+        if self.changed && !self.rendering && self.may_render() && !ahead && !waits {
+            self.changed = false;
             self.rendering = true;
             let answers = self
                 .watches
@@ -527,13 +577,29 @@ impl Core {
             actions.push(Action::Render(Answers(answers)));
         }
         self.ask_again(now);
+        let passed = |earliest: Option<Instant>| earliest.is_none_or(|earliest| now >= earliest);
+        // A rendering under way may make a reload needless, unless it has waited long enough.
+        let overdue = self
+            .burst
+            .is_some_and(|(first, _)| now >= first + self.timing.max_settle);
+        let reload = settled && passed(self.no_reload_before) && (!self.rendering || overdue);
         if self.applying.is_none()
             && !self.observing
-            && self.not_before.is_none_or(|earliest| now >= earliest)
+            && passed(self.not_before)
+            && (reload || !self.wants_reload())
             && let Some(candidate) = self.pending.take()
         {
             self.not_before = None;
-            actions.push(Action::Apply(Arc::clone(&candidate)));
+            self.needs_reload = None;
+            let means = match (self.repair, reload) {
+                (true, _) => Means::Reload,
+                (false, true) => Means::Any,
+                (false, false) => Means::Commands,
+            };
+            if reload {
+                self.burst = None;
+            }
+            actions.push(Action::Apply(Arc::clone(&candidate), means));
             self.applying = Some(candidate);
         }
         if self.applying.is_none() && !self.observing && now >= self.next_look {
@@ -581,6 +647,11 @@ impl Core {
             .as_ref()
             .or(self.applying.as_ref())
             .map(|candidate| &candidate.revision)
+    }
+
+    /// What has happened since the start.
+    pub fn counts(&self) -> Counts {
+        self.counts
     }
 
     /// The last look at HAProxy.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::apply::set::{Candidate, Revision};
+use crate::apply::verdict::{Means, Servers};
 use crate::catalog::{Answer, Known, Query};
 use crate::diagnostic::Diagnostic;
 
@@ -98,6 +99,8 @@ pub enum Outcome {
     Confirmed {
         /// What was done, such as `reload`.
         means: String,
+        /// Whether that was a reload.
+        reloaded: bool,
         /// What changed, in words.
         changes: String,
         /// From the start of applying to the confirmation.
@@ -114,6 +117,8 @@ pub enum Outcome {
     Refused(Vec<Diagnostic>),
     /// HAProxy did not take it; the last good files are back.
     Rejected(Vec<Diagnostic>),
+    /// Only a reload will do, for the reason given; nothing was changed.
+    NeedsReload(String),
     /// Not now: HAProxy still has too many old workers.
     Busy(String),
     /// It could not be tried; nothing changed.
@@ -135,6 +140,8 @@ pub struct Observed {
     pub drift: Vec<String>,
     /// Whether a worker answered at all.
     pub reachable: bool,
+    /// Its servers beside the file.
+    pub servers: Servers,
 }
 
 /// What is to be done.
@@ -148,8 +155,8 @@ pub enum Action {
     StopWatch(WatchId),
     /// Render from these answers.
     Render(Answers),
-    /// Validate, swap in, tell and confirm.
-    Apply(Arc<Candidate>),
+    /// Validate, swap in, tell and confirm, by these means.
+    Apply(Arc<Candidate>, Means),
     /// Look at HAProxy and the files.
     Observe,
     /// Log a line.

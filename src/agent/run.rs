@@ -17,8 +17,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::core::{Core, Timing};
 use super::event::{Action, Answers, Event, Loaded, Rendered, WatchId};
 use super::files::FileWatch;
-use super::translate::{changes, event_of, observed, outcome, say};
-use crate::apply::execute::{Applier, Observation, Verdict};
+use super::translate::{event_of, observed, outcome, say};
+use crate::apply::execute::{Applier, Means, Observation, Verdict};
 use crate::apply::set::Candidate;
 use crate::diagnostic::Diagnostic;
 use crate::haproxy::supervise::Supervisor;
@@ -83,7 +83,6 @@ enum Message {
         applier: Box<Applier>,
         candidate: Arc<Candidate>,
         verdict: Box<Verdict>,
-        changes: String,
     },
     Observed {
         applier: Box<Applier>,
@@ -104,7 +103,7 @@ enum Message {
 
 /// Work for the applier.
 enum Asked {
-    Apply(Arc<Candidate>),
+    Apply(Arc<Candidate>, Means),
     Observe,
 }
 
@@ -319,7 +318,7 @@ impl Sidecar {
                     self.watches.remove(&id);
                 }
                 Action::Render(answers) => self.render(answers),
-                Action::Apply(candidate) => self.apply(candidate),
+                Action::Apply(candidate, means) => self.apply(candidate, means),
                 Action::Observe => self.observe(),
                 Action::Say(notice) => say(&notice),
             }
@@ -361,21 +360,19 @@ impl Sidecar {
         });
     }
 
-    fn apply(&mut self, candidate: Arc<Candidate>) {
+    fn apply(&mut self, candidate: Arc<Candidate>, means: Means) {
         let Some(mut applier) = self.applier.take() else {
-            self.asked = Some(Asked::Apply(candidate));
+            self.asked = Some(Asked::Apply(candidate, means));
             return;
         };
         let messages = self.messages.clone();
         self.task(async move {
-            let changes = changes(applier.last_good(), &candidate);
-            let verdict = Box::new(applier.apply(&candidate).await);
+            let verdict = Box::new(applier.apply(&candidate, means).await);
             let _ = messages
                 .send(Message::Applied {
                     applier,
                     candidate,
                     verdict,
-                    changes,
                 })
                 .await;
         });
@@ -437,11 +434,10 @@ impl Sidecar {
                 applier,
                 candidate,
                 verdict,
-                changes,
             } => {
                 self.applier = Some(applier);
                 let revision = candidate.revision.clone();
-                let outcome = outcome(*verdict, &candidate, changes, self.templates.as_deref_mut());
+                let outcome = outcome(*verdict, &candidate, self.templates.as_deref_mut());
                 self.applier_is_back();
                 self.event(Event::Applied { revision, outcome });
             }
@@ -458,7 +454,7 @@ impl Sidecar {
                 resumed(&verdict);
                 self.applier_is_back();
                 match self.asked.take() {
-                    Some(Asked::Apply(candidate)) => self.apply(candidate),
+                    Some(Asked::Apply(candidate, means)) => self.apply(candidate, means),
                     Some(Asked::Observe) => self.observe(),
                     None => {}
                 }

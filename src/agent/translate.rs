@@ -4,8 +4,7 @@
 use super::event::{Event, Notice, Observed, Outcome, Weight};
 use super::explain::explain;
 use crate::apply::execute::{Observation, Verdict};
-use crate::apply::plan::{Plan, plan};
-use crate::apply::set::{Candidate, Revision, SetFile};
+use crate::apply::set::{Candidate, Revision};
 use crate::apply::tell::Seen;
 use crate::diagnostic::{Diagnostic, with_causes};
 use crate::haproxy::Finding;
@@ -70,6 +69,7 @@ pub fn observed(observation: &Observation) -> Observed {
             })
             .collect(),
         old_workers: observation.old_workers.unwrap_or_default(),
+        servers: observation.servers.clone(),
         ..Observed::default()
     };
     if let Seen::Running(running) = &observation.seen {
@@ -79,15 +79,6 @@ pub fn observed(observation: &Observation) -> Observed {
         observed.version = Some(running.version.clone());
     }
     observed
-}
-
-/// What differs from the last good set, in words.
-pub fn changes(last_good: Option<&[SetFile]>, candidate: &Candidate) -> String {
-    match plan(last_good, candidate) {
-        Plan::Start => "first configuration".to_owned(),
-        Plan::Nothing => "no change but comments".to_owned(),
-        Plan::Reload { reason, .. } => reason,
-    }
 }
 
 /// Logs a line.
@@ -107,7 +98,6 @@ pub fn say(notice: &Notice) {
 pub fn outcome(
     verdict: Verdict,
     candidate: &Candidate,
-    changes: String,
     mut templates: Option<&mut TemplateSet>,
 ) -> Outcome {
     let mut explained = |findings: &[Finding]| {
@@ -136,6 +126,8 @@ pub fn outcome(
         Verdict::Confirmed {
             took,
             means,
+            reloaded,
+            story,
             findings,
             ..
         } => {
@@ -143,12 +135,17 @@ pub fn outcome(
                 tracing::debug!("HAProxy warns: {}", finding.message);
             }
             Outcome::Confirmed {
-                means: means.to_owned(),
-                changes,
+                means,
+                reloaded,
+                changes: story,
                 took,
             }
         }
-        Verdict::Written { reason, .. } => Outcome::Written { reason, changes },
+        Verdict::NeedsReload { reason } => Outcome::NeedsReload(reason),
+        Verdict::Written { reason, story, .. } => Outcome::Written {
+            reason,
+            changes: story,
+        },
         Verdict::Refused { findings, kept } => {
             let mut why = explained(&findings);
             if let (Some(first), Some(kept)) = (why.first_mut(), kept) {

@@ -1,9 +1,10 @@
 //! One set at a time becomes what HAProxy runs, or nothing changes.
 //!
 //! ```text
-//! compare → stage → haproxy -c, gate, addresses → keep → swap in → tell → confirm → finish
-//!    │                        │                                │       │
-//! Unchanged                Refused                             └───────┴──► take back: Rejected, Unconfirmed
+//! compare ─┬► commands, with haproxy -c beside them → swap in → confirm          (`commands`)
+//!          │      └► refused: undone
+//!          └► stage → haproxy -c, gate, addresses → swap in → tell → confirm     (`load`)
+//!                └► Refused                            └───────┴► taken back
 //! ```
 //!
 //! *Written*, *applied* and *confirmed* are three facts, kept apart in the state directory. Never
@@ -13,15 +14,22 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+mod commands;
+mod load;
+mod look;
+
+use self::commands::{Attempt, Memory};
 use super::files::{self, FileError};
+use super::gate::{self, Rules};
 use super::history::{History, Rejection, StoredSet};
-use super::journal::{self, Change, Phase};
+use super::journal::{self, Change};
 use super::lock::Lock;
+use super::plan::{Comparison, compare};
 use super::set::{Candidate, Revision, Role, SetFile};
-use super::stage::{self, stage};
-use super::tell::{Haproxy, Mode, Seen, Told};
-use super::validate::{self, Judge, Master};
-pub use super::verdict::{ApplyError, Observation, Options, Verdict};
+use super::stage::{self, Staged, stage};
+use super::tell::{Haproxy, Mode, Seen};
+use super::validate::{self, Master};
+pub use super::verdict::{ApplyError, Means, Observation, Options, Verdict};
 use crate::diagnostic::Severity;
 use crate::haproxy::Finding;
 use crate::haproxy::check::Invocation;
@@ -30,17 +38,15 @@ use crate::haproxy::supervise::Supervisor;
 
 /// A socket that refuses this long means that HAProxy is not running.
 const ABSENT: Duration = Duration::from_secs(2);
-/// After HAProxy says "loaded", an old worker may still answer (up to 14 ms seen, more under load).
-const STALE: Duration = Duration::from_secs(3);
-/// For a service manager to bring a HAProxy back that ended.
-const RETURN: Duration = Duration::from_secs(5);
 
 /// The one that writes the destinations and tells HAProxy.
 pub struct Applier {
     options: Options,
-    judge: Judge,
+    rules: Rules,
     history: History,
     haproxy: Haproxy,
+    /// What is known of the running worker.
+    memory: Memory,
     last_good: Option<StoredSet>,
     pending: Option<Change>,
     _lock: Lock,
@@ -49,7 +55,7 @@ pub struct Applier {
 impl Applier {
     /// Takes the locks, cleans up after a crash and reads what is known. Touches neither HAProxy nor,
     /// unless a swap was interrupted, its files.
-    pub fn open(options: Options, judge: Judge) -> Result<Applier, ApplyError> {
+    pub fn open(options: Options, rules: Rules) -> Result<Applier, ApplyError> {
         let main = options
             .destinations
             .iter()
@@ -76,9 +82,10 @@ impl Applier {
         Ok(Applier {
             last_good,
             options,
-            judge,
+            rules,
             history,
             haproxy,
+            memory: Memory::default(),
             pending,
             _lock: lock,
         })
@@ -105,9 +112,9 @@ impl Applier {
         self.haproxy.inherit(supervisor)
     }
 
-    /// Makes HAProxy run this set, or leaves everything as it was.
-    pub async fn apply(&mut self, candidate: &Candidate) -> Verdict {
-        let result = self.try_apply(candidate, true).await;
+    /// Makes HAProxy run this set, by these means, or leaves everything as it was.
+    pub async fn apply(&mut self, candidate: &Candidate, means: Means) -> Verdict {
+        let result = self.try_apply(candidate, means, true).await;
         self.end(result)
     }
 
@@ -174,50 +181,52 @@ impl Applier {
             },
             false => Candidate::new(set.files),
         };
-        let result = self.try_apply(&candidate, false).await;
+        let result = self.try_apply(&candidate, Means::Any, false).await;
         self.end(result)
-    }
-
-    /// Looks at HAProxy and at the files. A set that was written while HAProxy was away becomes
-    /// confirmed here when HAProxy has come with it.
-    pub async fn observe(&mut self) -> Observation {
-        let seen = self.haproxy.seen(Duration::from_millis(300)).await;
-        if let (Seen::Running(running), None) = (&seen, &self.pending)
-            && running.revision.is_some()
-            && running.revision == self.history.state().written
-            && let Err(error) = self.confirmed(running.revision.clone())
-        {
-            tracing::warn!(%error, "what HAProxy runs could not be noted");
-        }
-        let state = self.history.state().clone();
-        Observation {
-            drift: self.drift(state.written.as_ref()),
-            seen,
-            written: state.written,
-            applied: state.applied,
-            confirmed: state.confirmed,
-            rejected: state.rejected,
-            old_workers: self.haproxy.old_workers().await,
-            supervised: self.haproxy.supervisor().map(Supervisor::status),
-        }
     }
 
     async fn try_apply(
         &mut self,
         candidate: &Candidate,
+        means: Means,
         judged: bool,
     ) -> Result<Verdict, ApplyError> {
         let started = Instant::now();
         let seen = self.haproxy.seen(ABSENT).await;
-        self.settle(&seen)?;
-        let current = is_live(candidate);
-        if let Some(verdict) = self.already(candidate, &seen, current)? {
+        self.settle(&seen).await?;
+        if means != Means::Reload
+            && let Some(verdict) = self.already(candidate, &seen)?
+        {
             self.haproxy.adopt().await;
             return Ok(verdict);
         }
-        let process = self.process(&seen).await;
-        if let Some(verdict) = self.remembered(candidate, process) {
+        if let Some(verdict) = self.remembered(candidate, &seen).await {
             return Ok(verdict);
+        }
+        let comparison = match &self.last_good {
+            Some(good) => compare(&good.files, &candidate.files),
+            None => Comparison::default(),
+        };
+        let mut story = match (&self.last_good, comparison.changes.is_empty()) {
+            (None, _) => "first configuration".to_owned(),
+            (_, true) => "no change but comments".to_owned(),
+            _ => comparison.changes.to_string(),
+        };
+        if means != Means::Reload {
+            match self
+                .by_commands(candidate, &seen, &comparison, started)
+                .await?
+            {
+                Attempt::Ended(verdict) => return Ok(verdict),
+                Attempt::Reload { reason } if means == Means::Commands => {
+                    return Ok(Verdict::NeedsReload { reason });
+                }
+                Attempt::Reload { reason } => {
+                    if comparison.reload.is_none() && self.last_good.is_some() {
+                        story = format!("{story} (not by commands: {reason})");
+                    }
+                }
+            }
         }
         if !matches!(seen, Seen::Absent { .. })
             && let Some(old_workers) = self.haproxy.old_workers().await
@@ -226,25 +235,35 @@ impl Applier {
             return Ok(Verdict::Busy { old_workers });
         }
         let master = self.master().await;
-        let directory = master
-            .as_ref()
-            .and_then(|master| master.directory.clone())
-            .or_else(|| self.options.working_directory.clone());
-        let staged = stage(candidate, self.last_good(), directory.as_deref())?;
+        let staged = self.staged(candidate, master.as_ref())?;
         let base = invocation(&self.options);
         let limit = self.options.validate_timeout;
         let mut findings =
             validate::by_haproxy(candidate, &staged, &base, master.as_ref(), limit).await?;
         if !is_error(&findings) && judged {
-            findings.extend((self.judge)(candidate, self.last_good()));
+            findings.extend(gate::judge(candidate, self.last_good(), &self.rules));
         }
         if !is_error(&findings) {
             findings.extend(self.taken_addresses(candidate, &seen));
         }
         if is_error(&findings) {
-            let kept = self.set_aside(candidate, &in_words(&findings));
-            return Ok(Verdict::Refused { findings, kept });
+            return Ok(self.refused(candidate, findings));
         }
+        let change = self.swap_in(candidate, staged)?;
+        self.take_effect(candidate, change, story, started, findings)
+            .await
+    }
+
+    /// The candidate beside its destinations.
+    fn staged(&self, candidate: &Candidate, master: Option<&Master>) -> Result<Staged, ApplyError> {
+        let directory = master
+            .and_then(|master| master.directory.as_deref())
+            .or(self.options.working_directory.as_deref());
+        Ok(stage(candidate, self.last_good(), directory)?)
+    }
+
+    /// The files become the live ones, on the disk when this returns.
+    fn swap_in(&mut self, candidate: &Candidate, staged: Staged) -> Result<Change, ApplyError> {
         self.history.keep(&StoredSet::from(candidate))?;
         let change = Change::commit(
             &self.options.state_directory,
@@ -256,17 +275,22 @@ impl Applier {
             change.take_back().map_err(ApplyError::TakeBack)?;
             return Err(error.into());
         }
-        self.take_effect(candidate, change, started, findings).await
+        Ok(change)
+    }
+
+    fn refused(&self, candidate: &Candidate, findings: Vec<Finding>) -> Verdict {
+        let kept = self.set_aside(candidate, &in_words(&findings));
+        Verdict::Refused { findings, kept }
     }
 
     /// A change that a crash left complete on disk: what the worker runs is confirmed, anything else is
     /// taken back, and applied again if it is still wanted.
-    fn settle(&mut self, seen: &Seen) -> Result<(), ApplyError> {
+    async fn settle(&mut self, seen: &Seen) -> Result<(), ApplyError> {
         let Some(change) = self.pending.take() else {
             return Ok(());
         };
         let revision = change.revision();
-        if runs(seen, revision.as_ref()) {
+        if runs(seen, revision.as_ref()) || self.end_batch(seen, revision.as_ref()).await {
             change.finish()?;
             self.confirmed(revision)?;
         } else {
@@ -284,10 +308,11 @@ impl Applier {
         &mut self,
         candidate: &Candidate,
         seen: &Seen,
-        current: bool,
     ) -> Result<Option<Verdict>, ApplyError> {
         let revision = Some(&candidate.revision);
-        if !current {
+        let known = runs(seen, revision) || self.history.state().written.as_ref() == revision;
+        // Read from the disk: others may have edited what was written.
+        if !known || !is_live(candidate) {
             return Ok(None);
         }
         if runs(seen, revision) {
@@ -302,6 +327,7 @@ impl Applier {
             return Ok(Some(Verdict::Written {
                 revision: candidate.revision.clone(),
                 reason: "nobody is told in this mode".to_owned(),
+                story: "no change".to_owned(),
             }));
         }
         let supervised = matches!(self.options.mode, Mode::Supervise { .. });
@@ -312,6 +338,7 @@ impl Applier {
                 Ok(Some(Verdict::Written {
                     revision: candidate.revision.clone(),
                     reason: reason.clone(),
+                    story: "no change".to_owned(),
                 }))
             }
             _ => Ok(None),
@@ -319,9 +346,10 @@ impl Applier {
     }
 
     /// What this HAProxy has rejected before it would reject again.
-    fn remembered(&self, candidate: &Candidate, process: Option<i32>) -> Option<Verdict> {
+    async fn remembered(&self, candidate: &Candidate, seen: &Seen) -> Option<Verdict> {
         let rejection = self.history.state().rejected.as_ref()?;
         let same = rejection.revision == candidate.revision.as_str();
+        let process = self.process(seen).await;
         // Of a HAProxy that cannot be told apart from the next one nothing is remembered.
         (same && process.is_some() && rejection.process == process).then(|| Verdict::Rejected {
             reason: format!("HAProxy has rejected this set before. {}", rejection.reason),
@@ -337,173 +365,6 @@ impl Applier {
                 validate::by_addresses(candidate, &good.files)
             }
             _ => Vec::new(),
-        }
-    }
-
-    /// The files are in place: tell, confirm, and finish or take back.
-    async fn take_effect(
-        &mut self,
-        candidate: &Candidate,
-        mut change: Change,
-        started: Instant,
-        findings: Vec<Finding>,
-    ) -> Result<Verdict, ApplyError> {
-        let revision = candidate.revision.clone();
-        if let Err(error) = change.reached(Phase::Told) {
-            change.take_back().map_err(ApplyError::TakeBack)?;
-            return Err(error.into());
-        }
-        self.haproxy.learn_socket(&candidate.files);
-        self.haproxy.hold_restarts(true);
-        let told = self.haproxy.tell().await;
-        let wanted = |running: &Running| running.revision.as_ref() == Some(&revision);
-        let limit = match (&told, &self.options.mode) {
-            (Told::Loaded, Mode::Signal { .. } | Mode::Command { .. }) => {
-                self.options.confirm_timeout
-            }
-            (Told::Loaded, _) => STALE.min(self.options.confirm_timeout),
-            // A command may fail after it has reloaded.
-            _ => Duration::ZERO,
-        };
-        let seen = match &told {
-            Told::Absent { .. } | Told::Ended { .. } => Seen::Absent {
-                reason: String::new(),
-            },
-            _ => self.haproxy.confirm(limit, wanted).await,
-        };
-        if runs(&seen, Some(&revision)) {
-            change.finish()?;
-            self.confirmed(Some(revision.clone()))?;
-            return Ok(Verdict::Confirmed {
-                revision,
-                took: started.elapsed(),
-                means: self.haproxy.means(),
-                findings,
-            });
-        }
-        match told {
-            Told::Absent { reason } => {
-                change.finish()?;
-                Ok(Verdict::Written { revision, reason })
-            }
-            Told::Loaded if !self.haproxy.can_ask() => {
-                change.finish()?;
-                self.history
-                    .update(|state| state.applied = Some(revision.clone()))?;
-                self.last_good = self.history.last_good();
-                Ok(Verdict::Written {
-                    revision,
-                    reason: describe(&seen),
-                })
-            }
-            Told::Loaded => {
-                let reason = format!(
-                    "HAProxy was told to load revision {revision}, but {}.",
-                    describe(&seen)
-                );
-                let evidence = matches!(seen, Seen::Running(_));
-                self.back(candidate, change, reason, Vec::new(), evidence)
-                    .await
-            }
-            Told::Failed { output } => {
-                let findings = validate::read_reload_findings(candidate, &output);
-                let reason = match findings.iter().find(|f| f.severity == Severity::Error) {
-                    Some(finding) => format!("HAProxy did not load it: {}", finding.message),
-                    None if output.is_empty() => {
-                        "HAProxy did not load it; its log says why (this version does not tell)."
-                            .into()
-                    }
-                    None => format!("HAProxy did not load it: {}", shorten(&output)),
-                };
-                self.back(candidate, change, reason, findings, true).await
-            }
-            Told::Ended { reason } => self.back(candidate, change, reason, Vec::new(), true).await,
-            Told::Unanswered { reason } => {
-                self.back(candidate, change, reason, Vec::new(), false)
-                    .await
-            }
-        }
-    }
-
-    /// The former files are put back at once; then HAProxy is brought back to them if it runs
-    /// something else. `evidence`: HAProxy did not take it, rather than nothing being known.
-    async fn back(
-        &mut self,
-        candidate: &Candidate,
-        change: Change,
-        reason: String,
-        findings: Vec<Finding>,
-        evidence: bool,
-    ) -> Result<Verdict, ApplyError> {
-        change.take_back().map_err(ApplyError::TakeBack)?;
-        let good = self.last_good.as_ref().map(|set| set.revision.clone());
-        if let Err(error) = self.history.update(|state| state.written = good) {
-            tracing::warn!(%error, "the return to the last good set could not be noted");
-        }
-        if let Some(good) = &self.last_good {
-            self.haproxy.learn_socket(&good.files);
-        }
-        let restored = self.bring_back(evidence).await;
-        let kept = self.set_aside(candidate, &reason);
-        if !evidence {
-            return Ok(Verdict::Unconfirmed { reason, restored });
-        }
-        let seen = self.haproxy.seen(Duration::ZERO).await;
-        let rejection = Rejection {
-            revision: candidate.revision.to_string(),
-            reason: reason.clone(),
-            process: self.process(&seen).await,
-        };
-        if let Err(error) = self
-            .history
-            .update(|state| state.rejected = Some(rejection))
-        {
-            tracing::warn!(%error, "the rejection could not be noted");
-        }
-        Ok(Verdict::Rejected {
-            reason,
-            findings,
-            restored,
-            kept,
-        })
-    }
-
-    /// Whether HAProxy runs the last good set again. A HAProxy that gave no answer is not told again:
-    /// what it was told already makes it load the files that are back.
-    async fn bring_back(&mut self, answers: bool) -> bool {
-        self.haproxy.hold_restarts(!self.has_configuration());
-        let Some(good) = self.last_good.clone() else {
-            return false;
-        };
-        if !self.haproxy.can_ask() {
-            return answers && self.haproxy.tell().await == Told::Loaded;
-        }
-        let wanted = |running: &Running| runs_set(running, &good);
-        let runs_it = |seen: Seen| matches!(seen, Seen::Running(running) if wanted(&running));
-        if !answers {
-            return runs_it(self.haproxy.confirm(STALE, wanted).await);
-        }
-        // A supervised HAProxy is started again by us, another one perhaps by its service manager.
-        let deadline = Instant::now()
-            + match self.options.mode {
-                Mode::Supervise { .. } => self.options.confirm_timeout,
-                _ => RETURN,
-            };
-        loop {
-            if runs_it(self.haproxy.seen(Duration::ZERO).await) {
-                return true;
-            }
-            // Also when nothing answers: a master of 2.6 whose new worker failed after the fork may
-            // live on without any, and a reload of good files brings one back.
-            match self.haproxy.tell().await {
-                Told::Loaded => {
-                    let limit = self.options.confirm_timeout;
-                    return runs_it(self.haproxy.confirm(limit, wanted).await);
-                }
-                Told::Failed { .. } => return false,
-                _ if Instant::now() >= deadline => return false,
-                _ => tokio::time::sleep(Duration::from_millis(100)).await,
-            }
         }
     }
 
@@ -556,17 +417,6 @@ impl Applier {
             .filter(|(_, role)| *role == Role::Config)
             .all(|(path, _)| path.exists())
     }
-
-    fn drift(&self, written: Option<&Revision>) -> Vec<PathBuf> {
-        let set = written.and_then(|revision| self.history.load_set(revision));
-        set.into_iter()
-            .flat_map(|set| set.files)
-            .filter(|file| {
-                !matches!(files::read(&file.destination), Ok(Some(text)) if text == file.text)
-            })
-            .map(|file| file.destination)
-            .collect()
-    }
 }
 
 /// How HAProxy is called when its own command line is not known, and when we start it.
@@ -609,21 +459,6 @@ fn runs_set(running: &Running, set: &StoredSet) -> bool {
     running.revision.as_ref() == set.marked.then_some(&set.revision)
 }
 
-fn describe(seen: &Seen) -> String {
-    match seen {
-        Seen::Running(running) => match &running.revision {
-            Some(revision) => format!("its worker {} runs revision {revision}", running.pid),
-            None => format!(
-                "its worker {} runs a configuration that is not Gatewright's",
-                running.pid
-            ),
-        },
-        Seen::Absent { reason } | Seen::Unknown { reason } => {
-            reason.trim_end_matches('.').to_owned()
-        }
-    }
-}
-
 fn in_words(findings: &[Finding]) -> String {
     findings
         .iter()
@@ -634,8 +469,4 @@ fn in_words(findings: &[Finding]) -> String {
             format!("{file}{}\n", finding.message)
         })
         .collect()
-}
-
-fn shorten(text: &str) -> String {
-    text.trim().chars().take(500).collect()
 }

@@ -92,6 +92,14 @@ impl Access {
 /// Writes a new file to the disk. A leftover of the same name is removed first; when anything fails
 /// nothing is left.
 pub fn write_new(path: &Path, bytes: &[u8], access: Access) -> Result<(), FileError> {
+    write_unsynced(path, bytes, access)?;
+    sync(path).inspect_err(|_| {
+        let _ = std::fs::remove_file(path);
+    })
+}
+
+/// The same, without waiting for the disk: [`sync`] must follow before the file replaces another.
+pub fn write_unsynced(path: &Path, bytes: &[u8], access: Access) -> Result<(), FileError> {
     remove(path)?;
     let write = || -> std::io::Result<()> {
         let mut file = OpenOptions::new()
@@ -102,13 +110,19 @@ pub fn write_new(path: &Path, bytes: &[u8], access: Access) -> Result<(), FileEr
         take_owner(&file, access)?;
         // After the owner: a change of owner clears some bits. Not subject to the umask.
         file.set_permissions(std::fs::Permissions::from_mode(access.mode))?;
-        file.write_all(bytes)?;
-        file.sync_all()
+        file.write_all(bytes)
     };
     write().map_err(|cause| {
         let _ = std::fs::remove_file(path);
         FileError::of("write", path)(cause)
     })
+}
+
+/// Waits until a file is on the disk.
+pub fn sync(path: &Path) -> Result<(), FileError> {
+    File::open(path)
+        .and_then(|file| file.sync_all())
+        .map_err(FileError::of("write", path))
 }
 
 /// Keeps owner and group, or the group alone where only root could do more. A group that cannot be

@@ -83,6 +83,28 @@ pub fn judge(new: &Candidate, last_good: Option<&[SetFile]>, rules: &Rules) -> V
     findings
 }
 
+/// What speaks against the servers of a part of a set: the backends that are in these texts. What the
+/// whole must be is not asked.
+pub fn judge_servers(part: &[SetFile], rules: &Rules) -> Vec<Finding> {
+    let config = configuration(part);
+    let backends = config.backends();
+    let rules = Rules {
+        complete: false,
+        ..rules.clone()
+    };
+    let mut gate = Gate {
+        files: part,
+        config: &config,
+        names: backends.iter().map(|b| b.name.clone()).collect(),
+        backends,
+        rules: &rules,
+        findings: Vec::new(),
+    };
+    gate.texts();
+    gate.servers();
+    gate.findings
+}
+
 struct Gate<'a> {
     files: &'a [SetFile],
     config: &'a Config,

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::files::{Access, FileError, beside, remove, rename, replace, sync_parent};
+use super::files::{Access, FileError, beside, remove, rename, replace, sync, sync_parent};
 use super::set::Revision;
 use super::stage::{Entry, OLD, Previous};
 
@@ -97,6 +97,9 @@ impl Change {
             }
             std::fs::hard_link(&entry.target, &old).map_err(FileError::of("keep", &old))?;
             sync_parent(&old)?;
+        }
+        for staged in entries.iter().filter_map(|entry| entry.staged.as_ref()) {
+            sync(staged)?;
         }
         self.save()?;
         for entry in entries {

@@ -9,14 +9,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use super::execute::{Applier, ApplyError, Options, Verdict};
-use super::gate::{Rules, judge};
+use super::execute::{Applier, ApplyError, Means, Options, Verdict};
+use super::gate::Rules;
 use super::journal::{self, Change, Phase};
 use super::lock::LockError;
 use super::set::{Candidate, Role, SetFile};
 use super::stage::stage;
 use super::tell::{Mode, Seen};
-use super::validate::Judge;
 use crate::haproxy::process::Master;
 use crate::haproxy::supervise::{Status, Supervisor};
 use crate::haproxy::testing::{
@@ -114,12 +113,12 @@ impl Bench {
     }
 
     fn applier(&self, way: Way) -> Applier {
-        Applier::open(self.options(way), gate()).unwrap()
+        Applier::open(self.options(way), Rules::default()).unwrap()
     }
 
     /// Applies and keeps hold of a supervised HAProxy.
     async fn apply(&mut self, applier: &mut Applier, text: String) -> Verdict {
-        let verdict = applier.apply(&self.set(text)).await;
+        let verdict = applier.apply(&self.set(text), Means::Any).await;
         if let Some(supervisor) = applier.supervisor() {
             self.note(&supervisor);
         }
@@ -168,11 +167,6 @@ impl Drop for Bench {
             }
         }
     }
-}
-
-/// Our own rules, at their defaults.
-fn gate() -> Judge {
-    Box::new(|new, last_good| judge(new, last_good, &Rules::default()))
 }
 
 fn confirmed(verdict: &Verdict) -> bool {
@@ -384,7 +378,7 @@ async fn a_validator_that_is_killed_or_missing_changes_nothing() {
     for binary in [script, "/no/such/haproxy".into()] {
         let mut options = bench.options(Way::Master);
         options.binary = binary;
-        let mut applier = Applier::open(options, gate()).unwrap();
+        let mut applier = Applier::open(options, Rules::default()).unwrap();
         let before = bench.live();
         let text = bench.text("one");
         let verdict = bench.apply(&mut applier, text).await;
@@ -447,7 +441,7 @@ async fn a_full_or_read_only_disk_leaves_the_old_set_whole() {
     bench.haproxy = Some(Haproxy::start("2.6", bench.path(), &main).await);
     let mut options = bench.options(Way::Master);
     options.destinations = vec![(main.clone(), Role::Config)];
-    let mut applier = Applier::open(options, gate()).unwrap();
+    let mut applier = Applier::open(options, Rules::default()).unwrap();
     let set = |text: String| {
         Candidate::new(vec![SetFile {
             destination: main.clone(),
@@ -461,7 +455,7 @@ async fn a_full_or_read_only_disk_leaves_the_old_set_whole() {
     let small = set(bench.text("two"));
     let names = || std::fs::read_dir(&disk.0).unwrap().count();
 
-    let verdict = applier.apply(&set(large)).await;
+    let verdict = applier.apply(&set(large), Means::Any).await;
     let Verdict::Failed { error } = verdict else {
         panic!("{verdict:?}");
     };
@@ -472,7 +466,7 @@ async fn a_full_or_read_only_disk_leaves_the_old_set_whole() {
     );
 
     disk.remount("ro");
-    let verdict = applier.apply(&small).await;
+    let verdict = applier.apply(&small, Means::Any).await;
     let Verdict::Failed { error } = verdict else {
         panic!("{verdict:?}");
     };
@@ -484,7 +478,7 @@ async fn a_full_or_read_only_disk_leaves_the_old_set_whole() {
     bench.serves("by-hand").await;
 
     disk.remount("rw");
-    let verdict = applier.apply(&small).await;
+    let verdict = applier.apply(&small, Means::Any).await;
     assert!(confirmed(&verdict), "{verdict:?}");
     assert_eq!(names(), 2, "the file and the lock");
     drop(bench.haproxy.take());
@@ -494,7 +488,7 @@ async fn a_full_or_read_only_disk_leaves_the_old_set_whole() {
 async fn a_second_instance_is_refused() {
     let bench = Bench::new("2.6");
     let _first = bench.applier(Way::Master);
-    let second = Applier::open(bench.options(Way::Master), gate());
+    let second = Applier::open(bench.options(Way::Master), Rules::default());
     assert!(matches!(
         second.err(),
         Some(ApplyError::Lock(LockError::Held { pid: Some(_), .. }))
@@ -617,7 +611,7 @@ async fn old_workers_are_bounded() {
     let mut bench = Bench::with_haproxy("2.6").await;
     let mut options = bench.options(Way::Master);
     options.max_old_workers = 1;
-    let mut applier = Applier::open(options, gate()).unwrap();
+    let mut applier = Applier::open(options, Rules::default()).unwrap();
     // An open connection keeps its worker.
     let text = bench.text("one");
     let mut held = tokio::net::TcpStream::connect(("127.0.0.1", bench.port))
@@ -648,7 +642,7 @@ async fn twenty_reloads_in_a_row_lose_no_new_connection() {
         let mut bench = Bench::with_haproxy(version).await;
         let mut options = bench.options(Way::Master);
         options.max_old_workers = 50;
-        let mut applier = Applier::open(options, gate()).unwrap();
+        let mut applier = Applier::open(options, Rules::default()).unwrap();
         let stop = Arc::new(AtomicBool::new(false));
         let (good, bad) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let clients: Vec<_> = (0..4)

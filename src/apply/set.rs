@@ -115,7 +115,13 @@ fn marker(revision: &Revision) -> String {
 pub fn without_marker(text: &str) -> &str {
     let length = MARKER_START.len() + REVISION_VARIABLE.len() + " str(0123456789ab)\n".len();
     match text.len().checked_sub(length) {
-        Some(at) if text.get(at..).is_some_and(|end| end.starts_with(MARKER_START)) => &text[..at],
+        Some(at)
+            if text
+                .get(at..)
+                .is_some_and(|end| end.starts_with(MARKER_START)) =>
+        {
+            &text[..at]
+        }
         _ => text,
     }
 }

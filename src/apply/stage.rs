@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::files::{Access, FileError, beside, read, remove, write_new};
+use super::files::{Access, FileError, beside, read, remove, write_new, write_unsynced};
 use super::set::{Candidate, Role, SetFile};
 
 const NEW: &str = "gatewright-new";
@@ -123,7 +123,8 @@ impl Staged {
         let mut staged = None;
         if new {
             let path = beside(&target, NEW);
-            write_new(&path, file.text.as_bytes(), access)?;
+            // Not on the disk before it is committed: commands need not wait for that.
+            write_unsynced(&path, file.text.as_bytes(), access)?;
             self.leftovers.push(path.clone());
             self.checked.insert(file.destination.clone(), path.clone());
             staged = Some(path);
@@ -144,6 +145,13 @@ impl Staged {
         if !matches!(file.role, Role::Config | Role::CrtList) {
             return Ok(());
         }
+        // Most configurations name no file of the set.
+        if !replacements
+            .iter()
+            .any(|(path, _)| file.text.contains(path.as_str()))
+        {
+            return Ok(());
+        }
         let text = replace_paths(&file.text, replacements);
         if text != file.text {
             let target = resolve(&file.destination);
@@ -152,7 +160,7 @@ impl Staged {
                 .ok()
                 .flatten()
                 .unwrap_or(Access::PRIVATE);
-            write_new(&path, text.as_bytes(), access)?;
+            write_unsynced(&path, text.as_bytes(), access)?;
             self.leftovers.push(path.clone());
             self.checked.insert(file.destination.clone(), path);
         }

@@ -15,6 +15,7 @@ use crate::haproxy::child::{self, Limits};
 use crate::haproxy::config::Endpoint;
 use crate::haproxy::master::{MasterSocket, Reload};
 use crate::haproxy::process::{CommandLine, Master, ProcessError};
+use crate::haproxy::runtime::{Session, Version};
 use crate::haproxy::socket::SocketError;
 use crate::haproxy::stats::{Running, WorkerSocket};
 use crate::haproxy::supervise::{self, Status, Supervisor};
@@ -152,6 +153,15 @@ impl Haproxy {
                 }
                 _ => None,
             });
+    }
+
+    /// The way to tell this worker something while it runs.
+    pub fn session(&self, running: &Running) -> Option<Session> {
+        Some(Session {
+            socket: self.worker.clone()?,
+            version: Version::parse(&running.version)?,
+            limit: ASK,
+        })
     }
 
     /// The mode in a few words.

@@ -18,9 +18,6 @@ use crate::haproxy::check::{Invocation, Outcome, check};
 use crate::haproxy::config::Config;
 use crate::haproxy::process::CommandLine;
 
-/// Our own rules for a set (see `gate`): the new one, and the last good one to compare with.
-pub type Judge = Box<dyn Fn(&Candidate, Option<&[SetFile]>) -> Vec<Finding> + Send + Sync>;
-
 /// How the running master was started.
 #[derive(Debug, Clone)]
 pub struct Master {
@@ -67,6 +64,9 @@ pub async fn by_haproxy(
 
 /// HAProxy's messages with the destinations in place of the staged paths.
 pub fn read_findings(candidate: &Candidate, staged: &Staged, output: &[u8]) -> Vec<Finding> {
+    if output.trim_ascii().is_empty() {
+        return Vec::new();
+    }
     let destinations = staged.origins();
     let config = configuration(&candidate.files);
     let places = Places {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::files::FileError;
 use super::history::Rejection;
 use super::lock::LockError;
+use super::plan::Policy;
 use super::set::{Revision, Role};
 use super::tell::{Mode, Seen};
 use crate::haproxy::Finding;
@@ -46,6 +47,35 @@ pub struct Options {
     pub command_timeout: Duration,
     /// With this many workers still finishing, no further reload.
     pub max_old_workers: usize,
+    /// Whether servers and maps are changed by commands to the running worker.
+    pub commands: bool,
+    /// What the operator has chosen for them.
+    pub policy: Policy,
+    /// When a server that was removed is deleted.
+    pub drain: Drain,
+    /// How often all servers of the worker are compared with the file.
+    pub audit_interval: Duration,
+}
+
+/// When a server that was removed and takes no new traffic is deleted at the latest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drain {
+    /// For its connections to end by themselves.
+    pub time: Duration,
+    /// The same for single backends.
+    pub backends: BTreeMap<String, Duration>,
+    /// Whether connections that are left then are shut.
+    pub shutdown_sessions: bool,
+}
+
+impl Default for Drain {
+    fn default() -> Drain {
+        Drain {
+            time: Duration::from_secs(60),
+            backends: BTreeMap::new(),
+            shutdown_sessions: false,
+        }
+    }
 }
 
 impl Options {
@@ -71,6 +101,10 @@ impl Options {
             confirm_timeout: Duration::from_secs(30),
             command_timeout: Duration::from_secs(30),
             max_old_workers: 5,
+            commands: true,
+            policy: Policy::default(),
+            drain: Drain::default(),
+            audit_interval: Duration::from_secs(60),
         }
     }
 }
@@ -114,9 +148,25 @@ pub enum ApplyError {
     NoConfiguration,
 }
 
+/// By which means a set may be applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Means {
+    /// Only by commands to the running worker.
+    Commands,
+    /// By commands where they do, by a reload where not.
+    Any,
+    /// By a reload, even where nothing seems to differ.
+    Reload,
+}
+
 /// What came of applying a set.
 #[derive(Debug)]
 pub enum Verdict {
+    /// Commands do not do, and nothing else was allowed. Nothing was changed.
+    NeedsReload {
+        /// Why, in words.
+        reason: String,
+    },
     /// HAProxy runs it already and the files are current: nothing was written, nobody was told.
     Unchanged,
     /// The worker reports it.
@@ -126,7 +176,11 @@ pub enum Verdict {
         /// From the start to the report.
         took: Duration,
         /// How HAProxy was told.
-        means: &'static str,
+        means: String,
+        /// Whether it has loaded its files for it.
+        reloaded: bool,
+        /// What has changed, in words.
+        story: String,
         /// Warnings.
         findings: Vec<Finding>,
     },
@@ -136,6 +190,8 @@ pub enum Verdict {
         revision: Revision,
         /// Why nobody was told.
         reason: String,
+        /// What has changed, in words.
+        story: String,
     },
     /// The validation or the gate says no; the files were not touched.
     Refused {
@@ -194,6 +250,21 @@ pub struct Observation {
     pub old_workers: Option<usize>,
     /// The supervised HAProxy.
     pub supervised: Option<Status>,
+    /// The servers of the worker, as far as they were looked at.
+    pub servers: Servers,
+}
+
+/// How the servers of the worker compare with the file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Servers {
+    /// Servers that were removed and still have connections.
+    pub leaving: Vec<String>,
+    /// What people have set by hand, one sentence each.
+    pub by_hand: Vec<String>,
+    /// What differed from the file and was put right, in words.
+    pub repaired: Option<String>,
+    /// What differs from the file and only a reload puts right, in words.
+    pub differs: Option<String>,
 }
 
 impl Observation {

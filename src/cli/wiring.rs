@@ -8,13 +8,16 @@ use std::sync::Arc;
 use crate::agent::core::Timing;
 use crate::agent::run::Parts;
 use crate::apply::execute::{Applier, ApplyError, Options as ApplyOptions};
-use crate::apply::gate::{self, Rules};
+use crate::apply::gate::Rules;
+use crate::apply::plan::{self, Policy};
 use crate::apply::set::{Candidate, Role, SetFile};
 use crate::apply::tell;
-use crate::apply::validate::Judge;
+use crate::apply::verdict::Drain;
 use crate::diagnostic::{Diagnostic, Place};
 use crate::exit;
-use crate::settings::{DEFAULT_MASTER_SOCKET, Environment, Kind, Mode, Settings};
+use crate::settings::{
+    DEFAULT_MASTER_SOCKET, Environment, HandWeights, Kind, Mode, NewServers, Settings,
+};
 use crate::source::consul::{Consul, Options as ConsulOptions, Secret, TlsOptions, TokenSource};
 use crate::template::{
     self, Grammar, Source, TemplateSet, shipped, shipped_names, shipped_partials,
@@ -340,9 +343,7 @@ pub fn rules(settings: &Settings) -> Rules {
 
 /// Takes the locks and reads what is known.
 pub fn open_applier(settings: &Settings, environment: &Environment) -> Result<Applier, ApplyError> {
-    let rules = rules(settings);
-    let judge: Judge = Box::new(move |new, last_good| gate::judge(new, last_good, &rules));
-    Applier::open(apply_options(settings, environment), judge)
+    Applier::open(apply_options(settings, environment), rules(settings))
 }
 
 fn apply_options(settings: &Settings, environment: &Environment) -> ApplyOptions {
@@ -386,6 +387,28 @@ fn apply_options(settings: &Settings, environment: &Environment) -> ApplyOptions
         confirm_timeout: haproxy.confirm_timeout.0,
         command_timeout: haproxy.command_timeout.0,
         max_old_workers: haproxy.max_old_workers,
+        commands: haproxy.commands,
+        policy: Policy {
+            new_servers: match haproxy.new_servers {
+                NewServers::Up => plan::NewServers::Up,
+                NewServers::Checked => plan::NewServers::Checked,
+            },
+            hand_weights: match haproxy.hand_weights {
+                HandWeights::Keep => plan::HandWeights::Keep,
+                HandWeights::TakeBack => plan::HandWeights::TakeBack,
+            },
+        },
+        drain: Drain {
+            time: haproxy.drain.time.0,
+            shutdown_sessions: haproxy.drain.shutdown_sessions,
+            backends: haproxy
+                .drain
+                .backends
+                .iter()
+                .map(|(name, time)| (name.clone(), time.0))
+                .collect(),
+        },
+        audit_interval: settings.apply.audit_interval.0,
         ..ApplyOptions::new(state, destinations, mode, haproxy.binary.clone())
     }
 }

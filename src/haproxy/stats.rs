@@ -28,6 +28,8 @@ pub struct Running {
     pub stopping: bool,
     /// The revision it carries; `None` when it loaded a configuration that is not ours.
     pub revision: Option<Revision>,
+    /// The revision that it is being led to by commands: these have been begun and not ended.
+    pub changing: Option<Revision>,
     /// HAProxy's version.
     pub version: String,
     /// Since when it runs, in seconds.
@@ -86,15 +88,22 @@ impl Running {
                 .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
                 .map(str::trim)
         };
-        let revision = text
+        let carried = text
             .lines()
             .filter_map(|line| line.strip_prefix(REVISION_VARIABLE))
             .find_map(|rest| rest.split_once("value=<")?.1.split_once('>'))
-            .and_then(|(revision, _)| Revision::parse(revision));
+            .map(|(carried, _)| carried);
+        let (revision, changing) = match carried
+            .map(|text| text.split_once('+').unwrap_or((text, "")))
+        {
+            Some((revision, changing)) => (Revision::parse(revision), Revision::parse(changing)),
+            None => (None, None),
+        };
         Some(Running {
             pid: value("Pid")?.parse().ok()?,
             stopping: value("Stopping") == Some("1"),
             revision,
+            changing,
             version: value("Version")?.to_owned(),
             uptime: value("Uptime_sec")
                 .and_then(|text| text.parse().ok())
@@ -116,6 +125,10 @@ mod tests {
             (4711, false, 7)
         );
         assert_eq!(running.revision, Revision::parse("0123456789ab"));
+        let changing = text.replace("ab>", "ab+ba9876543210>");
+        let running = Running::parse(&changing).unwrap();
+        assert_eq!(running.revision, Revision::parse("0123456789ab"));
+        assert_eq!(running.changing, Revision::parse("ba9876543210"));
         let foreign = text.replace("proc.gatewright_revision: type=str", "Variable not found.");
         assert_eq!(Running::parse(&foreign).unwrap().revision, None);
         assert_eq!(Running::parse("Unknown command"), None);

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use crate::diagnostic::{Diagnostic, Place};
 
 pub use environment::Environment;
-pub use model::{Kind, Mode, Settings};
+pub use model::{HandWeights, Kind, Mode, NewServers, Settings};
 
 /// The address asked when nothing names one.
 pub const DEFAULT_CONSUL: &str = "http://127.0.0.1:8500";

@@ -256,6 +256,58 @@ pub struct HAProxy {
     pub stop_timeout: Time,
     /// No reload while so many old workers still live.
     pub max_old_workers: usize,
+    /// Whether servers and map entries are changed by commands, without a reload.
+    pub commands: bool,
+    /// Whether a new server takes traffic before HAProxy's own first check of it.
+    pub new_servers: NewServers,
+    /// What happens to a weight that somebody has set by hand.
+    pub hand_weights: HandWeights,
+    /// `[haproxy.drain]`.
+    pub drain: Drain,
+}
+
+/// Whether a new server takes traffic before HAProxy's own first check of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NewServers {
+    /// At once: the catalog has said that it is healthy.
+    #[default]
+    Up,
+    /// After its first good checks.
+    Checked,
+}
+
+/// What happens to a weight that somebody has set by hand.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HandWeights {
+    /// It stays until the file's weight changes.
+    #[default]
+    Keep,
+    /// The file's weight is set again.
+    TakeBack,
+}
+
+/// `[haproxy.drain]`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Drain {
+    /// How long the connections of a removed server may last before it is deleted.
+    pub time: Time,
+    /// Whether connections that are left then are shut.
+    pub shutdown_sessions: bool,
+    /// Another time for single backends.
+    pub backends: BTreeMap<String, Time>,
+}
+
+impl Default for Drain {
+    fn default() -> Drain {
+        Drain {
+            time: Time::seconds(60),
+            shutdown_sessions: false,
+            backends: BTreeMap::new(),
+        }
+    }
 }
 
 impl Default for HAProxy {
@@ -275,6 +327,10 @@ impl Default for HAProxy {
             command_timeout: Time::seconds(30),
             stop_timeout: Time::seconds(10),
             max_old_workers: 5,
+            commands: true,
+            new_servers: NewServers::Up,
+            hand_weights: HandWeights::Keep,
+            drain: Drain::default(),
         }
     }
 }
@@ -283,14 +339,16 @@ impl Default for HAProxy {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Apply {
-    /// A change waits for so long a quiet time, so that changes that come together are applied together.
+    /// A reload waits for so long a quiet time, so that changes that come together cost one.
     pub settle: Time,
-    /// A change waits no longer than this, however restless the catalog is.
+    /// A reload waits no longer than this, however restless the catalog is.
     pub max_settle: Time,
     /// The shortest time between two reloads. The last change is never lost.
     pub reload_interval: Time,
     /// How often the files and the running HAProxy are compared with what was applied.
     pub compare_interval: Time,
+    /// How often every server of the worker is compared with the file.
+    pub audit_interval: Time,
 }
 
 impl Default for Apply {
@@ -300,6 +358,7 @@ impl Default for Apply {
             max_settle: Time::seconds(1),
             reload_interval: Time::seconds(2),
             compare_interval: Time::seconds(10),
+            audit_interval: Time::seconds(60),
         }
     }
 }

@@ -52,6 +52,7 @@ fn the_example_holds_every_key_with_its_default() {
     expected.haproxy.config_files = shown.haproxy.config_files.clone();
     expected.haproxy.arguments = shown.haproxy.arguments.clone();
     expected.haproxy.working_directory = shown.haproxy.working_directory.clone();
+    expected.haproxy.drain.backends = shown.haproxy.drain.backends.clone();
     expected.state.directory = shown.state.directory.clone();
     expected.status.socket = shown.status.socket.clone();
     assert_eq!(shown, expected, "a shown default is not the real one");

@@ -113,6 +113,21 @@ pub struct HAProxy {
     pub old_workers: usize,
     /// Files that are not as they were written.
     pub drift: Vec<String>,
+    /// Servers that were removed and still have connections.
+    #[serde(default)]
+    pub leaving: Vec<String>,
+    /// What people have set by hand, one sentence each.
+    #[serde(default)]
+    pub by_hand: Vec<String>,
+    /// Changes that were taken by a reload, since the start.
+    #[serde(default)]
+    pub reloads: u64,
+    /// Changes that the running worker took by commands, since the start.
+    #[serde(default)]
+    pub by_commands: u64,
+    /// How often the worker did not run what the file held, since the start.
+    #[serde(default)]
+    pub divergences: u64,
 }
 
 /// What the status says beside what the core knows.
@@ -184,6 +199,11 @@ impl Status {
                 version: observed.version.clone(),
                 old_workers: observed.old_workers,
                 drift: observed.drift.clone(),
+                leaving: observed.servers.leaving.clone(),
+                by_hand: observed.servers.by_hand.clone(),
+                reloads: core.counts().reloads,
+                by_commands: core.counts().by_commands,
+                divergences: core.counts().divergences,
             },
             warnings: frame.warnings.clone(),
         }

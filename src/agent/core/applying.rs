@@ -7,6 +7,7 @@ impl Core {
     /// Takes a freshly rendered set: the newest wins, and nothing is done twice.
     pub(super) fn offer(&mut self, candidate: Arc<Candidate>, actions: &mut Vec<Action>) {
         self.latest = Some(Arc::clone(&candidate));
+        self.needs_reload = None;
         let revision = &candidate.revision;
         let underway = self
             .applying
@@ -63,8 +64,22 @@ impl Core {
                     say_about(actions, Weight::Info, message.to_owned(), revision);
                 }
             }
+            Outcome::NeedsReload(reason) => {
+                say_about(
+                    actions,
+                    Weight::Detail,
+                    format!("Only a reload will do for this change: {reason}."),
+                    revision,
+                );
+                if !newer_waits {
+                    self.pending = candidate;
+                    self.needs_reload = Some(reason);
+                }
+                self.next_look = self.next_look.max(now + LOOK_AFTER);
+            }
             Outcome::Confirmed {
                 means,
+                reloaded,
                 changes,
                 took,
             } => {
@@ -76,7 +91,14 @@ impl Core {
                     took: Some(took),
                 }));
                 self.settle_on(revision, true, story, now);
-                self.not_before = Some(interval);
+                match reloaded {
+                    true => {
+                        self.counts.reloads += 1;
+                        self.repair = false;
+                        self.no_reload_before = Some(interval);
+                    }
+                    false => self.counts.by_commands += 1,
+                }
             }
             Outcome::Written { reason, changes } => {
                 let story = format!("{changes}: written, not confirmed: {reason}");
@@ -87,7 +109,8 @@ impl Core {
                     revision,
                 );
                 self.settle_on(revision, false, story, now);
-                self.not_before = Some(interval);
+                self.repair = false;
+                self.no_reload_before = Some(interval);
             }
             Outcome::Refused(why) => {
                 self.refuse(revision, why, false, Some(now + ASK_AGAIN), actions);
@@ -95,13 +118,15 @@ impl Core {
             }
             Outcome::Rejected(why) => {
                 self.refuse(revision, why, true, None, actions);
-                self.not_before = Some(interval);
+                self.repair = false;
+                self.no_reload_before = Some(interval);
             }
             Outcome::Busy(reason) => {
                 say_about(actions, Weight::Warning, reason, revision);
-                self.not_before = Some(now + self.timing.reload_interval.max(RETRY.0));
+                self.no_reload_before = Some(now + self.timing.reload_interval.max(RETRY.0));
                 if !newer_waits {
                     self.pending = candidate;
+                    self.needs_reload = Some("it was tried".to_owned());
                 }
             }
             Outcome::Failed(error) => {
@@ -194,6 +219,9 @@ impl Core {
     pub(super) fn looked(&mut self, observed: Observed, now: Instant, actions: &mut Vec<Action>) {
         self.observing = false;
         self.next_look = now + self.timing.compare_interval;
+        if !observed.servers.leaving.is_empty() {
+            self.next_look = self.next_look.min(now + LEAVING);
+        }
         for drift in &observed.drift {
             if !self.observed.drift.contains(drift) {
                 say(
@@ -205,6 +233,12 @@ impl Core {
                 );
             }
         }
+        for sentence in &observed.servers.by_hand {
+            if !self.observed.servers.by_hand.contains(sentence) {
+                say(actions, Weight::Warning, sentence.clone());
+            }
+        }
+        self.compared(&observed, actions);
         self.observed = observed;
         if self.applying.is_some() || self.pending.is_some() {
             return;
@@ -261,6 +295,36 @@ impl Core {
                 &latest.revision,
             );
             self.pending = Some(Arc::clone(latest));
+        }
+    }
+
+    /// What differs between the worker and the file: put right, or only a reload does it.
+    fn compared(&mut self, observed: &Observed, actions: &mut Vec<Action>) {
+        if let Some(what) = &observed.servers.repaired {
+            self.counts.divergences += 1;
+            let message = format!(
+                "HAProxy's worker did not run what the file holds ({what}); it was put right by commands."
+            );
+            say(actions, Weight::Warning, message);
+        }
+        let Some(what) = &observed.servers.differs else {
+            return;
+        };
+        if self.observed.servers.differs.as_ref() == Some(what) {
+            return; // The reload waits, or has not helped either.
+        }
+        self.counts.divergences += 1;
+        let reloads = self.timing.tells && self.latest.is_some();
+        let remedy = match reloads {
+            true => "HAProxy is reloaded",
+            false => "Reload HAProxy",
+        };
+        let message =
+            format!("HAProxy's worker does not run what the file holds ({what}). {remedy}.");
+        say(actions, Weight::Warning, message);
+        if reloads {
+            self.repair = true;
+            self.pending = self.pending.take().or_else(|| self.latest.clone());
         }
     }
 }

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::apply::set::{Role, SetFile};
+use crate::apply::verdict::Servers;
 
 const TIMING: Timing = Timing {
     settle: Duration::from_millis(50),
@@ -47,6 +48,7 @@ fn confirmed(text: &str) -> Event {
         revision: candidate(text).revision.clone(),
         outcome: Outcome::Confirmed {
             means: "reload".into(),
+            reloaded: true,
             changes: "+1 −0 servers in web".into(),
             took: Duration::from_millis(92),
         },
@@ -60,12 +62,23 @@ fn ended(text: &str, outcome: Outcome) -> Event {
     }
 }
 
+fn by_commands() -> Outcome {
+    Outcome::Confirmed {
+        means: "1 command".into(),
+        reloaded: false,
+        changes: "+1 −0 servers in web".into(),
+        took: Duration::from_millis(2),
+    }
+}
+
 /// A machine with its own clock; notices are left out of what it returns. Unless it is told not to,
-/// it answers each look at HAProxy: all is as it was applied.
+/// it answers each look at HAProxy: all is as it was applied. What may only be done by commands is
+/// answered too: by default they do not do.
 struct Bench {
     core: Core,
     now: Instant,
     looks: bool,
+    by_commands: bool,
 }
 
 impl Bench {
@@ -77,6 +90,7 @@ impl Bench {
             core,
             now,
             looks: true,
+            by_commands: false,
         }
     }
 
@@ -87,6 +101,21 @@ impl Bench {
 
     fn seen(&mut self, actions: Vec<Action>) -> Vec<Action> {
         let mut actions = silent(actions);
+        let tried = actions
+            .iter()
+            .position(|action| matches!(action, Action::Apply(_, Means::Commands)));
+        if let Some(Action::Apply(candidate, _)) = tried.map(|at| actions.remove(at)) {
+            let revision = candidate.revision.clone();
+            let outcome = match self.by_commands {
+                true => by_commands(),
+                false => Outcome::NeedsReload("the structure differs".into()),
+            };
+            let more = self
+                .core
+                .handle(Event::Applied { revision, outcome }, self.now);
+            let more = self.seen(more);
+            actions.extend(more);
+        }
         if self.looks && actions.contains(&Action::Observe) {
             actions.retain(|action| *action != Action::Observe);
             let running = self.core.applied().map(|applied| applied.revision.clone());
@@ -132,14 +161,20 @@ impl Bench {
         })
     }
 
+    /// Changes the answer and lets it be rendered.
+    fn change(&mut self, tags: usize) {
+        let mut actions = self.answer("web", tags);
+        if actions.is_empty() {
+            actions = self.wait();
+        }
+        assert!(matches!(actions[..], [Action::Render(_)]), "{actions:?}");
+    }
+
     fn applied(mut self, text: &str) -> Bench {
         self.event(loaded(&["web"]));
-        self.answer("web", 1);
-        assert!(matches!(self.wait()[..], [Action::Render(_)]));
-        assert_eq!(
-            self.event(complete(text, &["web"])),
-            [Action::Apply(candidate(text))]
-        );
+        self.change(1);
+        assert_eq!(self.event(complete(text, &["web"])), []);
+        assert_eq!(self.wait(), [Action::Apply(candidate(text), Means::Any)]);
         assert_eq!(self.event(confirmed(text)), []);
         self
     }
@@ -170,60 +205,107 @@ fn nothing_is_rendered_before_every_query_has_answered() {
 }
 
 #[test]
-fn changes_that_come_together_are_rendered_together_and_none_waits_for_ever() {
+fn commands_go_out_at_once_and_need_no_quiet_time() {
     let mut bench = Bench::new().applied("one");
+    bench.by_commands = true;
+    for step in 2..50 {
+        bench.after(Duration::from_millis(5));
+        bench.change(step);
+        let text = format!("set {step}");
+        assert_eq!(bench.event(complete(&text, &["web"])), []);
+        let applied = bench.core.applied().map(|applied| applied.revision.clone());
+        assert_eq!(applied, Some(candidate(&text).revision.clone()));
+    }
+    assert_eq!(bench.core.counts().by_commands, 48);
+    assert_eq!(bench.core.counts().reloads, 1);
+}
+
+#[test]
+fn a_reload_waits_for_a_quiet_time_but_not_for_ever() {
+    let mut bench = Bench::new().applied("one");
+    bench.after(TIMING.reload_interval);
     let start = bench.now;
-    let mut rendered = None;
-    for step in 2..100 {
+    let mut loaded = None;
+    for step in 2..200 {
         let mut actions = bench.after(Duration::from_millis(20));
         actions.extend(bench.answer("web", step));
-        if !actions.is_empty() {
-            assert!(matches!(actions[..], [Action::Render(_)]));
-            rendered = Some(bench.now - start);
+        if actions
+            .iter()
+            .any(|action| matches!(action, Action::Render(_)))
+        {
+            actions.extend(bench.event(complete(&format!("set {step}"), &["web"])));
+        }
+        if actions
+            .iter()
+            .any(|action| matches!(action, Action::Apply(..)))
+        {
+            loaded = Some(bench.now - start);
             break;
         }
     }
-    let rendered = rendered.expect("a restless catalog must not starve the rendering");
-    assert!(rendered >= TIMING.max_settle, "{rendered:?}");
-    assert!(
-        rendered <= TIMING.max_settle + Duration::from_millis(40),
-        "{rendered:?}"
+    let loaded = loaded.expect("a restless catalog must not starve the reload");
+    assert!(loaded >= TIMING.max_settle, "{loaded:?}");
+    assert!(loaded <= TIMING.max_settle + TIMING.settle, "{loaded:?}");
+}
+
+#[test]
+fn what_only_a_reload_puts_right_is_reloaded() {
+    let mut bench = Bench::new().applied("one");
+    bench.after(TIMING.reload_interval);
+    bench.looks = false;
+    assert_eq!(bench.wait(), [Action::Observe]);
+    let observed = Observed {
+        reachable: true,
+        running: Some(candidate("one").revision.clone()),
+        servers: Servers {
+            differs: Some("api/a is not there".into()),
+            ..Servers::default()
+        },
+        ..Observed::default()
+    };
+    assert_eq!(
+        bench.event(Event::Observed(observed.clone())),
+        [Action::Apply(candidate("one"), Means::Reload)]
     );
+    assert_eq!(bench.event(confirmed("one")), []);
+    assert_eq!(bench.core.counts().divergences, 1);
+    // It has not helped: that is said by the status, and no further reload tried.
+    assert_eq!(bench.wait(), [Action::Observe]);
+    assert_eq!(bench.event(Event::Observed(observed)), []);
+    assert_eq!(bench.wait(), [Action::Observe]);
 }
 
 #[test]
 fn the_newest_set_wins_and_reloads_keep_their_distance() {
     let mut bench = Bench::new().applied("one");
-    bench.answer("web", 2);
-    bench.wait();
+    bench.change(2);
     // Within the interval nothing is applied, and a newer set replaces the one that waits.
     assert_eq!(bench.event(complete("two", &["web"])), []);
-    bench.answer("web", 3);
-    bench.wait();
+    bench.change(3);
     assert_eq!(bench.event(complete("three", &["web"])), []);
     let started = bench.now;
-    assert_eq!(bench.wait(), [Action::Apply(candidate("three"))]);
+    assert_eq!(
+        bench.wait(),
+        [Action::Apply(candidate("three"), Means::Any)]
+    );
     assert!(bench.now - started <= TIMING.reload_interval);
     // While it is being applied, no other one starts.
-    bench.answer("web", 4);
-    bench.wait();
+    bench.change(4);
     assert_eq!(bench.event(complete("four", &["web"])), []);
     assert_eq!(bench.after(Duration::from_secs(60)), []);
     assert_eq!(bench.event(confirmed("three")), []);
     assert_eq!(
         bench.after(TIMING.reload_interval),
-        [Action::Apply(candidate("four"))]
+        [Action::Apply(candidate("four"), Means::Any)]
     );
 }
 
 #[test]
 fn a_change_that_is_taken_back_in_time_is_never_applied() {
     let mut bench = Bench::new().applied("one");
-    bench.answer("web", 2);
-    bench.wait();
+    bench.change(2);
     assert_eq!(bench.event(complete("two", &["web"])), []);
-    bench.answer("web", 1);
-    bench.wait();
+    bench.change(1);
     assert_eq!(bench.event(complete("one", &["web"])), []);
     assert_eq!(bench.core.pending(), None);
     assert_eq!(bench.after(TIMING.reload_interval), []);
@@ -234,12 +316,9 @@ fn a_refused_set_is_not_tried_again_until_something_changes() {
     for by_haproxy in [false, true] {
         let mut bench = Bench::new().applied("one");
         bench.after(TIMING.reload_interval);
-        bench.answer("web", 2);
-        bench.wait();
-        assert_eq!(
-            bench.event(complete("bad", &["web"])),
-            [Action::Apply(candidate("bad"))]
-        );
+        bench.change(2);
+        assert_eq!(bench.event(complete("bad", &["web"])), []);
+        assert_eq!(bench.wait(), [Action::Apply(candidate("bad"), Means::Any)]);
         let why = vec![Diagnostic::error("haproxy", "no")];
         bench.event(ended(
             "bad",
@@ -253,15 +332,11 @@ fn a_refused_set_is_not_tried_again_until_something_changes() {
             bench.core.refused().map(|refused| refused.by_haproxy),
             Some(by_haproxy)
         );
-        bench.answer("web", 3);
-        bench.wait();
+        bench.change(3);
         assert_eq!(bench.event(complete("bad", &["web"])), []);
-        bench.answer("web", 4);
-        bench.wait();
+        bench.change(4);
         bench.event(complete("good", &["web"]));
-        if by_haproxy {
-            bench.wait();
-        }
+        bench.wait();
         assert!(bench.core.is_applying());
         bench.event(confirmed("good"));
         assert_eq!(bench.core.refused(), None);
@@ -272,14 +347,14 @@ fn a_refused_set_is_not_tried_again_until_something_changes() {
 fn what_validation_refused_is_shown_to_it_again_after_a_minute() {
     let mut bench = Bench::new().applied("one");
     bench.after(TIMING.reload_interval);
-    bench.answer("web", 2);
-    bench.wait();
+    bench.change(2);
     bench.event(complete("bad", &["web"]));
+    bench.wait();
     let why = || Outcome::Refused(vec![Diagnostic::error("address-taken", "It is taken.")]);
     for _ in 0..3 {
         assert_eq!(bench.event(ended("bad", why())), []);
         let refused = bench.now;
-        assert_eq!(bench.wait(), [Action::Apply(candidate("bad"))]);
+        assert_eq!(bench.wait(), [Action::Apply(candidate("bad"), Means::Any)]);
         assert_eq!(bench.now - refused, ASK_AGAIN);
     }
     bench.event(confirmed("bad"));
@@ -290,27 +365,24 @@ fn what_validation_refused_is_shown_to_it_again_after_a_minute() {
 fn new_settings_may_allow_what_was_refused() {
     let mut bench = Bench::new().applied("one");
     bench.after(TIMING.reload_interval);
-    bench.answer("web", 2);
-    bench.wait();
+    bench.change(2);
     bench.event(complete("bad", &["web"]));
+    bench.wait();
     let why = vec![Diagnostic::error("bind-lost", "A bind is lost.")];
     bench.event(ended("bad", Outcome::Refused(why)));
     bench.core.settings_changed(TIMING);
     bench.event(Event::TemplatesChanged);
-    bench.event(loaded(&["web"]));
-    assert!(matches!(bench.wait()[..], [Action::Render(_)]));
-    assert_eq!(
-        bench.event(complete("bad", &["web"])),
-        [Action::Apply(candidate("bad"))]
-    );
+    let actions = bench.event(loaded(&["web"]));
+    assert!(matches!(actions[..], [Action::Render(_)]));
+    assert_eq!(bench.event(complete("bad", &["web"])), []);
+    assert_eq!(bench.wait(), [Action::Apply(candidate("bad"), Means::Any)]);
 }
 
 #[test]
 fn what_could_not_be_tried_is_tried_again_with_growing_pauses() {
     let mut bench = Bench::new().applied("one");
     bench.after(TIMING.reload_interval);
-    bench.answer("web", 2);
-    bench.wait();
+    bench.change(2);
     bench.event(complete("two", &["web"]));
     let mut pauses = Vec::new();
     for _ in 0..9 {
@@ -319,7 +391,7 @@ fn what_could_not_be_tried_is_tried_again_with_growing_pauses() {
             []
         );
         let failed = bench.now;
-        assert_eq!(bench.wait(), [Action::Apply(candidate("two"))]);
+        assert_eq!(bench.wait(), [Action::Apply(candidate("two"), Means::Any)]);
         pauses.push((bench.now - failed).as_secs());
     }
     assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
@@ -332,12 +404,9 @@ fn a_query_that_is_no_longer_used_is_cancelled_and_its_late_answers_are_dropped(
     let late = bench.core.watches()[&Query::service("b")].id;
     bench.answer("a", 1);
     bench.answer("b", 1);
-    bench.wait();
     let actions = bench.event(complete("one", &["a"]));
-    assert_eq!(
-        actions,
-        [Action::StopWatch(late), Action::Apply(candidate("one"))]
-    );
+    assert_eq!(actions, [Action::StopWatch(late)]);
+    assert_eq!(bench.wait(), [Action::Apply(candidate("one"), Means::Any)]);
     bench.event(confirmed("one"));
     let actions = bench.event(Event::Answered {
         watch: late,
@@ -353,10 +422,10 @@ fn a_query_that_is_no_longer_used_is_cancelled_and_its_late_answers_are_dropped(
 fn queries_found_while_rendering_are_watched_for_a_bounded_number_of_rounds() {
     let mut bench = Bench::new();
     bench.event(loaded(&["s0"]));
-    bench.answer("s0", 1);
+    let mut rendering = bench.answer("s0", 1);
     let mut started = 0;
     for round in 1..10 {
-        if !matches!(bench.wait()[..], [Action::Render(_)]) {
+        if !matches!(rendering[..], [Action::Render(_)]) {
             break;
         }
         let name = format!("s{round}");
@@ -371,7 +440,7 @@ fn queries_found_while_rendering_are_watched_for_a_bounded_number_of_rounds() {
                 started += 1;
                 // An answer to a discovered query does not reset the count by itself.
                 let rounds = bench.core.rounds;
-                bench.answer(&name, 1);
+                rendering = bench.answer(&name, 1);
                 bench.core.rounds = rounds;
             }
             _ => break,
@@ -387,13 +456,13 @@ fn a_failing_query_holds_nothing_back_that_does_not_use_it() {
     bench.answer("a", 1);
     let query = Query::service("b");
     let watch = bench.core.watches()[&query].id;
-    bench.event(Event::WatchFailed {
+    let actions = bench.event(Event::WatchFailed {
         watch,
         query,
         error: "Consul answered 500.".into(),
         attempts: 1,
     });
-    assert!(matches!(&bench.wait()[..], [Action::Render(answers)] if answers.0.len() == 1));
+    assert!(matches!(&actions[..], [Action::Render(answers)] if answers.0.len() == 1));
 }
 
 #[test]
@@ -409,7 +478,8 @@ fn a_haproxy_that_somebody_else_moved_is_brought_back() {
     }));
     // Not before the distance between two reloads.
     assert_eq!(actions, []);
-    assert_eq!(bench.wait(), [Action::Apply(candidate("one"))]);
+    bench.looks = true;
+    assert_eq!(bench.wait(), [Action::Apply(candidate("one"), Means::Any)]);
 }
 
 #[test]
@@ -446,8 +516,7 @@ fn broken_templates_leave_the_old_ones_in_force() {
     assert_eq!(bench.event(Event::Loaded(Err(vec![error.clone()]))), []);
     assert_eq!(bench.core.template_errors().collect::<Vec<_>>(), [&error]);
     bench.after(TIMING.reload_interval);
-    bench.answer("web", 2);
-    assert!(matches!(bench.wait()[..], [Action::Render(_)]));
+    bench.change(2);
 }
 
 /// What the world does next, for the property below.
@@ -497,7 +566,7 @@ impl World {
                     let known = answers.0.values().next();
                     self.rendering = Some(known.map(|known| known.answer.len() as u8));
                 }
-                Action::Apply(candidate) => {
+                Action::Apply(candidate, _) => {
                     assert!(self.applying.is_none(), "two sets in flight");
                     assert!(!self.observing, "applied while HAProxy was being looked at");
                     self.applying = Some(candidate);
@@ -558,6 +627,7 @@ impl World {
                     self.running = Some(candidate.revision.clone());
                     Outcome::Confirmed {
                         means: "reload".into(),
+                        reloaded: true,
                         changes: "a change".into(),
                         took: Duration::from_millis(1),
                     }

@@ -68,6 +68,16 @@ impl Changes {
         *self == Changes::default()
     }
 
+    /// What differs besides servers and map entries, in words.
+    pub fn beyond_servers_and_maps(&self) -> Option<String> {
+        let rest = Changes {
+            servers: BTreeMap::new(),
+            maps: BTreeMap::new(),
+            ..self.clone()
+        };
+        (!rest.is_empty()).then(|| rest.to_string())
+    }
+
     /// Each change in words, the most important first.
     pub fn items(&self) -> Vec<String> {
         let mut items = Vec::new();

@@ -32,19 +32,14 @@ impl<'a> Chunk<'a> {
 /// nothing is certain.
 pub fn narrow(old: &[SetFile], new: &[SetFile]) -> Option<(Vec<SetFile>, Vec<SetFile>)> {
     let is_config = |file: &&SetFile| file.role == Role::Config;
-    let (mut old, mut new) = (
-        old.iter().filter(is_config),
-        new.iter().filter(is_config),
-    );
+    let (mut old, mut new) = (old.iter().filter(is_config), new.iter().filter(is_config));
     let mut narrowed = (Vec::new(), Vec::new());
     loop {
         match (old.next(), new.next()) {
             (None, None) => return Some(narrowed),
             (Some(before), Some(after)) if before.destination == after.destination => {
-                let (one, two) = narrow_text(
-                    without_marker(&before.text),
-                    without_marker(&after.text),
-                )?;
+                let (one, two) =
+                    narrow_text(without_marker(&before.text), without_marker(&after.text))?;
                 narrowed.0.push(part(&before.destination, one));
                 narrowed.1.push(part(&after.destination, two));
             }
@@ -108,7 +103,11 @@ fn chunks(text: &str) -> Option<Vec<Chunk<'_>>> {
             }
             // A keyword may be written with quotes or escapes.
             Some(b'#') | None => {}
-            Some(_) if word.bytes().any(|byte| matches!(byte, b'"' | b'\'' | b'\\' | b'#')) => {
+            Some(_)
+                if word
+                    .bytes()
+                    .any(|byte| matches!(byte, b'"' | b'\'' | b'\\' | b'#')) =>
+            {
                 return None;
             }
             Some(_) => {}
@@ -138,7 +137,7 @@ fn first_word(line: &str) -> &str {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::{diff, configuration};
+    use super::super::{configuration, diff};
     use super::*;
 
     const OLD: &str = "global\n nbthread 2\ndefaults\n mode tcp\nfrontend web\n bind :80\n\
@@ -157,8 +156,14 @@ mod tests {
     fn only_the_backends_that_differ_and_what_they_inherit_are_left() {
         let new = OLD.replace("0.1:80\nbackend other", "0.2:80\nbackend other");
         let (one, two) = narrowed(OLD, &new).unwrap();
-        assert_eq!(one, "defaults\n mode tcp\nbackend api\n server a 10.0.0.1:80\n");
-        assert_eq!(two, "defaults\n mode tcp\nbackend api\n server a 10.0.0.2:80\n");
+        assert_eq!(
+            one,
+            "defaults\n mode tcp\nbackend api\n server a 10.0.0.1:80\n"
+        );
+        assert_eq!(
+            two,
+            "defaults\n mode tcp\nbackend api\n server a 10.0.0.2:80\n"
+        );
         assert_eq!(narrowed(OLD, OLD), Some((String::new(), String::new())));
     }
 
@@ -169,7 +174,10 @@ mod tests {
             OLD.replace("bind :80", "bind :81"),
             OLD.replace("backend other", "backend more"),
             format!("{OLD}backend more\n"),
-            OLD.replace(" server a 10.0.0.1:80\nbackend", " .if defined(A)\n server a 10.0.0.1:80\n .endif\nbackend"),
+            OLD.replace(
+                " server a 10.0.0.1:80\nbackend",
+                " .if defined(A)\n server a 10.0.0.1:80\n .endif\nbackend",
+            ),
             OLD.replace("backend other", "\"backend\" other"),
             OLD.replace("backend other", "back\\end other"),
         ] {
@@ -196,10 +204,18 @@ mod tests {
 
     fn config() -> impl Strategy<Value = String> {
         let line = prop_oneof![
-            Just("backend a\n"), Just("backend b\n"), Just("listen l\n"), Just("defaults\n"),
-            Just(" server x 10.0.0.1:80\n"), Just(" server y 10.0.0.2:80 check\n"),
-            Just(" default-server check\n"), Just(" balance leastconn\n"), Just("# backend a\n"),
-            Just(" bind :80\n"), Just("\n"), Just(" server z 10.0.0.3:80 # backend b\n"),
+            Just("backend a\n"),
+            Just("backend b\n"),
+            Just("listen l\n"),
+            Just("defaults\n"),
+            Just(" server x 10.0.0.1:80\n"),
+            Just(" server y 10.0.0.2:80 check\n"),
+            Just(" default-server check\n"),
+            Just(" balance leastconn\n"),
+            Just("# backend a\n"),
+            Just(" bind :80\n"),
+            Just("\n"),
+            Just(" server z 10.0.0.3:80 # backend b\n"),
         ];
         proptest::collection::vec(line, 0..14).prop_map(|lines| lines.concat())
     }

@@ -2,7 +2,10 @@
 
 use proptest::prelude::*;
 
+use super::diff::diff_sets;
 use super::*;
+use crate::apply::set::Candidate;
+use crate::haproxy::runtime::{AdminState, ServerRow, Version};
 
 const OLD: &str = "\
 global
@@ -46,16 +49,48 @@ fn comments_quotes_and_the_revision_are_no_change() {
     let running = Candidate::new(set(OLD));
     let candidate = Candidate::new(set(&new));
     assert_ne!(running.revision, candidate.revision);
-    assert_eq!(plan(Some(&running.files), &candidate), Plan::Nothing);
+    assert_eq!(planned(&running.files, &candidate.files), Plan::Nothing);
     assert_eq!(revision(&candidate.files), Some(candidate.revision.clone()));
-    assert_eq!(plan(None, &candidate), Plan::Start);
-    let Plan::Reload { reason, .. } = plan(
-        Some(&running.files),
-        &Candidate::new(set(&OLD.replace("tcp", "http"))),
-    ) else {
+    let Plan::Reload { reason } = planned(&set(OLD), &set(&OLD.replace("tcp", "http"))) else {
         panic!("it must be loaded again");
     };
     assert_eq!(reason, "changed defaults");
+}
+
+/// What must be done to a worker of 2.6 that runs the old set.
+fn planned(old: &[SetFile], new: &[SetFile]) -> Plan {
+    let rows = rows(old);
+    let known = Known {
+        version: Version::new(2, 6, 12),
+        rows: &rows,
+        leaving: &BTreeMap::new(),
+        doubtful: &Doubt::None,
+    };
+    compare(old, new).plan(known, Policy::default())
+}
+
+/// The servers of a set as a worker shows them.
+fn rows(files: &[SetFile]) -> Vec<ServerRow> {
+    let mut rows = Vec::new();
+    for pool in pools(files) {
+        for (name, wanted) in &pool.servers {
+            rows.push(ServerRow {
+                backend: pool.backend.clone(),
+                server: name.clone(),
+                id: wanted.id.unwrap_or(rows.len() as u32 + 1),
+                address: Some(wanted.address),
+                port: wanted.port,
+                operational: 2,
+                admin: AdminState(if wanted.disabled { 4 } else { 0 }),
+                user_weight: wanted.weight,
+                initial_weight: wanted.weight,
+                fqdn: false,
+                forced_id: wanted.id.is_some(),
+                check_enabled: false,
+            });
+        }
+    }
+    rows
 }
 
 #[test]

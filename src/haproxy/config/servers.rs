@@ -186,6 +186,11 @@ impl Server {
 }
 
 impl Backend {
+    /// The keywords of `default-server`, each with its value, its own after those of its defaults.
+    pub fn default_keywords(&self) -> Vec<Vec<String>> {
+        keywords(&self.default_server)
+    }
+
     /// How many servers it has that are not disabled: for certain, and at most (with the
     /// conditional ones).
     pub fn enabled_servers(&self) -> (usize, usize) {

@@ -1,0 +1,216 @@
+//! The files are swapped in and HAProxy must load them: told, confirmed, or brought back to the former
+//! ones.
+
+use std::time::{Duration, Instant};
+
+use super::super::journal::{Change, Phase};
+use super::super::set::Candidate;
+use super::super::tell::{Mode, Seen, Told};
+use super::super::validate;
+use super::{Applier, ApplyError, Rejection, Verdict, runs, runs_set};
+use crate::diagnostic::Severity;
+use crate::haproxy::Finding;
+use crate::haproxy::stats::Running;
+
+/// After HAProxy says "loaded", an old worker may still answer (up to 14 ms seen, more under load).
+const STALE: Duration = Duration::from_secs(3);
+/// For a service manager to bring a HAProxy back that ended.
+const RETURN: Duration = Duration::from_secs(5);
+
+impl Applier {
+    /// The files are in place: tell, confirm, and finish or take back.
+    pub(super) async fn take_effect(
+        &mut self,
+        candidate: &Candidate,
+        mut change: Change,
+        story: String,
+        started: Instant,
+        findings: Vec<Finding>,
+    ) -> Result<Verdict, ApplyError> {
+        let revision = candidate.revision.clone();
+        if let Err(error) = change.reached(Phase::Told) {
+            change.take_back().map_err(ApplyError::TakeBack)?;
+            return Err(error.into());
+        }
+        self.haproxy.learn_socket(&candidate.files);
+        // What was said to the former worker is gone with it.
+        self.memory.forget();
+        self.haproxy.hold_restarts(true);
+        let told = self.haproxy.tell().await;
+        let wanted = |running: &Running| running.revision.as_ref() == Some(&revision);
+        let limit = match (&told, &self.options.mode) {
+            (Told::Loaded, Mode::Signal { .. } | Mode::Command { .. }) => {
+                self.options.confirm_timeout
+            }
+            (Told::Loaded, _) => STALE.min(self.options.confirm_timeout),
+            // A command may fail after it has reloaded.
+            _ => Duration::ZERO,
+        };
+        let seen = match &told {
+            Told::Absent { .. } | Told::Ended { .. } => Seen::Absent {
+                reason: String::new(),
+            },
+            _ => self.haproxy.confirm(limit, wanted).await,
+        };
+        if runs(&seen, Some(&revision)) {
+            change.finish()?;
+            self.confirmed(Some(revision.clone()))?;
+            return Ok(Verdict::Confirmed {
+                revision,
+                took: started.elapsed(),
+                means: self.haproxy.means().to_owned(),
+                reloaded: true,
+                story,
+                findings,
+            });
+        }
+        match told {
+            Told::Absent { reason } => {
+                change.finish()?;
+                Ok(Verdict::Written {
+                    revision,
+                    reason,
+                    story,
+                })
+            }
+            Told::Loaded if !self.haproxy.can_ask() => {
+                change.finish()?;
+                self.history
+                    .update(|state| state.applied = Some(revision.clone()))?;
+                self.last_good = self.history.last_good();
+                Ok(Verdict::Written {
+                    revision,
+                    reason: describe(&seen),
+                    story,
+                })
+            }
+            Told::Loaded => {
+                let reason = format!(
+                    "HAProxy was told to load revision {revision}, but {}.",
+                    describe(&seen)
+                );
+                let evidence = matches!(seen, Seen::Running(_));
+                self.back(candidate, change, reason, Vec::new(), evidence)
+                    .await
+            }
+            Told::Failed { output } => {
+                let findings = validate::read_reload_findings(candidate, &output);
+                let reason = match findings.iter().find(|f| f.severity == Severity::Error) {
+                    Some(finding) => format!("HAProxy did not load it: {}", finding.message),
+                    None if output.is_empty() => {
+                        "HAProxy did not load it; its log says why (this version does not tell)."
+                            .into()
+                    }
+                    None => format!("HAProxy did not load it: {}", shorten(&output)),
+                };
+                self.back(candidate, change, reason, findings, true).await
+            }
+            Told::Ended { reason } => self.back(candidate, change, reason, Vec::new(), true).await,
+            Told::Unanswered { reason } => {
+                self.back(candidate, change, reason, Vec::new(), false)
+                    .await
+            }
+        }
+    }
+
+    /// The former files are put back at once; then HAProxy is brought back to them if it runs
+    /// something else. `evidence`: HAProxy did not take it, rather than nothing being known.
+    async fn back(
+        &mut self,
+        candidate: &Candidate,
+        change: Change,
+        reason: String,
+        findings: Vec<Finding>,
+        evidence: bool,
+    ) -> Result<Verdict, ApplyError> {
+        change.take_back().map_err(ApplyError::TakeBack)?;
+        let good = self.last_good.as_ref().map(|set| set.revision.clone());
+        if let Err(error) = self.history.update(|state| state.written = good) {
+            tracing::warn!(%error, "the return to the last good set could not be noted");
+        }
+        if let Some(good) = &self.last_good {
+            self.haproxy.learn_socket(&good.files);
+        }
+        let restored = self.bring_back(evidence).await;
+        let kept = self.set_aside(candidate, &reason);
+        if !evidence {
+            return Ok(Verdict::Unconfirmed { reason, restored });
+        }
+        let seen = self.haproxy.seen(Duration::ZERO).await;
+        let rejection = Rejection {
+            revision: candidate.revision.to_string(),
+            reason: reason.clone(),
+            process: self.process(&seen).await,
+        };
+        if let Err(error) = self
+            .history
+            .update(|state| state.rejected = Some(rejection))
+        {
+            tracing::warn!(%error, "the rejection could not be noted");
+        }
+        Ok(Verdict::Rejected {
+            reason,
+            findings,
+            restored,
+            kept,
+        })
+    }
+
+    /// Whether HAProxy runs the last good set again. A HAProxy that gave no answer is not told again:
+    /// what it was told already makes it load the files that are back.
+    async fn bring_back(&mut self, answers: bool) -> bool {
+        self.haproxy.hold_restarts(!self.has_configuration());
+        let Some(good) = self.last_good.clone() else {
+            return false;
+        };
+        if !self.haproxy.can_ask() {
+            return answers && self.haproxy.tell().await == Told::Loaded;
+        }
+        let wanted = |running: &Running| runs_set(running, &good);
+        let runs_it = |seen: Seen| matches!(seen, Seen::Running(running) if wanted(&running));
+        if !answers {
+            return runs_it(self.haproxy.confirm(STALE, wanted).await);
+        }
+        // A supervised HAProxy is started again by us, another one perhaps by its service manager.
+        let deadline = Instant::now()
+            + match self.options.mode {
+                Mode::Supervise { .. } => self.options.confirm_timeout,
+                _ => RETURN,
+            };
+        loop {
+            if runs_it(self.haproxy.seen(Duration::ZERO).await) {
+                return true;
+            }
+            // Also when nothing answers: a master of 2.6 whose new worker failed after the fork may
+            // live on without any, and a reload of good files brings one back.
+            match self.haproxy.tell().await {
+                Told::Loaded => {
+                    let limit = self.options.confirm_timeout;
+                    return runs_it(self.haproxy.confirm(limit, wanted).await);
+                }
+                Told::Failed { .. } => return false,
+                _ if Instant::now() >= deadline => return false,
+                _ => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
+    }
+}
+
+fn describe(seen: &Seen) -> String {
+    match seen {
+        Seen::Running(running) => match &running.revision {
+            Some(revision) => format!("its worker {} runs revision {revision}", running.pid),
+            None => format!(
+                "its worker {} runs a configuration that is not Gatewright's",
+                running.pid
+            ),
+        },
+        Seen::Absent { reason } | Seen::Unknown { reason } => {
+            reason.trim_end_matches('.').to_owned()
+        }
+    }
+}
+
+fn shorten(text: &str) -> String {
+    text.trim().chars().take(500).collect()
+}

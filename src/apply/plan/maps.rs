@@ -1,0 +1,68 @@
+//! Map files: their entries, how two differ, and what makes a worker take the new ones. Pure.
+
+use std::collections::BTreeMap;
+
+use super::changes::MapChanges;
+use super::diff::numbered;
+
+/// One entry of a map file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MapEntry {
+    /// Line in the file, from 1.
+    pub line: usize,
+    /// The key.
+    pub key: String,
+    /// The value; empty when there is none.
+    pub value: String,
+}
+
+/// The entries of a map file: the first word and the rest of each line that is neither blank nor a
+/// comment (HAProxy 2.6 configuration manual 7.3.1 "map").
+pub fn map_entries(text: &str) -> Vec<MapEntry> {
+    let blank = [' ', '\t', '\r'];
+    let mut entries = Vec::new();
+    for (index, line) in text.split('\n').enumerate() {
+        let line = line.trim_matches(blank);
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let (key, value) = line.split_once([' ', '\t']).unwrap_or((line, ""));
+        entries.push(MapEntry {
+            line: index + 1,
+            key: key.to_owned(),
+            value: value.trim_matches(blank).to_owned(),
+        });
+    }
+    entries
+}
+
+/// How the entries of two map files differ.
+pub(super) fn diff_maps(old: &str, new: &str) -> MapChanges {
+    let (old, new) = (map_entries(old), map_entries(new));
+    let (old, new) = (numbered(&old, |e| &e.key), numbered(&new, |e| &e.key));
+    let before: BTreeMap<_, _> = old.iter().map(|(key, entry)| (key, &entry.value)).collect();
+    let after: BTreeMap<_, _> = new.iter().map(|(key, entry)| (key, &entry.value)).collect();
+    let kept_old = old
+        .iter()
+        .map(|(key, _)| key)
+        .filter(|key| after.contains_key(key));
+    let kept_new = new
+        .iter()
+        .map(|(key, _)| key)
+        .filter(|key| before.contains_key(key));
+    MapChanges {
+        added: after
+            .keys()
+            .filter(|key| !before.contains_key(*key))
+            .count(),
+        removed: before
+            .keys()
+            .filter(|key| !after.contains_key(*key))
+            .count(),
+        changed: after
+            .iter()
+            .filter(|(key, value)| before.get(*key).is_some_and(|old| old != *value))
+            .count(),
+        reordered: !kept_old.eq(kept_new),
+    }
+}
