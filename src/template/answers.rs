@@ -7,10 +7,15 @@ use std::net::IpAddr;
 use serde_json::{Map, Value, json};
 
 use super::helpers::shorten;
+use super::names::server_ids;
 use crate::catalog::{Answer, Instance, KeyValue, Meta, Node, Query};
 
 /// The longest name, id or tag that is taken from the catalog.
 const MAX_TEXT: usize = 1024;
+
+/// The field of an instance with its server's id, which is settled among those of one answer. No
+/// template need know it: the helper `serverId` reads it.
+pub const SERVER_ID: &str = "@serverId";
 
 /// An instance that was left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,7 +120,7 @@ fn instances(
             .filter(|best| !std::ptr::eq(**best, one));
         let reason = match (fault, other) {
             (None, None) => {
-                kept.push(instance(one));
+                kept.push(one);
                 continue;
             }
             (Some(reason), _) => reason,
@@ -134,7 +139,14 @@ fn instances(
             reason,
         });
     }
-    Value::Array(kept)
+    let identities: Vec<(&str, &str)> = kept
+        .iter()
+        .map(|one| (one.node.as_str(), one.id.as_str()))
+        .collect();
+    kept.into_iter()
+        .zip(server_ids(&identities))
+        .map(|(one, id)| instance(one, id))
+        .collect()
 }
 
 /// What makes an instance unfit, if anything.
@@ -216,13 +228,14 @@ pub fn is_host_name(text: &str) -> bool {
             .all(|byte| byte.is_ascii_digit() || byte == b'.')
 }
 
-fn instance(one: &Instance) -> Value {
+fn instance(one: &Instance, server_id: u32) -> Value {
     let tagged: Map<String, Value> = one
         .service_tagged_addresses
         .iter()
         .map(|(name, (address, port))| (name.clone(), json!({ "Address": address, "Port": port })))
         .collect();
     json!({
+        SERVER_ID: server_id,
         "Node": one.node,
         "NodeID": one.node_id,
         "NodeAddress": one.node_address,

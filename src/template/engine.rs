@@ -16,6 +16,7 @@ use serde_json::{Map, Value, json};
 use super::answers::{self, Quarantined};
 use super::helpers::{as_text, describe, failed, shorten};
 use super::load::{self, Loaded};
+use super::slots::{Crowded, Group, Slots};
 use super::source_map::{Origin, Position, SourceMap};
 use super::writer::{END, LineMarks, POSITION, Stop, VALUE, Writer};
 use super::{Options, Outcome, Rendering, Source};
@@ -40,6 +41,8 @@ pub struct TemplateSet {
     context: Context,
     slots: BTreeMap<Query, Slot>,
     next_slot: u64,
+    /// Who has which slot of the helper `slots`, by the last complete rendering.
+    assigned: Slots,
 }
 
 /// An answer in the context.
@@ -80,6 +83,7 @@ impl TemplateSet {
             context,
             slots: BTreeMap::new(),
             next_slot: 0,
+            assigned: Slots::default(),
         };
         Ok((set, warnings))
     }
@@ -89,11 +93,27 @@ impl TemplateSet {
         &self.loaded.literal
     }
 
+    /// Who has which slot of the helper `slots`. Newly loaded templates go on from what the ones
+    /// before them knew.
+    pub fn slots(&self) -> &Slots {
+        &self.assigned
+    }
+
+    /// Goes on from these slots.
+    pub fn set_slots(&mut self, slots: Slots) {
+        self.assigned = slots;
+    }
+
+    /// Reads slots that are not known yet back from texts that were rendered before.
+    pub fn remember_slots<'a>(&mut self, texts: impl Iterator<Item = &'a str>) {
+        self.assigned.add_missing(&Slots::read(texts));
+    }
+
     /// Renders every template from these answers.
     pub fn render(&mut self, answers: &BTreeMap<Query, Known>) -> Result<Outcome, Vec<Diagnostic>> {
         self.take_in(answers);
         let (files, _) = self.run(false)?;
-        let state = self.recorder.state();
+        let mut state = self.recorder.state();
         if !state.needed.is_empty() || !state.absent.is_empty() {
             return Ok(Outcome::Incomplete {
                 needed: state.needed.clone(),
@@ -107,10 +127,13 @@ impl TemplateSet {
             .filter_map(|query| self.slots.get(query))
             .flat_map(|slot| slot.quarantined.iter().cloned())
             .collect();
+        // Slots of names that are not used any more go with the backend they were in.
+        self.assigned = std::mem::take(&mut state.assigned);
         Ok(Outcome::Complete(Rendering {
             files,
             used: state.used.clone(),
             quarantined,
+            crowded: std::mem::take(&mut state.crowded),
             files_read: state.files.clone(),
         }))
     }
@@ -230,7 +253,7 @@ impl TemplateSet {
             Some(registry) if marked => registry,
             _ => &self.registry,
         };
-        self.recorder.begin(&self.slots, marked);
+        self.recorder.begin(&self.slots, &self.assigned, marked);
         let deadline = Instant::now() + self.recorder.options.timeout;
         let mut files = Vec::new();
         let mut marks = Vec::new();
@@ -386,6 +409,10 @@ struct State {
     /// A path that was missing, and the nearest field.
     near: Option<(String, String)>,
     marked: bool,
+    /// The slots before this rendering, and by it.
+    before: Slots,
+    assigned: Slots,
+    crowded: Vec<Crowded>,
 }
 
 /// Whether an answer is in the context.
@@ -407,13 +434,14 @@ impl Recorder {
         &self.options
     }
 
-    fn begin(&self, slots: &BTreeMap<Query, Slot>, marked: bool) {
+    fn begin(&self, slots: &BTreeMap<Query, Slot>, before: &Slots, marked: bool) {
         *self.state() = State {
             slots: slots
                 .iter()
                 .map(|(query, slot)| (query.clone(), (slot.name.clone(), slot.absent)))
                 .collect(),
             marked,
+            before: before.clone(),
             ..State::default()
         };
     }
@@ -441,6 +469,18 @@ impl Recorder {
                 Lookup::Slot(slot)
             }
         }
+    }
+
+    /// The slots of a name as they were.
+    pub fn slots_before(&self, name: &str) -> Group {
+        self.state().before.group(name)
+    }
+
+    /// Notes the slots of a name; false when this rendering has assigned them already.
+    pub fn assign_slots(&self, name: &str, spare: usize, group: Group) -> bool {
+        let mut state = self.state();
+        state.crowded.extend(group.crowded(name, spare));
+        state.assigned.insert(name, group)
     }
 
     /// Notes a file.

@@ -13,6 +13,7 @@ mod place;
 mod rewrite;
 mod scan;
 mod shipped;
+mod slots;
 mod source_map;
 mod writer;
 
@@ -25,8 +26,9 @@ use crate::catalog::Query;
 pub use answers::Quarantined;
 pub use engine::TemplateSet;
 pub use escape::Grammar;
-pub use names::server_name;
+pub use names::{server_id, server_ids, server_name};
 pub use shipped::{shipped, shipped_names, shipped_partials};
+pub use slots::{Crowded, Slots};
 pub use source_map::{Origin, Position, SourceMap};
 
 /// A template or partial as it was read.
@@ -103,9 +105,13 @@ pub struct Rendering {
     pub used: BTreeSet<Query>,
     /// Instances left out of the answers used.
     pub quarantined: Vec<Quarantined>,
+    /// Slots that are nearly all used.
+    pub crowded: Vec<Crowded>,
     /// Files read by the helper `file`.
     pub files_read: BTreeSet<PathBuf>,
 }
 
+#[cfg(test)]
+mod server_tests;
 #[cfg(test)]
 mod tests;

@@ -71,8 +71,8 @@ impl Rewriter<'_> {
     fn element(&mut self, element: &mut Element, spot: usize, column: usize) {
         match element {
             Element::Expression(helper) => {
-                let text = matches!(head(&helper.name), "raw" | "servers");
-                if head(&helper.name) == "servers" {
+                let text = matches!(head(&helper.name), "raw" | "servers" | "slots");
+                if matches!(head(&helper.name), "servers" | "slots") {
                     let column = Parameter::Literal(column.into());
                     helper
                         .hash

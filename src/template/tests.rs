@@ -50,7 +50,7 @@ fn options() -> Options {
     }
 }
 
-fn load(text: &str, partials: &[(&str, &str)]) -> Result<TemplateSet, Vec<Diagnostic>> {
+pub(super) fn load(text: &str, partials: &[(&str, &str)]) -> Result<TemplateSet, Vec<Diagnostic>> {
     let partials = partials
         .iter()
         .map(|(name, text)| partial(name, text))
@@ -59,7 +59,7 @@ fn load(text: &str, partials: &[(&str, &str)]) -> Result<TemplateSet, Vec<Diagno
 }
 
 /// Renders as the sidecar does: in rounds, until every query is answered.
-fn complete(set: &mut TemplateSet, catalog: &str) -> Result<Rendering, Vec<Diagnostic>> {
+pub(super) fn complete(set: &mut TemplateSet, catalog: &str) -> Result<Rendering, Vec<Diagnostic>> {
     let fixture: Fixture = serde_json::from_str(catalog).unwrap();
     let mut answers = BTreeMap::new();
     for _ in 0..10 {
@@ -80,7 +80,7 @@ fn complete(set: &mut TemplateSet, catalog: &str) -> Result<Rendering, Vec<Diagn
     panic!("it never ended");
 }
 
-fn rendered(text: &str, partials: &[(&str, &str)]) -> String {
+pub(super) fn rendered(text: &str, partials: &[(&str, &str)]) -> String {
     let result = load(text, partials).and_then(|mut set| complete(&mut set, CATALOG));
     match result {
         Ok(rendering) => rendering.files.into_iter().next().unwrap(),
@@ -162,7 +162,15 @@ fn helpers_do_what_the_reference_says() {
         ),
         (
             "b\n    {{servers (service \"web\") options=\"check inter 2s\" weight=true}}\nend",
-            "b\n    server n1:web-1 10.0.0.1:8080 check inter 2s weight 1\n    server n2:web-2 [fd00::2]:8081 check inter 2s weight 7\nend",
+            "b\n    server n1:web-1 10.0.0.1:8080 id 751013519 check inter 2s weight 1\n    server n2:web-2 [fd00::2]:8081 id 1894432364 check inter 2s weight 7\nend",
+        ),
+        (
+            "x {{#each (service \"web\")}}{{serverId this}} {{/each}}",
+            "x 751013519 1894432364 ",
+        ),
+        (
+            "b\n    {{slots (service \"web\") name=\"web\" spare=1 options=\"check\"}}\nend",
+            "b\n    server web-1 10.0.0.1:8080 id 1 check\n    server web-2 [fd00::2]:8081 id 2 check\n    server web-3 127.0.0.1:1 id 3 disabled check\nend",
         ),
         (
             "x {{key \"words\"}}|{{raw (key \"words\")}}",

@@ -158,6 +158,8 @@ pub enum Action {
     File,
     /// Writes server lines.
     Servers,
+    /// Writes server lines that instances share in turn.
+    Slots,
     /// Writes text without escaping.
     Raw,
     /// Binds a name for a block.
@@ -237,6 +239,9 @@ pub fn register(registry: &mut Handlebars<'_>, recorder: &Arc<Recorder>) {
             }
             Action::Servers => {
                 registry.register_helper(entry.name, Box::new(haproxy::ServersHelper));
+            }
+            Action::Slots => {
+                registry.register_helper(entry.name, Box::new(haproxy::SlotsHelper { recorder }));
             }
             Action::Raw => registry.register_helper(entry.name, Box::new(RawHelper)),
             Action::Let => registry.register_helper(entry.name, Box::new(LetHelper)),

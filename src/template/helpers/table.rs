@@ -1,7 +1,7 @@
 //! The table of all helpers, in the order of the reference.
 
 use super::Action::{
-    BuiltIn, Environment, File, Lenient, Let, Parameter, Pure, Query, Raw, Servers, With,
+    BuiltIn, Environment, File, Lenient, Let, Parameter, Pure, Query, Raw, Servers, Slots, With,
 };
 use super::catalog::{LIST_PAIRS, PLACE_PAIRS, Reads, SERVICE_PAIRS};
 use super::environment::Missing;
@@ -41,8 +41,12 @@ pub static TABLE: &[Entry] = &[
         what: "A legal, unique and stable name for an instance, from its node and id." },
     Entry { name: "serverAddress", parameters: (1, 1), pairs: NONE, action: Pure(haproxy::address), example: "server {{serverName this}} {{serverAddress this}}",
         what: "Address and port of an instance as HAProxy reads them, IPv6 in brackets." },
-    Entry { name: "servers", parameters: (1, 1), pairs: &["options", "weight"], action: Servers, example: "{{servers (service \"web\") options=\"check\" weight=true}}",
-        what: "All server lines of a list of instances at once." },
+    Entry { name: "serverId", parameters: (1, 1), pairs: NONE, action: Pure(haproxy::id), example: "server {{serverName this}} {{serverAddress this}} id {{serverId this}}",
+        what: "A unique and stable id for an instance, from its node and id: hashing and random keep each client where it is when others come and go." },
+    Entry { name: "servers", parameters: (1, 1), pairs: &["options", "weight", "id"], action: Servers, example: "{{servers (service \"web\") options=\"check\" weight=true}}",
+        what: "All server lines of a list of instances at once, with their ids unless id=false." },
+    Entry { name: "slots", parameters: (1, 1), pairs: &["name", "spare", "options"], action: Slots, example: "{{slots (service \"web\") name=\"web\" spare=4 options=\"check\"}}",
+        what: "Numbered servers that instances are given in turn, some of them spare and disabled: for backends that HAProxy adds no server to at run time (static-rr, or a hash without hash-type consistent)." },
     Entry { name: "raw", parameters: (1, 1), pairs: NONE, action: Raw, example: "{{raw (key \"haproxy/extra\")}}",
         what: "Writes a value without escaping: it may add words and lines. Only for what you trust." },
     // Parameters, environment, files.
