@@ -142,6 +142,7 @@ pub struct Core {
     rounds: u32,
     waiting: Waiting,
     quarantined: Vec<String>,
+    crowded: BTreeMap<String, String>,
     /// Rendered and not yet applied.
     pending: Option<Arc<Candidate>>,
     /// Why commands do not do for the pending one, once that was tried.
@@ -183,6 +184,7 @@ impl Core {
             rounds: 0,
             waiting: Waiting::default(),
             quarantined: Vec::new(),
+            crowded: BTreeMap::new(),
             pending: None,
             needs_reload: None,
             repair: false,
@@ -478,6 +480,7 @@ impl Core {
                 candidate,
                 used,
                 quarantined,
+                crowded,
             } => {
                 self.rounds = 0;
                 self.render_errors.clear();
@@ -489,6 +492,13 @@ impl Core {
                     }
                 }
                 self.quarantined = quarantined;
+                // Told once, not again for each instance that comes.
+                for (name, sentence) in &crowded {
+                    if !self.crowded.contains_key(name) {
+                        say(actions, Weight::Warning, sentence.clone());
+                    }
+                }
+                self.crowded = crowded;
                 self.offer(candidate, actions);
             }
         }
@@ -634,6 +644,11 @@ impl Core {
     /// Instances left out.
     pub fn quarantined(&self) -> &[String] {
         &self.quarantined
+    }
+
+    /// Slots that are nearly all used, a sentence each.
+    pub fn crowded(&self) -> impl Iterator<Item = &String> {
+        self.crowded.values()
     }
 
     /// What is wrong with the templates on disk, and with the last rendering.

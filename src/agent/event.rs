@@ -74,6 +74,8 @@ pub enum Rendered {
         used: BTreeSet<Query>,
         /// Instances left out, one sentence each.
         quarantined: Vec<String>,
+        /// Slots that are nearly all used: their name, and a sentence.
+        crowded: BTreeMap<String, String>,
     },
     /// Something is not known yet.
     Incomplete {

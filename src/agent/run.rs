@@ -26,7 +26,7 @@ use crate::source::Update;
 use crate::source::consul::{Consul, Watch};
 use crate::status::model::{Frame, Status};
 use crate::status::socket::Question;
-use crate::template::{self, TemplateSet};
+use crate::template::{self, Slots, TemplateSet};
 
 /// How long the end waits for a set that is being applied.
 const LAST_WORK: Duration = Duration::from_secs(10);
@@ -116,6 +116,8 @@ pub struct Sidecar {
     watches: BTreeMap<WatchId, Watch>,
     /// The compiled templates, while no rendering has them.
     templates: Option<Box<TemplateSet>>,
+    /// Who has which slot, for templates that are loaded later.
+    slots: Slots,
     /// Which templates are in force; a rendering of older ones is dropped.
     generation: u64,
     /// The applier, while no task has it.
@@ -166,6 +168,13 @@ impl Sidecar {
             read_settings,
             watches: BTreeMap::new(),
             templates: None,
+            slots: Slots::read(
+                applier
+                    .last_good()
+                    .into_iter()
+                    .flatten()
+                    .map(|file| file.text.as_str()),
+            ),
             generation: 0,
             supervisor: applier.guardian(),
             applier: Some(Box::new(applier)),
@@ -480,7 +489,8 @@ impl Sidecar {
         if generation != self.generation {
             return; // Newer templates are being read.
         }
-        let result = result.map(|(set, warnings)| {
+        let result = result.map(|(mut set, warnings)| {
+            set.set_slots(self.slots.clone());
             let literal = set.literal_queries().clone();
             self.templates = Some(set);
             Loaded { literal, warnings }
@@ -495,6 +505,9 @@ impl Sidecar {
         result: Result<template::Outcome, Vec<Diagnostic>>,
         candidate: Option<Arc<Candidate>>,
     ) {
+        if generation == self.generation {
+            self.slots = set.slots().clone();
+        }
         // Templates that were replaced meanwhile are dropped; broken new ones leave these.
         if self.templates.is_none() {
             self.templates = Some(set);
@@ -517,6 +530,11 @@ impl Sidecar {
                         .quarantined
                         .iter()
                         .map(ToString::to_string)
+                        .collect(),
+                    crowded: rendering
+                        .crowded
+                        .iter()
+                        .map(|one| (one.name.clone(), one.to_string()))
                         .collect(),
                 }
             }

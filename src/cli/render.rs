@@ -69,6 +69,13 @@ impl Render {
             ),
         };
         let rounds = settings.catalog.max_discovery_rounds;
+        // The sidecar goes on from its last good files, and so do the slots here.
+        let files: Vec<String> = settings
+            .template
+            .iter()
+            .filter_map(|template| std::fs::read_to_string(&template.destination).ok())
+            .collect();
+        set.remember_slots(files.iter().map(String::as_str));
         let gathered = run::block_on(gather(&mut set, &catalog, rounds))??;
         let quarantined: Vec<Diagnostic> = gathered
             .rendering
@@ -77,6 +84,13 @@ impl Render {
             .map(|one| Diagnostic::warning("quarantined", one.to_string()))
             .collect();
         print_diagnostics(&quarantined);
+        let crowded: Vec<Diagnostic> = gathered
+            .rendering
+            .crowded
+            .iter()
+            .map(|one| Diagnostic::warning("slots", one.to_string()))
+            .collect();
+        print_diagnostics(&crowded);
         let candidate = wiring::candidate(&settings, gathered.rendering.files.clone());
         if self.explain {
             write(&explain(&mut set, &gathered, &candidate));

@@ -205,7 +205,12 @@ impl Status {
                 by_commands: core.counts().by_commands,
                 divergences: core.counts().divergences,
             },
-            warnings: frame.warnings.clone(),
+            warnings: frame
+                .warnings
+                .iter()
+                .chain(core.crowded())
+                .cloned()
+                .collect(),
         }
     }
 }
