@@ -6,6 +6,7 @@
 mod commands;
 mod faults;
 mod hostile;
+mod identity;
 mod modes;
 mod quickstart;
 mod real_parts;

@@ -44,6 +44,55 @@ fn every_haproxy_takes_them_without_a_warning() {
     }
 }
 
+/// What `servers`, `serverId` and `slots` write for one service.
+const HELPERS: &str = r#"defaults
+    mode http
+    timeout connect 2s
+    timeout client 10s
+    timeout server 10s
+
+frontend in
+    bind 127.0.0.1:8930
+    use_backend fixed if { path_beg /fixed }
+    use_backend mapped if { path_beg /mapped }
+    use_backend each if { path_beg /each }
+    default_backend ring
+
+backend ring
+    balance hdr(x-key)
+    hash-type consistent
+    {{servers (service "web") options="check inter 2s" weight=true}}
+
+backend each
+    balance random
+{{#each (service "web")}}
+    server {{serverName this}} {{serverAddress this}} id {{serverId this}}
+{{/each}}
+
+backend fixed
+    balance static-rr
+    {{slots (service "web") name="fixed" options="check inter 2s fall 2 rise 2"}}
+
+backend mapped
+    balance source
+    {{slots (service "nothing") name="mapped" spare=2}}
+"#;
+
+#[test]
+fn helpers_write_servers_as_expected() {
+    let text = std::fs::read_to_string(folder().join("cases.json")).unwrap();
+    let all: Value = serde_json::from_str(&text).unwrap();
+    let template = Source {
+        name: "helpers".to_owned(),
+        path: "helpers.cfg.hbs".into(),
+        text: HELPERS.to_owned(),
+        grammar: Grammar::Haproxy,
+    };
+    let rendered = render_source(template, Options::default(), &all["instances"]);
+    let expected = std::fs::read_to_string(folder().join("helpers.cfg")).unwrap();
+    assert_eq!(rendered, expected);
+}
+
 fn render(case: &Value, instances: &Value) -> String {
     let name = case["template"].as_str().unwrap().replace(".cfg.hbs", "");
     let template = Source {
@@ -56,6 +105,10 @@ fn render(case: &Value, instances: &Value) -> String {
         parameters: case["parameters"].as_object().unwrap().clone(),
         ..Options::default()
     };
+    render_source(template, options, instances)
+}
+
+fn render_source(template: Source, options: Options, instances: &Value) -> String {
     let (mut set, warnings) =
         TemplateSet::load(vec![template], shipped_partials(), options).unwrap();
     assert!(warnings.is_empty(), "{warnings:?}");
