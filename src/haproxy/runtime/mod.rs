@@ -8,6 +8,7 @@
 mod answer;
 mod capability;
 mod command;
+mod encode;
 mod maps;
 #[cfg(test)]
 mod real_tests;
@@ -17,7 +18,8 @@ mod version;
 
 pub use answer::{Answer, Refusal};
 pub use capability::{Dynamic, algorithm, init_state, keyword, names_loaded_file, waits_removable};
-pub use command::{COMMAND_LIMIT, Command, ServerRef, ServerState, Unspeakable};
+pub use command::{Command, ServerRef, ServerState};
+pub use encode::{COMMAND_LIMIT, Unspeakable};
 pub use maps::{MapInfo, parse_map_entries, parse_maps};
 pub use session::{Batch, SendError, Session};
 pub use state::{

@@ -13,7 +13,8 @@
 use std::time::{Duration, Instant};
 
 use super::answer::Answer;
-use super::command::{COMMAND_LIMIT, Command, Unspeakable};
+use super::command::Command;
+use super::encode::{self, COMMAND_LIMIT, Unspeakable};
 use super::maps::{MapInfo, parse_map_entries, parse_maps};
 use super::state::{
     ServerConnections, ServerRow, Strange, parse_server_connections, parse_servers_state,
@@ -90,7 +91,9 @@ impl Session {
             error: None,
             took: Duration::ZERO,
         };
-        match commands.iter().map(Command::encode).collect() {
+        let texts: Result<Vec<String>, Unspeakable> =
+            commands.iter().map(Command::encode).collect();
+        match texts {
             Ok(texts) => self.send_texts(commands, &texts, &mut batch).await,
             Err(cause) => batch.error = Some(SendError::Unspeakable(cause)),
         }
@@ -98,7 +101,7 @@ impl Session {
         batch
     }
 
-    async fn send_texts(&self, commands: &[Command], texts: &Vec<String>, batch: &mut Batch) {
+    async fn send_texts(&self, commands: &[Command], texts: &[String], batch: &mut Batch) {
         let mut pause = None;
         let mut next = 0;
         while next < commands.len() {
@@ -157,7 +160,7 @@ impl Session {
             None => lines.push("show servers state".to_owned()),
             Some(backends) => {
                 for backend in backends {
-                    let backend = super::command::backend(backend)?;
+                    let backend = encode::backend(backend)?;
                     lines.push(format!("show servers state {backend}"));
                 }
             }
@@ -177,7 +180,7 @@ impl Session {
 
     /// What keeps the servers of a backend busy. A backend that is not there has no servers.
     pub async fn connections(&self, backend: &str) -> Result<Vec<ServerConnections>, SendError> {
-        let backend = super::command::backend(backend)?;
+        let backend = encode::backend(backend)?;
         let line = format!("show stat {backend} 4 -1");
         let reply = self.read_one(line.clone()).await?;
         match reply.trim() {
@@ -197,7 +200,7 @@ impl Session {
         map: &str,
         version: Option<u32>,
     ) -> Result<Vec<(String, String)>, SendError> {
-        let map = super::command::file(map)?;
+        let map = encode::file(map)?;
         let line = match version {
             Some(version) => format!("show map @{version} {map}"),
             None => format!("show map {map}"),
