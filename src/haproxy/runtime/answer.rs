@@ -34,6 +34,8 @@ pub enum Refusal {
     NoSuchBackend,
     /// A server or certificate of that name is there already.
     Exists,
+    /// Another server of the backend has the id.
+    IdTaken,
     /// Only a server in maintenance can be deleted.
     NotInMaintenance,
     /// The server still has connections.
@@ -158,6 +160,14 @@ impl Command {
             }
             _ => {}
         }
+        if let Command::AddServer { at, .. } = self
+            && let Some(other) = id_holder(answer)
+        {
+            return match other == at.server {
+                true => Refusal::Exists,
+                false => Refusal::IdTaken,
+            };
+        }
         match self.certificate_refusal() {
             Some(texts) => texts
                 .into_iter()
@@ -245,6 +255,15 @@ fn is_change(part: &str, what: &str) -> bool {
         .and_then(|rest| rest.strip_prefix(" changed from '")?.strip_suffix('\''))
         .and_then(|rest| rest.split_once("' to '"))
         .is_some_and(|(from, to)| !from.contains('\'') && !to.contains('\''))
+}
+
+/// The server that has the id: HAProxy looks at ids before names. `'id' : custom id 99 already used at
+/// (null):0 ('server x').`, where 2.6 to 3.2 tell a file and a line of one from the configuration.
+fn id_holder(answer: &str) -> Option<&str> {
+    let rest = answer.strip_prefix("'id' : custom id ")?;
+    let (_, rest) = rest.split_once(" already used at ")?;
+    let (_, name) = rest.rsplit_once(" ('server ")?;
+    name.strip_suffix("').")
 }
 
 /// `start`, then a dot for each step of the work, then success.

@@ -49,7 +49,8 @@ pub enum Command {
     EnableHealth(ServerRef),
     /// `enable agent`: starts the agent checks of an added server.
     EnableAgent(ServerRef),
-    /// `set server … addr … port …`.
+    /// `set server … addr … port …`. From 3.0 a task makes the change a moment after the answer: what
+    /// is read back at once may be the former address, and traffic may still go there.
     SetAddress {
         /// Which server.
         at: ServerRef,

@@ -1,1 +1,0 @@
-//! The Runtime API of every version, by the real ones.
