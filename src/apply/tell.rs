@@ -12,7 +12,7 @@ use tokio::process::Command;
 use super::set::SetFile;
 use crate::haproxy::check::Invocation;
 use crate::haproxy::child::{self, Limits};
-use crate::haproxy::config::Endpoint;
+use crate::haproxy::config::{Endpoint, StatsSocket};
 use crate::haproxy::master::{MasterSocket, Reload};
 use crate::haproxy::process::{CommandLine, Master, ProcessError};
 use crate::haproxy::runtime::{Session, Version};
@@ -105,6 +105,8 @@ pub struct Haproxy {
     worker: Option<WorkerSocket>,
     /// Whether the worker's socket was read from a configuration, because nothing else names one.
     learnt: bool,
+    /// The stats socket of the configuration that takes commands.
+    commands: Option<WorkerSocket>,
     supervisor: Option<Supervisor>,
     invocation: Invocation,
     command_timeout: Duration,
@@ -130,6 +132,7 @@ impl Haproxy {
         Haproxy {
             mode,
             learnt: worker.is_none(),
+            commands: None,
             worker,
             supervisor: None,
             invocation,
@@ -138,30 +141,39 @@ impl Haproxy {
         }
     }
 
-    /// Where neither a master socket nor the settings name a way to ask the worker: the first
-    /// `stats socket` of the configuration that runs, or is about to.
+    /// Reads the `stats socket` lines of the configuration that runs, or is about to. Where neither a
+    /// master socket nor the settings name a way to ask the worker, the first one is it.
     pub fn learn_socket(&mut self, files: &[SetFile]) {
-        if !self.learnt {
-            return;
+        let mut sockets = super::plan::configuration(files).stats_sockets();
+        sockets.retain(|socket| !socket.conditional);
+        let path = |socket: &StatsSocket| match &socket.endpoint {
+            Endpoint::Unix(path) if path.starts_with('/') => Some(WorkerSocket::Stats(path.into())),
+            _ => None,
+        };
+        let mut admin = sockets.iter().filter(|socket| socket.level == "admin");
+        self.commands = admin.find_map(path);
+        if self.learnt {
+            self.worker = sockets.iter().find_map(path);
         }
-        let sockets = super::plan::configuration(files).stats_sockets();
-        self.worker = sockets
-            .into_iter()
-            .find_map(|socket| match socket.endpoint {
-                Endpoint::Unix(path) if !socket.conditional && path.starts_with('/') => {
-                    Some(WorkerSocket::Stats(path.into()))
-                }
-                _ => None,
-            });
     }
 
-    /// The way to tell this worker something while it runs.
-    pub fn session(&self, running: &Running) -> Option<Session> {
-        Some(Session {
-            socket: self.worker.clone()?,
-            version: Version::parse(&running.version)?,
+    /// The way to tell this worker something while it runs: its own stats socket where the configuration
+    /// has one of level admin, which is many times faster than through the master.
+    pub async fn session(&self, running: &Running) -> Option<Session> {
+        let version = Version::parse(&running.version)?;
+        let session = |socket: WorkerSocket| Session {
+            socket,
+            version,
             limit: ASK,
-        })
+        };
+        if let Some(socket) = &self.commands {
+            let answer = socket.running(ASK).await;
+            // It may be another HAProxy's, or out of our reach.
+            if matches!(answer, Ok(found) if found.pid == running.pid) {
+                return Some(session(socket.clone()));
+            }
+        }
+        Some(session(self.worker.clone()?))
     }
 
     /// The mode in a few words.

@@ -22,11 +22,12 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::super::gate;
 use super::super::plan::{
-    Comparison, Difference, Doubt, Known, MapStep, Plan, Pool, Steps, Wanted, compare, is_settled,
+    Comparison, Difference, Doubt, Known, MapStep, Plan, Policy, Pool, Steps, Wanted, compare,
+    is_settled,
 };
 use super::super::set::{Candidate, REVISION_VARIABLE, Revision, SetFile};
 use super::super::tell::Seen;
@@ -35,6 +36,9 @@ use super::super::verdict::Servers;
 use super::{Applier, ApplyError, Verdict, invocation, is_error, runs, runs_set};
 use crate::haproxy::runtime::{Answer, Command, ServerRef, ServerRow, Session};
 use crate::haproxy::stats::Running;
+
+/// How long an address that was set may take to be in force.
+const IN_FORCE: Duration = Duration::from_secs(1);
 
 /// What is known of the running worker besides its set.
 #[derive(Debug, Default)]
@@ -47,6 +51,8 @@ pub(super) struct Memory {
     pub leaving: BTreeMap<ServerRef, (Option<Wanted>, Instant)>,
     /// Servers that a batch has touched that did not end well.
     pub doubtful: Doubt,
+    /// Where it takes commands.
+    pub session: Option<Session>,
     /// What the last comparison has shown.
     pub servers: Servers,
     /// How its master was started, once that was looked up.
@@ -130,10 +136,10 @@ impl Applier {
         if !runs_set(running, &good) {
             return reload("HAProxy does not run the last good set");
         }
-        let Some(session) = self.haproxy.session(running) else {
+        self.memory.meet(running);
+        let Some(session) = self.session(running).await else {
             return reload("there is no socket for commands");
         };
-        self.memory.meet(running);
         if !self.gate_agrees(candidate, comparison) {
             return reload("the gate must look at all of it");
         }
@@ -192,7 +198,7 @@ impl Applier {
         }
         let change = self.swap_in(candidate, staged)?;
         let marked = mark(&session, candidate.revision.as_str()).await;
-        let now = self.haproxy.seen(std::time::Duration::ZERO).await;
+        let now = self.haproxy.seen(Duration::ZERO).await;
         let same_worker = matches!(&now, Seen::Running(now) if now.pid == running.pid);
         if !marked || !same_worker || !runs(&now, Some(&candidate.revision)) {
             // Somebody reloaded it meanwhile, or it fell silent: the files are good, so it loads them.
@@ -229,10 +235,18 @@ impl Applier {
         if running.changing.as_ref() != Some(revision) {
             return false;
         }
-        match self.haproxy.session(running) {
+        match self.session(running).await {
             Some(session) => mark(&session, revision.as_str()).await,
             None => false,
         }
+    }
+
+    /// The way to tell this worker something, chosen once for its life.
+    pub(super) async fn session(&mut self, running: &Running) -> Option<Session> {
+        if self.memory.session.is_none() {
+            self.memory.session = self.haproxy.session(running).await;
+        }
+        self.memory.session.clone()
     }
 
     /// Our own rules, as far as the difference reaches. Only where they find nothing may commands go
@@ -386,29 +400,46 @@ pub(super) struct Telling<'a> {
 
 impl Telling<'_> {
     /// Sends everything in order and reads back what the worker then runs.
-    pub async fn tell(&self, steps: &Steps, policy: super::super::plan::Policy) -> Outcome {
+    pub async fn tell(&self, steps: &Steps, policy: Policy) -> Outcome {
         if steps.cost.commands > 0
-            && let Err(told) = self.send(steps).await
+            && let Err(outcome) = self.send(steps).await
         {
-            return told;
+            return outcome;
         }
-        let Some(rows) = read(self.session, self.backends, self.running).await else {
-            return Outcome::Differs {
-                why: "it could not be read back, or is another worker".to_owned(),
+        self.await_settled(|at, what| is_settled(what, steps.servers.touched.contains(at), policy))
+            .await
+    }
+
+    /// Reads back until nothing differs but what is `fine`. From 3.0 on an address that was set is shown
+    /// a moment later; no other difference goes away by itself, but all are given that moment.
+    async fn await_settled(&self, fine: impl Fn(&ServerRef, &Difference) -> bool) -> Outcome {
+        let deadline = Instant::now() + IN_FORCE;
+        let mut pause = Duration::from_millis(1);
+        loop {
+            let Some(rows) = read(self.session, self.backends, self.running).await else {
+                return Outcome::Differs {
+                    why: "it could not be read back, or is another worker".to_owned(),
+                };
             };
-        };
-        for pool in &self.pools {
-            let rows = rows.iter().filter(|row| row.backend == pool.backend);
-            for (server, what) in pool.compare(rows) {
-                let at = ServerRef::new(&pool.backend, server);
-                if !is_settled(&what, steps.servers.touched.contains(&at), policy) {
+            let of = |pool: &Pool| -> Vec<(ServerRef, Difference)> {
+                let rows = rows.iter().filter(|row| row.backend == pool.backend);
+                let found = pool.compare(rows).into_iter();
+                found
+                    .map(|(server, what)| (ServerRef::new(&pool.backend, server), what))
+                    .collect()
+            };
+            let mut found = self.pools.iter().flat_map(|pool| of(pool));
+            match found.find(|(at, what)| !fine(at, what)) {
+                None => return Outcome::Runs,
+                Some((at, what)) if Instant::now() >= deadline => {
                     return Outcome::Differs {
-                        why: format!("{at}: {what}"),
+                        why: format!("{at} {what}"),
                     };
                 }
+                Some(_) => tokio::time::sleep(pause).await,
             }
+            pause = (pause * 2).min(Duration::from_millis(50));
         }
-        Outcome::Runs
     }
 
     async fn send(&self, steps: &Steps) -> Result<(), Outcome> {
@@ -421,6 +452,15 @@ impl Telling<'_> {
         }
         commands.extend(steps.servers.first.iter().cloned());
         self.send_all(&commands).await?;
+        if !steps.servers.ready.is_empty() {
+            let moved = |at: &ServerRef, what: &Difference| {
+                *what != Difference::Address || !steps.servers.touched.contains(at)
+            };
+            match self.await_settled(moved).await {
+                Outcome::Runs => self.send_all(&steps.servers.ready).await?,
+                outcome => return Err(outcome),
+            }
+        }
         for map in &steps.maps {
             self.exchange_map(map).await?;
         }

@@ -57,10 +57,10 @@ impl Applier {
             .last_good
             .clone()
             .filter(|good| good.marked && runs_set(running, good));
-        let (Some(good), Some(session)) = (set, self.haproxy.session(running)) else {
+        self.memory.meet(running);
+        let (Some(good), Some(session)) = (set, self.session(running).await) else {
             return Servers::default();
         };
-        self.memory.meet(running);
         let due = self
             .memory
             .audited

@@ -81,6 +81,9 @@ impl Doubt {
 pub struct ServerCommands {
     /// New servers and changed ones: before anything sends traffic to them.
     pub first: Vec<Command>,
+    /// Servers that take traffic again at a new address: after that address is in force, which from 3.0
+    /// on is a moment after it was set.
+    pub ready: Vec<Command>,
     /// Servers that leave: after nothing sends traffic to them any more.
     pub last: Vec<Command>,
     /// The servers that leave, as they were.
@@ -161,16 +164,7 @@ impl ServerCommands {
             return Err(format!("the id of {} in {} differs", at.server, at.backend));
         }
         let ours = step.known.doubtful.holds(at);
-        if row.address != Some(wanted.address) || row.port != wanted.port {
-            self.say(
-                at,
-                Command::SetAddress {
-                    at: at.clone(),
-                    address: wanted.address,
-                    port: wanted.port,
-                },
-            );
-        }
+        let moves = self.readdress(step, row);
         let by_hand = before.weight == wanted.weight && !ours;
         let keep = by_hand && step.policy.hand_weights == HandWeights::Keep;
         if row.user_weight != wanted.weight && !keep {
@@ -181,7 +175,7 @@ impl ServerCommands {
             self.state(at, ServerState::Maint);
         } else if !wanted.disabled && held && (before.disabled || ours) {
             // One that a person holds stays so.
-            self.state(at, ServerState::Ready);
+            self.ready(at, moves);
         }
         Ok(())
     }
@@ -199,22 +193,13 @@ impl ServerCommands {
             self.say(at, Command::DeleteServer(at.clone()));
             return self.add(step);
         }
-        if row.address != Some(wanted.address) || row.port != wanted.port {
-            self.say(
-                at,
-                Command::SetAddress {
-                    at: at.clone(),
-                    address: wanted.address,
-                    port: wanted.port,
-                },
-            );
-        }
+        let moves = self.readdress(step, row);
         if row.user_weight != wanted.weight {
             self.weigh(step)?;
         }
         match wanted.disabled {
             true => self.state(at, ServerState::Maint),
-            false => self.state(at, ServerState::Ready),
+            false => self.ready(at, moves),
         }
         Ok(())
     }
@@ -291,6 +276,34 @@ impl ServerCommands {
         Ok(())
     }
 
+    /// Whether the server gets another address.
+    fn readdress(&mut self, step: &Step<'_>, row: &ServerRow) -> bool {
+        let Step { at, wanted, .. } = step;
+        let moves = row.address != Some(wanted.address) || row.port != wanted.port;
+        if moves {
+            self.say(
+                at,
+                Command::SetAddress {
+                    at: at.clone(),
+                    address: wanted.address,
+                    port: wanted.port,
+                },
+            );
+        }
+        moves
+    }
+
+    fn ready(&mut self, at: &ServerRef, moves: bool) {
+        if !moves {
+            return self.state(at, ServerState::Ready);
+        }
+        self.touched.insert(at.clone());
+        self.ready.push(Command::SetState {
+            at: at.clone(),
+            state: ServerState::Ready,
+        });
+    }
+
     fn state(&mut self, at: &ServerRef, state: ServerState) {
         self.say(
             at,
@@ -304,6 +317,13 @@ impl ServerCommands {
     fn say(&mut self, at: &ServerRef, command: Command) {
         self.touched.insert(at.clone());
         self.first.push(command);
+    }
+}
+
+impl ServerCommands {
+    /// Every command, in order.
+    pub fn all(&self) -> impl Iterator<Item = &Command> {
+        self.first.iter().chain(&self.ready).chain(&self.last)
     }
 }
 

@@ -38,15 +38,14 @@ pub struct Cost {
 impl Cost {
     /// The cost of steps on a worker with so many servers.
     pub fn of(steps: &Steps, servers: usize) -> Cost {
-        let all = steps.servers.first.iter().chain(&steps.servers.last);
         let entries: usize = steps.maps.iter().map(|map| map.entries.len()).sum();
         let mut cost = Cost {
-            commands: steps.servers.first.len() + steps.servers.last.len() + steps.maps.len(),
+            commands: steps.servers.all().count() + steps.maps.len(),
             commands_time: entries as u64 * ENTRY,
             reload_time: RELOAD + servers as u64 * RELOAD_EACH,
         };
         let mut there = servers as u64;
-        for command in all {
+        for command in steps.servers.all() {
             cost.commands_time += match command {
                 Command::AddServer { .. } => {
                     there += 1;
