@@ -1,14 +1,16 @@
 //! Answers as the values that templates see, in Consul's spelling. Here bad instances are put
 //! aside: they are left out, named, and never keep the others from being rendered.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
 use super::helpers::shorten;
 use super::names::server_ids;
-use crate::catalog::{Answer, Instance, KeyValue, Meta, Node, Query};
+use crate::catalog::{Answer, Instance, KeyValue, Known, Meta, Node, Query};
 
 /// The longest name, id or tag that is taken from the catalog.
 const MAX_TEXT: usize = 1024;
@@ -40,41 +42,177 @@ impl std::fmt::Display for Quarantined {
     }
 }
 
-/// The value that templates see, and who was left out of it.
-pub fn value(query: &Query, answer: &Answer, host_names: bool) -> (Value, Vec<Quarantined>) {
-    let mut quarantined = Vec::new();
-    let value = match answer {
-        Answer::Instances(list) => instances(query, list, host_names, &mut quarantined),
-        Answer::Services(list) => list
-            .iter()
-            .filter(|service| text_fault(&service.name).is_none())
-            .map(|service| json!({ "Name": service.name, "Tags": printable(&service.tags) }))
-            .collect(),
-        Answer::Nodes(list) => list.iter().map(node).collect(),
-        Answer::Node(None) | Answer::Key(None) => Value::Null,
-        Answer::Node(Some(detail)) => {
-            let services: Value = detail
-                .services
-                .iter()
-                .map(|service| {
-                    json!({
-                        "ID": service.id, "Service": service.name, "Name": service.name,
-                        "Tags": printable(&service.tags), "Meta": service.meta,
-                        "Address": service.address, "Port": service.port,
-                    })
-                })
-                .collect();
-            json!({ "Node": node(&detail.node), "Services": services })
+/// An answer as it was judged. Values are made of it when they are asked for, one item at a time
+/// where that is enough: as JSON an instance takes ten times the room.
+#[derive(Debug)]
+pub struct Slot {
+    query: Query,
+    answer: Arc<Answer>,
+    /// Of the answer, as the catalog counts.
+    pub revision: u64,
+    /// What is known of each item.
+    items: Vec<Item>,
+    /// The places in the answer of those that are not left out.
+    kept: Vec<usize>,
+    /// Who was left out.
+    pub quarantined: Vec<Quarantined>,
+}
+
+/// What is known of an item of an answer.
+#[derive(Debug, Clone, Copy)]
+struct Item {
+    /// A number that two items share only if they are equal.
+    stamp: u64,
+    /// Whether it was found to be fit by itself, whatever stands beside it.
+    fit: bool,
+    /// Of an instance that is kept: its server's id, settled among all of them. It is part of what
+    /// templates see, so another id is another item.
+    server_id: u32,
+}
+
+impl Slot {
+    /// Judges an answer. Items equal to those of `last`, the answer before, keep their stamps;
+    /// `next` is the last number given out.
+    pub fn new(
+        query: &Query,
+        known: &Known,
+        host_names: bool,
+        last: Option<&Arc<Slot>>,
+        next: &mut u64,
+    ) -> Slot {
+        let mut quarantined = Vec::new();
+        let answer = Arc::clone(&known.answer);
+        let before = last.map(|last| (last.answer.as_ref(), last.items.as_slice()));
+        let mut items = match (answer.as_ref(), before) {
+            (Answer::Instances(new), Some((Answer::Instances(old), items))) => {
+                stamps(new, old, items, next)
+            }
+            (Answer::Services(new), Some((Answer::Services(old), items))) => {
+                stamps(new, old, items, next)
+            }
+            (Answer::Nodes(new), Some((Answer::Nodes(old), items))) => {
+                stamps(new, old, items, next)
+            }
+            (Answer::Tree(new), Some((Answer::Tree(old), items))) => stamps(new, old, items, next),
+            (other, _) => (0..other.len()).map(|_| Item::new(next)).collect(),
+        };
+        let kept = match answer.as_ref() {
+            Answer::Instances(list) => {
+                let kept = judge(query, list, &mut items, host_names, &mut quarantined);
+                settle(list, &kept, &mut items, next);
+                kept
+            }
+            Answer::Services(list) => (0..list.len())
+                .filter(|place| text_fault(&list[*place].name).is_none())
+                .collect(),
+            other => (0..other.len()).collect(),
+        };
+        Slot {
+            query: query.clone(),
+            answer,
+            revision: known.revision,
+            items,
+            kept,
+            quarantined,
         }
-        Answer::Datacenters(names) => names.clone().into(),
-        Answer::Key(Some(key)) => match &key.value {
-            Some(text) => text.clone().into(),
-            // Told apart from a text by its kind; the helper `key` says so.
-            None => json!({ "Binary": true }),
-        },
-        Answer::Tree(keys) => tree(query, keys),
-    };
-    (value, quarantined)
+    }
+
+    /// Whether there is no such thing.
+    pub fn is_absent(&self) -> bool {
+        matches!(self.answer.as_ref(), Answer::Node(None) | Answer::Key(None))
+    }
+
+    /// How many items are not left out.
+    pub fn len(&self) -> usize {
+        self.kept.len()
+    }
+
+    /// The stamp of an item.
+    pub fn stamp(&self, index: usize) -> Option<u64> {
+        let place = self.kept.get(index)?;
+        self.items.get(*place).map(|item| item.stamp)
+    }
+
+    /// An item of a list, as templates see it.
+    pub fn item(&self, index: usize) -> Value {
+        let Some(place) = self.kept.get(index) else {
+            return Value::Null;
+        };
+        let item = match self.answer.as_ref() {
+            Answer::Instances(list) => {
+                let id = self.items.get(*place).map_or(0, |item| item.server_id);
+                list.get(*place).map(|one| instance(one, id))
+            }
+            Answer::Services(list) => list
+                .get(*place)
+                .map(|service| json!({ "Name": service.name, "Tags": printable(&service.tags) })),
+            Answer::Nodes(list) => list.get(*place).map(node),
+            Answer::Datacenters(names) => names.get(*place).map(|name| name.clone().into()),
+            Answer::Tree(keys) => list_key(&self.query, keys.get(*place)),
+            Answer::Node(_) | Answer::Key(_) => None,
+        };
+        item.unwrap_or_default()
+    }
+
+    /// The whole of it, as templates see it.
+    pub fn value(&self) -> Value {
+        match self.answer.as_ref() {
+            Answer::Node(None) | Answer::Key(None) => Value::Null,
+            Answer::Node(Some(detail)) => {
+                let services: Value = detail
+                    .services
+                    .iter()
+                    .map(|service| {
+                        json!({
+                            "ID": service.id, "Service": service.name, "Name": service.name,
+                            "Tags": printable(&service.tags), "Meta": service.meta,
+                            "Address": service.address, "Port": service.port,
+                        })
+                    })
+                    .collect();
+                json!({ "Node": node(&detail.node), "Services": services })
+            }
+            Answer::Key(Some(key)) => match &key.value {
+                Some(text) => text.clone().into(),
+                // Told apart from a text by its kind; the helper `key` says so.
+                None => json!({ "Binary": true }),
+            },
+            _ => (0..self.len()).map(|index| self.item(index)).collect(),
+        }
+    }
+}
+
+impl Item {
+    fn new(next: &mut u64) -> Item {
+        *next += 1;
+        Item {
+            stamp: *next,
+            fit: false,
+            server_id: 0,
+        }
+    }
+}
+
+/// The items of an answer, those that stayed as they were. Answers are sorted, so that one walk along
+/// both finds them; where they are not, an item may count as new without need.
+fn stamps<T: Ord>(new: &[T], old: &[T], items: &[Item], next: &mut u64) -> Vec<Item> {
+    let mut former = old.iter().zip(items).peekable();
+    new.iter()
+        .map(|item| {
+            while let Some((old, known)) = former.peek() {
+                match (*old).cmp(item) {
+                    Ordering::Greater => break,
+                    Ordering::Less => former.next(),
+                    Ordering::Equal => {
+                        let known = **known;
+                        former.next();
+                        return known;
+                    }
+                };
+            }
+            Item::new(next)
+        })
+        .collect()
 }
 
 /// The tags that can stand in a file. One instance's tag must not stop what lists all of them; where
@@ -85,42 +223,75 @@ fn printable(tags: &[String]) -> Vec<&String> {
         .collect()
 }
 
-fn instances(
+/// Gives each kept instance the id of its server.
+fn settle(list: &[Instance], kept: &[usize], items: &mut [Item], next: &mut u64) {
+    let identities: Vec<(&str, &str)> = kept
+        .iter()
+        .map(|place| (list[*place].node.as_str(), list[*place].id.as_str()))
+        .collect();
+    for (place, id) in kept.iter().zip(server_ids(&identities)) {
+        let item = &mut items[*place];
+        if item.server_id != id {
+            *item = Item {
+                server_id: id,
+                fit: item.fit,
+                ..Item::new(next)
+            };
+        }
+    }
+}
+
+/// The places of the instances that are kept; the others are noted.
+fn judge(
     query: &Query,
     list: &[Instance],
+    items: &mut [Item],
     host_names: bool,
     quarantined: &mut Vec<Quarantined>,
-) -> Value {
+) -> Vec<usize> {
+    // In a sorted list nothing is listed twice.
+    let distinct = list.is_sorted_by(|one, next| (&one.node, &one.id) < (&next.node, &next.id));
     let mut names: BTreeSet<(&str, &str)> = BTreeSet::new();
     let faults: Vec<Option<String>> = list
         .iter()
-        .map(|one| {
-            fault(one, host_names).or_else(|| {
-                (!names.insert((&one.node, &one.id)))
-                    .then(|| "its node and id were listed before".to_owned())
-            })
+        .zip(items)
+        .map(|(one, item)| {
+            if !item.fit
+                && let Some(fault) = fault(one, host_names)
+            {
+                return Some(fault);
+            }
+            item.fit = true;
+            (!distinct && !names.insert((&one.node, &one.id)))
+                .then(|| "its node and id were listed before".to_owned())
         })
         .collect();
-    // Of several fit ones at one address the healthiest stays, then the first.
-    let mut addresses: BTreeMap<(&str, i64), &Instance> = BTreeMap::new();
-    for (one, _) in list
+    let mut places: Vec<(&str, i64, usize)> = list
         .iter()
         .zip(&faults)
-        .filter(|(_, fault)| fault.is_none())
-    {
-        let best = addresses.entry((&one.address, one.port)).or_insert(one);
-        if one.status < best.status {
-            *best = one;
+        .enumerate()
+        .filter(|(_, (_, fault))| fault.is_none())
+        .map(|(place, (one, _))| (one.address.as_str(), one.port, place))
+        .collect();
+    places.sort_unstable();
+    // Of several fit ones at one address the healthiest stays, then the first.
+    let mut addresses: BTreeMap<(&str, i64), &Instance> = BTreeMap::new();
+    for group in places.chunk_by(|one, next| (one.0, one.1) == (next.0, next.1)) {
+        let best = group.iter().filter_map(|(_, _, place)| list.get(*place));
+        if let ([(address, port, _), _, ..], Some(best)) =
+            (group, best.min_by_key(|one| one.status))
+        {
+            addresses.insert((address, *port), best);
         }
     }
     let mut kept = Vec::with_capacity(list.len());
-    for (one, fault) in list.iter().zip(faults) {
+    for (place, (one, fault)) in list.iter().zip(faults).enumerate() {
         let other = addresses
             .get(&(one.address.as_str(), one.port))
             .filter(|best| !std::ptr::eq(**best, one));
         let reason = match (fault, other) {
             (None, None) => {
-                kept.push(one);
+                kept.push(place);
                 continue;
             }
             (Some(reason), _) => reason,
@@ -139,14 +310,7 @@ fn instances(
             reason,
         });
     }
-    let identities: Vec<(&str, &str)> = kept
-        .iter()
-        .map(|one| (one.node.as_str(), one.id.as_str()))
-        .collect();
-    kept.into_iter()
-        .zip(server_ids(&identities))
-        .map(|(one, id)| instance(one, id))
-        .collect()
+    kept
 }
 
 /// What makes an instance unfit, if anything.
@@ -271,27 +435,79 @@ fn node(node: &Node) -> Value {
     })
 }
 
-fn tree(query: &Query, keys: &[KeyValue]) -> Value {
+fn list_key(query: &Query, key: Option<&KeyValue>) -> Option<Value> {
     let prefix = match &query.kind {
         crate::catalog::Kind::Tree { prefix } => prefix.as_str(),
         _ => "",
     };
-    keys.iter()
-        .map(|key| {
-            let relative = key
-                .path
-                .strip_prefix(prefix)
-                .unwrap_or(&key.path)
-                .trim_start_matches('/');
-            json!({ "Key": relative, "Path": key.path, "Value": key.value })
-        })
-        .collect()
+    key.map(|key| {
+        let relative = key
+            .path
+            .strip_prefix(prefix)
+            .unwrap_or(&key.path)
+            .trim_start_matches('/');
+        json!({ "Key": relative, "Path": key.path, "Value": key.value })
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::catalog::fixture::Fixture;
+
+    fn value(query: &Query, answer: &Answer, host_names: bool) -> (Value, Vec<Quarantined>) {
+        let known = Known {
+            answer: Arc::new(answer.clone()),
+            revision: 1,
+        };
+        let slot = Slot::new(query, &known, host_names, None, &mut 0);
+        (slot.value(), slot.quarantined)
+    }
+
+    /// Three servers at one place of HAProxy's ring: the last gets another id, until one goes.
+    #[test]
+    fn an_item_is_another_one_when_its_server_id_is() {
+        let mut places: BTreeMap<u32, Vec<String>> = BTreeMap::new();
+        let three = (0..1_000_000).find_map(|number| {
+            let id = format!("web-{number:06}");
+            let place = server_ids(&[("n", &id)])[0] % (1 << 20);
+            let there = places.entry(place).or_default();
+            there.push(id);
+            (there.len() == 3).then(|| there.clone())
+        });
+        let three = three.unwrap();
+        let known = |ids: &[String]| {
+            let list: Vec<Value> = (1..)
+                .zip(ids)
+                .map(|(port, id)| json!({ "Address": "10.0.0.1", "Port": port, "Node": "n", "ID": id }))
+                .collect();
+            let fixture = json!({ "services": { "web": list } });
+            let fixture: Fixture = serde_json::from_value(fixture).unwrap();
+            let answer = fixture.answer(&Query::service("web")).unwrap();
+            let Answer::Instances(mut list) = answer else {
+                panic!("no instances")
+            };
+            // Their ports stay what they were when one is missing.
+            for one in &mut list {
+                one.port = three.iter().position(|id| *id == one.id).unwrap() as i64 + 1;
+            }
+            Known {
+                answer: Arc::new(Answer::Instances(list)),
+                revision: 1,
+            }
+        };
+        let query = Query::service("web");
+        let mut next = 0;
+        let all = Slot::new(&query, &known(&three), false, None, &mut next);
+        let all = Arc::new(all);
+        let two = Slot::new(&query, &known(&three[1..]), false, Some(&all), &mut next);
+        let alone = server_ids(&[("n", &three[2])])[0];
+        assert_ne!(all.item(2)[SERVER_ID], alone);
+        assert_eq!(two.item(1)[SERVER_ID], alone);
+        assert_ne!(two.stamp(1), all.stamp(2));
+        assert_eq!(two.item(0), all.item(1));
+        assert_eq!(two.stamp(0), all.stamp(1));
+    }
 
     #[test]
     fn bad_instances_are_left_out_and_named() {

@@ -1,30 +1,28 @@
-//! Rendering a compiled set. The answers live in one context that is kept from rendering to
-//! rendering; only those that changed are made anew, and helpers hand them out by reference.
+//! Rendering a compiled set. Answers are judged once, when they change; of a file, only what
+//! reads a changed one is rendered anew ([`super::memo`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use handlebars::{
     BlockContext, Context, Handlebars, Helper, HelperDef, HelperResult, Output, RenderContext,
-    RenderError, RenderErrorReason, Renderable, ScopedJson,
+    RenderError, RenderErrorReason, Renderable, ScopedJson, Template,
 };
 use serde_json::{Map, Value, json};
 
-use super::answers::{self, Quarantined};
-use super::helpers::{as_text, describe, failed, shorten};
+use super::helpers::{EachHelper, FragmentHelper, as_text, describe, failed, shorten};
 use super::load::{self, Loaded};
-use super::slots::{Crowded, Group, Slots};
+use super::memo::Memo;
+use super::recorder::{Pen, Recorder};
+use super::slots::Slots;
 use super::source_map::{Origin, Position, SourceMap};
-use super::writer::{END, LineMarks, POSITION, Stop, VALUE, Writer};
+use super::writer::{END, LineMarks, Stop, VALUE, Writer};
 use super::{Options, Outcome, Rendering, Source};
 use crate::catalog::{Known, Query};
 use crate::diagnostic::{Diagnostic, nearest};
 
-/// The context's field with the answers.
-pub const ANSWERS: &str = "answers";
 /// The context's field with the settings' parameters.
 pub const PARAMETERS: &str = "parameters";
 
@@ -39,19 +37,10 @@ pub struct TemplateSet {
     marked: Option<Handlebars<'static>>,
     recorder: Arc<Recorder>,
     context: Context,
-    slots: BTreeMap<Query, Slot>,
-    next_slot: u64,
+    /// What is remembered of each file.
+    memos: Vec<Memo>,
     /// Who has which slot of the helper `slots`, by the last complete rendering.
     assigned: Slots,
-}
-
-/// An answer in the context.
-#[derive(Debug, Clone)]
-struct Slot {
-    name: String,
-    revision: u64,
-    absent: bool,
-    quarantined: Vec<Quarantined>,
 }
 
 impl std::fmt::Debug for TemplateSet {
@@ -68,21 +57,17 @@ impl TemplateSet {
         options: Options,
     ) -> Result<(TemplateSet, Vec<Diagnostic>), Vec<Diagnostic>> {
         let (loaded, warnings) = load::load(templates, partials, &options)?;
-        let recorder = Arc::new(Recorder {
-            state: Mutex::default(),
-            options,
-        });
-        let registry = make_registry(&loaded, &recorder, false);
-        let parameters = Value::Object(recorder.options.parameters.clone());
-        let context = Context::from(json!({ ANSWERS: {}, PARAMETERS: parameters }));
+        let rewritten = loaded.rewritten(false);
+        let recorder = Arc::new(Recorder::new(options, rewritten.plans));
+        let registry = make_registry(rewritten.templates, &recorder);
+        let parameters = Value::Object(recorder.options().parameters.clone());
         let set = TemplateSet {
+            memos: (0..loaded.templates).map(|_| Memo::default()).collect(),
             loaded,
             registry,
             marked: None,
             recorder,
-            context,
-            slots: BTreeMap::new(),
-            next_slot: 0,
+            context: Context::from(json!({ PARAMETERS: parameters })),
             assigned: Slots::default(),
         };
         Ok((set, warnings))
@@ -111,31 +96,38 @@ impl TemplateSet {
 
     /// Renders every template from these answers.
     pub fn render(&mut self, answers: &BTreeMap<Query, Known>) -> Result<Outcome, Vec<Diagnostic>> {
-        self.take_in(answers);
-        let (files, _) = self.run(false)?;
+        self.recorder.take_in(answers);
+        let mut memos = std::mem::take(&mut self.memos);
+        let result = self.run(false, &mut memos);
+        self.memos = memos;
+        let (files, _) = result?;
         let mut state = self.recorder.state();
         if !state.needed.is_empty() || !state.absent.is_empty() {
             return Ok(Outcome::Incomplete {
                 needed: state.needed.clone(),
                 absent: state.absent.clone(),
-                used: state.used.clone(),
+                used: state.asked(),
             });
         }
         let quarantined = state
-            .used
-            .iter()
-            .filter_map(|query| self.slots.get(query))
-            .flat_map(|slot| slot.quarantined.iter().cloned())
+            .used()
+            .flat_map(|(_, slot)| slot.quarantined.iter().cloned())
             .collect();
         // Slots of names that are not used any more go with the backend they were in.
         self.assigned = std::mem::take(&mut state.assigned);
         Ok(Outcome::Complete(Rendering {
             files,
-            used: state.used.clone(),
+            used: state.asked(),
             quarantined,
             crowded: std::mem::take(&mut state.crowded),
             files_read: state.files.clone(),
         }))
+    }
+
+    /// How many fragments were taken again so far.
+    #[cfg(test)]
+    pub fn taken_again(&self) -> usize {
+        self.recorder.state().taken_again
     }
 
     /// Where each line of the last rendering came from, by a second rendering with marks. Empty
@@ -143,9 +135,13 @@ impl TemplateSet {
     pub fn source_maps(&mut self, files: &[String]) -> Vec<SourceMap> {
         let none = || vec![SourceMap::default(); files.len()];
         if self.marked.is_none() {
-            self.marked = Some(make_registry(&self.loaded, &self.recorder, true));
+            let templates = self.loaded.rewritten(true).templates;
+            self.marked = Some(make_registry(templates, &self.recorder));
         }
-        let Ok((texts, marks)) = self.run(true) else {
+        let mut memos = std::mem::take(&mut self.memos);
+        let result = self.run(true, &mut memos);
+        self.memos = memos;
+        let Ok((texts, marks)) = result else {
             return none();
         };
         let calls = self.recorder.state().calls.clone();
@@ -206,81 +202,59 @@ impl TemplateSet {
         )
     }
 
-    /// Brings the context up to date: only answers with a new revision are made anew.
-    fn take_in(&mut self, answers: &BTreeMap<Query, Known>) {
-        let Some(values) = self
-            .context
-            .data_mut()
-            .get_mut(ANSWERS)
-            .and_then(Value::as_object_mut)
-        else {
-            return;
-        };
-        self.slots.retain(|query, slot| {
-            let keep = answers.contains_key(query);
-            if !keep {
-                values.remove(&slot.name);
-            }
-            keep
-        });
-        for (query, known) in answers {
-            let current = self.slots.get(query);
-            if current.is_some_and(|slot| slot.revision == known.revision) {
-                continue;
-            }
-            let name = match current {
-                Some(slot) => slot.name.clone(),
-                None => {
-                    self.next_slot += 1;
-                    self.next_slot.to_string()
-                }
-            };
-            let host_names = self.recorder.options.host_names;
-            let (value, quarantined) = answers::value(query, &known.answer, host_names);
-            let slot = Slot {
-                name: name.clone(),
-                revision: known.revision,
-                absent: value.is_null(),
-                quarantined,
-            };
-            values.insert(name, value);
-            self.slots.insert(query.clone(), slot);
-        }
-    }
-
-    fn run(&self, marked: bool) -> Result<Run, Vec<Diagnostic>> {
+    fn run(&self, marked: bool, memos: &mut [Memo]) -> Result<Run, Vec<Diagnostic>> {
         let registry = match &self.marked {
             Some(registry) if marked => registry,
             _ => &self.registry,
         };
-        self.recorder.begin(&self.slots, &self.assigned, marked);
-        let deadline = Instant::now() + self.recorder.options.timeout;
+        self.recorder.state().begin(&self.assigned, marked);
+        let options = self.recorder.options();
+        let deadline = Instant::now() + options.timeout;
         let mut files = Vec::new();
         let mut marks = Vec::new();
         let mut wrong = Vec::new();
-        for index in 0..self.loaded.templates {
-            let grammar = self.loaded.sources[index].grammar;
-            let max = self.recorder.options.max_output;
-            let mut writer = Writer::new(grammar, max, deadline, marked);
+        for (index, memo) in memos.iter_mut().enumerate() {
+            let mut pen = Pen(&self.recorder);
+            {
+                let mut state = self.recorder.state();
+                state.memo = std::mem::take(memo);
+                if !marked && let Some(text) = state.unchanged() {
+                    *memo = std::mem::take(&mut state.memo);
+                    files.push(text);
+                    marks.push(Vec::new());
+                    continue;
+                }
+                let grammar = self.loaded.sources[index].grammar;
+                let writer = Writer::new(grammar, options.max_output, deadline, marked);
+                state.begin_file(writer, &mut pen);
+            }
             let name = load::root_name(index);
             let result = catch_unwind(AssertUnwindSafe(|| match registry.get_template(&name) {
                 Some(template) => template.render(
                     registry,
                     &self.context,
                     &mut RenderContext::new(template.name.as_ref()),
-                    &mut writer,
+                    &mut pen,
                 ),
                 None => Err(failed("The template is not registered.")),
             }));
+            let ended = self.recorder.state().end_file();
+            *memo = ended.memo;
+            let stop = ended.stop;
+            if !marked && !matches!(result, Ok(Ok(()))) {
+                *memo = Memo::default();
+            }
             match result {
                 Ok(Ok(())) => {
-                    let (text, lines) = writer.finish();
-                    files.push(text);
-                    marks.push(lines);
+                    if !marked {
+                        memo.finish(&ended.text, ended.peak);
+                    }
+                    files.push(ended.text);
+                    marks.push(ended.lines);
                 }
                 // With something unknown, helpers were given nothing; what they say of it is moot.
                 Ok(Err(_)) if self.recorder.is_incomplete() => {}
-                Ok(Err(error)) => wrong.push(self.diagnose(index, &error, writer.stop)),
+                Ok(Err(error)) => wrong.push(self.diagnose(index, &error, stop)),
                 Err(_) => wrong.push(
                     Diagnostic::error("panic", "A helper failed in a way that it should not.")
                         .at(crate::diagnostic::Place::file(&self.loaded.sources[index].path))
@@ -317,7 +291,7 @@ impl TemplateSet {
                 "output-too-large",
                 format!(
                     "The rendered file is larger than {} bytes.",
-                    self.recorder.options.max_output
+                    self.recorder.options().max_output
                 ),
             )
             .help("Raise templates.max_output if this is meant."),
@@ -325,7 +299,7 @@ impl TemplateSet {
                 "too-slow",
                 format!(
                     "Rendering took longer than {:?}.",
-                    self.recorder.options.timeout
+                    self.recorder.options().timeout
                 ),
             )
             .help("Use {{servers …}} for long lists, or raise templates.timeout."),
@@ -364,12 +338,27 @@ impl TemplateSet {
 }
 
 /// Handlebars with our helpers and a set's templates.
-fn make_registry(loaded: &Loaded, recorder: &Arc<Recorder>, marked: bool) -> Handlebars<'static> {
+fn make_registry(
+    templates: Vec<(String, Template)>,
+    recorder: &Arc<Recorder>,
+) -> Handlebars<'static> {
     let mut registry = Handlebars::new();
     registry.set_strict_mode(true);
     // Values are escaped by the writer, which knows where they land.
     registry.register_escape_fn(handlebars::no_escape);
     super::helpers::register(&mut registry, recorder);
+    registry.register_helper(
+        "each",
+        Box::new(EachHelper {
+            recorder: Arc::clone(recorder),
+        }),
+    );
+    registry.register_helper(
+        load::FRAGMENT,
+        Box::new(FragmentHelper {
+            recorder: Arc::clone(recorder),
+        }),
+    );
     registry.register_helper(load::ROOT, Box::new(RootHelper));
     registry.register_helper(
         load::EMIT,
@@ -383,124 +372,10 @@ fn make_registry(loaded: &Loaded, recorder: &Arc<Recorder>, marked: bool) -> Han
             recorder: Arc::clone(recorder),
         }),
     );
-    for (name, template) in loaded.rewritten(marked).0 {
+    for (name, template) in templates {
         registry.register_template(&name, template);
     }
     registry
-}
-
-/// Remembers what a rendering asked.
-pub struct Recorder {
-    state: Mutex<State>,
-    options: Options,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    slots: BTreeMap<Query, (String, bool)>,
-    used: BTreeSet<Query>,
-    needed: BTreeSet<Query>,
-    absent: BTreeSet<Query>,
-    /// The last query of each call in the templates.
-    calls: BTreeMap<u64, Query>,
-    files: BTreeSet<PathBuf>,
-    /// The path and text of the last value written.
-    last: Option<(String, String)>,
-    /// A path that was missing, and the nearest field.
-    near: Option<(String, String)>,
-    marked: bool,
-    /// The slots before this rendering, and by it.
-    before: Slots,
-    assigned: Slots,
-    crowded: Vec<Crowded>,
-}
-
-/// Whether an answer is in the context.
-pub enum Lookup {
-    /// Not yet.
-    Unknown,
-    /// In this slot.
-    Slot(String),
-}
-
-impl Recorder {
-    fn state(&self) -> MutexGuard<'_, State> {
-        // A panic elsewhere leaves nothing here that the next rendering does not replace.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What templates may do.
-    pub fn options(&self) -> &Options {
-        &self.options
-    }
-
-    fn begin(&self, slots: &BTreeMap<Query, Slot>, before: &Slots, marked: bool) {
-        *self.state() = State {
-            slots: slots
-                .iter()
-                .map(|(query, slot)| (query.clone(), (slot.name.clone(), slot.absent)))
-                .collect(),
-            marked,
-            before: before.clone(),
-            ..State::default()
-        };
-    }
-
-    /// Notes a query; `demanded` says that its absence keeps the rendering from being used.
-    pub fn look_up(&self, query: &Query, call: Option<u64>, demanded: bool) -> Lookup {
-        let mut state = self.state();
-        if !state.used.contains(query) {
-            state.used.insert(query.clone());
-        }
-        if state.marked
-            && let Some(call) = call
-        {
-            state.calls.insert(call, query.clone());
-        }
-        match state.slots.get(query).cloned() {
-            None => {
-                state.needed.insert(query.clone());
-                Lookup::Unknown
-            }
-            Some((slot, absent)) => {
-                if absent && demanded {
-                    state.absent.insert(query.clone());
-                }
-                Lookup::Slot(slot)
-            }
-        }
-    }
-
-    /// The slots of a name as they were.
-    pub fn slots_before(&self, name: &str) -> Group {
-        self.state().before.group(name)
-    }
-
-    /// Notes the slots of a name; false when this rendering has assigned them already.
-    pub fn assign_slots(&self, name: &str, spare: usize, group: Group) -> bool {
-        let mut state = self.state();
-        state.crowded.extend(group.crowded(name, spare));
-        state.assigned.insert(name, group)
-    }
-
-    /// Notes a file.
-    pub fn read_file(&self, path: PathBuf) {
-        self.state().files.insert(path);
-    }
-
-    /// Whether something was missing so far, so that the text will be thrown away.
-    fn is_incomplete(&self) -> bool {
-        let state = self.state();
-        !state.needed.is_empty() || !state.absent.is_empty()
-    }
-
-    /// The mark of a position, when positions are wanted.
-    fn mark(&self, helper: &Helper<'_>) -> String {
-        match helper.param(1).and_then(|at| at.value().as_u64()) {
-            Some(at) if self.state().marked => format!("{POSITION}{at}{END}"),
-            _ => String::new(),
-        }
-    }
 }
 
 /// Around a whole template: `this` is an empty object there, so that including a partial copies

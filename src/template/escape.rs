@@ -104,8 +104,9 @@ const WITH_ADDRESS: &[&str] = &[
     "usesrc",
 ];
 
-/// Follows a file while it is written and knows what the next value would mean.
-#[derive(Debug, Clone)]
+/// Follows a file while it is written and knows what the next value would mean. Equal ones write
+/// the same from here on, if they are given the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Escaper {
     grammar: Grammar,
     quotes: Quotes,

@@ -6,9 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use handlebars::template::{HelperTemplate, Parameter, TemplateElement as Element};
 use handlebars::{Template, TemplateErrorReason};
 
+use super::closed::Plan;
 use super::helpers::{self, Action, Entry};
 use super::place::{explain, name_place, tag_place};
-use super::rewrite::{Rewriter, head};
+use super::rewrite::{Rewriter, block, head};
 use super::scan;
 use super::{Options, Source};
 use crate::catalog::Query;
@@ -20,6 +21,8 @@ pub const ROOT: &str = "@root-block";
 pub const EMIT: &str = "@emit";
 /// Writes trusted text.
 pub const TEXT: &str = "@text";
+/// Around what may be taken again.
+pub const FRAGMENT: &str = "@fragment";
 
 /// Compile time grows with the square of the size; above this a warning says so.
 const LARGE: usize = 64 << 10;
@@ -34,8 +37,21 @@ pub struct Loaded {
     parsed: Vec<Template>,
     /// Where each element stands, by its number.
     pub spots: Vec<Spot>,
+    /// Whether inline partials are defined anywhere.
+    inline: bool,
     /// The queries with literal parameters that the templates reach.
     pub literal: BTreeSet<Query>,
+}
+
+/// Sources as they are registered.
+#[derive(Default)]
+pub struct Rewritten {
+    /// Each with its name.
+    pub templates: Vec<(String, Template)>,
+    /// Where each element stands.
+    pub spots: Vec<Spot>,
+    /// What loops read, by their positions.
+    pub plans: BTreeMap<usize, Plan>,
 }
 
 /// Where an element of a template stands.
@@ -57,28 +73,37 @@ pub fn root_name(index: usize) -> String {
 }
 
 impl Loaded {
-    /// The templates and partials as they are registered, and their positions.
-    pub fn rewritten(&self, marked: bool) -> (Vec<(String, Template)>, Vec<Spot>) {
-        let mut spots = Vec::new();
+    /// The templates and partials as they are registered, with their positions.
+    pub fn rewritten(&self, marked: bool) -> Rewritten {
+        let mut made = Rewritten::default();
         let mut next_call = 0;
-        let mut made = Vec::new();
+        let partials = self.sources.iter().zip(&self.parsed).skip(self.templates);
+        let partials = partials
+            .map(|(source, parsed)| (source.name.as_str(), parsed))
+            .filter(|_| !self.inline)
+            .collect();
         for (source, parsed) in self.parsed.iter().enumerate() {
+            let root = source < self.templates;
             let mut template = parsed.clone();
             Rewriter {
                 source,
-                spots: &mut spots,
+                spots: &mut made.spots,
                 next_call: &mut next_call,
                 around: Vec::new(),
                 marked,
+                root,
+                inline: self.inline,
+                partials: &partials,
+                plans: &mut made.plans,
             }
             .template(&mut template);
-            if source < self.templates {
-                made.push((root_name(source), in_root(template)));
+            made.templates.push(if root {
+                (root_name(source), in_root(template))
             } else {
-                made.push((self.sources[source].name.clone(), template));
-            }
+                (self.sources[source].name.clone(), template)
+            });
         }
-        (made, spots)
+        made
     }
 
     /// The source of a name as the engine reports it.
@@ -95,18 +120,12 @@ impl Loaded {
 
 /// Puts a template into a block of ours, so that `this` is empty at its top.
 fn in_root(template: Template) -> Template {
-    let name = template.name.clone();
-    let mut outer = Template::compile("{{#if x}}{{/if}}").unwrap_or_default();
-    outer.name = name;
-    for element in &mut outer.elements {
-        if let Element::HelperBlock(helper) = element {
-            helper.name = Parameter::Name(ROOT.to_owned());
-            helper.params.clear();
-            helper.template = Some(template);
-            break;
-        }
-    }
-    outer.mapping.clear();
+    let mut outer = Template::default();
+    outer.name.clone_from(&template.name);
+    let helper = block(ROOT, template);
+    outer
+        .elements
+        .extend(helper.map(|helper| Element::HelperBlock(Box::new(helper))));
     outer
 }
 
@@ -135,7 +154,10 @@ pub fn load(
     check.partials(options);
     let literal = check.reached_queries();
     let Check {
-        errors, warnings, ..
+        errors,
+        warnings,
+        inline,
+        ..
     } = check;
     if !errors.is_empty() {
         return Err(errors);
@@ -145,9 +167,10 @@ pub fn load(
         templates: count,
         parsed: parsed.into_iter().flatten().collect(),
         spots: Vec::new(),
+        inline: !inline.is_empty(),
         literal,
     };
-    loaded.spots = loaded.rewritten(false).1;
+    loaded.spots = loaded.rewritten(false).spots;
     Ok((loaded, warnings))
 }
 

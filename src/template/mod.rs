@@ -4,12 +4,15 @@
 //! used come out.
 
 mod answers;
+mod closed;
 mod engine;
 mod escape;
 pub mod helpers;
 mod load;
+mod memo;
 mod names;
 mod place;
+mod recorder;
 mod rewrite;
 mod scan;
 mod shipped;

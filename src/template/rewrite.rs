@@ -1,12 +1,18 @@
 //! Changes to compiled templates. Every `{{x}}` becomes a call of our own that knows its position
-//! and gives the value to the writer; queries get the number of their call. For source maps,
-//! positions are also written before each stretch of text.
+//! and gives the value to the writer; queries get the number of their call; loops and tags at the top get
+//! what is needed to take them again. For source maps, positions are also written before each stretch
+//! of text, and nothing is taken again.
+
+use std::collections::BTreeMap;
 
 use handlebars::Template;
-use handlebars::template::{HelperTemplate, Parameter, Subexpression, TemplateElement as Element};
+use handlebars::template::{
+    HelperTemplate, Parameter, Subexpression, TemplateElement as Element, TemplateMapping,
+};
 
+use super::closed::{self, Plan};
 use super::helpers::{self, AT};
-use super::load::{EMIT, Spot, TEXT};
+use super::load::{EMIT, FRAGMENT, Spot, TEXT};
 use super::writer::{END, POSITION};
 
 /// The name or path at the head of a call.
@@ -38,11 +44,21 @@ pub struct Rewriter<'a> {
     pub around: Vec<u64>,
     /// Whether positions are written into the text.
     pub marked: bool,
+    /// Whether it is a template; partials have no top of their own.
+    pub root: bool,
+    /// Whether inline partials are defined anywhere: then what an include includes may depend on
+    /// what was rendered before.
+    pub inline: bool,
+    /// The partials by name.
+    pub partials: &'a BTreeMap<&'a str, &'a Template>,
+    /// Where what loops read is collected, by the position of the loop.
+    pub plans: &'a mut BTreeMap<usize, Plan>,
 }
 
 impl Rewriter<'_> {
     /// Rewrites a template and everything inside it.
     pub fn template(&mut self, template: &mut Template) {
+        let top = std::mem::take(&mut self.root) && !self.marked && !self.inline;
         let elements = std::mem::take(&mut template.elements);
         let mapping = std::mem::take(&mut template.mapping);
         for (index, mut element) in elements.into_iter().enumerate() {
@@ -55,7 +71,12 @@ impl Rewriter<'_> {
                 column,
                 calls: self.around.clone(),
             });
+            let calls = *self.next_call;
             self.element(&mut element, spot, column);
+            let includes = matches!(element, Element::PartialExpression(_));
+            if top && (*self.next_call > calls || includes) {
+                element = fragment(element, spot, at.clone());
+            }
             let elements = if self.marked {
                 mark(element, spot)
             } else {
@@ -86,6 +107,7 @@ impl Rewriter<'_> {
                 helper.hash.clear();
             }
             Element::HelperBlock(helper) => {
+                self.block(helper, spot);
                 let calls = self.number(helper);
                 let outer = self.around.len();
                 self.around.extend(calls);
@@ -111,6 +133,38 @@ impl Rewriter<'_> {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// What a block can make of an answer without the whole list, and what a loop reads.
+    fn block(&mut self, helper: &mut HelperTemplate, spot: usize) {
+        let name = head(&helper.name).to_owned();
+        let form = match name.as_str() {
+            "each" => helpers::HANDLE,
+            "if" | "unless" => helpers::TRUTH,
+            _ => return,
+        };
+        let form = Parameter::Literal(form.into());
+        if let Some(Parameter::Subexpression(Subexpression { element, .. })) =
+            helper.params.first_mut()
+            && let Element::Expression(call) = element.as_mut()
+            && let Some(entry) = helpers::find(head(&call.name))
+            && let helpers::Action::Query(reads) = entry.action
+            && reads.is_list()
+        {
+            call.hash.insert(helpers::FORM.to_owned(), form.clone());
+            if name == "each" {
+                helper.hash.insert(helpers::FORM.to_owned(), form);
+            }
+        }
+        if name == "each"
+            && !self.marked
+            && let Some(body) = &helper.template
+            && let Some(plan) = closed::plan(body, self.partials)
+        {
+            self.plans.insert(spot, plan);
+            let at = Parameter::Literal(spot.into());
+            helper.hash.insert(helpers::SPOT.to_owned(), at);
         }
     }
 
@@ -158,6 +212,35 @@ fn value_of(helper: &HelperTemplate) -> Parameter {
         Parameter::Subexpression(made)
     } else {
         helper.name.clone()
+    }
+}
+
+/// A block of ours around a template.
+pub fn block(name: &str, template: Template) -> Option<HelperTemplate> {
+    let made = Template::compile("{{#if x}}{{/if}}").ok()?;
+    made.elements.into_iter().find_map(|element| match element {
+        Element::HelperBlock(mut helper) => {
+            helper.name = Parameter::Name(name.to_owned());
+            helper.params.clear();
+            helper.template = Some(template.clone());
+            Some(*helper)
+        }
+        _ => None,
+    })
+}
+
+/// An element at the top of a template in a block that knows its position.
+fn fragment(element: Element, spot: usize, at: Option<TemplateMapping>) -> Element {
+    let mut inner = Template::default();
+    inner.elements.push(element.clone());
+    inner.mapping.extend(at);
+    match block(FRAGMENT, inner) {
+        Some(mut helper) => {
+            let at = Parameter::Literal(spot.into());
+            helper.hash.insert(helpers::SPOT.to_owned(), at);
+            Element::HelperBlock(Box::new(helper))
+        }
+        None => element,
     }
 }
 

@@ -50,6 +50,8 @@ pub struct Writer {
     frame: Frame,
     /// Why it stopped.
     pub stop: Option<Stop>,
+    /// The most bytes that were judged against the limit; see [`super::memo`].
+    pub peak: usize,
     marks: Option<Marks>,
 }
 
@@ -82,8 +84,36 @@ impl Writer {
             writes: 0,
             frame: Frame::Literal,
             stop: None,
+            peak: 0,
             marks: marked.then(Marks::default),
         }
+    }
+
+    /// What was written so far.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Where the next value would land.
+    pub fn escaper(&self) -> &Escaper {
+        &self.escaper
+    }
+
+    /// Whether no value or position is only half written.
+    pub fn is_between(&self) -> bool {
+        matches!(self.frame, Frame::Literal)
+    }
+
+    /// Whether so many bytes more are allowed.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        self.text.len() + bytes <= self.max_bytes
+    }
+
+    /// Writes what was written here before, and goes on as it went on then.
+    pub fn again(&mut self, text: &str, peak: usize, after: &Escaper) {
+        self.peak = self.peak.max(self.text.len() + peak);
+        self.text.push_str(text);
+        self.escaper.clone_from(after);
     }
 
     /// The text, and the marks of its lines.
@@ -171,9 +201,11 @@ impl Output for Writer {
         if self.writes.is_multiple_of(256) && Instant::now() > self.deadline {
             return Err(self.stop(Stop::TooSlow));
         }
-        if self.text.len() + segment.len() > self.max_bytes {
+        let size = self.text.len() + segment.len();
+        if size > self.max_bytes {
             return Err(self.stop(Stop::TooLarge));
         }
+        self.peak = self.peak.max(size);
         self.put(segment)
     }
 }

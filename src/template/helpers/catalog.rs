@@ -8,12 +8,21 @@ use handlebars::template::Parameter;
 use handlebars::{Context, Handlebars, Helper, HelperDef, RenderContext, RenderError, ScopedJson};
 use serde_json::Value;
 
-use super::super::engine::{ANSWERS, Lookup, Recorder};
+use super::super::answers::Slot;
+use super::super::recorder::Recorder;
 use super::{as_text, describe, failed, refuse_missing, shorten};
 use crate::catalog::{HealthFilter, Kind, Query, Scope, Status};
 
 /// The pair that the engine adds to a call: which call in the templates it is.
 pub const AT: &str = "@call";
+
+/// The pair that the engine adds to a call in a place that does not need the whole list: with
+/// [`HANDLE`], the number of the answer's edition is given instead, else whether there is any item.
+pub const FORM: &str = "@form";
+/// See [`FORM`].
+pub const HANDLE: &str = "handle";
+/// See [`FORM`].
+pub const TRUTH: &str = "truth";
 
 /// The pairs of `service` and `connect`.
 pub const SERVICE_PAIRS: &[&str] = &[
@@ -59,7 +68,7 @@ impl HelperDef for QueryHelper {
         &self,
         helper: &Helper<'rc>,
         _: &'reg Handlebars<'reg>,
-        context: &'rc Context,
+        _: &'rc Context,
         _: &mut RenderContext<'reg, 'rc>,
     ) -> Result<ScopedJson<'rc>, RenderError> {
         refuse_missing(helper)?;
@@ -77,61 +86,77 @@ impl HelperDef for QueryHelper {
         };
         let query = call.query(self.reads).map_err(failed)?;
         let at = helper.hash_get(AT).and_then(|at| at.value().as_u64());
-        let found = match self.recorder.look_up(&query, at, self.reads == Reads::Key) {
-            Lookup::Unknown => None,
-            Lookup::Slot(slot) => context
-                .data()
-                .get(ANSWERS)
-                .and_then(|answers| answers.get(&slot))
-                .map(|value| (value, slot)),
-        };
-        self.give(found, helper)
+        let found = self.recorder.look_up(&query, at, self.reads == Reads::Key);
+        match helper.hash_get(FORM).and_then(|form| form.value().as_str()) {
+            // Nothing is gone through where nothing is known; the rendering is thrown away.
+            Some(HANDLE) => Ok(ScopedJson::Derived(match found {
+                Some((edition, _)) => edition.into(),
+                None => Value::Array(Vec::new()),
+            })),
+            Some(_) => Ok(ScopedJson::Derived(
+                found.is_some_and(|(_, slot)| slot.len() > 0).into(),
+            )),
+            None => self.give(found.map(|(_, slot)| slot), helper),
+        }
     }
 }
 
 impl QueryHelper {
-    /// The answer in the form of this helper; lists go by reference.
+    /// The answer in the form of this helper.
     fn give<'rc>(
         &self,
-        found: Option<(&'rc Value, String)>,
+        found: Option<Arc<Slot>>,
         helper: &Helper<'rc>,
     ) -> Result<ScopedJson<'rc>, RenderError> {
         let known = found.is_some();
-        let (value, slot) = found.unwrap_or((&Value::Null, String::new()));
-        let by_reference =
-            |value: &'rc Value| ScopedJson::Context(value, vec![ANSWERS.to_owned(), slot.clone()]);
-        Ok(match self.reads {
-            Reads::Node if known => by_reference(value),
-            Reads::Node => ScopedJson::Derived(Value::Null),
-            Reads::KeyExists => ScopedJson::Derived((!value.is_null()).into()),
+        let value = found.map_or(Value::Null, |slot| slot.value());
+        Ok(ScopedJson::Derived(match self.reads {
+            Reads::Node => value,
+            Reads::KeyExists => (!value.is_null()).into(),
             Reads::Key if value.is_object() => {
                 return Err(failed(
                     "The value of this key is no UTF-8 text, so it cannot be used as one.",
                 ));
             }
-            Reads::Key if value.is_string() => by_reference(value),
+            Reads::Key if value.is_string() => value,
             // The rendering is thrown away: the recorder knows that the key is not there.
-            Reads::Key => ScopedJson::Derived("".into()),
-            Reads::KeyOrDefault => match value.as_str().filter(|text| !text.is_empty()) {
-                Some(_) => by_reference(value),
-                None => ScopedJson::Derived(
-                    helper
-                        .param(1)
-                        .map(|param| param.value().clone())
-                        .unwrap_or_default(),
-                ),
+            Reads::Key => "".into(),
+            Reads::KeyOrDefault => match value {
+                Value::String(text) if !text.is_empty() => text.into(),
+                _ => helper
+                    .param(1)
+                    .map(|param| param.value().clone())
+                    .unwrap_or_default(),
             },
-            Reads::Ls => {
-                let level = value.as_array().into_iter().flatten().filter(|item| {
-                    item.get("Key")
-                        .and_then(Value::as_str)
-                        .is_some_and(|key| !key.contains('/'))
-                });
-                ScopedJson::Derived(Value::Array(level.cloned().collect()))
-            }
-            _ if known => by_reference(value),
-            _ => ScopedJson::Derived(Value::Array(Vec::new())),
-        })
+            Reads::Ls => match value {
+                Value::Array(list) => list
+                    .into_iter()
+                    .filter(|item| {
+                        item.get("Key")
+                            .and_then(Value::as_str)
+                            .is_some_and(|key| !key.contains('/'))
+                    })
+                    .collect(),
+                _ => Value::Array(Vec::new()),
+            },
+            _ if known => value,
+            _ => Value::Array(Vec::new()),
+        }))
+    }
+}
+
+impl Reads {
+    /// Whether the answer is a list that is given as it is.
+    pub fn is_list(self) -> bool {
+        matches!(
+            self,
+            Reads::Service
+                | Reads::Connect
+                | Reads::Services
+                | Reads::Nodes
+                | Reads::Datacenters
+                | Reads::Tree
+        )
     }
 }
 

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use handlebars::{Context, Handlebars, Helper, HelperDef, RenderContext, RenderError, ScopedJson};
 use serde_json::Value;
 
-use super::super::engine::{PARAMETERS, Recorder};
+use super::super::engine::PARAMETERS;
+use super::super::recorder::Recorder;
 use super::{failed, refuse_missing};
 
 /// What is given for something that is not there and has no default.

@@ -10,8 +10,8 @@ use handlebars::{Context, Handlebars, Helper, HelperDef, RenderContext, RenderEr
 use serde_json::Value;
 
 use super::super::answers::{SERVER_ID, is_host_name};
-use super::super::engine::Recorder;
 use super::super::names::{IDS, server_id, server_name};
+use super::super::recorder::Recorder;
 use super::super::slots::{MOST, SPARE_ADDRESS};
 use super::{Call, Given, describe, failed, refuse_missing, truthy};
 

@@ -2,6 +2,7 @@
 //! they do. Loading checks templates against it and rendering registers from it.
 
 mod catalog;
+mod each;
 mod encode;
 mod environment;
 mod haproxy;
@@ -18,11 +19,12 @@ use handlebars::{
 };
 use serde_json::Value;
 
-pub use catalog::{AT, literal_query};
+pub use catalog::{AT, FORM, HANDLE, TRUTH, literal_query};
+pub(super) use each::{EachHelper, FragmentHelper, SPOT};
 pub use haproxy::COLUMN;
 pub use table::TABLE;
 
-use super::engine::Recorder;
+use super::recorder::Recorder;
 
 /// How a pure helper is called: its parameters and its `name=value` pairs.
 pub struct Call<'a> {

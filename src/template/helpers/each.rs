@@ -1,0 +1,330 @@
+//! `{{#each}}`, as Handlebars has it, and parts that are not rendered again while what they were
+//! made of stays the same ([`super::super::memo`]). Lists of the catalog are gone through without
+//! ever being made whole.
+
+use std::sync::Arc;
+
+use handlebars::template::TemplateElement;
+use handlebars::{
+    BlockContext, BlockParams, Context, Handlebars, Helper, HelperDef, HelperResult, Output,
+    RenderContext, RenderError, RenderErrorReason, Renderable, StringOutput,
+};
+use serde_json::{Map, Value};
+
+use super::super::answers::Slot;
+use super::super::closed::Plan;
+use super::super::recorder::{Begun, Recorder};
+
+/// The pair that the engine adds: the number of the block among all positions.
+pub const SPOT: &str = "@spot";
+
+/// Lists that are shorter are not remembered item by item, unless an item asks the catalog:
+/// rendering them costs about as much as remembering.
+const LONG: usize = if cfg!(test) { 2 } else { 32 };
+/// What a value in a key may consist of, at most.
+const PARTS: usize = 16;
+/// And how long its texts may be.
+const BYTES: usize = 4096;
+
+/// `{{#each}}`.
+pub struct EachHelper {
+    pub recorder: Arc<Recorder>,
+}
+
+/// What is gone through.
+enum Items<'a> {
+    Answer(Arc<Slot>),
+    List(&'a [Value]),
+    Fields(&'a Map<String, Value>),
+}
+
+impl Items<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Items::Answer(slot) => slot.len(),
+            Items::List(list) => list.len(),
+            Items::Fields(fields) => fields.len(),
+        }
+    }
+}
+
+impl HelperDef for EachHelper {
+    fn call<'reg: 'rc, 'rc>(
+        &self,
+        helper: &Helper<'rc>,
+        registry: &'reg Handlebars<'reg>,
+        context: &'rc Context,
+        state: &mut RenderContext<'reg, 'rc>,
+        out: &mut dyn Output,
+    ) -> HelperResult {
+        let (Some(param), Some(template)) = (helper.param(0), helper.template()) else {
+            return Ok(());
+        };
+        let spot = helper.hash_get(SPOT).and_then(|spot| spot.value().as_u64());
+        let items = match param.value() {
+            // Only the engine's own rewriting gives a number to a loop that has the pair.
+            Value::Number(edition) if helper.hash_get(super::FORM).is_some() => edition
+                .as_u64()
+                .and_then(|edition| self.recorder.slot(edition))
+                .map(Items::Answer),
+            Value::Array(list) => Some(Items::List(list)),
+            Value::Object(fields) => Some(Items::Fields(fields)),
+            _ => None,
+        };
+        let empty = items.as_ref().is_none_or(|items| items.len() == 0);
+        let items = match (items, helper.inverse()) {
+            (_, Some(inverse)) if empty => return inverse.render(registry, context, state, out),
+            (Some(items), _) => items,
+            (None, _) => return Err(RenderError::strict_error(param.relative_path())),
+        };
+        let prefix = self.prefix(spot, &items, registry, context, state, out)?;
+        state.push_block(BlockContext::new());
+        let path = param.context_path();
+        let count = items.len();
+        let mut fields = match &items {
+            Items::Fields(fields) => Some(fields.iter()),
+            _ => None,
+        };
+        for index in 0..count {
+            let name = fields.as_mut().and_then(Iterator::next);
+            let key = prefix
+                .as_ref()
+                .and_then(|(plan, prefix)| key(plan, prefix, &items, index, name));
+            let begun = match key {
+                Some(key) => self.recorder.enter(&key, state),
+                None => Begun::Unknown,
+            };
+            if matches!(begun, Begun::Again) {
+                continue;
+            }
+            let (value, step) = match (&items, name) {
+                (Items::List(list), _) => (list.get(index), index.to_string()),
+                (_, Some((name, value))) => (Some(value), name.clone()),
+                (Items::Answer(_) | Items::Fields(_), None) => (None, String::new()),
+            };
+            let label = name.map_or_else(|| index.into(), |(name, _)| Value::from(name.as_str()));
+            let made = match &items {
+                Items::Answer(slot) => Some(slot.item(index)),
+                _ if path.is_none() => value.cloned(),
+                _ => None,
+            };
+            let mut params = BlockParams::new();
+            let pair = helper.block_param_pair();
+            if let Some(bound) = helper.block_param().or(pair.map(|(value, _)| value)) {
+                match &made {
+                    Some(value) => params.add_value(bound, value.clone())?,
+                    None => params.add_path(bound, Vec::new())?,
+                }
+            }
+            if let Some((_, bound)) = pair {
+                params.add_value(bound, label.clone())?;
+            }
+            // One block for all rounds: inline partials live in it.
+            if let Some(block) = state.block_mut() {
+                block.set_local_var("first", (index == 0).into());
+                block.set_local_var("last", (index + 1 == count).into());
+                block.set_local_var("index", index.into());
+                if name.is_some() {
+                    block.set_local_var("key", label);
+                }
+                block.set_block_params(params);
+                match (made, path) {
+                    (None, Some(path)) => {
+                        let base = block.base_path_mut();
+                        base.clone_from(path);
+                        base.push(step);
+                    }
+                    (made, _) => block.set_base_value(made.unwrap_or_default()),
+                }
+            }
+            template.render(registry, context, state, out)?;
+            if matches!(begun, Begun::Fresh) {
+                self.recorder.leave(state);
+            }
+        }
+        state.pop_block();
+        Ok(())
+    }
+}
+
+impl EachHelper {
+    /// What the keys of all rounds have in common: the place, and what is bound outside to the
+    /// names that the body reads. `None` when the rounds cannot be remembered.
+    fn prefix<'reg: 'rc, 'rc>(
+        &self,
+        spot: Option<u64>,
+        items: &Items<'_>,
+        registry: &'reg Handlebars<'reg>,
+        context: &'rc Context,
+        state: &mut RenderContext<'reg, 'rc>,
+        out: &mut dyn Output,
+    ) -> Result<Option<(&Plan, Vec<u8>)>, RenderError> {
+        let Some((spot, plan)) = spot.and_then(|spot| {
+            let plan = self.recorder.plan(usize::try_from(spot).ok()?)?;
+            Some((spot, plan))
+        }) else {
+            return Ok(None);
+        };
+        let worth = plan.asks || items.len() >= LONG;
+        if !worth || !self.recorder.writes_straight(out) || is_indented(registry, context, state)? {
+            return Ok(None);
+        }
+        let mut prefix = spot.to_le_bytes().to_vec();
+        // Nothing is found in nothing: what is found on top of it is bound outside.
+        let mut nothing = BlockContext::new();
+        nothing.set_base_value(Value::Null);
+        state.push_block(nothing);
+        let mut small = true;
+        for head in &plan.heads {
+            let bound = state.evaluate(context, &format!("[{head}]"))?;
+            if bound.is_missing() {
+                prefix.push(0);
+            } else {
+                small &= write(bound.as_json(), &mut prefix);
+            }
+        }
+        state.pop_block();
+        Ok(small.then_some((plan, prefix)))
+    }
+}
+
+/// The key of one round, if its item can be part of one.
+fn key(
+    plan: &Plan,
+    prefix: &[u8],
+    items: &Items<'_>,
+    index: usize,
+    field: Option<(&String, &Value)>,
+) -> Option<Vec<u8>> {
+    let mut key = Vec::with_capacity(prefix.len() + 24);
+    key.extend(prefix);
+    if plan.index {
+        key.extend((index as u64).to_le_bytes());
+    }
+    key.push(
+        u8::from(plan.first && index == 0) | u8::from(plan.last && index + 1 == items.len()) << 1,
+    );
+    if plan.key {
+        write(
+            &field.map_or(Value::Null, |(name, _)| Value::from(name.as_str())),
+            &mut key,
+        );
+    }
+    match items {
+        Items::Answer(slot) => {
+            key.push(1);
+            // Stamps grow along a list: most significant first, keys are looked up in order.
+            key.extend(slot.stamp(index)?.to_be_bytes());
+            Some(key)
+        }
+        Items::List(list) => write(list.get(index)?, &mut key).then_some(key),
+        Items::Fields(_) => write(field?.1, &mut key).then_some(key),
+    }
+}
+
+/// Writes a small value so that no two values, and no value and a missing one, are written alike,
+/// whatever follows. Large ones are not worth it.
+fn write(value: &Value, key: &mut Vec<u8>) -> bool {
+    let mut left = PARTS;
+    let limit = key.len() + BYTES;
+    write_part(value, key, &mut left) && key.len() <= limit
+}
+
+fn write_part(value: &Value, key: &mut Vec<u8>, left: &mut usize) -> bool {
+    if *left == 0 {
+        return false;
+    }
+    *left -= 1;
+    let sized = |key: &mut Vec<u8>, kind: u8, len: usize| {
+        key.push(kind);
+        key.extend((len as u64).to_le_bytes());
+    };
+    match value {
+        Value::Null => key.push(2),
+        Value::Bool(truth) => key.push(3 + u8::from(*truth)),
+        Value::Number(number) => {
+            let text = number.to_string();
+            sized(key, 5, text.len());
+            key.extend(text.as_bytes());
+        }
+        Value::String(text) if text.len() > BYTES => return false,
+        Value::String(text) => {
+            sized(key, 6, text.len());
+            key.extend(text.as_bytes());
+        }
+        Value::Array(list) => {
+            sized(key, 7, list.len());
+            return list.iter().all(|item| write_part(item, key, left));
+        }
+        Value::Object(fields) => {
+            sized(key, 8, fields.len());
+            return fields.iter().all(|(name, item)| {
+                sized(key, 6, name.len());
+                key.extend(name.as_bytes());
+                write_part(item, key, left)
+            });
+        }
+    }
+    true
+}
+
+/// Whether a partial around is indented: then the engine changes what is written on its way. It
+/// does not say so, but it shows.
+fn is_indented<'reg: 'rc, 'rc>(
+    registry: &'reg Handlebars<'reg>,
+    context: &'rc Context,
+    state: &mut RenderContext<'reg, 'rc>,
+) -> Result<bool, RenderError> {
+    static PROBE: std::sync::LazyLock<TemplateElement> =
+        std::sync::LazyLock::new(|| TemplateElement::RawString("x".to_owned()));
+    let notes = (
+        state.get_trailine_newline(),
+        state.get_content_produced(),
+        state.get_indent_before_write(),
+    );
+    state.set_indent_before_write(true);
+    let mut out = StringOutput::new();
+    let result = PROBE.render(registry, context, state, &mut out);
+    state.set_trailing_newline(notes.0);
+    state.set_content_produced(notes.1);
+    state.set_indent_before_write(notes.2);
+    result?;
+    Ok(out.into_string()? != "x")
+}
+
+/// Around a tag at the top of a template: nothing is bound there, `this` is always the same, and
+/// no partial is around, so its place alone is the key.
+pub struct FragmentHelper {
+    pub recorder: Arc<Recorder>,
+}
+
+impl HelperDef for FragmentHelper {
+    fn call<'reg: 'rc, 'rc>(
+        &self,
+        helper: &Helper<'rc>,
+        registry: &'reg Handlebars<'reg>,
+        context: &'rc Context,
+        state: &mut RenderContext<'reg, 'rc>,
+        out: &mut dyn Output,
+    ) -> HelperResult {
+        let Some(template) = helper.template() else {
+            return Err(RenderErrorReason::ParamNotFoundForIndex("fragment", 0).into());
+        };
+        let spot = helper.hash_get(SPOT).and_then(|spot| spot.value().as_u64());
+        let begun = match spot {
+            Some(spot) if self.recorder.writes_straight(out) => {
+                self.recorder.enter(&spot.to_le_bytes(), state)
+            }
+            _ => Begun::Unknown,
+        };
+        match begun {
+            Begun::Again => Ok(()),
+            Begun::Unknown => template.render(registry, context, state, out),
+            Begun::Fresh => {
+                template.render(registry, context, state, out)?;
+                self.recorder.leave(state);
+                Ok(())
+            }
+        }
+    }
+}

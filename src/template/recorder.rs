@@ -1,0 +1,366 @@
+//! What one rendering shares: the answers, what was asked, the file being written and what is
+//! remembered of the last one. Helpers reach it through one lock; only one rendering uses it at
+//! a time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use handlebars::{Helper, Output, RenderContext};
+
+use super::Options;
+use super::answers::Slot;
+use super::closed::Plan;
+use super::memo::Memo;
+use super::slots::{Crowded, Group, Slots};
+use super::writer::{END, LineMarks, POSITION, Stop, Writer};
+use crate::catalog::{Known, Query};
+
+/// Remembers what a rendering asked.
+pub struct Recorder {
+    state: Mutex<State>,
+    options: Options,
+    plans: BTreeMap<usize, Plan>,
+}
+
+/// What a [`Recorder`] holds.
+#[derive(Default)]
+pub struct State {
+    // For the life of the set.
+    /// The answers by their edition. Each content of each answer has a number of its own, and no
+    /// number is used twice.
+    slots: BTreeMap<u64, Arc<Slot>>,
+    editions: BTreeMap<Query, u64>,
+    next: u64,
+
+    // For one rendering.
+    used: BTreeSet<u64>,
+    /// Queries without an answer.
+    pub needed: BTreeSet<Query>,
+    /// Keys that are demanded and not there.
+    pub absent: BTreeSet<Query>,
+    /// The last query of each call in the templates.
+    pub calls: BTreeMap<u64, Query>,
+    /// Files that were read.
+    pub files: BTreeSet<PathBuf>,
+    /// The path and text of the last value written.
+    pub last: Option<(String, String)>,
+    /// A path that was missing, and the nearest field.
+    pub near: Option<(String, String)>,
+    marked: bool,
+    /// The slots before this rendering, and by it.
+    before: Slots,
+    pub assigned: Slots,
+    /// Slots that are nearly all used.
+    pub crowded: Vec<Crowded>,
+
+    // For one file.
+    writer: Option<Writer>,
+    /// Where the [`Pen`] of the writer is, to tell it from the engine's own outputs.
+    pen: usize,
+    /// What is remembered of the file.
+    pub memo: Memo,
+    /// How many fragments were taken again, for tests.
+    pub taken_again: usize,
+}
+
+/// A file that was written.
+pub struct Ended {
+    /// Its text.
+    pub text: String,
+    /// The marks of its lines.
+    pub lines: Vec<LineMarks>,
+    /// Why it stopped, if it did not come to its end.
+    pub stop: Option<Stop>,
+    /// See [`Writer::peak`].
+    pub peak: usize,
+    /// What is remembered of it.
+    pub memo: Memo,
+}
+
+/// How a fragment begins.
+pub enum Begun {
+    /// It was written again.
+    Again,
+    /// It is to be rendered and ended with [`Recorder::leave`].
+    Fresh,
+    /// It is to be rendered, and nothing is remembered of it.
+    Unknown,
+}
+
+impl Recorder {
+    /// For one set of templates.
+    pub fn new(options: Options, plans: BTreeMap<usize, Plan>) -> Recorder {
+        Recorder {
+            state: Mutex::default(),
+            options,
+            plans,
+        }
+    }
+
+    /// What is remembered at the moment.
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        // A panic elsewhere leaves nothing here that the next rendering does not replace.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What templates may do.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// What the body of a loop reads, if that is known.
+    pub fn plan(&self, spot: usize) -> Option<&Plan> {
+        self.plans.get(&spot)
+    }
+
+    // Answers.
+
+    /// Brings the answers up to date: only those with a new revision are judged anew.
+    pub fn take_in(&self, answers: &BTreeMap<Query, Known>) {
+        let mut state = self.state();
+        let State {
+            slots,
+            editions,
+            next,
+            ..
+        } = &mut *state;
+        editions.retain(|query, edition| {
+            let keep = answers.contains_key(query);
+            if !keep {
+                slots.remove(edition);
+            }
+            keep
+        });
+        for (query, known) in answers {
+            let last = editions.get(query).and_then(|edition| slots.get(edition));
+            if last.is_some_and(|slot| slot.revision == known.revision) {
+                continue;
+            }
+            let slot = Slot::new(query, known, self.options.host_names, last, next);
+            *next += 1;
+            if let Some(former) = editions.insert(query.clone(), *next) {
+                slots.remove(&former);
+            }
+            slots.insert(*next, Arc::new(slot));
+        }
+    }
+
+    /// Notes a query; `demanded` says that its absence keeps the rendering from being used.
+    pub fn look_up(
+        &self,
+        query: &Query,
+        call: Option<u64>,
+        demanded: bool,
+    ) -> Option<(u64, Arc<Slot>)> {
+        let mut state = self.state();
+        if state.marked
+            && let Some(call) = call
+        {
+            state.calls.insert(call, query.clone());
+        }
+        let found = state.editions.get(query).copied();
+        let Some((edition, slot)) =
+            found.and_then(|edition| Some((edition, state.slots.get(&edition)?)))
+        else {
+            state.needed.insert(query.clone());
+            state.memo.spoil();
+            return None;
+        };
+        let slot = Arc::clone(slot);
+        state.used.insert(edition);
+        state.memo.asked(edition);
+        if demanded && slot.is_absent() {
+            state.absent.insert(query.clone());
+            state.memo.spoil();
+        }
+        Some((edition, slot))
+    }
+
+    /// An answer by its edition.
+    pub fn slot(&self, edition: u64) -> Option<Arc<Slot>> {
+        self.state().slots.get(&edition).cloned()
+    }
+
+    /// The slots of a name as they were. Whoever reads them reads what no answer says.
+    pub fn slots_before(&self, name: &str) -> Group {
+        let mut state = self.state();
+        state.memo.spoil();
+        state.before.group(name)
+    }
+
+    /// Notes the slots of a name; false when this rendering has assigned them already.
+    pub fn assign_slots(&self, name: &str, spare: usize, group: Group) -> bool {
+        let mut state = self.state();
+        state.memo.spoil();
+        state.crowded.extend(group.crowded(name, spare));
+        state.assigned.insert(name, group)
+    }
+
+    /// Notes a file. It may be another one next time.
+    pub fn read_file(&self, path: PathBuf) {
+        let mut state = self.state();
+        state.files.insert(path);
+        state.memo.spoil();
+    }
+
+    /// Whether something was missing so far, so that the text will be thrown away.
+    pub fn is_incomplete(&self) -> bool {
+        let state = self.state();
+        !state.needed.is_empty() || !state.absent.is_empty()
+    }
+
+    /// The mark of a position, when positions are wanted.
+    pub fn mark(&self, helper: &Helper<'_>) -> String {
+        match helper.param(1).and_then(|at| at.value().as_u64()) {
+            Some(at) if self.state().marked => format!("{POSITION}{at}{END}"),
+            _ => String::new(),
+        }
+    }
+
+    // Fragments.
+
+    /// Whether what is written to this output goes straight into the file, with nothing between
+    /// that would change it: partials are indented on the way, and their blocks are kept aside.
+    pub fn writes_straight(&self, out: &mut dyn Output) -> bool {
+        let state = self.state();
+        !state.marked && state.pen == std::ptr::from_mut(out).addr()
+    }
+
+    /// Begins a fragment; only where [`Recorder::writes_straight`].
+    pub fn enter(&self, key: &[u8], engine: &mut RenderContext<'_, '_>) -> Begun {
+        let mut state = self.state();
+        let State {
+            slots,
+            used,
+            writer,
+            memo,
+            taken_again,
+            ..
+        } = &mut *state;
+        let Some(writer) = writer.as_mut().filter(|writer| writer.is_between()) else {
+            return Begun::Unknown;
+        };
+        let current = |edition: u64| slots.contains_key(&edition);
+        let found = memo.enter(key, writer, notes(engine), current);
+        match found {
+            None => {
+                writer.peak = 0;
+                Begun::Fresh
+            }
+            Some(again) => {
+                used.extend(&again.asked);
+                *taken_again += 1;
+                writer.again(memo.text(&again), again.peak, &again.after.escaper);
+                let [newline, content, indent] = again.after.engine;
+                engine.set_trailing_newline(newline);
+                engine.set_content_produced(content);
+                engine.set_indent_before_write(indent);
+                Begun::Again
+            }
+        }
+    }
+
+    /// Ends a fragment that was begun fresh.
+    pub fn leave(&self, engine: &RenderContext<'_, '_>) {
+        let mut state = self.state();
+        let State { writer, memo, .. } = &mut *state;
+        let Some(writer) = writer else { return };
+        if !writer.is_between() {
+            memo.spoil();
+        }
+        let at = writer.text().len();
+        writer.peak = memo.leave(writer.escaper(), notes(engine), at, writer.peak);
+    }
+}
+
+/// The engine's notes for indenting.
+fn notes(engine: &RenderContext<'_, '_>) -> [bool; 3] {
+    [
+        engine.get_trailine_newline(),
+        engine.get_content_produced(),
+        engine.get_indent_before_write(),
+    ]
+}
+
+impl State {
+    /// Before a rendering.
+    pub fn begin(&mut self, before: &Slots, marked: bool) {
+        self.before = before.clone();
+        self.assigned = Slots::default();
+        self.crowded.clear();
+        self.used.clear();
+        self.needed.clear();
+        self.absent.clear();
+        self.calls.clear();
+        self.files.clear();
+        self.last = None;
+        self.near = None;
+        self.marked = marked;
+    }
+
+    /// Before a file: what it is written by, and where the pen is.
+    pub fn begin_file(&mut self, writer: Writer, pen: &mut Pen<'_>) {
+        self.pen = std::ptr::from_mut(pen).addr();
+        if !self.marked {
+            self.memo.begin(writer.escaper());
+        }
+        self.writer = Some(writer);
+    }
+
+    /// After a file, however it ended.
+    pub fn end_file(&mut self) -> Ended {
+        self.pen = 0;
+        let writer = self.writer.take();
+        let stop = writer.as_ref().and_then(|writer| writer.stop);
+        let peak = writer.as_ref().map_or(0, |writer| writer.peak);
+        let (text, lines) = writer.map(Writer::finish).unwrap_or_default();
+        Ended {
+            text,
+            lines,
+            stop,
+            peak,
+            memo: std::mem::take(&mut self.memo),
+        }
+    }
+
+    /// The text of a file as it was, if everything in it still holds.
+    pub fn unchanged(&mut self) -> Option<String> {
+        let State {
+            slots, used, memo, ..
+        } = self;
+        let (text, asked) = memo.unchanged(|edition| slots.contains_key(&edition))?;
+        used.extend(asked);
+        Some(text.to_owned())
+    }
+
+    /// The answers that were asked for, in the order of their queries.
+    pub fn used(&self) -> impl Iterator<Item = (&Query, &Slot)> {
+        self.editions
+            .iter()
+            .filter(|(_, edition)| self.used.contains(edition))
+            .filter_map(|(query, edition)| Some((query, self.slots.get(edition)?.as_ref())))
+    }
+
+    /// All queries that were asked.
+    pub fn asked(&self) -> BTreeSet<Query> {
+        self.used()
+            .map(|(query, _)| query)
+            .chain(&self.needed)
+            .cloned()
+            .collect()
+    }
+}
+
+/// The engine's way to the file.
+pub struct Pen<'a>(pub &'a Recorder);
+
+impl Output for Pen<'_> {
+    fn write(&mut self, segment: &str) -> Result<(), io::Error> {
+        match &mut self.0.state().writer {
+            Some(writer) => writer.write(segment),
+            None => Err(io::Error::other("no file is being written")),
+        }
+    }
+}
