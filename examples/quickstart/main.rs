@@ -34,31 +34,6 @@ fn main() -> ExitCode {
 }
 
 fn show(pace: Pace) -> support::Outcome<()> {
-    stop_on_signals()?;
+    support::interrupt_on_signals()?;
     scenario::play(pace, &Screen::new())
-}
-
-/// Ctrl-C and SIGTERM end every wait with an error, so that everything is stopped on the usual way out.
-fn stop_on_signals() -> support::Outcome<()> {
-    let failed = |error: std::io::Error| format!("Signals cannot be handled: {error}.");
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .build()
-        .map_err(failed)?;
-    std::thread::spawn(move || {
-        runtime.block_on(async {
-            use tokio::signal::unix::{SignalKind, signal};
-            let interrupt = signal(SignalKind::interrupt());
-            let terminate = signal(SignalKind::terminate());
-            let (Ok(mut interrupt), Ok(mut terminate)) = (interrupt, terminate) else {
-                return;
-            };
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-            support::interrupt();
-        });
-    });
-    Ok(())
 }

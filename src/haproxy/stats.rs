@@ -94,7 +94,7 @@ impl Running {
             .find_map(|rest| rest.split_once("value=<")?.1.split_once('>'))
             .map(|(carried, _)| carried);
         let (revision, changing) = match carried
-            .map(|text| text.split_once('+').unwrap_or((text, "")))
+            .map(|text| text.split_once('-').unwrap_or((text, "")))
         {
             Some((revision, changing)) => (Revision::parse(revision), Revision::parse(changing)),
             None => (None, None),
@@ -125,7 +125,7 @@ mod tests {
             (4711, false, 7)
         );
         assert_eq!(running.revision, Revision::parse("0123456789ab"));
-        let changing = text.replace("ab>", "ab+ba9876543210>");
+        let changing = text.replace("ab>", "ab-ba9876543210>");
         let running = Running::parse(&changing).unwrap();
         assert_eq!(running.revision, Revision::parse("0123456789ab"));
         assert_eq!(running.changing, Revision::parse("ba9876543210"));

@@ -15,31 +15,39 @@ pub struct Consul {
     process: Process,
     ports: [u16; 4],
     persistent: bool,
+    arguments: Vec<String>,
     directory: TempDir,
 }
 
 impl Consul {
     /// Starts a development agent: ready within about a second, forgets everything when stopped.
     pub fn start() -> Outcome<Consul> {
-        Consul::start_as(false)
+        Consul::start_as(false, &[])
     }
 
     /// Starts a server that keeps its data across [`Consul::restart`].
     pub fn start_persistent() -> Outcome<Consul> {
-        Consul::start_as(true)
+        Consul::start_as(true, &[])
     }
 
-    fn start_as(persistent: bool) -> Outcome<Consul> {
+    /// As [`Consul::start`], with further arguments.
+    pub fn start_with(arguments: &[&str]) -> Outcome<Consul> {
+        Consul::start_as(false, arguments)
+    }
+
+    fn start_as(persistent: bool, arguments: &[&str]) -> Outcome<Consul> {
         let mut last = String::new();
         // Somebody else may have taken a port between the look and the start.
         for _ in 0..3 {
             let directory = temp::directory()?;
             let ports = temp::free_ports()?;
-            let process = launch(&directory, ports, persistent)?;
+            let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+            let process = launch(&directory, ports, persistent, &arguments)?;
             let mut consul = Consul {
                 process,
                 ports,
                 persistent,
+                arguments,
                 directory,
             };
             match consul.wait_until_ready() {
@@ -65,7 +73,12 @@ impl Consul {
     /// Starts a stopped or killed agent again on the same ports.
     pub fn restart(&mut self) -> Outcome<()> {
         self.process.kill();
-        self.process = launch(&self.directory, self.ports, self.persistent)?;
+        self.process = launch(
+            &self.directory,
+            self.ports,
+            self.persistent,
+            &self.arguments,
+        )?;
         self.wait_until_ready()
     }
 
@@ -218,7 +231,12 @@ impl Consul {
     }
 }
 
-fn launch(directory: &TempDir, ports: [u16; 4], persistent: bool) -> Outcome<Process> {
+fn launch(
+    directory: &TempDir,
+    ports: [u16; 4],
+    persistent: bool,
+    arguments: &[String],
+) -> Outcome<Process> {
     let [http, server, lan, wan] = ports;
     let mut words = vec![
         "agent".to_owned(),
@@ -245,6 +263,7 @@ fn launch(directory: &TempDir, ports: [u16; 4], persistent: bool) -> Outcome<Pro
     } else {
         words.push("-dev".to_owned());
     }
+    words.extend_from_slice(arguments);
     let log = directory.path().join("consul.log");
     Process::start("Consul", &mut command(&tools::consul()?, words), &log)
 }

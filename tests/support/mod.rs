@@ -35,6 +35,31 @@ pub fn interrupted() -> bool {
     INTERRUPTED.load(Ordering::Relaxed)
 }
 
+/// Makes Ctrl-C and SIGTERM call [`interrupt`], so that everything is stopped on the usual way out.
+pub fn interrupt_on_signals() -> Outcome<()> {
+    let failed = |error: std::io::Error| format!("Signals cannot be handled: {error}.");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()
+        .map_err(failed)?;
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            use tokio::signal::unix::{SignalKind, signal};
+            let interrupt = signal(SignalKind::interrupt());
+            let terminate = signal(SignalKind::terminate());
+            let (Ok(mut interrupt), Ok(mut terminate)) = (interrupt, terminate) else {
+                return;
+            };
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            self::interrupt();
+        });
+    });
+    Ok(())
+}
+
 /// Asks `probe` again and again until it has something, or `limit` is over. The error names `what`.
 pub fn wait_for<T>(limit: Duration, what: &str, probe: impl FnMut() -> Option<T>) -> Outcome<T> {
     wait_unless(interrupted, limit, what, probe)

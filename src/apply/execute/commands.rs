@@ -9,13 +9,13 @@
 //! 3. The commands go out, and `haproxy -c` of the new files runs beside them, so that validation never
 //!    delays traffic. Until both have ended the live files are the former set, which is good: whoever
 //!    reloads or restarts HAProxy in this moment gets a good set, and the next look finds the
-//!    difference. The worker carries `OLD+NEW` as its revision meanwhile, so that a crash of ours here
+//!    difference. The worker carries `OLD-NEW` as its revision meanwhile, so that a crash of ours here
 //!    is known as such afterwards.
 //! 4. What the worker runs is read back and compared with the new set.
 //! 5. If `haproxy -c` refuses, the commands are undone and the former files have never been touched.
 //!    If the worker runs something else, it is told once more, and then HAProxy is reloaded.
 //! 6. The new files are swapped in, on the disk, and only then the worker is given the new revision.
-//!    A crash between the two finds the new files and `OLD+NEW`, and ends the change.
+//!    A crash between the two finds the new files and `OLD-NEW`, and ends the change.
 //!
 //! At each of these moments files and worker are both good sets, and what differs between them is shown
 //! by the revision.
@@ -447,7 +447,7 @@ impl Telling<'_> {
         if self.old != self.new {
             commands.push(Command::SetVariable {
                 name: REVISION_VARIABLE.to_owned(),
-                value: format!("{}+{}", self.old, self.new),
+                value: format!("{}-{}", self.old, self.new),
             });
         }
         commands.extend(steps.servers.first.iter().cloned());
