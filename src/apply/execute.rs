@@ -192,8 +192,20 @@ impl Applier {
         judged: bool,
     ) -> Result<Verdict, ApplyError> {
         let started = Instant::now();
+        let mut comparison = self.compare(candidate);
+        let mut why_not = None;
+        if means != Means::Reload && self.may_be_quick(candidate) {
+            let commands = self.by_commands(candidate, None, &comparison, judged, started);
+            match commands.await? {
+                Attempt::Ended(verdict) => return Ok(verdict),
+                Attempt::Reload { reason } => why_not = Some(reason),
+                Attempt::LookFirst => self.memory.forget(),
+            }
+        }
         let seen = self.haproxy.seen(ABSENT).await;
-        self.settle(&seen).await?;
+        if self.settle(&seen).await? {
+            comparison = self.compare(candidate);
+        }
         if means != Means::Reload
             && let Some(verdict) = self.already(candidate, &seen)?
         {
@@ -203,29 +215,37 @@ impl Applier {
         if let Some(verdict) = self.remembered(candidate, &seen).await {
             return Ok(verdict);
         }
-        let comparison = match &self.last_good {
-            Some(good) => compare(&good.files, &candidate.files),
-            None => Comparison::default(),
-        };
+        if means != Means::Reload && why_not.is_none() {
+            let running = match &seen {
+                Seen::Running(running) => Some(running),
+                _ => None,
+            };
+            let commands = match running {
+                Some(_) => {
+                    self.by_commands(candidate, running, &comparison, judged, started)
+                        .await?
+                }
+                None => Attempt::Reload {
+                    reason: "HAProxy is not known to run".to_owned(),
+                },
+            };
+            match commands {
+                Attempt::Ended(verdict) => return Ok(verdict),
+                Attempt::Reload { reason } => why_not = Some(reason),
+                Attempt::LookFirst => why_not = Some("HAProxy does not answer".to_owned()),
+            }
+        }
         let mut story = match (&self.last_good, comparison.changes.is_empty()) {
             (None, _) => "first configuration".to_owned(),
             (_, true) => "no change but comments".to_owned(),
             _ => comparison.changes.to_string(),
         };
-        if means != Means::Reload {
-            match self
-                .by_commands(candidate, &seen, &comparison, started)
-                .await?
-            {
-                Attempt::Ended(verdict) => return Ok(verdict),
-                Attempt::Reload { reason } if means == Means::Commands => {
-                    return Ok(Verdict::NeedsReload { reason });
-                }
-                Attempt::Reload { reason } => {
-                    if comparison.reload.is_none() && self.last_good.is_some() {
-                        story = format!("{story} (not by commands: {reason})");
-                    }
-                }
+        if let Some(reason) = why_not {
+            if means == Means::Commands {
+                return Ok(Verdict::NeedsReload { reason });
+            }
+            if comparison.reload.is_none() && self.last_good.is_some() {
+                story = format!("{story} (not by commands: {reason})");
             }
         }
         if !matches!(seen, Seen::Absent { .. })
@@ -252,6 +272,25 @@ impl Applier {
         let change = self.swap_in(candidate, staged)?;
         self.take_effect(candidate, change, story, started, findings)
             .await
+    }
+
+    fn compare(&self, candidate: &Candidate) -> Comparison {
+        match &self.last_good {
+            Some(good) => compare(&good.files, &candidate.files),
+            None => Comparison::default(),
+        }
+    }
+
+    /// Whether the worker was told before and nothing is open, so that it need not be looked for.
+    fn may_be_quick(&self, candidate: &Candidate) -> bool {
+        let rejected = self.history.state().rejected.as_ref();
+        self.pending.is_none()
+            && self.memory.session.is_some()
+            && rejected.is_none_or(|rejected| rejected.revision != candidate.revision.as_str())
+            && self
+                .last_good
+                .as_ref()
+                .is_some_and(|good| good.revision != candidate.revision)
     }
 
     /// The candidate beside its destinations.
@@ -285,9 +324,9 @@ impl Applier {
 
     /// A change that a crash left complete on disk: what the worker runs is confirmed, anything else is
     /// taken back, and applied again if it is still wanted.
-    async fn settle(&mut self, seen: &Seen) -> Result<(), ApplyError> {
+    async fn settle(&mut self, seen: &Seen) -> Result<bool, ApplyError> {
         let Some(change) = self.pending.take() else {
-            return Ok(());
+            return Ok(false);
         };
         let revision = change.revision();
         if runs(seen, revision.as_ref()) || self.end_batch(seen, revision.as_ref()).await {
@@ -300,7 +339,7 @@ impl Applier {
             self.history.adopt_live(&self.options.destinations)?;
         }
         self.last_good = self.history.last_good();
-        Ok(())
+        Ok(true)
     }
 
     /// Nothing to do: it runs, or it is written and there is nobody to tell.

@@ -24,6 +24,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
+
 use super::super::gate;
 use super::super::plan::{
     Comparison, Difference, Doubt, Known, MapStep, Plan, Policy, Pool, Steps, Wanted, compare,
@@ -37,6 +39,8 @@ use super::{Applier, ApplyError, Verdict, invocation, is_error, runs, runs_set};
 use crate::haproxy::runtime::{Answer, Command, ServerRef, ServerRow, Session};
 use crate::haproxy::stats::Running;
 
+/// How long the commands may go out alone before the files are validated beside them.
+const HEAD_START: Duration = Duration::from_millis(20);
 /// How long an address that was set may take to be in force.
 const IN_FORCE: Duration = Duration::from_secs(1);
 
@@ -102,6 +106,9 @@ impl Memory {
 pub(super) enum Attempt {
     /// The change has ended, well or not.
     Ended(Verdict),
+    /// The worker that was told last does not answer, is another one or runs something else: HAProxy must
+    /// be looked at first.
+    LookFirst,
     /// Commands do not do.
     Reload {
         /// Why, in words.
@@ -116,16 +123,18 @@ fn reload(reason: impl Into<String>) -> Result<Attempt, ApplyError> {
 }
 
 impl Applier {
-    /// Tells the worker what differs, if all of it can be told.
+    /// Tells the worker what differs, if all of it can be told. `running` is the worker; without it the
+    /// one that was told last is meant, if it still runs.
     pub(super) async fn by_commands(
         &mut self,
         candidate: &Candidate,
-        seen: &Seen,
+        running: Option<&Running>,
         comparison: &Comparison,
+        judged: bool,
         started: Instant,
     ) -> Result<Attempt, ApplyError> {
-        let (Seen::Running(running), Some(good)) = (seen, self.last_good.clone()) else {
-            return reload("HAProxy is not known to run");
+        let Some(good) = self.last_good.clone() else {
+            return reload("there is no set to start from");
         };
         if let Some(reason) = &comparison.reload {
             return reload(reason.clone());
@@ -133,20 +142,36 @@ impl Applier {
         if !self.options.commands || !self.haproxy.can_tell() {
             return reload("the settings say so");
         }
-        if !runs_set(running, &good) {
-            return reload("HAProxy does not run the last good set");
-        }
-        self.memory.meet(running);
-        let Some(session) = self.session(running).await else {
-            return reload("there is no socket for commands");
-        };
-        if !self.gate_agrees(candidate, comparison) {
+        if judged && !self.gate_agrees(candidate, comparison) {
             return reload("the gate must look at all of it");
         }
-        let backends = comparison.backends();
-        let Some(rows) = read(&session, &backends, running).await else {
-            return reload("the servers of the worker could not be read");
+        let session = match running {
+            Some(running) => {
+                self.memory.meet(running);
+                self.session(running).await
+            }
+            None => self.memory.session.clone(),
         };
+        let Some(session) = session else {
+            return reload("there is no socket for commands");
+        };
+        let backends = comparison.backends();
+        let look_first = running.is_none();
+        let doubt = |reason: &str| match look_first {
+            true => Ok(Attempt::LookFirst),
+            false => reload(reason),
+        };
+        let Ok((running, rows)) = session.servers(Some(&backends)).await else {
+            return doubt("the servers of the worker could not be read");
+        };
+        let running = &running;
+        if Some(running.pid) != self.memory.worker || running.stopping {
+            return doubt("another worker runs");
+        }
+        if !runs_set(running, &good) {
+            return doubt("HAProxy does not run the last good set");
+        }
+        self.memory.meet(running);
         let steps = match self.plan(comparison, &session, &rows) {
             Plan::Nothing => Steps::default(),
             Plan::Commands(steps) => *steps,
@@ -164,22 +189,22 @@ impl Applier {
         };
         let staged = self.staged(candidate, master.as_ref())?;
         let base = invocation(&self.options);
-        let (told, validated) = tokio::join!(
-            change.tell(&steps, self.options.policy),
-            validate::by_haproxy(
-                candidate,
-                &staged,
-                &base,
-                master.as_ref(),
-                self.options.validate_timeout,
-            ),
-        );
+        // Until this change has ended well, what runs must be compared with the file again.
+        let audited = self.memory.audited.take();
+        let limit = self.options.validate_timeout;
+        let said = Notify::new();
+        let (told, validated) =
+            tokio::join!(change.tell(&steps, self.options.policy, &said), async {
+                // Starting a process takes longer than most batches.
+                let _ = tokio::time::timeout(HEAD_START, said.notified()).await;
+                validate::by_haproxy(candidate, &staged, &base, master.as_ref(), limit).await
+            },);
         self.memory.note(&steps, &told);
         let findings = match validated {
             Ok(findings) if !is_error(&findings) => findings,
             outcome => {
-                if !self.undo(candidate, &good.files, &session, running).await {
-                    self.memory.audited = None;
+                if self.undo(candidate, &good.files, &session, running).await {
+                    self.memory.audited = audited;
                 }
                 return Ok(Attempt::Ended(self.refused(candidate, outcome?)));
             }
@@ -210,6 +235,7 @@ impl Applier {
         }
         change.finish()?;
         self.confirmed(Some(candidate.revision.clone()))?;
+        self.memory.audited = audited;
         Ok(Attempt::Ended(Verdict::Confirmed {
             revision: candidate.revision.clone(),
             took: started.elapsed(),
@@ -302,7 +328,9 @@ impl Applier {
             Plan::Commands(steps) => *steps,
             Plan::Reload { reason } => return Outcome::Refused { why: reason },
         };
-        let told = change.tell(&steps, self.options.policy).await;
+        let told = change
+            .tell(&steps, self.options.policy, &Notify::new())
+            .await;
         self.memory.note(&steps, &told);
         told
     }
@@ -400,10 +428,13 @@ pub(super) struct Telling<'a> {
 
 impl Telling<'_> {
     /// Sends everything in order and reads back what the worker then runs.
-    pub async fn tell(&self, steps: &Steps, policy: Policy) -> Outcome {
-        if steps.cost.commands > 0
-            && let Err(outcome) = self.send(steps).await
-        {
+    pub async fn tell(&self, steps: &Steps, policy: Policy, said: &Notify) -> Outcome {
+        let sent = match steps.cost.commands {
+            0 => Ok(()),
+            _ => self.send(steps).await,
+        };
+        said.notify_one();
+        if let Err(outcome) = sent {
             return outcome;
         }
         self.await_settled(|at, what| is_settled(what, steps.servers.touched.contains(at), policy))

@@ -4,6 +4,8 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
+
 use super::super::files;
 use super::super::plan::{
     Cost, Difference, Doubt, Known, Pool, ServerCommands, Steps, is_settled, pools,
@@ -130,7 +132,9 @@ impl Applier {
             backends: &backends,
             directory: self.directory(),
         };
-        let told = change.tell(&steps, self.options.policy).await;
+        let told = change
+            .tell(&steps, self.options.policy, &Notify::new())
+            .await;
         self.memory.note(&steps, &told);
         match told {
             Outcome::Runs => {
