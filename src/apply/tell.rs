@@ -173,7 +173,14 @@ impl Haproxy {
                 return Some(session(socket.clone()));
             }
         }
-        Some(session(self.worker.clone()?))
+        Some(session(match self.worker.clone()? {
+            // A worker that takes its place must not get what was meant for it.
+            WorkerSocket::Master(master) => WorkerSocket::Worker {
+                master,
+                pid: running.pid,
+            },
+            socket => socket,
+        }))
     }
 
     /// The mode in a few words.

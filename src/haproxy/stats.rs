@@ -15,8 +15,15 @@ use crate::apply::set::{REVISION_VARIABLE, Revision};
 pub enum WorkerSocket {
     /// Its own `stats socket`, of level operator at least.
     Stats(PathBuf),
-    /// The master's socket, which hands the question on.
+    /// The master's socket, which hands the question on to the worker that is current then.
     Master(PathBuf),
+    /// The master's socket, which hands the question on to this worker and to no other.
+    Worker {
+        /// The master's socket.
+        master: PathBuf,
+        /// The worker's process id.
+        pid: i32,
+    },
 }
 
 /// What runs.
@@ -41,21 +48,30 @@ impl WorkerSocket {
     pub fn path(&self) -> &Path {
         match self {
             WorkerSocket::Stats(path) | WorkerSocket::Master(path) => path,
+            WorkerSocket::Worker { master, .. } => master,
+        }
+    }
+
+    /// What the master must be told so that a worker gets what follows; nothing to a worker itself.
+    pub fn prefix(&self) -> Option<String> {
+        match self {
+            WorkerSocket::Stats(_) => None,
+            WorkerSocket::Master(_) => Some("@1".to_owned()),
+            WorkerSocket::Worker { pid, .. } => Some(format!("@!{pid}")),
         }
     }
 
     /// Asks once. Both questions go over one connection, so one worker answers both.
     pub async fn running(&self, limit: Duration) -> Result<Running, SocketError> {
-        let (path, line) = match self {
-            WorkerSocket::Stats(path) => (path, format!("show info;get var {REVISION_VARIABLE}")),
-            // To the master each command needs its own `@1`.
-            WorkerSocket::Master(path) => {
-                (path, format!("@1 show info;@1 get var {REVISION_VARIABLE}"))
-            }
-        };
+        let path = self.path();
+        // To the master each command needs its own prefix.
+        let prefix = self.prefix().map_or(String::new(), |prefix| prefix + " ");
+        let line = format!("{prefix}show info;{prefix}get var {REVISION_VARIABLE}");
         let answer = ask(path, &line, limit).await?;
         Running::parse(&answer).ok_or_else(|| match answer.trim() {
-            "" => SocketError::Cut { path: path.clone() },
+            "" => SocketError::Cut {
+                path: path.to_owned(),
+            },
             _ => SocketError::strange(path, &line, &answer),
         })
     }

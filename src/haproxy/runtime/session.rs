@@ -230,21 +230,24 @@ impl Session {
 
     /// Writes lines in prompt mode and takes the answers apart; as many as have come whole.
     async fn talk(&self, lines: &str, expected: usize) -> (Vec<String>, Option<SocketError>) {
-        let (path, opening) = match &self.socket {
-            WorkerSocket::Stats(path) => (path, "prompt\n"),
-            WorkerSocket::Master(path) => (path, "prompt\n@1\n"),
+        let path = self.socket.path();
+        let prefix = self.socket.prefix();
+        let opening = match &prefix {
+            None => "prompt\n".to_owned(),
+            Some(prefix) => format!("prompt\n{prefix}\n"),
         };
         let leading = opening.lines().count();
         let (text, error) = exchange(path, &format!("{opening}{lines}"), self.limit).await;
-        let master = matches!(self.socket, WorkerSocket::Master(_));
-        let mut replies = split_at_prompts(&text, master);
+        let mut replies = split_at_prompts(&text, prefix.is_some());
         if replies.len() > leading + expected {
             let strange = SocketError::strange(path, lines.lines().next().unwrap_or(""), &text);
             return (Vec::new(), Some(strange));
         }
         let missing = replies.len() < leading + expected;
         replies.drain(..leading.min(replies.len()));
-        let cut = || SocketError::Cut { path: path.clone() };
+        let cut = || SocketError::Cut {
+            path: path.to_owned(),
+        };
         (replies, error.or_else(|| missing.then(cut)))
     }
 }

@@ -20,6 +20,8 @@ struct Worker {
     _haproxy: Haproxy,
     directory: tempfile::TempDir,
     version: Version,
+    /// Its process id.
+    pid: i32,
     /// Where `frontend tcp` listens, which hands TCP connections to `backend t`.
     port: u16,
 }
@@ -45,6 +47,7 @@ impl Worker {
             _haproxy: haproxy,
             directory,
             version,
+            pid: running.pid,
             port,
         };
         worker.await_master().await;
@@ -73,7 +76,10 @@ impl Worker {
     fn sessions(&self) -> [Session; 2] {
         [
             WorkerSocket::Stats(self.path("stats.sock")),
-            WorkerSocket::Master(self.path("master.sock")),
+            WorkerSocket::Worker {
+                master: self.path("master.sock"),
+                pid: self.pid,
+            },
         ]
         .map(|socket| Session {
             socket,
