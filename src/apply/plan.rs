@@ -126,6 +126,24 @@ impl Comparison {
             if servers.reordered && new.order_counts {
                 self.reload = Some(format!("the order of the servers in {name} counts"));
             }
+            // What cannot be said for certain is not part of a pool, so a pool cannot tell its change.
+            let unsaid = servers.changed.iter().find(|(was, is)| {
+                let template = was.template.is_some() || is.template.is_some();
+                template
+                    || old.unclear.contains_key(&was.name)
+                    || new.unclear.contains_key(&is.name)
+            });
+            if let Some((_, server)) = unsaid {
+                let why = match new
+                    .unclear
+                    .get(&server.name)
+                    .or(old.unclear.get(&server.name))
+                {
+                    Some(why) => why,
+                    None => "it is a server-template",
+                };
+                self.reload = Some(format!("{} in {name} differs and {why}", server.name));
+            }
             self.pools.push((old, new));
         }
     }

@@ -379,6 +379,16 @@ impl Memory {
         for (at, was) in &steps.servers.leaving {
             self.leaving.insert(at.clone(), (Some(was.clone()), now));
         }
+        if !matches!(told, Outcome::Runs) {
+            // It is not known whether it is still the former one that leaves, or already the new one.
+            for command in &steps.servers.first {
+                if let Command::AddServer { at, .. } = command
+                    && let Some((was, _)) = self.leaving.get_mut(at)
+                {
+                    *was = None;
+                }
+            }
+        }
         match (told, &mut self.doubtful) {
             (Outcome::Runs, doubt) => {
                 for at in &steps.servers.touched {
@@ -437,7 +447,7 @@ impl Telling<'_> {
         if let Err(outcome) = sent {
             return outcome;
         }
-        self.await_settled(|at, what| is_settled(what, steps.servers.touched.contains(at), policy))
+        self.await_settled(|at, what| is_settled(what, steps.servers.speaks_of(at, what), policy))
             .await
     }
 

@@ -168,12 +168,10 @@ impl Applier {
         let mut commands = ServerCommands::default();
         let mut differences = Vec::new();
         for pool in pools.iter().filter(|pool| !pool.disabled) {
-            let before = commands.touched.clone();
             commands.lead(pool, pool, known, self.options.policy)?;
             for (server, what) in pool.compare(rows.iter().filter(|r| r.backend == pool.backend)) {
                 let at = ServerRef::new(&pool.backend, server);
-                let spoken_of = commands.touched.contains(&at) && !before.contains(&at);
-                if spoken_of && !is_settled(&what, true, self.options.policy) {
+                if commands.speaks_of(&at, &what) && !is_settled(&what, true, self.options.policy) {
                     differences.push((at, what));
                 }
             }

@@ -76,6 +76,10 @@ impl Doubt {
     }
 }
 
+/// Before this version (HAProxy issue 3413) a server that is added without an id to a backend with `random`
+/// or a consistent hash silently gets no traffic.
+const RING_IDS: Version = Version::new(2, 8, 25);
+
 /// Commands for servers, in the order in which they are sent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ServerCommands {
@@ -90,6 +94,10 @@ pub struct ServerCommands {
     pub leaving: BTreeMap<ServerRef, Wanted>,
     /// Every server that is spoken of.
     pub touched: BTreeSet<ServerRef>,
+    /// Those of them whose weight is set.
+    weighed: BTreeSet<ServerRef>,
+    /// Those of them whose state is set.
+    stated: BTreeSet<ServerRef>,
     /// How many servers are added.
     pub added: usize,
 }
@@ -120,7 +128,7 @@ impl ServerCommands {
                 wanted,
                 known,
                 policy,
-                fixed: new.fixed.as_deref(),
+                pool: new,
             };
             match (old.servers.get(name), rows.get(name.as_str())) {
                 (Some(before), Some(row)) => self.change(&step, before, row)?,
@@ -133,14 +141,25 @@ impl ServerCommands {
                 backend: new.backend.clone(),
                 server: row.server.clone(),
             };
+            if self.touched.contains(&at) {
+                continue; // It has made way.
+            }
+            let was = old.servers.get(&row.server);
             if is_held(row) {
-                continue; // It leaves already.
+                // It leaves already. What an interrupted batch has made of it is not known.
+                if let Some(was) = was
+                    && !known.leaving.contains_key(&at)
+                    && !known.doubtful.holds(&at)
+                {
+                    self.leaving.insert(at, was.clone());
+                }
+                continue;
             }
             if let Some(why) = &new.fixed {
                 return Err(format!("{} cannot be removed: {why}", row.server));
             }
-            if let Some(before) = old.servers.get(&row.server) {
-                self.leaving.insert(at.clone(), before.clone());
+            if let Some(was) = was {
+                self.leaving.insert(at.clone(), was.clone());
             }
             self.touched.insert(at.clone());
             self.last.push(Command::SetState {
@@ -149,6 +168,16 @@ impl ServerCommands {
             });
         }
         Ok(())
+    }
+
+    /// Whether a command puts right just this. What people have set besides stays, whatever else is
+    /// said about the server.
+    pub fn speaks_of(&self, at: &ServerRef, what: &Difference) -> bool {
+        match what {
+            Difference::Weight { .. } => self.weighed.contains(at),
+            Difference::Held(_) => self.stated.contains(at),
+            _ => self.touched.contains(at),
+        }
     }
 
     /// A server that runs and stays.
@@ -171,7 +200,7 @@ impl ServerCommands {
             self.weigh(step)?;
         }
         let held = is_held(row);
-        if wanted.disabled && !(row.admin.forced_maint() || row.admin.config_maint()) {
+        if wanted.disabled && !row.admin.forced_maint() {
             self.state(at, ServerState::Maint);
         } else if !wanted.disabled && held && (before.disabled || ours) {
             // One that a person holds stays so.
@@ -206,10 +235,17 @@ impl ServerCommands {
 
     fn add(&mut self, step: &Step<'_>) -> Result<(), String> {
         let Step { at, wanted, .. } = step;
-        if let Some(why) = step.fixed {
+        if let Some(why) = &step.pool.fixed {
             return Err(format!("{} cannot be added: {why}", at.server));
         }
         let version = step.known.version;
+        if step.pool.ring && wanted.id.is_none() && version < RING_IDS {
+            return Err(format!(
+                "{} has no `id`, without which this version of HAProxy gives an added server no traffic in {}",
+                at.server, at.backend
+            ));
+        }
+        self.free_id(step)?;
         let mut options: Vec<Vec<String>> = Vec::new();
         for (name, values) in &wanted.options {
             if let Dynamic::No(why) = keyword(version, name) {
@@ -231,6 +267,8 @@ impl ServerCommands {
             options.push(vec!["init-state".into(), "down".into()]);
         }
         self.added += 1;
+        self.weighed.insert(at.clone());
+        self.stated.insert(at.clone());
         self.say(
             at,
             Command::AddServer {
@@ -258,14 +296,36 @@ impl ServerCommands {
         Ok(())
     }
 
+    /// Two servers of a backend cannot have one id, even if one of them leaves.
+    fn free_id(&mut self, step: &Step<'_>) -> Result<(), String> {
+        let Step { at, wanted, .. } = step;
+        let holder = step.known.rows.iter().find(|row| {
+            row.backend == at.backend && row.server != at.server && Some(row.id) == wanted.id
+        });
+        let Some(holder) = holder else {
+            return Ok(());
+        };
+        if step.pool.names(&holder.server) || !is_held(holder) {
+            return Err(format!(
+                "the id of {} in {} is still that of {}",
+                at.server, at.backend, holder.server
+            ));
+        }
+        let holder = ServerRef::new(&at.backend, &holder.server);
+        self.state(&holder, ServerState::Maint);
+        self.say(&holder, Command::DeleteServer(holder.clone()));
+        Ok(())
+    }
+
     fn weigh(&mut self, step: &Step<'_>) -> Result<(), String> {
-        if let Some(why) = step.fixed {
+        if let Some(why) = &step.pool.fixed {
             return Err(format!(
                 "the weight of {} cannot be changed: {why}",
                 step.at.server
             ));
         }
         let at = &step.at;
+        self.weighed.insert(at.clone());
         self.say(
             at,
             Command::SetWeight {
@@ -305,6 +365,7 @@ impl ServerCommands {
     }
 
     fn state(&mut self, at: &ServerRef, state: ServerState) {
+        self.stated.insert(at.clone());
         self.say(
             at,
             Command::SetState {
@@ -332,8 +393,7 @@ struct Step<'a> {
     wanted: &'a Wanted,
     known: Known<'a>,
     policy: Policy,
-    /// Why the backend takes no servers at run time.
-    fixed: Option<&'a str>,
+    pool: &'a Pool,
 }
 
 /// Whether the difference of the lines can be said at run time at all.
@@ -359,7 +419,7 @@ fn certain(old: &Pool, new: &Pool) -> Result<(), String> {
 }
 
 /// Whether what is left after a batch is as it should be: servers that leave, and what people have set
-/// on servers that the batch did not speak of.
+/// where the batch did not speak of it.
 pub fn is_settled(what: &Difference, spoken_of: bool, policy: Policy) -> bool {
     match what {
         Difference::Leaving => true,

@@ -42,6 +42,8 @@ pub struct Pool {
     templates: Vec<(String, u32, u32)>,
     /// Why no server may be added or removed at run time, if so.
     pub fixed: Option<String>,
+    /// Whether servers stand on a ring by their ids: `random` and consistent hashing.
+    pub ring: bool,
     /// Whether the order of the server lines can decide where traffic goes.
     pub order_counts: bool,
     /// Whether the whole backend is switched off.
@@ -104,6 +106,7 @@ impl Pool {
                 Dynamic::Yes => None,
                 Dynamic::No(why) => Some(why.to_owned()),
             },
+            ring: false,
             order_counts: false,
             disabled: backend.disabled || backend.conditional,
         };
@@ -128,6 +131,11 @@ impl Pool {
             }
         }
         let without_id = pool.servers.values().any(|server| server.id.is_none());
+        pool.ring = pool.fixed.is_none()
+            && !matches!(
+                backend.balance.first().map(String::as_str),
+                None | Some("roundrobin" | "leastconn" | "first")
+            );
         let by_order = backend.balance.first().map(String::as_str) == Some("first")
             || hash_type.is_some()
             || pool.fixed.is_some();
@@ -195,7 +203,7 @@ impl Wanted {
         if self.id.is_some_and(|id| id != row.id) {
             found.push(Difference::Id);
         }
-        let in_maintenance = row.admin.forced_maint() || row.admin.config_maint();
+        let in_maintenance = row.admin.forced_maint();
         if self.disabled && !in_maintenance {
             found.push(Difference::Serves);
         } else if !self.disabled && is_held(row) {
@@ -211,7 +219,7 @@ impl Wanted {
 /// Whether it is kept out of traffic by a command or by `disabled`; what a tracked server or a resolver
 /// does is theirs.
 pub fn is_held(row: &ServerRow) -> bool {
-    row.admin.forced_maint() || row.admin.config_maint() || row.admin.forced_drain()
+    row.admin.forced_maint() || row.admin.forced_drain()
 }
 
 /// What a directive of a section or, failing that, of its defaults says last.
@@ -284,6 +292,11 @@ fn options(defaults: &[Vec<String>], own: &[Vec<String>]) -> BTreeMap<String, Ve
         match keyword.as_str() {
             // The state of a server is told on its own.
             "enabled" | "disabled" => {}
+            // HAProxy reads these only right after `source` and its address.
+            "interface" | "usesrc" => {
+                let source: &mut Vec<String> = options.entry("source".to_owned()).or_default();
+                source.extend(group.iter().cloned());
+            }
             negated if takes_back(negated).is_some() => {
                 options.remove(takes_back(negated).unwrap_or_default());
             }

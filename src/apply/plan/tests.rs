@@ -81,7 +81,7 @@ fn rows(files: &[SetFile]) -> Vec<ServerRow> {
                 address: Some(wanted.address),
                 port: wanted.port,
                 operational: 2,
-                admin: AdminState(if wanted.disabled { 4 } else { 0 }),
+                admin: AdminState(if wanted.disabled { 5 } else { 0 }),
                 user_weight: wanted.weight,
                 initial_weight: wanted.weight,
                 fqdn: false,

@@ -68,7 +68,8 @@ impl AdminState {
         self.0 & 0x02 != 0
     }
 
-    /// In maintenance by `disabled` in the configuration.
+    /// Whether the configuration says `disabled`. It is in maintenance for that reason only while
+    /// [`AdminState::forced_maint`] holds too: the bit stays when a command makes it ready (2.6 to 3.2).
     pub fn config_maint(self) -> bool {
         self.0 & 0x04 != 0
     }
@@ -88,15 +89,15 @@ impl AdminState {
         self.0 & 0x20 != 0
     }
 
-    /// Whether new traffic may go to it: neither maintenance nor drain. 0x40 only tells that its
-    /// name was set at run time.
+    /// Whether new traffic may go to it: neither maintenance nor drain. 0x04 only remembers what the
+    /// configuration said, and 0x40 that its name was set at run time.
     pub fn serves(self) -> bool {
-        self.0 & 0x3f == 0
+        self.0 & 0x3b == 0
     }
 
     /// Whether it is in maintenance for whatever reason.
     pub fn maint(self) -> bool {
-        self.0 & 0x27 != 0
+        self.0 & 0x23 != 0
     }
 
     /// Whether it drains for whatever reason.
@@ -263,10 +264,12 @@ mod tests {
     }
 
     #[test]
-    fn bit_64_is_no_maintenance() {
-        assert!(AdminState(0x40).serves() && !AdminState(0x40).maint());
-        for bit in [0x01, 0x02, 0x04, 0x08, 0x10, 0x20] {
-            let state = AdminState(0x40 | bit);
+    fn bits_4_and_64_are_no_maintenance() {
+        for bits in [0x04, 0x40, 0x44] {
+            assert!(AdminState(bits).serves() && !AdminState(bits).maint());
+        }
+        for bit in [0x01, 0x02, 0x08, 0x10, 0x20] {
+            let state = AdminState(0x44 | bit);
             assert!(!state.serves());
             assert!(state.maint() != state.drain());
         }
