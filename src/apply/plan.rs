@@ -231,4 +231,8 @@ pub fn configuration(files: &[SetFile]) -> Config {
 }
 
 #[cfg(test)]
+mod property_tests;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod worker;

@@ -1,0 +1,376 @@
+//! The plan as a whole: for any two configurations of a family, what it says leads a worker from the
+//! first to the second or says that only a reload will do, whatever is cut, refused, forgotten or set
+//! by hand on the way.
+//!
+//! The worker is a fake one here; `conformance` holds it to the real HAProxy 2.6.
+
+mod conformance;
+pub(super) mod family;
+
+use std::path::Path;
+
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+use self::family::{Site, named, sites};
+use super::worker::{Knobs, Worker};
+use super::*;
+use crate::haproxy::runtime::{AdminState, Command, ServerRef, ServerState, Version};
+
+const DIRECTORY: &str = "/run/h";
+
+/// What an applier keeps between two changes: a worker, and what is known of it.
+struct Applied {
+    worker: Worker,
+    leaving: BTreeMap<ServerRef, Wanted>,
+    doubtful: Doubt,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Runs,
+    Differs,
+    Reload,
+}
+
+fn files(site: &Site) -> Vec<SetFile> {
+    site.files(Path::new(DIRECTORY))
+}
+
+fn load(site: &Site) -> Worker {
+    Worker::load(site, &format!("{DIRECTORY}/m.map"))
+}
+
+impl Applied {
+    fn start(site: &Site) -> Applied {
+        Applied {
+            worker: load(site),
+            leaving: BTreeMap::new(),
+            doubtful: Doubt::None,
+        }
+    }
+
+    fn plan(&self, old: &Site, new: &Site, policy: Policy) -> Plan {
+        let comparison = compare(&files(old), &files(new));
+        let rows = self.worker.rows();
+        let backends = comparison.backends();
+        let rows: Vec<_> = rows
+            .into_iter()
+            .filter(|row| backends.contains(&row.backend))
+            .collect();
+        let known = Known {
+            version: Version::new(2, 6, 12),
+            rows: &rows,
+            leaving: &self.leaving,
+            doubtful: &self.doubtful,
+        };
+        comparison.plan(known, policy)
+    }
+
+    /// One attempt, as the applier makes it: told, read back, noted.
+    fn attempt(&mut self, old: &Site, new: &Site, policy: Policy, knobs: Knobs) -> Told {
+        let steps = match self.plan(old, new, policy) {
+            Plan::Nothing => Steps::default(),
+            Plan::Commands(steps) => *steps,
+            Plan::Reload { .. } => return Told::Reload,
+        };
+        check_order(&steps, old, new);
+        let carried_out = self.worker.take(&steps, knobs);
+        let read = compare(&files(old), &files(new));
+        let settled = read.pools.iter().all(|(_, pool)| {
+            let rows = self.worker.rows();
+            let rows = rows.iter().filter(|row| row.backend == pool.backend);
+            pool.compare(rows).iter().all(|(server, what)| {
+                let at = ServerRef::new(&pool.backend, server);
+                is_settled(what, steps.servers.speaks_of(&at, what), policy)
+            })
+        });
+        let runs = carried_out && settled;
+        self.note(&steps, runs);
+        match runs {
+            true => Told::Runs,
+            false => Told::Differs,
+        }
+    }
+
+    /// As `Memory::note` does.
+    fn note(&mut self, steps: &Steps, runs: bool) {
+        for (at, was) in &steps.servers.leaving {
+            self.leaving.insert(at.clone(), was.clone());
+        }
+        for command in steps.servers.first.iter().filter(|_| !runs) {
+            if let Command::AddServer { at, .. } = command {
+                self.leaving.remove(at);
+            }
+        }
+        match (runs, &mut self.doubtful) {
+            (true, doubt) => {
+                for at in &steps.servers.touched {
+                    if !steps.servers.leaving.contains_key(at) {
+                        self.leaving.remove(at);
+                    }
+                }
+                if let Doubt::Some(servers) = doubt {
+                    servers.retain(|at| !steps.servers.touched.contains(at));
+                }
+            }
+            (false, Doubt::Some(servers)) => servers.extend(steps.servers.touched.clone()),
+            (false, doubt) => *doubt = Doubt::Some(steps.servers.touched.clone()),
+        }
+    }
+
+    /// Tries, tries once more from what it then runs, and loads the files if that does not do.
+    fn change(&mut self, old: &Site, new: &Site, policy: Policy, knobs: Knobs) -> Told {
+        let mut told = self.attempt(old, new, policy, knobs);
+        if told == Told::Differs {
+            told = self.attempt(old, new, policy, Knobs::default());
+        }
+        if told != Told::Runs {
+            *self = Applied::start(new);
+        }
+        told
+    }
+
+    /// Deletes some of the servers that leave, as the look at them does when their connections ended.
+    fn let_go(&mut self, which: impl Fn(usize) -> bool) {
+        let leaving: Vec<ServerRef> = self.leaving.keys().cloned().collect();
+        for (_, at) in leaving.iter().enumerate().filter(|(n, _)| which(*n)) {
+            self.worker.carry_out(&Command::SetState {
+                at: at.clone(),
+                state: ServerState::Maint,
+            });
+            if self
+                .worker
+                .carry_out(&Command::DeleteServer(at.clone()))
+                .is_done()
+            {
+                self.leaving.remove(at);
+            }
+        }
+    }
+}
+
+/// Whether the worker runs what the files say, servers that leave aside: seen by the pools, and seen
+/// line by line, with every option, by what a worker that had loaded them would run.
+fn check_runs(worker: &Worker, site: &Site, by_hand: &BTreeSet<ServerRef>) {
+    let rows = worker.rows();
+    for pool in pools(&files(site)) {
+        for (server, what) in pool.compare(rows.iter().filter(|row| row.backend == pool.backend)) {
+            let at = ServerRef::new(&pool.backend, server);
+            let allowed = what == Difference::Leaving || by_hand.contains(&at);
+            assert!(allowed, "{at}: {what}\n{site:#?}");
+        }
+    }
+    let fresh = load(site);
+    assert_eq!(worker.map, fresh.map);
+    for (name, backend) in &fresh.backends {
+        let running = &worker.backends[name].servers;
+        for (server, wanted) in &backend.servers {
+            let at = ServerRef::new(name, server);
+            let Some(runs) = running.get(server) else {
+                panic!("{at} is not there");
+            };
+            let (one, two) = (&runs.row, &wanted.row);
+            assert_eq!((one.address, one.port), (two.address, two.port), "{at}");
+            assert_eq!(runs.options, wanted.options, "{at}");
+            assert_eq!(runs.checks, wanted.checks, "{at} checks");
+            assert!(!two.forced_id || one.id == two.id, "{at}");
+            if !by_hand.contains(&at) {
+                assert_eq!(one.user_weight, two.user_weight, "{at}");
+                assert_eq!(one.admin.serves(), two.admin.serves(), "{at}");
+            }
+        }
+        for (server, row) in running.iter().map(|(name, server)| (name, &server.row)) {
+            let leaves = !row.admin.serves();
+            assert!(
+                backend.servers.contains_key(server) || leaves,
+                "{name}/{server}"
+            );
+        }
+    }
+}
+
+/// No server that stays is removed or drained, and what comes comes before what goes.
+fn check_order(steps: &Steps, old: &Site, new: &Site) {
+    let (old, new) = (load(old), load(new));
+    let holds = |worker: &Worker, at: &ServerRef| {
+        worker.backends[&at.backend]
+            .servers
+            .contains_key(&at.server)
+    };
+    let first = &steps.servers.first;
+    for (number, command) in first.iter().enumerate() {
+        match command {
+            Command::SetState { at, state } => {
+                let disabled = |worker: &Worker| {
+                    let server = worker.backends[&at.backend].servers.get(&at.server);
+                    server.is_some_and(|server| server.row.admin.maint())
+                };
+                assert_ne!(*state, ServerState::Drain, "{steps:#?}");
+                let stays = holds(&old, at) && holds(&new, at) && !disabled(&new);
+                assert!(!stays || *state == ServerState::Ready, "{steps:#?}");
+            }
+            Command::DeleteServer(at) => {
+                assert!(!holds(&old, at) || !holds(&new, at), "{steps:#?}");
+                let added = first[number..].iter().any(
+                    |command| matches!(command, Command::AddServer { at: added, .. } if added == at),
+                );
+                assert!(added || !holds(&new, at), "{steps:#?}");
+            }
+            _ => {}
+        }
+    }
+    for command in &steps.servers.last {
+        let Command::SetState { at, state } = command else {
+            panic!("{steps:#?}");
+        };
+        assert_eq!(*state, ServerState::Drain, "{steps:#?}");
+        assert!(!holds(&new, at), "{steps:#?}");
+    }
+}
+
+/// What somebody does to a server.
+#[derive(Debug, Clone)]
+enum Hand {
+    State(Index, ServerState),
+    Weight(Index, u16),
+}
+
+fn hands() -> impl Strategy<Value = Vec<Hand>> {
+    let state = prop_oneof![Just(ServerState::Drain), Just(ServerState::Maint)];
+    let hand = prop_oneof![
+        (any::<Index>(), state).prop_map(|(at, state)| Hand::State(at, state)),
+        (any::<Index>(), 1..9_u16).prop_map(|(at, weight)| Hand::Weight(at, weight)),
+    ];
+    prop::collection::vec(hand, 0..4)
+}
+
+fn policy() -> impl Strategy<Value = Policy> {
+    (any::<bool>(), any::<bool>()).prop_map(|(checked, take_back)| Policy {
+        new_servers: match checked {
+            true => NewServers::Checked,
+            false => NewServers::Up,
+        },
+        hand_weights: match take_back {
+            true => HandWeights::TakeBack,
+            false => HandWeights::Keep,
+        },
+    })
+}
+
+fn knobs() -> impl Strategy<Value = Knobs> {
+    let at = || prop::option::weighted(0.4, 0..25_usize);
+    (at(), at()).prop_map(|(truncate, refuse)| Knobs { truncate, refuse })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { max_shrink_iters: 20_000, ..ProptestConfig::with_cases(100) })]
+
+    /// There, again, and back.
+    #[test]
+    fn a_plan_leads_from_one_to_the_other_or_says_reload(
+        sites in sites(2).prop_map(named), policy in policy()
+    ) {
+        let none = BTreeSet::new();
+        let (old, new) = (&sites[0], &sites[1]);
+        let mut applied = Applied::start(old);
+        check_runs(&applied.worker, old, &none);
+        prop_assert_ne!(applied.change(old, new, policy, Knobs::default()), Told::Differs);
+        check_runs(&applied.worker, new, &none);
+        prop_assert_eq!(applied.plan(new, new, policy), Plan::Nothing);
+        prop_assert_ne!(applied.change(new, old, policy, Knobs::default()), Told::Differs);
+        check_runs(&applied.worker, old, &none);
+    }
+
+    /// Cut, refused, told once more; servers come back while they leave or after they have gone; and now
+    /// and then HAProxy refuses the new files, so that all is led back.
+    #[test]
+    fn a_batch_that_ends_badly_is_put_right(
+        sites in sites(6).prop_map(named),
+        knobs in prop::collection::vec((knobs(), prop::bool::weighted(0.2)), 6),
+        gone in any::<u32>(),
+        connected in any::<u32>(),
+        policy in policy()
+    ) {
+        let none = BTreeSet::new();
+        let mut applied = Applied::start(&sites[0]);
+        let mut runs = &sites[0];
+        for (round, site) in sites.iter().enumerate().skip(1) {
+            let (knobs, refused) = knobs[round];
+            if refused {
+                // Then the former files stay, and so must what runs.
+                applied.attempt(runs, site, policy, knobs);
+                let back = applied.attempt(site, runs, policy, Knobs::default());
+                if back != Told::Runs {
+                    applied = Applied::start(runs);
+                }
+            } else {
+                applied.change(runs, site, policy, knobs);
+                runs = site;
+            }
+            check_runs(&applied.worker, runs, &none);
+            for (number, server) in applied.worker.backends.values_mut().flat_map(|b| b.servers.values_mut()).enumerate() {
+                server.connections = connected >> ((number + round) % 32) & 1;
+            }
+            applied.let_go(|number| gone >> ((number + 5 * round) % 32) & 1 == 1);
+            check_runs(&applied.worker, runs, &none);
+            prop_assert_eq!(applied.plan(runs, runs, policy), Plan::Nothing);
+        }
+    }
+
+    /// What people have set stays, unless the files say otherwise or the operator takes it back.
+    #[test]
+    fn what_people_set_stays(
+        sites in sites(2).prop_map(named), hands in hands(), policy in policy()
+    ) {
+        let (old, new) = (&sites[0], &sites[1]);
+        let mut applied = Applied::start(old);
+        let rows = applied.worker.rows();
+        let mut by_hand = BTreeSet::new();
+        for hand in hands.iter().filter(|_| !rows.is_empty()) {
+            let command = match hand {
+                Hand::State(at, state) => {
+                    let row = at.get(&rows);
+                    Command::SetState { at: ServerRef::new(&row.backend, &row.server), state: *state }
+                }
+                Hand::Weight(at, weight) => {
+                    let row = at.get(&rows);
+                    Command::SetWeight { at: ServerRef::new(&row.backend, &row.server), weight: *weight }
+                }
+            };
+            if let (true, Command::SetState { at, .. } | Command::SetWeight { at, .. }) =
+                (applied.worker.carry_out(&command).is_done(), &command)
+            {
+                by_hand.insert(at.clone());
+            }
+        }
+        let before = applied.worker.clone();
+        let told = applied.attempt(old, new, policy, Knobs::default());
+        prop_assert_ne!(told, Told::Differs);
+        if told == Told::Runs {
+            check_runs(&applied.worker, new, &by_hand);
+            // Servers whose lines only HAProxy can read are nobody's to set.
+            let differs = compare(&files(old), &files(new)).pools;
+            let is_ours = |at: &ServerRef| differs.iter().any(|(_, pool)| {
+                pool.backend == at.backend && pool.servers.contains_key(&at.server)
+            });
+            let (was, is) = (load(old), load(new));
+            for at in &by_hand {
+                let of = |worker: &Worker| worker.backends[&at.backend].servers.get(&at.server).cloned();
+                let (Some(was), Some(is), Some(held), Some(runs)) =
+                    (of(&was), of(&is), of(&before), of(&applied.worker)) else { continue };
+                let up = |admin: AdminState| !admin.maint();
+                if up(was.row.admin) && up(is.row.admin) {
+                    prop_assert_eq!(runs.row.admin, held.row.admin, "{}", at);
+                }
+                let keep = policy.hand_weights == HandWeights::Keep && was.row.user_weight == is.row.user_weight;
+                match keep {
+                    true => prop_assert_eq!(runs.row.user_weight, held.row.user_weight),
+                    false if is_ours(at) =>
+                        prop_assert_eq!(runs.row.user_weight, is.row.user_weight),
+                    false => {}
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! The fake worker is as the real HAProxy 2.6: the same sites, plans and stray commands, and after each
+//! step the same answers and the same servers.
+
+use std::time::Duration;
+
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
+
+use super::family::Line;
+use super::*;
+use crate::haproxy::runtime::{Answer, ServerRow, Session};
+use crate::haproxy::stats::WorkerSocket;
+use crate::haproxy::testing::Haproxy;
+
+/// How many sites follow one another.
+const STEPS: usize = 40;
+
+/// A real worker that has loaded a site.
+struct Real {
+    _haproxy: Haproxy,
+    session: Session,
+    directory: tempfile::TempDir,
+}
+
+impl Real {
+    async fn load(version: &str, site: &Site) -> Real {
+        let directory = tempfile::tempdir().unwrap();
+        for file in site.files(directory.path()) {
+            std::fs::write(&file.destination, &file.text).unwrap();
+        }
+        let main = directory.path().join("h.cfg");
+        let haproxy = Haproxy::start(version, directory.path(), &main).await;
+        let socket = WorkerSocket::Stats(directory.path().join("stats.sock"));
+        let each = Duration::from_secs(20);
+        let running = socket.await_running(each, each, |_| true).await.unwrap();
+        Real {
+            _haproxy: haproxy,
+            session: Session {
+                socket,
+                version: Version::parse(&running.version).unwrap(),
+                limit: each,
+            },
+            directory,
+        }
+    }
+
+    fn map(&self) -> String {
+        self.directory.path().join("m.map").display().to_string()
+    }
+
+    /// Says it to both and compares what each answers.
+    async fn say(&self, fake: &mut Worker, commands: &[Command]) {
+        let batch = self.session.send(commands).await;
+        assert!(batch.error.is_none(), "{batch:?}");
+        for (command, answer) in commands.iter().zip(&batch.answers) {
+            let said = fake.carry_out(command);
+            let same = match (&said, answer) {
+                (Answer::Refused { kind: one, .. }, Answer::Refused { kind: two, .. }) => {
+                    one == two
+                }
+                (one, two) => one == two,
+            };
+            assert!(same, "{command:?}: {answer:?}, and the fake {said:?}");
+        }
+        assert_eq!(batch.answers.len(), commands.len());
+    }
+
+    async fn compare(&self, fake: &Worker) {
+        let (_, mut rows) = self.session.servers(None).await.unwrap();
+        let seen = |rows: &mut Vec<ServerRow>| -> Vec<_> {
+            rows.sort_by_key(|row| (row.backend.clone(), row.server.clone()));
+            let of_row = |row: &ServerRow| {
+                let weights = (row.user_weight, row.initial_weight);
+                let name = format!("{}/{}", row.backend, row.server);
+                // 0x40 only tells that its name was set at run time.
+                let admin = row.admin.0 & 0x3f;
+                (
+                    name,
+                    row.id,
+                    row.address,
+                    row.port,
+                    weights,
+                    admin,
+                    row.forced_id,
+                )
+            };
+            rows.iter().map(of_row).collect()
+        };
+        assert_eq!(seen(&mut rows), seen(&mut fake.rows()));
+        let entries = self.session.map_entries(&self.map(), None).await.unwrap();
+        assert_eq!(entries, fake.map);
+    }
+}
+
+/// Commands that no plan makes, or not here: they are refused in all ways.
+fn stray() -> impl Strategy<Value = Vec<Command>> {
+    let at = (0..4_u8, 0..10_u8).prop_map(|(backend, server)| {
+        let server = match server {
+            8 => "t1".to_owned(),
+            server => format!("s{server}"),
+        };
+        ServerRef::new(format!("b{backend}"), server)
+    });
+    let state = prop_oneof![
+        Just(ServerState::Ready),
+        Just(ServerState::Drain),
+        Just(ServerState::Maint)
+    ];
+    let words = prop_oneof![
+        Just("weight 3 id 12"),
+        Just("weight 0"),
+        Just("check id 30"),
+        Just("interface lo"),
+        Just("source 127.0.0.2 interface lo"),
+        Just("no-check"),
+        Just("cookie c"),
+    ];
+    let command = (at, state, 0..9_u8, words).prop_map(|(at, state, kind, words)| match kind {
+        0 => Command::AddServer {
+            at,
+            address: [127, 0, 0, 9].into(),
+            port: 8009,
+            options: vec![words.split(' ').map(str::to_owned).collect()],
+        },
+        1 => Command::DeleteServer(at),
+        2 => Command::EnableServer(at),
+        3 => Command::EnableHealth(at),
+        4 => Command::SetAddress {
+            at,
+            address: [127, 0, 0, 1].into(),
+            port: 8001,
+        },
+        5 => Command::SetWeight { at, weight: 5 },
+        6 => Command::SetWeight { at, weight: 0 },
+        7 => Command::EnableAgent(at),
+        _ => Command::SetState { at, state },
+    });
+    prop::collection::vec(command, 0..6)
+}
+
+#[tokio::test]
+async fn the_fake_worker_is_as_the_real_one() {
+    let mut runner = TestRunner::deterministic();
+    let mut reloads: BTreeMap<String, usize> = BTreeMap::new();
+    for _ in 0..2 {
+        let tree = sites(STEPS).prop_map(named).new_tree(&mut runner).unwrap();
+        let sites = tree.current();
+        let mut real = Real::load("2.6", &sites[0]).await;
+        let mut applied = Applied::start(&sites[0]);
+        applied.worker = Worker::load(&sites[0], &real.map());
+        real.compare(&applied.worker).await;
+        for pair in sites.windows(2) {
+            let (old, new) = (&pair[0], &pair[1]);
+            match applied.plan(old, new, Policy::default()) {
+                Plan::Nothing => {}
+                Plan::Commands(steps) => {
+                    real.say(&mut applied.worker, &steps.servers.first).await;
+                    for map in &steps.maps {
+                        let file = real.map();
+                        let prepare = Command::PrepareMap { map: file.clone() };
+                        real.say(&mut applied.worker, &[prepare]).await;
+                        let version = applied.worker.versions();
+                        let mut commands =
+                            Command::add_map_entries(&file, version, map.entries.clone());
+                        commands.push(Command::CommitMap { map: file, version });
+                        real.say(&mut applied.worker, &commands).await;
+                    }
+                    real.say(&mut applied.worker, &steps.servers.last).await;
+                    applied.note(&steps, true);
+                }
+                Plan::Reload { reason } => {
+                    *reloads.entry(reason).or_default() += 1;
+                    real = Real::load("2.6", new).await;
+                    applied = Applied::start(new);
+                    applied.worker = Worker::load(new, &real.map());
+                }
+            }
+            real.compare(&applied.worker).await;
+            let stray = stray().new_tree(&mut runner).unwrap().current();
+            real.say(&mut applied.worker, &stray).await;
+            real.compare(&applied.worker).await;
+        }
+    }
+    let count: usize = reloads.values().sum();
+    assert!(
+        count < STEPS * 3 / 2,
+        "many changes need no reload: {count}, {reloads:#?}"
+    );
+}
+
+/// 0x04 of the state stays when a command makes a disabled server ready, and it serves all the same.
+#[tokio::test]
+async fn a_server_that_the_file_disables_serves_when_it_is_made_ready() {
+    for version in ["2.6", "2.8", "3.0", "3.2"] {
+        let mut runner = TestRunner::deterministic();
+        let tree = sites(1).prop_map(named).new_tree(&mut runner).unwrap();
+        let mut site = tree.current().remove(0);
+        site.backends.truncate(1);
+        let lines = &mut site.backends[0];
+        (lines.balance, lines.defaults, lines.template) = (0, 0, None);
+        lines.servers = vec![Line {
+            name: "s0".to_owned(),
+            host: 1,
+            port: 8001,
+            weight: None,
+            id: None,
+            disabled: true,
+            options: 0,
+        }];
+        let real = Real::load(version, &site).await;
+        let at = || ServerRef::new("b0", "s0");
+        for (state, admin, operational) in [
+            (ServerState::Ready, 0x04, 2),
+            (ServerState::Drain, 0x0c, 2),
+            (ServerState::Maint, 0x05, 0),
+            (ServerState::Ready, 0x04, 2),
+        ] {
+            let command = Command::SetState { at: at(), state };
+            assert!(real.session.send(&[command]).await.is_done(1));
+            let (_, rows) = real.session.servers(None).await.unwrap();
+            let seen = (rows[0].admin.0 & 0x3f, rows[0].operational);
+            assert_eq!(seen, (admin, operational), "{version}: {state:?}");
+            assert_eq!(rows[0].admin.serves(), state == ServerState::Ready);
+        }
+    }
+}
