@@ -21,7 +21,9 @@ mod narrow;
 mod servers;
 
 pub use changes::{Changes, MapChanges, ServerChanges};
-pub use commands::{Doubt, HandWeights, Known, NewServers, Policy, ServerCommands, is_settled};
+pub use commands::{
+    Doubt, HandWeights, Known, NewServers, Policy, ServerCommands, is_settled, of_backend,
+};
 pub use cost::Cost;
 pub use diff::{diff, diff_sets, is_marker};
 pub use maps::{MapEntry, map_entries};

@@ -29,7 +29,7 @@ use tokio::sync::Notify;
 use super::super::gate;
 use super::super::plan::{
     Comparison, Difference, Doubt, Known, MapStep, Plan, Policy, Pool, Steps, Wanted, compare,
-    is_settled,
+    is_settled, of_backend,
 };
 use super::super::set::{Candidate, REVISION_VARIABLE, Revision, SetFile};
 use super::super::tell::Seen;
@@ -80,18 +80,27 @@ impl Memory {
         }
     }
 
-    /// Takes up the servers that leave and are not known to: an earlier Gatewright removed them.
+    /// Takes up the servers that leave and are not known to, because an earlier Gatewright removed them,
+    /// and forgets those that the file has.
     pub fn find_leaving(&mut self, pools: &[Pool], rows: &[ServerRow]) {
         let now = Instant::now();
         for pool in pools {
-            let of_pool = rows.iter().filter(|row| row.backend == pool.backend);
-            for (server, what) in pool.compare(of_pool) {
+            for (server, what) in pool.compare(of_backend(rows, &pool.backend)) {
                 if what == Difference::Leaving {
                     let at = ServerRef::new(&pool.backend, server);
                     self.leaving.entry(at).or_insert((None, now));
                 }
             }
         }
+        let pools: BTreeMap<&str, &Pool> = pools
+            .iter()
+            .map(|pool| (pool.backend.as_str(), pool))
+            .collect();
+        self.leaving.retain(|at, _| {
+            !pools
+                .get(at.backend.as_str())
+                .is_some_and(|pool| pool.names(&at.server))
+        });
     }
 
     pub fn wanted_of_leaving(&self) -> BTreeMap<ServerRef, Wanted> {
@@ -463,8 +472,7 @@ impl Telling<'_> {
                 };
             };
             let of = |pool: &Pool| -> Vec<(ServerRef, Difference)> {
-                let rows = rows.iter().filter(|row| row.backend == pool.backend);
-                let found = pool.compare(rows).into_iter();
+                let found = pool.compare(of_backend(&rows, &pool.backend)).into_iter();
                 found
                     .map(|(server, what)| (ServerRef::new(&pool.backend, server), what))
                     .collect()

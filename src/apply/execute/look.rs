@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 use super::super::files;
 use super::super::plan::{
-    Cost, Difference, Doubt, Known, Pool, ServerCommands, Steps, is_settled, pools,
+    Cost, Difference, Doubt, Known, Pool, ServerCommands, Steps, is_settled, of_backend, pools,
 };
 use super::super::set::Revision;
 use super::super::tell::Seen;
@@ -75,7 +75,10 @@ impl Applier {
         } else {
             self.memory.servers.repaired = None;
         }
-        self.let_go(&session).await;
+        // Only when it is certain that the file has none of them.
+        if self.memory.audited.is_some() {
+            self.let_go(&session).await;
+        }
         let mut servers = self.memory.servers.clone();
         servers.leaving = self
             .memory
@@ -97,7 +100,11 @@ impl Applier {
         if now.pid != running.pid || now.stopping {
             return None;
         }
-        let pools = pools(good);
+        // Reading a large configuration takes long enough to keep a change waiting.
+        let files = good.to_vec();
+        let pools = tokio::task::spawn_blocking(move || pools(&files))
+            .await
+            .ok()?;
         self.memory.audited = Some(Instant::now());
         self.memory.find_leaving(&pools, &rows);
         let mut servers = Servers {
@@ -169,7 +176,7 @@ impl Applier {
         let mut differences = Vec::new();
         for pool in pools.iter().filter(|pool| !pool.disabled) {
             commands.lead(pool, pool, known, self.options.policy)?;
-            for (server, what) in pool.compare(rows.iter().filter(|r| r.backend == pool.backend)) {
+            for (server, what) in pool.compare(of_backend(rows, &pool.backend)) {
                 let at = ServerRef::new(&pool.backend, server);
                 if commands.speaks_of(&at, &what) && !is_settled(&what, true, self.options.policy) {
                     differences.push((at, what));
@@ -188,7 +195,7 @@ impl Applier {
     fn by_hand(&self, pools: &[Pool], rows: &[ServerRow]) -> Vec<String> {
         let mut found = Vec::new();
         for pool in pools {
-            for (server, what) in pool.compare(rows.iter().filter(|r| r.backend == pool.backend)) {
+            for (server, what) in pool.compare(of_backend(rows, &pool.backend)) {
                 let at = ServerRef::new(&pool.backend, server);
                 let by_hand = matches!(what, Difference::Held(_) | Difference::Weight { .. });
                 if by_hand

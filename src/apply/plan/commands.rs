@@ -45,7 +45,7 @@ pub struct Policy {
 pub struct Known<'a> {
     /// Its version decides what can be said.
     pub version: Version,
-    /// The servers that it runs, at least those of the backends in question.
+    /// The servers that it runs, at least those of the backends in question, sorted by backend.
     pub rows: &'a [ServerRow],
     /// Servers that were removed and may still be there, as they were.
     pub leaving: &'a BTreeMap<ServerRef, Wanted>,
@@ -112,10 +112,8 @@ impl ServerCommands {
         known: Known<'_>,
         policy: Policy,
     ) -> Result<(), String> {
-        let rows: BTreeMap<&str, &ServerRow> = known
-            .rows
+        let rows: BTreeMap<&str, &ServerRow> = of_backend(known.rows, &new.backend)
             .iter()
-            .filter(|row| row.backend == new.backend)
             .map(|row| (row.server.as_str(), row))
             .collect();
         certain(old, new)?;
@@ -358,6 +356,7 @@ impl ServerCommands {
             return self.state(at, ServerState::Ready);
         }
         self.touched.insert(at.clone());
+        self.stated.insert(at.clone());
         self.ready.push(Command::SetState {
             at: at.clone(),
             state: ServerState::Ready,
@@ -386,6 +385,13 @@ impl ServerCommands {
     pub fn all(&self) -> impl Iterator<Item = &Command> {
         self.first.iter().chain(&self.ready).chain(&self.last)
     }
+}
+
+/// The rows of one backend, out of rows that are sorted by backend.
+pub fn of_backend<'a>(rows: &'a [ServerRow], backend: &str) -> &'a [ServerRow] {
+    let from = rows.partition_point(|row| row.backend.as_str() < backend);
+    let count = rows[from..].partition_point(|row| row.backend == backend);
+    &rows[from..from + count]
 }
 
 struct Step<'a> {

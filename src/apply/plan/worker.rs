@@ -148,7 +148,9 @@ impl Worker {
     /// carried out all the same. False when something was refused or cut.
     pub fn take(&mut self, steps: &Steps, knobs: Knobs) -> bool {
         let mut sent = 0;
-        if !self.exchange(&steps.servers.first, knobs, &mut sent) {
+        if !self.exchange(&steps.servers.first, knobs, &mut sent)
+            || !self.exchange(&steps.servers.ready, knobs, &mut sent)
+        {
             return false;
         }
         for map in &steps.maps {

@@ -146,7 +146,7 @@ impl Session {
         error.map_or(Ok(()), Err)
     }
 
-    /// What runs and its servers: those of `backends`, or all. All of it is asked over one
+    /// What runs and its servers, sorted by backend: those of `backends`, or all. All of it is asked over one
     /// connection, so one worker tells it. A backend that is not there has no servers.
     pub async fn servers(
         &self,
@@ -175,6 +175,7 @@ impl Session {
                 rows.extend(parse_servers_state(reply).map_err(|_| self.strange(line, reply))?);
             }
         }
+        rows.sort_by(|one, two| one.backend.cmp(&two.backend));
         Ok((running, rows))
     }
 

@@ -155,6 +155,7 @@ async fn the_fake_worker_is_as_the_real_one() {
                 Plan::Nothing => {}
                 Plan::Commands(steps) => {
                     real.say(&mut applied.worker, &steps.servers.first).await;
+                    real.say(&mut applied.worker, &steps.servers.ready).await;
                     for map in &steps.maps {
                         let file = real.map();
                         let prepare = Command::PrepareMap { map: file.clone() };
