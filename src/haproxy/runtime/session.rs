@@ -182,7 +182,12 @@ impl Session {
     /// What keeps the servers of a backend busy. A backend that is not there has no servers.
     pub async fn connections(&self, backend: &str) -> Result<Vec<ServerConnections>, SendError> {
         let backend = encode::backend(backend)?;
-        let line = format!("show stat {backend} 4 -1");
+        // By its number: a name could be that of a frontend too, and `show stat` takes that one.
+        let line = format!("show servers state {backend}");
+        let Some(number) = backend_number(&self.read_one(line).await?) else {
+            return Ok(Vec::new());
+        };
+        let line = format!("show stat {number} 4 -1");
         let reply = self.read_one(line.clone()).await?;
         match reply.trim() {
             "No such proxy." => Ok(Vec::new()),
@@ -251,6 +256,12 @@ impl Session {
         };
         (replies, error.or_else(|| missing.then(cut)))
     }
+}
+
+/// The number of the backend that `show servers state` tells of; none of one without servers.
+fn backend_number(state: &str) -> Option<u32> {
+    let mut rows = state.lines().skip_while(|line| !line.starts_with('#'));
+    rows.nth(1)?.split(' ').next()?.parse().ok()
 }
 
 /// How many of `texts` go into one exchange.
