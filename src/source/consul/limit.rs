@@ -11,6 +11,10 @@ pub(super) const REFILL: Duration = Duration::from_secs(15);
 /// held for half a second costs nothing. Consul wakes a watch more than once for one event (the
 /// instance, then its check), and a watch that was held for long must not be late for the second.
 const HELD: u32 = 30;
+/// How many answers that bring nothing new cost nothing after one that did. Where instances come and go
+/// many times a second Consul also wakes a watch for what it does not see, such as a critical instance's
+/// weight, and must not be late for the next change because of that.
+const LIVELY: u32 = 32;
 /// The least time between two requests of one watch, however fast its content changes.
 pub(super) const FLOOR: Duration = Duration::from_millis(20);
 /// The first backoff after a failure.
@@ -23,14 +27,16 @@ const BACKOFF_LEAST: Duration = Duration::from_millis(25);
 /// The pace of one watch.
 ///
 /// Each request takes a token. Content that really changed fills the bucket, so changes are
-/// followed at once; time that Consul held a request gives it back early; a failure gives its token
-/// back, because the backoff paces failures.
+/// followed at once, and lets a number of answers without news pass; time that Consul held a request
+/// gives its token back early; a failure gives it back, because the backoff paces failures.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Pace {
     /// When the bucket will be full again (the "theoretical arrival time" of the cell rate algorithm).
     full_at: Option<Instant>,
     /// When the last request went out.
     sent_at: Option<Instant>,
+    /// How many more answers without news are let pass.
+    credit: u32,
     /// Failures since the last good answer.
     failures: u32,
 }
@@ -63,7 +69,14 @@ impl Pace {
         let held = self.sent_at.map_or(Duration::ZERO, |sent_at| {
             now.saturating_duration_since(sent_at)
         });
-        let given_back = held.saturating_mul(HELD).min(REFILL);
+        let given_back = match self.credit {
+            0 => held.saturating_mul(HELD).min(REFILL),
+            _ => REFILL,
+        };
+        self.credit = match changed {
+            true => LIVELY,
+            false => self.credit.saturating_sub(1),
+        };
         self.full_at = self
             .full_at
             .filter(|_| !changed)
@@ -155,6 +168,26 @@ mod tests {
     fn content_that_changes_100_times_a_second_is_followed_promptly() {
         let requests = play(Duration::from_secs(2), &[(10, Some(5), true)]);
         assert!(requests.len() >= 99, "{}", requests.len());
+    }
+
+    #[test]
+    fn changes_are_followed_promptly_among_many_that_the_watch_does_not_see() {
+        let mut answers = vec![(10, Some(5), false); 20];
+        answers.push((10, Some(5), true));
+        let requests = play(Duration::from_secs(20), &answers);
+        let late = requests
+            .windows(2)
+            .skip(20)
+            .find(|pair| pair[1].0 - pair[0].0 > FLOOR);
+        assert_eq!(late, None);
+    }
+
+    #[test]
+    fn an_index_that_misbehaves_after_a_change_is_held_soon() {
+        let mut answers = vec![(0, Some(5), false), (0, Some(6), true)];
+        answers.extend((7..300).map(|index| (0, Some(index), false)));
+        let requests = play(Duration::from_secs(61), &answers);
+        assert!(requests.len() <= LIVELY as usize + 8, "{}", requests.len());
     }
 
     #[test]
