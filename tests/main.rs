@@ -10,5 +10,6 @@ mod identity;
 mod modes;
 mod quickstart;
 mod real_parts;
+mod runtime;
 mod shipped_templates;
 mod support;

@@ -21,7 +21,10 @@ struct Shared {
     healthy: AtomicBool,
     closing: AtomicBool,
     requests: AtomicU64,
+    checks: AtomicU64,
     delay: Mutex<Duration>,
+    holding: AtomicBool,
+    held: AtomicU64,
     connections: Mutex<Vec<TcpStream>>,
 }
 
@@ -33,15 +36,23 @@ impl Backend {
 
     /// Listens on the given loopback port.
     pub fn start_on(name: &str, port: u16) -> Outcome<Backend> {
+        Backend::start_at(name, SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+    }
+
+    /// Listens on the given loopback address; the system gives the port where that is 0.
+    pub fn start_at(name: &str, at: SocketAddr) -> Outcome<Backend> {
         let failed = |error: io::Error| format!("Backend {name} cannot listen: {error}.");
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(failed)?;
+        let listener = TcpListener::bind(at).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let shared = Arc::new(Shared {
             name: name.to_owned(),
             healthy: AtomicBool::new(true),
             closing: AtomicBool::new(false),
             requests: AtomicU64::new(0),
+            checks: AtomicU64::new(0),
             delay: Mutex::new(Duration::ZERO),
+            holding: AtomicBool::new(false),
+            held: AtomicU64::new(0),
             connections: Mutex::new(Vec::new()),
         });
         let served = Arc::clone(&shared);
@@ -58,9 +69,29 @@ impl Backend {
         self.address
     }
 
+    /// What it answers.
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
     /// How many requests it answered, without those for `/health`.
     pub fn requests(&self) -> u64 {
         self.shared.requests.load(Ordering::Relaxed)
+    }
+
+    /// How many requests for `/health` it answered.
+    pub fn checks(&self) -> u64 {
+        self.shared.checks.load(Ordering::Relaxed)
+    }
+
+    /// Makes requests for `/hold` wait until this is taken back, or lets them go on.
+    pub fn hold(&self, holding: bool) {
+        self.shared.holding.store(holding, Ordering::Relaxed);
+    }
+
+    /// How many requests wait for that.
+    pub fn held(&self) -> u64 {
+        self.shared.held.load(Ordering::Relaxed)
     }
 
     /// Sets what `/health` says: 200 or 503.
@@ -145,6 +176,7 @@ fn answer(mut stream: &TcpStream, shared: &Shared, line: &str, keep: bool) -> io
         ("PUT", "/health/fail") => shared.healthy.store(false, Ordering::Relaxed),
         ("PUT", "/health/pass") => shared.healthy.store(true, Ordering::Relaxed),
         (_, "/health") => {
+            shared.checks.fetch_add(1, Ordering::Relaxed);
             if !shared.healthy.load(Ordering::Relaxed) {
                 status = "503 Service Unavailable";
             }
@@ -152,6 +184,15 @@ fn answer(mut stream: &TcpStream, shared: &Shared, line: &str, keep: bool) -> io
         _ => {
             let delay = shared.delay.lock().map(|delay| *delay).unwrap_or_default();
             std::thread::sleep(delay);
+            if path == "/hold" {
+                shared.held.fetch_add(1, Ordering::Relaxed);
+                while shared.holding.load(Ordering::Relaxed)
+                    && !shared.closing.load(Ordering::Relaxed)
+                {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                shared.held.fetch_sub(1, Ordering::Relaxed);
+            }
             shared.requests.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -1,7 +1,7 @@
 //! A real HAProxy, master and worker, on a configuration of the test's own.
 
 use std::io::{self, Read, Write};
-use std::net::Shutdown;
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -106,6 +106,48 @@ pub fn cli(socket: &Path, command: &str) -> io::Result<String> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     Ok(answer)
+}
+
+/// One server as a worker tells it in `show servers state`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerState {
+    /// Its backend.
+    pub backend: String,
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub id: u32,
+    /// Where it is.
+    pub address: SocketAddr,
+    /// Its weight now.
+    pub weight: u32,
+    /// `srv_op_state`: 0 is down, 2 is up.
+    pub operational: u32,
+    /// `srv_admin_state` without 0x04 (it started as `disabled`) and 0x40 (its name was set), which keep
+    /// nothing from it: 0 takes traffic.
+    pub admin: u32,
+}
+
+/// Every server of the worker behind a stats socket, those without an IP address left out.
+pub fn servers(socket: &Path) -> io::Result<Vec<ServerState>> {
+    let text = cli(socket, "show servers state")?;
+    let rows = text.lines().filter(|line| !line.starts_with('#'));
+    Ok(rows.filter_map(server_state).collect())
+}
+
+fn server_state(row: &str) -> Option<ServerState> {
+    let words: Vec<&str> = row.split(' ').collect();
+    let number = |index: usize| words.get(index)?.parse::<u32>().ok();
+    let address = words.get(4)?.parse::<IpAddr>().ok()?;
+    Some(ServerState {
+        backend: (*words.get(1)?).to_owned(),
+        name: (*words.get(3)?).to_owned(),
+        id: number(2)?,
+        address: SocketAddr::from((address, u16::try_from(number(18)?).ok()?)),
+        weight: number(7)?,
+        operational: number(5)?,
+        admin: number(6)? & 0x3b,
+    })
 }
 
 /// What `haproxy -c` says about a file: its exit code and everything it printed.

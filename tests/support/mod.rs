@@ -12,6 +12,7 @@ pub mod consul;
 pub mod gatewright;
 pub mod haproxy;
 pub mod http;
+pub mod keep_alive;
 pub mod process;
 pub mod temp;
 pub mod tools;

@@ -1,5 +1,5 @@
-//! Requests through the gateway, a new connection each, bounded in number and time, with everything
-//! that came back counted.
+//! Requests through the gateway, a new connection each or many on one, bounded in number and time, with
+//! everything that came back counted.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -7,7 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::keep_alive::KeepAlive;
 use super::{http, interrupted};
+
+/// After so many requests a kept connection is ended by its client, between two requests.
+const KEPT_FOR: u64 = 100;
 
 /// What came of some requests.
 #[derive(Debug, Clone, Default)]
@@ -87,7 +91,36 @@ impl Traffic {
         let clients = (0..limits.clients)
             .map(|_| {
                 let shared = Arc::clone(&shared);
-                std::thread::spawn(move || client(address, limits, &shared))
+                std::thread::spawn(move || client(limits, &shared, || one(address)))
+            })
+            .collect();
+        Traffic { shared, clients }
+    }
+
+    /// Begins to send on kept connections, to one of `hosts` after the other. An answer to `web` must
+    /// begin with `web`; one that was cut short, or a connection that ends while it is waited for,
+    /// counts as failed.
+    pub fn start_kept(
+        address: SocketAddr,
+        limits: Limits,
+        hosts: &'static [&'static str],
+    ) -> Traffic {
+        let shared = Arc::new(Mutex::new(State::default()));
+        let clients = (0..limits.clients)
+            .map(|_| {
+                let shared = Arc::clone(&shared);
+                std::thread::spawn(move || {
+                    let mut connection = KeepAlive::new(address);
+                    let mut count = 0;
+                    client(limits, &shared, || {
+                        count += 1;
+                        if count % KEPT_FOR == 0 {
+                            connection.close();
+                        }
+                        let host = hosts[count as usize % hosts.len()];
+                        kept(&mut connection, host)
+                    });
+                })
             })
             .collect();
         Traffic { shared, clients }
@@ -123,13 +156,17 @@ impl Drop for Traffic {
     }
 }
 
-fn client(address: SocketAddr, limits: Limits, shared: &Mutex<State>) {
+fn client(
+    limits: Limits,
+    shared: &Mutex<State>,
+    mut send: impl FnMut() -> (Result<String, String>, Duration),
+) {
     let end = Instant::now() + limits.time;
     for _ in 0..limits.requests {
         if Instant::now() >= end || interrupted() || lock(shared).stop {
             return;
         }
-        let (outcome, took) = one(address);
+        let (outcome, took) = send();
         lock(shared).report.add(outcome, took);
         std::thread::sleep(limits.pause);
     }
@@ -153,6 +190,19 @@ fn one(address: SocketAddr) -> (Result<String, String>, Duration) {
     let outcome = match http::get(address, "/") {
         Ok(answer) if answer.status == 200 => Ok(answer.body),
         Ok(answer) => Err(format!("status {}", answer.status)),
+        Err(error) => Err(error.to_string()),
+    };
+    (outcome, start.elapsed())
+}
+
+fn kept(connection: &mut KeepAlive, host: &str) -> (Result<String, String>, Duration) {
+    let start = Instant::now();
+    let outcome = match connection.get(host, "/") {
+        Ok(answer) if answer.status != 200 => Err(format!("status {}", answer.status)),
+        Ok(answer) if !answer.body.starts_with(host) => {
+            Err(format!("{host} was answered by {}", answer.body))
+        }
+        Ok(answer) => Ok(answer.body),
         Err(error) => Err(error.to_string()),
     };
     (outcome, start.elapsed())
