@@ -16,7 +16,7 @@ use crate::haproxy::config::{Endpoint, StatsSocket};
 use crate::haproxy::master::{MasterSocket, Reload};
 use crate::haproxy::process::{CommandLine, Master, ProcessError};
 use crate::haproxy::runtime::{Session, Version};
-use crate::haproxy::socket::SocketError;
+use crate::haproxy::socket::{SocketError, ask};
 use crate::haproxy::stats::{Running, WorkerSocket};
 use crate::haproxy::supervise::{self, Status, Supervisor};
 
@@ -157,8 +157,8 @@ impl Haproxy {
         }
     }
 
-    /// The way to tell this worker something while it runs: its own stats socket where the configuration
-    /// has one of level admin, which is many times faster than through the master.
+    /// The way to tell this worker something while it runs: its own stats socket where that is of level
+    /// admin, which is many times faster than through the master, else the master.
     pub async fn session(&self, running: &Running) -> Option<Session> {
         let version = Version::parse(&running.version)?;
         let session = |socket: WorkerSocket| Session {
@@ -166,20 +166,22 @@ impl Haproxy {
             version,
             limit: ASK,
         };
-        if let Some(socket) = &self.commands {
-            let answer = socket.running(ASK).await;
-            // It may be another HAProxy's, or out of our reach.
-            if matches!(answer, Ok(found) if found.pid == running.pid) {
+        for socket in [&self.commands, &self.worker].into_iter().flatten() {
+            if takes_commands(socket, running).await {
                 return Some(session(socket.clone()));
             }
         }
-        Some(session(match self.worker.clone()? {
-            // A worker that takes its place must not get what was meant for it.
-            WorkerSocket::Master(master) => WorkerSocket::Worker {
-                master,
-                pid: running.pid,
-            },
-            socket => socket,
+        let master = self.master_socket()?.path;
+        if self.commands.is_some() {
+            tracing::warn!(
+                "HAProxy's stats socket does not take commands; they go through the master socket {}.",
+                master.display()
+            );
+        }
+        // A worker that takes its place must not get what was meant for it.
+        Some(session(WorkerSocket::Worker {
+            master,
+            pid: running.pid,
         }))
     }
 
@@ -253,11 +255,7 @@ impl Haproxy {
                 _ => no_socket(),
             };
         };
-        // Right after a reload an old worker may answer for some milliseconds.
-        match worker
-            .await_running(patience, ASK, |running| !running.stopping)
-            .await
-        {
+        match self.running(worker, patience).await {
             Ok(running) if running.stopping => Seen::Unknown {
                 reason: "Only an old worker answers, which is finishing its connections.".into(),
             },
@@ -268,6 +266,33 @@ impl Haproxy {
             Err(error) => Seen::Unknown {
                 reason: error.to_string(),
             },
+        }
+    }
+
+    /// Right after a reload an old worker may answer for some milliseconds.
+    async fn running(
+        &self,
+        worker: &WorkerSocket,
+        patience: Duration,
+    ) -> Result<Running, SocketError> {
+        let serves = |running: &Running| !running.stopping;
+        let Some(master) = self.behind(worker) else {
+            return worker.await_running(patience, ASK, serves).await;
+        };
+        match worker.running(ASK).await {
+            Err(error) if is_gone(&error) => master.await_running(patience, ASK, serves).await,
+            Err(error) if !error.may_pass() => Err(error),
+            Ok(running) if serves(&running) => Ok(running),
+            _ => worker.await_running(patience, ASK, serves).await,
+        }
+    }
+
+    /// The other way to the worker, should the file of its own socket be gone: a reload does not make
+    /// that anew (2.6 to 3.2), since the new worker takes over what the former one listens on.
+    fn behind(&self, worker: &WorkerSocket) -> Option<WorkerSocket> {
+        match worker {
+            WorkerSocket::Stats(_) => Some(WorkerSocket::Master(self.master_socket()?.path)),
+            WorkerSocket::Master(_) | WorkerSocket::Worker { .. } => None,
         }
     }
 
@@ -287,7 +312,11 @@ impl Haproxy {
             return no_socket();
         };
         let wanted = |running: &Running| !running.stopping && wanted(running);
-        match worker.await_running(limit, ASK, wanted).await {
+        let socket = match (self.behind(worker), worker.running(ASK).await) {
+            (Some(master), Err(error)) if is_gone(&error) => master,
+            _ => worker.clone(),
+        };
+        match socket.await_running(limit, ASK, wanted).await {
             Ok(running) if running.stopping => Seen::Unknown {
                 reason: "only an old worker answers, which is finishing its connections".into(),
             },
@@ -515,6 +544,24 @@ impl Haproxy {
             }
         }
     }
+}
+
+/// Whether nothing can be said there, though HAProxy may run.
+fn is_gone(error: &SocketError) -> bool {
+    matches!(
+        error,
+        SocketError::Absent { .. } | SocketError::Denied { .. }
+    )
+}
+
+/// Whether this is a socket of that worker, and not another HAProxy's, and lets us change something.
+async fn takes_commands(socket: &WorkerSocket, running: &Running) -> bool {
+    let WorkerSocket::Stats(path) = socket else {
+        return false;
+    };
+    let found = socket.running(ASK).await;
+    matches!(found, Ok(found) if found.pid == running.pid)
+        && matches!(ask(path, "show cli level", ASK).await, Ok(level) if level.trim() == "admin")
 }
 
 fn describe(master: Master) -> Option<(i32, CommandLine, Option<PathBuf>)> {
