@@ -199,7 +199,7 @@ impl Applier {
             match commands.await? {
                 Attempt::Ended(verdict) => return Ok(verdict),
                 Attempt::Reload { reason } => why_not = Some(reason),
-                Attempt::LookFirst => self.memory.forget(),
+                Attempt::LookFirst => self.memory.session = None,
             }
         }
         let seen = self.haproxy.seen(ABSENT).await;
@@ -495,7 +495,11 @@ fn runs(seen: &Seen, revision: Option<&Revision>) -> bool {
 
 /// A set that stood there before Gatewright came carries no revision.
 fn runs_set(running: &Running, set: &StoredSet) -> bool {
-    running.revision.as_ref() == set.marked.then_some(&set.revision)
+    match set.marked {
+        true => running.revision.as_ref() == Some(&set.revision),
+        // One that was led back to it carries what a batch gave it.
+        false => running.revision.as_ref().is_none_or(|r| *r == set.revision),
+    }
 }
 
 fn in_words(findings: &[Finding]) -> String {
@@ -509,3 +513,6 @@ fn in_words(findings: &[Finding]) -> String {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod fault_tests;

@@ -43,6 +43,8 @@ use crate::haproxy::stats::Running;
 const HEAD_START: Duration = Duration::from_millis(20);
 /// How long an address that was set may take to be in force.
 const IN_FORCE: Duration = Duration::from_secs(1);
+/// For a connection that ended early to be made again.
+const MOMENT: Duration = Duration::from_millis(100);
 
 /// What is known of the running worker besides its set.
 #[derive(Debug, Default)]
@@ -154,23 +156,34 @@ impl Applier {
         if judged && !self.gate_agrees(candidate, comparison) {
             return reload("the gate must look at all of it");
         }
-        let session = match running {
-            Some(running) => {
-                self.memory.meet(running);
-                self.session(running).await
-            }
-            None => self.memory.session.clone(),
-        };
-        let Some(session) = session else {
-            return reload("there is no socket for commands");
-        };
         let backends = comparison.backends();
         let look_first = running.is_none();
         let doubt = |reason: &str| match look_first {
             true => Ok(Attempt::LookFirst),
             false => reload(reason),
         };
-        let Ok((running, rows)) = session.servers(Some(&backends)).await else {
+        let read = match running {
+            Some(running) => {
+                self.memory.meet(running);
+                if is_between(running, candidate)
+                    && let Some(why) = self.look_at_servers(running).await.differs
+                {
+                    return reload(why);
+                }
+                if self.session(running).await.is_none() {
+                    return reload("HAProxy has no socket of level admin that takes commands");
+                }
+                self.read_servers(&backends, running).await
+            }
+            None => match self.memory.session.clone() {
+                Some(session) => {
+                    let read = session.servers(Some(&backends)).await.ok();
+                    read.map(|(running, rows)| (session, running, rows))
+                }
+                None => None,
+            },
+        };
+        let Some((session, running, rows)) = read else {
             return doubt("the servers of the worker could not be read");
         };
         let running = &running;
@@ -179,6 +192,9 @@ impl Applier {
         }
         if !runs_set(running, &good) {
             return doubt("HAProxy does not run the last good set");
+        }
+        if is_between(running, candidate) {
+            return doubt("a change to another set has not ended");
         }
         self.memory.meet(running);
         let steps = match self.plan(comparison, &session, &rows) {
@@ -212,9 +228,7 @@ impl Applier {
         let findings = match validated {
             Ok(findings) if !is_error(&findings) => findings,
             outcome => {
-                if self.undo(candidate, &good.files, &session, running).await {
-                    self.memory.audited = audited;
-                }
+                self.undo(candidate, &good.files, &session, running).await;
                 return Ok(Attempt::Ended(self.refused(candidate, outcome?)));
             }
         };
@@ -232,9 +246,13 @@ impl Applier {
         }
         let change = self.swap_in(candidate, staged)?;
         let marked = mark(&session, candidate.revision.as_str()).await;
-        let now = self.haproxy.seen(Duration::ZERO).await;
-        let same_worker = matches!(&now, Seen::Running(now) if now.pid == running.pid);
-        if !marked || !same_worker || !runs(&now, Some(&candidate.revision)) {
+        let now = self.haproxy.seen(MOMENT).await;
+        let same = match &now {
+            Seen::Running(now) if now.pid == running.pid => marked,
+            Seen::Running(now) => self.has_loaded(now, comparison, &backends).await,
+            _ => false,
+        };
+        if !same || !runs(&now, Some(&candidate.revision)) {
             // Somebody reloaded it meanwhile, or it fell silent: the files are good, so it loads them.
             let story = comparison.changes.to_string();
             let verdict = self
@@ -276,12 +294,51 @@ impl Applier {
         }
     }
 
-    /// The way to tell this worker something, chosen once for its life.
+    /// The servers of these backends and the way by which they were read. A way that leads nowhere any
+    /// more is chosen anew.
+    async fn read_servers(
+        &mut self,
+        backends: &[String],
+        running: &Running,
+    ) -> Option<(Session, Running, Vec<ServerRow>)> {
+        for _ in 0..2 {
+            let session = self.session(running).await?;
+            if let Ok((found, rows)) = session.servers(Some(backends)).await {
+                return Some((session, found, rows));
+            }
+            self.memory.session = None;
+        }
+        None
+    }
+
+    /// The way to tell this worker something, chosen once for as long as it leads there.
     pub(super) async fn session(&mut self, running: &Running) -> Option<Session> {
         if self.memory.session.is_none() {
             self.memory.session = self.haproxy.session(running).await;
         }
         self.memory.session.clone()
+    }
+
+    /// Whether a worker that has taken the place of the one that was told has loaded the new files. The
+    /// revision alone does not say so: it may have been given to one that has loaded the former.
+    async fn has_loaded(
+        &mut self,
+        now: &Running,
+        comparison: &Comparison,
+        backends: &[String],
+    ) -> bool {
+        self.memory.meet(now);
+        if !comparison.maps.is_empty() || now.changing.is_some() {
+            return false;
+        }
+        let Some((_, found, rows)) = self.read_servers(backends, now).await else {
+            return false;
+        };
+        let differs = |pool: &Pool| {
+            let rows = rows.iter().filter(|row| row.backend == pool.backend);
+            !pool.compare(rows).is_empty()
+        };
+        found.pid == now.pid && !comparison.pools.iter().any(|(_, new)| differs(new))
     }
 
     /// Our own rules, as far as the difference reaches. Only where they find nothing may commands go
@@ -344,14 +401,15 @@ impl Applier {
         told
     }
 
-    /// Leads the worker back to the former set. False when it could not be seen to run it.
+    /// Leads the worker back to the former set. Where that cannot be seen to have succeeded, the next
+    /// look mends it.
     async fn undo(
         &mut self,
         candidate: &Candidate,
         good: &[SetFile],
         session: &Session,
         running: &Running,
-    ) -> bool {
+    ) {
         let back = compare(&candidate.files, good);
         let backends = back.backends();
         let change = Telling {
@@ -377,12 +435,12 @@ impl Applier {
                 "The commands of a refused set could not be undone ({told:?}); what the worker runs is compared with the file again."
             );
         }
-        marked
     }
 }
 
 impl Memory {
-    /// What a batch has left behind.
+    /// What a batch has left behind. After one that did not end well all servers are compared with the
+    /// file before anything is done to one that seems to leave.
     pub fn note(&mut self, steps: &Steps, told: &Outcome) {
         let now = Instant::now();
         for (at, was) in &steps.servers.leaving {
@@ -408,11 +466,14 @@ impl Memory {
                 if let Doubt::Some(servers) = doubt {
                     servers.retain(|at| !steps.servers.touched.contains(at));
                 }
+                return;
             }
             (_, Doubt::Some(servers)) => servers.extend(steps.servers.touched.iter().cloned()),
             (_, doubt @ Doubt::None) => *doubt = Doubt::Some(steps.servers.touched.clone()),
             (_, Doubt::All) => {}
         }
+        self.audited = None;
+        self.session = None;
     }
 }
 
@@ -599,6 +660,13 @@ fn first_line(command: &Command) -> String {
     text.lines().next().unwrap_or_default().to_owned()
 }
 
+/// Whether a batch has left it on the way to another set. It must be led back to the file first: a plan
+/// for this one speaks only of the servers that differ between the two files.
+fn is_between(running: &Running, candidate: &Candidate) -> bool {
+    let to = running.changing.as_ref();
+    to.is_some_and(|to| *to != candidate.revision)
+}
+
 /// The servers of these backends, if the worker is still the same and not about to end.
 pub(super) async fn read(
     session: &Session,
@@ -618,6 +686,7 @@ pub(super) async fn mark(session: &Session, revision: &str) -> bool {
         name: REVISION_VARIABLE.to_owned(),
         value: revision.to_owned(),
     };
-    let batch = session.send(&[command]).await;
-    batch.is_done(1)
+    let command = [command];
+    // Said twice it means the same, and a lost answer must not cost a reload.
+    session.send(&command).await.is_done(1) || session.send(&command).await.is_done(1)
 }

@@ -14,7 +14,7 @@ use super::super::set::Revision;
 use super::super::tell::Seen;
 use super::super::verdict::Servers;
 use super::commands::{Outcome, Telling, mark};
-use super::{Applier, Observation, runs_set};
+use super::{Applier, Observation};
 use crate::haproxy::runtime::{
     Answer, Command, Refusal, ServerRef, ServerRow, ServerState, Session,
 };
@@ -54,19 +54,21 @@ impl Applier {
         }
     }
 
-    async fn look_at_servers(&mut self, running: &Running) -> Servers {
+    pub(super) async fn look_at_servers(&mut self, running: &Running) -> Servers {
         let set = self
             .last_good
             .clone()
-            .filter(|good| good.marked && runs_set(running, good));
+            .filter(|good| running.revision.as_ref() == Some(&good.revision));
         self.memory.meet(running);
         let (Some(good), Some(session)) = (set, self.session(running).await) else {
             return Servers::default();
         };
-        let due = self
-            .memory
-            .audited
-            .is_none_or(|last| last.elapsed() >= self.options.audit_interval);
+        // A batch that has not ended leaves servers of which only a comparison tells.
+        let due = running.changing.is_some()
+            || self
+                .memory
+                .audited
+                .is_none_or(|last| last.elapsed() >= self.options.audit_interval);
         if due {
             match self.audit(&good.files, &session, running).await {
                 Some(servers) => self.memory.servers = servers,
