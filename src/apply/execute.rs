@@ -150,6 +150,13 @@ impl Applier {
     /// Applies the last good set again, without asking the gate: for a start while the catalog is
     /// away. A supervised HAProxy is started with it.
     pub async fn resume(&mut self) -> Verdict {
+        if self.pending.is_some() {
+            // A change that a crash left complete may be the last good set itself.
+            let seen = self.haproxy.seen(ABSENT).await;
+            if let Err(error) = self.settle(&seen).await {
+                return self.end(Err(error));
+            }
+        }
         let good = self.last_good.clone();
         self.apply_kept(good).await
     }
