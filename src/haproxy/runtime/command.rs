@@ -15,6 +15,29 @@ pub struct ServerRef {
     pub server: String,
 }
 
+/// Certificates with their private key as PEM. It is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Pem(String);
+
+impl Pem {
+    /// The text, key included.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for Pem {
+    fn from(text: &str) -> Pem {
+        Pem(text.to_owned())
+    }
+}
+
+impl fmt::Debug for Pem {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "Pem({} bytes)", self.0.len())
+    }
+}
+
 /// The administrative state of a server (`set server … state`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ServerState {
@@ -139,8 +162,8 @@ pub enum Command {
     SetCertificate {
         /// Its file name.
         file: String,
-        /// Certificate, chain and key as PEM.
-        pem: String,
+        /// Certificate, chain and key.
+        pem: Pem,
     },
     /// `commit ssl cert`.
     CommitCertificate {

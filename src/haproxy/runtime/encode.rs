@@ -165,7 +165,7 @@ impl Command {
             }
             Command::SetCertificate { file: name, pem } => {
                 line(text, format_args!("set ssl cert {} <<", file(name)?));
-                write_pem(text, pem)?;
+                write_pem(text, pem.as_str())?;
                 text.push('\n');
             }
             Command::CommitCertificate { file: name } => {
@@ -418,6 +418,7 @@ mod tests {
             file: "/a".into(),
             pem: pem.into(),
         };
+        assert!(!format!("{command:?}").contains("SECRET"));
         assert!(!command.encode().unwrap_err().to_string().contains("SECRET"));
     }
 
@@ -508,7 +509,7 @@ mod tests {
             Command::NewCertificate { file: file() },
             Command::SetCertificate {
                 file: "/c".into(),
-                pem: text(),
+                pem: value.into(),
             },
             Command::CommitCertificate { file: file() },
             Command::AbortCertificate { file: file() },

@@ -1,12 +1,13 @@
 //! HAProxy's Runtime API as typed values: what can be said to a running worker, what its answers
-//! mean on each version, what it tells about its servers and maps, and the connection that carries
-//! both.
+//! mean on each version, what it tells about its servers, maps and certificates, and the connection
+//! that carries both.
 //!
 //! Decides nothing about when something is said; what is not in its tables is a refusal, never a
 //! guess.
 
 mod answer;
 mod capability;
+mod certificates;
 mod command;
 mod encode;
 mod maps;
@@ -18,7 +19,8 @@ mod version;
 
 pub use answer::{Answer, Refusal};
 pub use capability::{Dynamic, algorithm, init_state, keyword, names_loaded_file, waits_removable};
-pub use command::{Command, ServerRef, ServerState};
+pub use certificates::{CertificateInfo, CertificateNames, CrtListEntry};
+pub use command::{Command, Pem, ServerRef, ServerState};
 pub use encode::{COMMAND_LIMIT, Unspeakable};
 pub use maps::{MapInfo, parse_map_entries, parse_maps};
 pub use session::{Batch, SendError, Session};

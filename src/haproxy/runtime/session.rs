@@ -13,6 +13,10 @@
 use std::time::{Duration, Instant};
 
 use super::answer::Answer;
+use super::certificates::{
+    CertificateInfo, CertificateNames, CrtListEntry, parse_certificate, parse_certificates,
+    parse_crt_list, parse_crt_lists,
+};
 use super::command::Command;
 use super::encode::{self, COMMAND_LIMIT, Unspeakable};
 use super::maps::{MapInfo, parse_map_entries, parse_maps};
@@ -214,6 +218,32 @@ impl Session {
         let reply = self.read_one(line.clone()).await?;
         let entries: Result<_, Strange> = parse_map_entries(&reply);
         Ok(entries.map_err(|_| self.strange(&line, &reply))?)
+    }
+
+    /// The certificates that the worker holds.
+    pub async fn certificates(&self) -> Result<CertificateNames, SendError> {
+        let reply = self.read_one("show ssl cert".to_owned()).await?;
+        Ok(parse_certificates(&reply))
+    }
+
+    /// What the worker holds under this name, not what a transaction would make of it. `None` when it
+    /// holds nothing there.
+    pub async fn certificate(&self, file: &str) -> Result<Option<CertificateInfo>, SendError> {
+        let line = format!("show ssl cert {}", encode::file(file)?);
+        Ok(parse_certificate(&self.read_one(line).await?))
+    }
+
+    /// The file names of the crt-lists that the worker holds, as the configuration writes them.
+    pub async fn crt_lists(&self) -> Result<Vec<String>, SendError> {
+        let reply = self.read_one("show ssl crt-list".to_owned()).await?;
+        Ok(parse_crt_lists(&reply))
+    }
+
+    /// The lines of a crt-list that are in force.
+    pub async fn crt_list(&self, list: &str) -> Result<Vec<CrtListEntry>, SendError> {
+        let line = format!("show ssl crt-list -n {}", encode::file(list)?);
+        let reply = self.read_one(line.clone()).await?;
+        Ok(parse_crt_list(&reply).map_err(|_| self.strange(&line, &reply))?)
     }
 
     fn strange(&self, line: &str, reply: &str) -> SocketError {

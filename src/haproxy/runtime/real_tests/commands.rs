@@ -255,7 +255,10 @@ async fn certificates_are_changed() {
             ["a.pem", "b.pem", "list.txt", "none"].map(|name| worker.file(name));
         let set = |file: &String, pem: &str| Command::SetCertificate {
             file: file.clone(),
-            pem: std::fs::read_to_string(worker.path(pem)).unwrap(),
+            pem: std::fs::read_to_string(worker.path(pem))
+                .unwrap()
+                .as_str()
+                .into(),
         };
         let new = |file: &String| Command::NewCertificate { file: file.clone() };
         let commit = |file: &String| Command::CommitCertificate { file: file.clone() };
