@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::files::{Access, FileError, beside, read, remove, write_new, write_unsynced};
+use super::plan::configuration;
 use super::set::{Candidate, Role, SetFile};
 
 const NEW: &str = "gatewright-new";
@@ -67,7 +68,19 @@ pub fn stage(
         }
         staged.entries.extend(entry);
     }
-    for file in in_order(candidate) {
+    let base = staged.certificate_base(candidate);
+    let listed: Vec<(String, String)> = below_base(&base, &staged.checked, "");
+    // A list whose certificates are staged is validated by a copy of its own, so that is what the
+    // configuration names.
+    for file in in_order(candidate).filter(|file| file.role == Role::CrtList) {
+        let named = [&replacements[..], &listed].concat();
+        if staged.prepare_check(file, &named)? {
+            let check = staged.to_check(&file.destination);
+            replacements.splice(0..0, spellings(&file.destination, check, working_directory));
+        }
+    }
+    replacements.extend(below_base(&base, &staged.checked, "crt "));
+    for file in in_order(candidate).filter(|file| file.role == Role::Config) {
         staged.prepare_check(file, &replacements)?;
     }
     Ok(staged)
@@ -136,24 +149,34 @@ impl Staged {
         }))
     }
 
-    /// A second copy for the validation where the text names other staged files.
+    /// `crt-base`, where it could be asked for.
+    fn certificate_base(&self, candidate: &Candidate) -> Option<PathBuf> {
+        let files = candidate.files.iter();
+        let mut others = files.filter(|file| file.role == Role::Other);
+        if !others.any(|file| self.checked.contains_key(&file.destination)) {
+            return None;
+        }
+        let base = configuration(&candidate.files);
+        base.global_value("crt-base").map(PathBuf::from)
+    }
+
+    /// A second copy for the validation where the text names other staged files. False where none is
+    /// needed.
     fn prepare_check(
         &mut self,
         file: &SetFile,
         replacements: &[(String, String)],
-    ) -> Result<(), FileError> {
-        if !matches!(file.role, Role::Config | Role::CrtList) {
-            return Ok(());
-        }
+    ) -> Result<bool, FileError> {
         // Most configurations name no file of the set.
         if !replacements
             .iter()
             .any(|(path, _)| file.text.contains(path.as_str()))
         {
-            return Ok(());
+            return Ok(false);
         }
         let text = replace_paths(&file.text, replacements);
-        if text != file.text {
+        let differs = text != file.text;
+        if differs {
             let target = resolve(&file.destination);
             let path = beside(&target, CHECK);
             let access = Access::of(&target)
@@ -164,7 +187,7 @@ impl Staged {
             self.leftovers.push(path.clone());
             self.checked.insert(file.destination.clone(), path);
         }
-        Ok(())
+        Ok(differs)
     }
 
     /// The file to validate in place of a destination; the destination itself where nothing differs.
@@ -245,6 +268,20 @@ fn spellings(
         .flatten()
         .map(|path| (path.to_string_lossy().into_owned(), staged.clone()))
         .collect()
+}
+
+/// Certificates as they are spelt where `crt-base` stands before them, after `keyword`.
+fn below_base(
+    base: &Option<PathBuf>,
+    staged: &BTreeMap<PathBuf, PathBuf>,
+    keyword: &str,
+) -> Vec<(String, String)> {
+    let below = |(destination, staged): (&PathBuf, &PathBuf)| {
+        let written = destination.strip_prefix(base.as_ref()?).ok()?;
+        let spelt = |path: &Path| format!("{keyword}{}", path.display());
+        Some((spelt(written), spelt(staged)))
+    };
+    staged.iter().filter_map(below).collect()
 }
 
 /// Replaces whole paths only: `/m/a.map` is left alone within `/m/a.map.old` and `/x/m/a.map`.
