@@ -14,6 +14,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+mod certificates;
 mod commands;
 mod load;
 mod look;
@@ -251,7 +252,11 @@ impl Applier {
             if means == Means::Commands {
                 return Ok(Verdict::NeedsReload { reason });
             }
-            if comparison.reload.is_none() && self.last_good.is_some() {
+            // What differs by its nature is the whole reason; anything else is told.
+            let beyond = comparison.changes.beyond_servers_and_maps();
+            let by_nature = comparison.reload.is_some() && comparison.reload == beyond;
+            let other = comparison.reload.as_ref().is_none_or(|why| *why == reason);
+            if other && !by_nature && self.last_good.is_some() {
                 story = format!("{story} (not by commands: {reason})");
             }
         }

@@ -11,6 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+mod certificates;
 mod changes;
 mod commands;
 mod cost;
@@ -20,6 +21,7 @@ mod mentions;
 mod narrow;
 mod servers;
 
+pub use certificates::{CertificateStep, CertificateSteps, CrtListStep};
 pub use changes::{Changes, MapChanges, ServerChanges};
 pub use commands::{
     Doubt, HandWeights, Known, NewServers, Policy, ServerCommands, is_settled, of_backend,
@@ -29,6 +31,7 @@ pub use diff::{diff, diff_sets, is_marker};
 pub use maps::{MapEntry, map_entries};
 pub use servers::{Difference, Pool, Wanted, is_held};
 
+use self::certificates::Unsaid;
 use self::mentions::mentioned;
 use self::narrow::narrow;
 use super::set::{REVISION_VARIABLE, Revision, Role, SetFile};
@@ -49,13 +52,15 @@ pub enum Plan {
 }
 
 /// What the worker is told, in this order: servers come before a map may name their backends' new
-/// members, and leave after no map does.
+/// members, and leave after no map does. Certificates come before maps, and go last.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Steps {
     /// Servers.
     pub servers: ServerCommands,
     /// Maps, each with all its new entries.
     pub maps: Vec<MapStep>,
+    /// Certificates and the lines of crt-lists.
+    pub certificates: CertificateSteps,
     /// What it costs, against what a reload would.
     pub cost: Cost,
 }
@@ -78,6 +83,8 @@ pub struct Comparison {
     pub pools: Vec<(Pool, Pool)>,
     /// Each map that differs.
     pub maps: Vec<MapStep>,
+    /// Certificates that differ.
+    pub certificates: CertificateSteps,
     /// Why only a load of the files will do, if that is certain without asking the worker.
     pub reload: Option<String>,
     /// The configuration files as far as they were read: whole, or what differs.
@@ -101,6 +108,9 @@ pub fn compare(old: &[SetFile], new: &[SetFile]) -> Comparison {
         ..Comparison::default()
     };
     comparison.reload = changes.beyond_servers_and_maps();
+    if comparison.reload.is_some() && changes.is_about_files() {
+        comparison.take_certificates(old, new, &changes);
+    }
     if comparison.reload.is_none() {
         comparison.take_pools(&before, &after, &changes);
         comparison.take_maps(new, &changes);
@@ -163,6 +173,17 @@ impl Comparison {
         }
     }
 
+    fn take_certificates(&mut self, old: &[SetFile], new: &[SetFile], changes: &Changes) {
+        match certificates::lead(old, new, changes) {
+            Ok(steps) => {
+                self.certificates = steps;
+                self.reload = None;
+            }
+            Err(Unsaid::Because(why)) => self.reload = Some(why),
+            Err(Unsaid::OtherFiles) => {}
+        }
+    }
+
     /// A server that other lines name (`use-server`, `track`, `srv_is_up`…) cannot be removed alone.
     fn refuse_mentioned(&mut self, new: &[SetFile], changes: &Changes) {
         let gone: BTreeSet<&str> = changes
@@ -189,6 +210,7 @@ impl Comparison {
         }
         let mut steps = Steps {
             maps: self.maps.clone(),
+            certificates: self.certificates.clone(),
             ..Steps::default()
         };
         for (old, new) in &self.pools {

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+mod certificates;
+
 use super::execute::{Applier, ApplyError, Means, Options, Verdict};
 use super::gate::Rules;
 use super::journal::{self, Change, Phase};

@@ -344,7 +344,7 @@ impl Applier {
     /// Our own rules, as far as the difference reaches. Only where they find nothing may commands go
     /// out; what they find is told when the whole set is judged.
     fn gate_agrees(&self, candidate: &Candidate, comparison: &Comparison) -> bool {
-        let findings = match comparison.maps.is_empty() {
+        let findings = match comparison.maps.is_empty() && comparison.certificates.is_empty() {
             true => gate::judge_servers(&comparison.read, &self.rules),
             false => gate::judge(candidate, self.last_good(), &self.rules),
         };
@@ -571,13 +571,15 @@ impl Telling<'_> {
                 outcome => return Err(outcome),
             }
         }
+        self.add_certificates(&steps.certificates).await?;
         for map in &steps.maps {
             self.exchange_map(map).await?;
         }
-        self.send_all(&steps.servers.last).await
+        self.send_all(&steps.servers.last).await?;
+        self.remove_certificates(&steps.certificates).await
     }
 
-    async fn send_all(&self, commands: &[Command]) -> Result<(), Outcome> {
+    pub(super) async fn send_all(&self, commands: &[Command]) -> Result<(), Outcome> {
         if commands.is_empty() {
             return Ok(());
         }

@@ -78,6 +78,17 @@ impl Changes {
         (!rest.is_empty()).then(|| rest.to_string())
     }
 
+    /// Whether other files differ, and nothing else besides servers and map entries.
+    pub fn is_about_files(&self) -> bool {
+        let rest = Changes {
+            files_added: Vec::new(),
+            files_removed: Vec::new(),
+            files_changed: Vec::new(),
+            ..self.clone()
+        };
+        self.beyond_servers_and_maps().is_some() && rest.beyond_servers_and_maps().is_none()
+    }
+
     /// Each change in words, the most important first.
     pub fn items(&self) -> Vec<String> {
         let mut items = Vec::new();

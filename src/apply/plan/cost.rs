@@ -18,6 +18,8 @@ const ADD_EACH: u64 = 150;
 const OTHER: u64 = 30;
 /// Microseconds of one map entry.
 const ENTRY: u64 = 3;
+/// Microseconds of one command about a certificate.
+const CERTIFICATE: u64 = 1_000;
 /// Microseconds of a reload, and of each server in it.
 const RELOAD: u64 = 100_000;
 const RELOAD_EACH: u64 = 60;
@@ -39,9 +41,10 @@ impl Cost {
     /// The cost of steps on a worker with so many servers.
     pub fn of(steps: &Steps, servers: usize) -> Cost {
         let entries: usize = steps.maps.iter().map(|map| map.entries.len()).sum();
+        let certificates = steps.certificates.commands();
         let mut cost = Cost {
-            commands: steps.servers.all().count() + steps.maps.len(),
-            commands_time: entries as u64 * ENTRY,
+            commands: steps.servers.all().count() + steps.maps.len() + certificates,
+            commands_time: entries as u64 * ENTRY + certificates as u64 * CERTIFICATE,
             reload_time: RELOAD + servers as u64 * RELOAD_EACH,
         };
         let mut there = servers as u64;
