@@ -136,6 +136,7 @@ fn one_way(
     let mut steps = CertificateSteps::default();
     for (path, lines) in &after.lists {
         if differing.contains(path) {
+            after.refuse_unused(path)?;
             let former = before.lists.get(path).map_or(&[][..], Vec::as_slice);
             steps
                 .lists

@@ -23,8 +23,7 @@ struct Pair {
 impl Pair {
     fn new(name: &str) -> Pair {
         let key = rcgen::KeyPair::generate().unwrap();
-        let params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
-        let mut params = params;
+        let mut params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
         params.distinguished_name = rcgen::DistinguishedName::new();
         let certificate = params.self_signed(&key).unwrap();
         Pair {
@@ -159,7 +158,7 @@ impl Tls {
         session.certificates().await.unwrap()
     }
 
-    /// Once a handshake was answered with the certificate for this name, all are.
+    /// Every one of many clients that ask for this name gets it.
     fn assert_served(&self, name: &str, pair: &Pair) {
         for _ in 0..20 {
             assert!(served(self.port, name) == pair.der, "{name}");
@@ -317,6 +316,17 @@ async fn what_haproxy_refuses_is_undone() {
         };
         tls.told(&good).await;
         tls.assert_served("b.example", &b);
+        // Nor is it taken in a list that stays as it is.
+        let mut bad = good.clone();
+        bad.pems[1].1 = format!("{}{}", b.certificate, c.key);
+        let verdict = tls.apply(&bad).await;
+        assert!(
+            matches!(verdict, Verdict::Refused { .. }),
+            "{version}: {verdict:?}"
+        );
+        tls.assert_on_disk(&good);
+        tls.assert_served("b.example", &b);
+        assert_eq!(tls.pid().await, before);
     }
 }
 

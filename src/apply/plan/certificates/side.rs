@@ -21,6 +21,8 @@ pub struct Side<'a> {
     base: Option<String>,
     /// Certificates that lines of the configuration name.
     direct: BTreeSet<&'a Path>,
+    /// The crt-lists that lines of the configuration name.
+    used: BTreeSet<&'a Path>,
     /// The certificates of each `bind` line.
     binds: Vec<Bind<'a>>,
 }
@@ -63,6 +65,7 @@ impl<'a> Side<'a> {
             config: Config::default(),
             base,
             direct: BTreeSet::new(),
+            used: BTreeSet::new(),
             binds: Vec::new(),
         };
         for directive in config
@@ -98,10 +101,11 @@ impl<'a> Side<'a> {
                 continue;
             }
             let list = self.lists.iter().find(|(path, _)| is_at(written, path));
-            let Some((_, lines)) = list else {
+            let Some((path, lines)) = list else {
                 bind.unknown = Some(format!("those of {written}"));
                 continue;
             };
+            self.used.insert(path);
             for line in lines {
                 match self.file(&line.file) {
                     Some(path) => bind.members.push((path, line.filters.clone())),
@@ -145,6 +149,17 @@ impl<'a> Side<'a> {
         listed.chain(self.direct.iter().copied()).collect()
     }
 
+    /// A configuration outside the set may name a list together with certificates that are not known.
+    pub fn refuse_unused(&self, list: &Path) -> Result<(), String> {
+        match self.used.contains(list) {
+            true => Ok(()),
+            false => Err(format!(
+                "no line of the set's configuration names {}",
+                list.display()
+            )),
+        }
+    }
+
     /// Whether no line of the configuration names it.
     pub fn is_only_listed(&self, path: &Path) -> bool {
         !self.direct.contains(path)
@@ -185,6 +200,16 @@ impl<'a> Side<'a> {
     /// Where one of these certificates shares a name with another one of its `bind` line, their order
     /// counts, and at run time it becomes another one.
     pub fn refuse_shared_names(&self, touched: &[&Path]) -> Result<(), String> {
+        let named = |path: &Path| {
+            let mut members = self.binds.iter().flat_map(|bind| &bind.members);
+            self.direct.contains(path) || members.any(|(member, _)| *member == path)
+        };
+        if let Some(path) = touched.iter().find(|path| !named(path)) {
+            return Err(format!(
+                "no line of the set's configuration leads to {}",
+                told(path)
+            ));
+        }
         let mut known: BTreeMap<&Path, (Vec<String>, Kind)> = BTreeMap::new();
         for bind in &self.binds {
             let is_touched = |path: &Path| touched.contains(&path);

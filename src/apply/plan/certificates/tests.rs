@@ -15,8 +15,7 @@ const LIST: &str = "/c/a.pem\n/c/b.pem [alpn h2]\n";
 
 fn pem(name: &str) -> String {
     let key = rcgen::KeyPair::generate().unwrap();
-    let params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
-    let mut params = params;
+    let mut params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
     params.distinguished_name = rcgen::DistinguishedName::new();
     let certificate = params.self_signed(&key).unwrap();
     certificate.pem() + &key.serialize_pem()
@@ -233,6 +232,10 @@ fn what_is_not_certain_is_loaded_and_why() {
 fn what_else_the_configuration_says_counts() {
     for (main, why) in [
         (
+            MAIN.replace(" ssl crt-list /etc/list.txt", ""),
+            "no line of the set's configuration leads to the certificate /c/b.pem",
+        ),
+        (
             MAIN.replace("ssl crt-list", "ssl ca-file /c/b.pem crt-list"),
             "line 4 of the configuration may take the certificate /c/b.pem for something else",
         ),
@@ -264,6 +267,11 @@ fn what_else_the_configuration_says_counts() {
         let old = Set::new().with(|set| set.main = main);
         assert_eq!(old.why_not(|set| set.pems[1].1 = pem("b.example")), why);
     }
+    let old = Set::new().with(|set| set.main = MAIN.replace(" ssl crt-list /etc/list.txt", ""));
+    assert_eq!(
+        old.why_not(|set| set.list = "/c/a.pem\n".to_owned()),
+        "no line of the set's configuration names /etc/list.txt"
+    );
     // Alone on its line it may have any name; a server's certificate has none that counts.
     let direct = MAIN.replace("crt-list /etc/list.txt", "crt /c/b.pem")
         + "backend api\n    server a 10.0.0.1:80 ssl verify none crt /c/a.pem\n";
