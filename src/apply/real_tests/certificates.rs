@@ -229,7 +229,14 @@ impl ServerCertVerifier for AnyCertificate {
 
 #[tokio::test]
 async fn certificates_are_changed_added_and_removed_without_a_reload() {
-    for (version, based) in [("2.6", false), ("2.6", true), ("3.2", false), ("3.2", true)] {
+    for (version, based) in [
+        ("2.6", false),
+        ("2.6", true),
+        ("2.8", false),
+        ("3.0", true),
+        ("3.2", false),
+        ("3.2", true),
+    ] {
         let mut tls = Tls::start(version, based).await;
         let [a, b, newer, c] =
             ["a", "b", "b", "c"].map(|name| Pair::new(&format!("{name}.example")));
