@@ -419,6 +419,53 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_list_is_validated_with_its_staged_certificates() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let file = |name: &str, role, text: &str| SetFile {
+            destination: path(name),
+            role,
+            mode: None,
+            text: text.into(),
+        };
+        let list = path("list.txt").display().to_string();
+        let base = directory.path().display();
+        let main =
+            format!("global\n crt-base {base}\nfrontend f\n bind :1 crt a.pem crt-list {list}\n");
+        let set = |pem: &str| {
+            Candidate::new(vec![
+                file("h.cfg", Role::Config, &main),
+                file(
+                    "list.txt",
+                    Role::CrtList,
+                    &format!("{base}/a.pem x\na.pem y\n"),
+                ),
+                file("a.pem", Role::Other, pem),
+            ])
+        };
+        let read = |path: &Path| std::fs::read_to_string(path).unwrap();
+        let check = |staged: &Staged| {
+            let (config, list, pem) = (path("h.cfg"), path("list.txt"), path("a.pem"));
+            let (config, list) = (staged.to_check(&config), staged.to_check(&list));
+            let pem = staged.to_check(&pem).display();
+            let both = format!("crt {pem} crt-list {}", list.display());
+            assert!(read(config).contains(&both), "{}", read(config));
+            assert_eq!(read(list), format!("{pem} x\n{pem} y\n"));
+        };
+        check(&stage(&set("1"), None, None).unwrap());
+        // The list itself is there already and stays.
+        for file in set("1").files {
+            std::fs::write(file.destination, file.text).unwrap();
+        }
+        let staged = stage(&set("2"), None, None).unwrap();
+        check(&staged);
+        let mut changed = staged.entries.iter().map(|entry| &entry.target);
+        assert!(!changed.any(|target| target.ends_with("list.txt")));
+        drop(staged);
+        assert_eq!(names(directory.path()), ["a.pem", "h.cfg", "list.txt"]);
+    }
+
     proptest::proptest! {
         #[test]
         fn without_a_whole_path_the_text_stays(text in "[a-z/. (),]{0,80}") {
