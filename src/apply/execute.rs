@@ -18,8 +18,11 @@ mod certificates;
 mod commands;
 mod load;
 mod look;
+mod memory;
+mod telling;
 
-use self::commands::{Attempt, Memory};
+use self::commands::Attempt;
+use self::memory::Memory;
 use super::files::{self, FileError};
 use super::gate::{self, Rules};
 use super::history::{History, Rejection, StoredSet};

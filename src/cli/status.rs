@@ -133,6 +133,12 @@ fn describe(status: &Status) -> String {
             haproxy.mode
         )
     });
+    lines.push(format!(
+        "  changes    {} by commands, {} by a reload, {} divergences put right",
+        haproxy.by_commands, haproxy.reloads, haproxy.divergences
+    ));
+    section(&mut lines, "leaving", &haproxy.leaving);
+    section(&mut lines, "by hand", &haproxy.by_hand);
     section(&mut lines, "drift", &haproxy.drift);
     lines.push("  queries".to_owned());
     lines.extend(status.queries.iter().map(watched));

@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use super::super::plan::{CertificateStep, CertificateSteps, CrtListStep};
-use super::commands::{Outcome, Telling};
+use super::telling::{Outcome, Telling};
 use crate::haproxy::runtime::{Answer, Command, CrtListEntry, Refusal, SendError};
 
 fn refused<T>(why: String) -> Result<T, Outcome> {

@@ -217,7 +217,7 @@ async fn a_deleted_socket_file_ends_equal() {
 async fn a_frozen_worker_ends_equal() {
     for version in VERSIONS {
         for thaw in [None, Some(300), Some(1500)] {
-            for line in [6, 13, 21, 25] {
+            for line in [6, 21] {
                 let mut bench = Bench::with_proxy(version).await;
                 let mut applier = bench.settled().await;
                 let (running, _) = bench.worker().await;
@@ -239,6 +239,13 @@ async fn a_frozen_worker_ends_equal() {
                 let took = begun.elapsed();
                 let place = format!("{version} thaw {thaw:?} line {line} {took:?}: {told:#?}");
                 assert!(told.is_ok(), "{place}");
+                // As the agent does, which goes on trying for as long as nothing answers.
+                for _ in 0..3 {
+                    if bench.responds().await {
+                        break;
+                    }
+                    bench.bring(&mut applier, Servers::Next).await;
+                }
                 bench.assert_equal(Servers::Next, &place).await;
                 let _ = kill(worker, Signal::SIGCONT);
                 // What was queued is carried out now, perhaps.

@@ -13,7 +13,7 @@ use super::super::plan::{
 use super::super::set::Revision;
 use super::super::tell::Seen;
 use super::super::verdict::Servers;
-use super::commands::{Outcome, Telling, mark};
+use super::telling::{Outcome, Telling, mark};
 use super::{Applier, Observation};
 use crate::haproxy::runtime::{
     Answer, Command, Refusal, ServerRef, ServerRow, ServerState, Session,

@@ -249,6 +249,13 @@ impl Bench {
         }
     }
 
+    /// Whether the serving worker answers in time.
+    pub async fn responds(&self) -> bool {
+        let socket = WorkerSocket::Master(self.real_master());
+        let answer = socket.running(Duration::from_secs(5)).await;
+        answer.is_ok_and(|running| !running.stopping)
+    }
+
     /// Applies as the agent does: by commands, by a reload where only that does, once more after a
     /// failure; and looks until nothing is left to do. Says what came of it.
     pub async fn bring(&self, applier: &mut Applier, servers: Servers) -> Vec<String> {
