@@ -297,6 +297,25 @@ async fn a_batch_stops_after_the_exchange_that_was_refused() {
     assert_eq!(rows.len(), 2 + 199);
 }
 
+/// Stops a process. A thread that runs on another processor goes on for a moment after the signal.
+async fn freeze(pid: Pid) {
+    kill(pid, Signal::SIGSTOP).unwrap();
+    let stopped = |task: std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(task.path().join("stat")).unwrap();
+        let (_, state) = stat.rsplit_once(") ").unwrap();
+        state.starts_with('T')
+    };
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let mut tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+        if tasks.all(|task| stopped(task.unwrap())) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "the process stops");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
 #[tokio::test]
 async fn a_worker_that_does_not_answer_is_told_apart_from_none() {
     for version in ALL {
@@ -306,7 +325,7 @@ async fn a_worker_that_does_not_answer_is_told_apart_from_none() {
         let (running, _) = session.servers(Some(&[])).await.unwrap();
         let command = Command::EnableServer(server("b", "s1"));
         let pid = Pid::from_raw(running.pid);
-        kill(pid, Signal::SIGSTOP).unwrap();
+        freeze(pid).await;
         let batch = session.send(std::slice::from_ref(&command)).await;
         kill(pid, Signal::SIGCONT).unwrap();
         let timed_out = matches!(
