@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::plan::configuration;
 use super::ports;
 use super::set::{Candidate, Role, SetFile};
 use super::stage::{Staged, resolve};
@@ -15,7 +16,6 @@ use crate::diagnostic::Severity;
 use crate::haproxy::Finding;
 use crate::haproxy::alerts::{self, Places};
 use crate::haproxy::check::{Invocation, Outcome, check};
-use crate::haproxy::config::Config;
 use crate::haproxy::process::CommandLine;
 
 /// How the running master was started.
@@ -90,15 +90,6 @@ pub fn read_reload_findings(candidate: &Candidate, output: &str) -> Vec<Finding>
 /// holds itself would count as taken otherwise.
 pub fn by_addresses(candidate: &Candidate, last_good: &[SetFile]) -> Vec<Finding> {
     ports::busy(&candidate.files, last_good)
-}
-
-fn configuration(files: &[SetFile]) -> Config {
-    Config::parse_files(
-        files
-            .iter()
-            .filter(|file| file.role == Role::Config)
-            .map(|file| (file.destination.as_path(), file.text.as_str())),
-    )
 }
 
 /// As the master will load: its own flags, files and directory, with each destination of the set

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::super::gate;
-use super::super::plan::{Comparison, Known, Plan, Pool, Steps, compare};
+use super::super::plan::{Comparison, Known, Plan, Pool, Steps, compare, of_backend};
 use super::super::set::{Candidate, Revision, SetFile};
 use super::super::tell::Seen;
 use super::super::validate::{self, Master};
@@ -71,15 +71,15 @@ impl Applier {
         judged: bool,
         started: Instant,
     ) -> Result<Attempt, ApplyError> {
-        let Some(good) = self.last_good.clone() else {
-            return reload("there is no set to start from");
-        };
         if let Some(reason) = &comparison.reload {
             return reload(reason.clone());
         }
         if !self.options.commands || !self.haproxy.can_tell() {
             return reload("the settings say so");
         }
+        let Some(good) = self.last_good.clone() else {
+            return reload("there is no set to start from");
+        };
         if judged && !self.gate_agrees(candidate, comparison) {
             return reload("the gate must look at all of it");
         }
@@ -125,9 +125,8 @@ impl Applier {
         }
         self.memory.meet(running);
         let steps = match self.plan(comparison, &session, &rows) {
-            Plan::Nothing => Steps::default(),
-            Plan::Commands(steps) => *steps,
-            Plan::Reload { reason } => return reload(reason),
+            Ok(steps) => steps,
+            Err(reason) => return reload(reason),
         };
         let master = self.known_master().await;
         let change = Telling {
@@ -261,10 +260,7 @@ impl Applier {
         let Some((_, found, rows)) = self.read_servers(backends, now).await else {
             return false;
         };
-        let differs = |pool: &Pool| {
-            let rows = rows.iter().filter(|row| row.backend == pool.backend);
-            !pool.compare(rows).is_empty()
-        };
+        let differs = |pool: &Pool| !pool.compare(of_backend(&rows, &pool.backend)).is_empty();
         found.pid == now.pid && !comparison.pools.iter().any(|(_, new)| differs(new))
     }
 
@@ -298,14 +294,24 @@ impl Applier {
             .or_else(|| self.options.working_directory.clone())
     }
 
-    fn plan(&self, comparison: &Comparison, session: &Session, rows: &[ServerRow]) -> Plan {
+    /// What the worker must be told, or why only a reload will do.
+    fn plan(
+        &self,
+        comparison: &Comparison,
+        session: &Session,
+        rows: &[ServerRow],
+    ) -> Result<Steps, String> {
         let known = Known {
             version: session.version,
             rows,
             leaving: &self.memory.wanted_of_leaving(),
             doubtful: &self.memory.doubtful,
         };
-        comparison.plan(known, self.options.policy)
+        match comparison.plan(known, self.options.policy) {
+            Plan::Nothing => Ok(Steps::default()),
+            Plan::Commands(steps) => Ok(*steps),
+            Plan::Reload { reason } => Err(reason),
+        }
     }
 
     /// From what the worker runs now.
@@ -317,9 +323,8 @@ impl Applier {
             return unread();
         };
         let steps = match self.plan(comparison, change.session, &rows) {
-            Plan::Nothing => Steps::default(),
-            Plan::Commands(steps) => *steps,
-            Plan::Reload { reason } => return Outcome::Refused { why: reason },
+            Ok(steps) => steps,
+            Err(why) => return Outcome::Refused { why },
         };
         let told = change
             .tell(&steps, self.options.policy, &Notify::new())

@@ -14,7 +14,7 @@ use super::super::set::Revision;
 use super::super::tell::Seen;
 use super::super::verdict::Servers;
 use super::telling::{Outcome, Telling, mark};
-use super::{Applier, Observation};
+use super::{Applier, Observation, StoredSet};
 use crate::haproxy::runtime::{
     Answer, Command, Refusal, ServerRef, ServerRow, ServerState, Session,
 };
@@ -55,12 +55,11 @@ impl Applier {
     }
 
     pub(super) async fn look_at_servers(&mut self, running: &Running) -> Servers {
-        let set = self
-            .last_good
-            .clone()
-            .filter(|good| running.revision.as_ref() == Some(&good.revision));
+        let runs_good = |good: &StoredSet| running.revision.as_ref() == Some(&good.revision);
         self.memory.meet(running);
-        let (Some(good), Some(session)) = (set, self.session(running).await) else {
+        let session = self.session(running).await;
+        let (true, Some(session)) = (self.last_good.as_ref().is_some_and(runs_good), session)
+        else {
             return Servers::default();
         };
         // A batch that has not ended leaves servers of which only a comparison tells.
@@ -70,7 +69,7 @@ impl Applier {
                 .audited
                 .is_none_or(|last| last.elapsed() >= self.options.audit_interval);
         if due {
-            match self.audit(&good.files, &session, running).await {
+            match self.audit(&session, running).await {
                 Some(servers) => self.memory.servers = servers,
                 None => self.memory.audited = None,
             }
@@ -92,18 +91,13 @@ impl Applier {
     }
 
     /// Compares every server of the worker with the file. `None` when it could not be read.
-    async fn audit(
-        &mut self,
-        good: &[super::SetFile],
-        session: &Session,
-        running: &Running,
-    ) -> Option<Servers> {
+    async fn audit(&mut self, session: &Session, running: &Running) -> Option<Servers> {
         let (now, rows) = session.servers(None).await.ok()?;
         if now.pid != running.pid || now.stopping {
             return None;
         }
         // Reading a large configuration takes long enough to keep a change waiting.
-        let files = good.to_vec();
+        let files = self.last_good.as_ref()?.files.clone();
         let pools = tokio::task::spawn_blocking(move || pools(&files))
             .await
             .ok()?;

@@ -73,11 +73,12 @@ pub fn diff(old: &Config, new: &Config) -> Changes {
         .iter()
         .filter(|part| !in_new.contains_key(&part.key));
     changes.sections_removed = gone.map(|part| part.key.clone()).collect();
-    let kept_old = old_parts.iter().map(|part| &part.key);
-    let kept_new = new_parts.iter().map(|part| &part.key);
-    changes.sections_reordered = !kept_old
-        .filter(|key| in_new.contains_key(*key))
-        .eq(kept_new.filter(|key| in_old.contains_key(*key)));
+    changes.sections_reordered = reordered(
+        old_parts.iter().map(|part| &part.key),
+        new_parts.iter().map(|part| &part.key),
+        |key| in_old.contains_key(key),
+        |key| in_new.contains_key(key),
+    );
     changes
 }
 
@@ -214,16 +215,24 @@ fn diff_servers(old: &[Server], new: &[Server]) -> Option<ServerChanges> {
     }
     let gone = old.iter().filter(|(key, _)| !after.contains_key(key));
     changes.removed = gone.map(|(_, server)| (*server).clone()).collect();
-    let kept_old = old
-        .iter()
-        .map(|(key, _)| key)
-        .filter(|key| after.contains_key(key));
-    let kept_new = new
-        .iter()
-        .map(|(key, _)| key)
-        .filter(|key| before.contains_key(key));
-    changes.reordered = !kept_old.eq(kept_new);
+    changes.reordered = reordered(
+        old.iter().map(|(key, _)| key),
+        new.iter().map(|(key, _)| key),
+        |key| before.contains_key(key),
+        |key| after.contains_key(key),
+    );
     (changes != ServerChanges::default()).then_some(changes)
+}
+
+/// Whether the keys that are in both stand in another order.
+pub(super) fn reordered<'a, K: PartialEq + 'a>(
+    old: impl Iterator<Item = &'a K>,
+    new: impl Iterator<Item = &'a K>,
+    in_old: impl Fn(&K) -> bool,
+    in_new: impl Fn(&K) -> bool,
+) -> bool {
+    !old.filter(|key| in_new(key))
+        .eq(new.filter(|key| in_old(key)))
 }
 
 /// Each item under its name and how often the name stood before it.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::changes::MapChanges;
-use super::diff::numbered;
+use super::diff::{numbered, reordered};
 
 /// One entry of a map file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,14 +42,6 @@ pub(super) fn diff_maps(old: &str, new: &str) -> MapChanges {
     let (old, new) = (numbered(&old, |e| &e.key), numbered(&new, |e| &e.key));
     let before: BTreeMap<_, _> = old.iter().map(|(key, entry)| (key, &entry.value)).collect();
     let after: BTreeMap<_, _> = new.iter().map(|(key, entry)| (key, &entry.value)).collect();
-    let kept_old = old
-        .iter()
-        .map(|(key, _)| key)
-        .filter(|key| after.contains_key(key));
-    let kept_new = new
-        .iter()
-        .map(|(key, _)| key)
-        .filter(|key| before.contains_key(key));
     MapChanges {
         added: after
             .keys()
@@ -63,6 +55,11 @@ pub(super) fn diff_maps(old: &str, new: &str) -> MapChanges {
             .iter()
             .filter(|(key, value)| before.get(*key).is_some_and(|old| old != *value))
             .count(),
-        reordered: !kept_old.eq(kept_new),
+        reordered: reordered(
+            old.iter().map(|(key, _)| key),
+            new.iter().map(|(key, _)| key),
+            |key| before.contains_key(key),
+            |key| after.contains_key(key),
+        ),
     }
 }
