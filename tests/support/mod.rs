@@ -13,6 +13,7 @@ pub mod gatewright;
 pub mod haproxy;
 pub mod http;
 pub mod keep_alive;
+pub mod measured;
 pub mod process;
 pub mod temp;
 pub mod tools;
