@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::diagnostic::Diagnostic;
 use crate::exit;
 use crate::settings::{Environment, environment};
-use crate::status::model::{State, Status, Watched};
+use crate::status::model::{Hold, Snapshot, State, Status, Watched};
 use crate::status::socket;
 
 use super::Failure;
@@ -79,6 +79,7 @@ fn describe(status: &Status) -> String {
         State::Unconfirmed => "unconfirmed: the files are current, HAProxy has not confirmed them",
         State::Held => "held: the last good configuration is in force",
         State::Waiting => "waiting: the last good configuration is in force",
+        State::Guarded => "guarded: what vanished from the catalog in mass is kept",
         State::Applying => "applying a new set",
     };
     lines.push(format!("{bold}{state}{bold:#}"));
@@ -115,6 +116,8 @@ fn describe(status: &Status) -> String {
             lines.push(format!("             {query}"));
         }
     }
+    let holds: Vec<String> = status.holds.iter().map(hold).collect();
+    section(&mut lines, "guarded", &holds);
     section(&mut lines, "templates", &status.template_errors);
     section(&mut lines, "left out", &status.quarantined);
     section(&mut lines, "warning", &status.warnings);
@@ -142,6 +145,7 @@ fn describe(status: &Status) -> String {
     section(&mut lines, "drift", &haproxy.drift);
     lines.push("  queries".to_owned());
     lines.extend(status.queries.iter().map(watched));
+    lines.extend(status.snapshot.iter().map(snapshot));
     lines.push(format!(
         "  sidecar    {} pid {}, up {}",
         status.version,
@@ -156,6 +160,44 @@ fn section(lines: &mut Vec<String>, name: &str, sentences: &[String]) {
         let name = if index == 0 { name } else { "" };
         lines.push(format!("  {name:<10} {sentence}"));
     }
+}
+
+fn hold(hold: &Hold) -> String {
+    let ends = match hold.ends_in_seconds {
+        Some(seconds) => format!("ends in {}", age(seconds)),
+        None => match &hold.service {
+            Some(service) => {
+                format!("ends when they return or by `gatewright release {service}`")
+            }
+            None => "ends when they return or by `gatewright release --all`".to_owned(),
+        },
+    };
+    format!(
+        "{}: {} of {} kept for {}, {ends}. {}",
+        hold.query,
+        hold.held,
+        hold.reference,
+        age(hold.since_seconds),
+        hold.reason
+    )
+}
+
+fn snapshot(snapshot: &Snapshot) -> String {
+    let saved = match snapshot.saved_seconds_ago {
+        Some(seconds) => format!("written {} ago", age(seconds)),
+        None => "not written yet".to_owned(),
+    };
+    let used = match (snapshot.in_use, snapshot.oldest_seconds) {
+        (0, _) => String::new(),
+        (queries, Some(seconds)) => {
+            format!(
+                "; {queries} queries answered from it, at most {} old",
+                age(seconds)
+            )
+        }
+        (queries, None) => format!("; {queries} queries answered from it"),
+    };
+    format!("  snapshot   {saved}{used}")
 }
 
 fn watched(watched: &Watched) -> String {

@@ -33,6 +33,12 @@ pub struct Status {
     pub quarantined: Vec<String>,
     /// Every watched query.
     pub queries: Vec<Watched>,
+    /// What vanished from the catalog and is kept by the guard.
+    #[serde(default)]
+    pub holds: Vec<Hold>,
+    /// The answers on disk, once there are any.
+    #[serde(default)]
+    pub snapshot: Option<Snapshot>,
     /// HAProxy as it was last seen.
     pub haproxy: HAProxy,
     /// What somebody should know and may have forgotten, such as unverified TLS.
@@ -53,6 +59,8 @@ pub enum State {
     Held,
     /// Something a template needs is not known; the last good one is in force.
     Waiting,
+    /// HAProxy runs what the catalog says, and what the guard keeps of what vanished from it.
+    Guarded,
     /// A set is on its way.
     Applying,
 }
@@ -94,6 +102,38 @@ pub struct Watched {
     pub error: Option<String>,
     /// Seconds since the first error in a row.
     pub failing_seconds: Option<f64>,
+}
+
+/// What vanished from one query's answer and is kept by the guard.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Hold {
+    /// As a template asks it.
+    pub query: String,
+    /// The service, where the query is of one: what `gatewright release` is given.
+    pub service: Option<String>,
+    /// How many items the catalog shows now.
+    pub present: usize,
+    /// How many more are kept.
+    pub held: usize,
+    /// The largest number believed within the window, by which the loss is judged.
+    pub reference: usize,
+    /// Why, a whole sentence.
+    pub reason: String,
+    /// Seconds since the hold began.
+    pub since_seconds: f64,
+    /// Seconds until it ends by itself; `None` when only the items' return or a release ends it.
+    pub ends_in_seconds: Option<f64>,
+}
+
+/// The answers that are kept on disk for a start without Consul.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// How long ago it was written; `None` when this process has not written one yet.
+    pub saved_seconds_ago: Option<f64>,
+    /// Queries that are answered from it, because Consul does not answer them.
+    pub in_use: usize,
+    /// The age of the oldest of these answers.
+    pub oldest_seconds: Option<f64>,
 }
 
 /// HAProxy as it was last seen.
@@ -191,6 +231,8 @@ impl Status {
                     failing_seconds: watched.failing.as_ref().map(|(_, then)| since(*then)),
                 })
                 .collect(),
+            holds: Vec::new(),
+            snapshot: None,
             haproxy: HAProxy {
                 mode: frame.mode.clone(),
                 reachable: observed.reachable,
