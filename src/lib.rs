@@ -15,12 +15,14 @@
 //! * [`apply`]: how a rendered set becomes what HAProxy runs;
 //! * [`agent`]: the pure core of the sidecar and the loop around it;
 //! * [`status`]: what it tells;
-//! * [`cli`], [`settings`], [`diagnostic`], [`exit`]: the shell.
+//! * [`cli`], [`settings`], [`diagnostic`], [`exit`]: the shell;
+//! * [`crash`]: where tests end the program.
 
 pub mod agent;
 pub mod apply;
 pub mod catalog;
 pub mod cli;
+pub mod crash;
 pub mod diagnostic;
 pub mod exit;
 pub mod haproxy;

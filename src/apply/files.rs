@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{Gid, Uid, fchown};
 
+use crate::crash;
+
 /// A file operation that did not work: what, where and what to do.
 #[derive(Debug, thiserror::Error)]
 #[error("Cannot {action} {}: {}", path.display(), explain(cause))]
@@ -107,10 +109,13 @@ pub fn write_unsynced(path: &Path, bytes: &[u8], access: Access) -> Result<(), F
             .create_new(true)
             .mode(0o600)
             .open(path)?;
+        crash::point("file created");
         take_owner(&file, access)?;
         // After the owner: a change of owner clears some bits. Not subject to the umask.
         file.set_permissions(std::fs::Permissions::from_mode(access.mode))?;
-        file.write_all(bytes)
+        file.write_all(bytes)?;
+        crash::point("file written");
+        Ok(())
     };
     write().map_err(|cause| {
         let _ = std::fs::remove_file(path);
@@ -122,7 +127,9 @@ pub fn write_unsynced(path: &Path, bytes: &[u8], access: Access) -> Result<(), F
 pub fn sync(path: &Path) -> Result<(), FileError> {
     File::open(path)
         .and_then(|file| file.sync_all())
-        .map_err(FileError::of("write", path))
+        .map_err(FileError::of("write", path))?;
+    crash::point("file on disk");
+    Ok(())
 }
 
 /// Keeps owner and group, or the group alone where only root could do more. A group that cannot be
@@ -142,9 +149,12 @@ fn take_owner(file: &File, access: Access) -> std::io::Result<()> {
     }
 }
 
+/// The suffix of a file that is about to replace another.
+pub const TEMPORARY: &str = "gatewright-tmp";
+
 /// Replaces a file as one step that is on the disk when this returns.
 pub fn replace(path: &Path, bytes: &[u8], access: Access) -> Result<(), FileError> {
-    let new = beside(path, "gatewright-tmp");
+    let new = beside(path, TEMPORARY);
     write_new(&new, bytes, access)?;
     rename(&new, path).inspect_err(|_| {
         let _ = std::fs::remove_file(&new);
@@ -154,7 +164,16 @@ pub fn replace(path: &Path, bytes: &[u8], access: Access) -> Result<(), FileErro
 
 /// Renames within one directory.
 pub fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
-    std::fs::rename(from, to).map_err(FileError::of("replace", to))
+    std::fs::rename(from, to).map_err(FileError::of("replace", to))?;
+    crash::point("file renamed");
+    Ok(())
+}
+
+/// Gives a file a second name in the same directory.
+pub fn link(from: &Path, to: &Path) -> Result<(), FileError> {
+    std::fs::hard_link(from, to).map_err(FileError::of("keep", to))?;
+    crash::point("file kept");
+    Ok(())
 }
 
 /// Makes the names in the directory of `path` durable.
@@ -165,7 +184,9 @@ pub fn sync_parent(path: &Path) -> Result<(), FileError> {
     };
     File::open(directory)
         .and_then(|directory| directory.sync_all())
-        .map_err(FileError::of("write to disk", directory))
+        .map_err(FileError::of("write to disk", directory))?;
+    crash::point("name on disk");
+    Ok(())
 }
 
 /// Removes a file if it is there.
@@ -174,7 +195,11 @@ pub fn remove(path: &Path) -> Result<(), FileError> {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             Err(FileError::of("remove", path)(error))
         }
-        _ => Ok(()),
+        Err(_) => Ok(()),
+        Ok(()) => {
+            crash::point("file removed");
+            Ok(())
+        }
     }
 }
 
@@ -204,7 +229,16 @@ pub fn private_directory(path: &Path) -> Result<(), FileError> {
         .recursive(true)
         .mode(0o700)
         .create(path)
-        .map_err(FileError::of("create", path))
+        .map_err(FileError::of("create", path))?;
+    crash::point("directory made");
+    Ok(())
+}
+
+/// Removes a directory of ours with all that is in it, if it is there.
+pub fn remove_directory(path: &Path) {
+    if std::fs::remove_dir_all(path).is_ok() {
+        crash::point("directory removed");
+    }
 }
 
 #[cfg(test)]

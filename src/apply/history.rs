@@ -15,7 +15,10 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::files::{Access, FileError, private_directory, read, replace, write_new};
+use super::files::{
+    Access, FileError, TEMPORARY, beside, private_directory, read, remove, remove_directory,
+    replace, write_new,
+};
 use super::journal::{decode, encode};
 use super::set::{Candidate, REVISION_VARIABLE, Revision, Role, SetFile};
 
@@ -116,6 +119,7 @@ impl History {
         ] {
             private_directory(part)?;
         }
+        clean(directory);
         let path = directory.join("state.json");
         let state =
             load::<StateFile>(&path, |file| file.format).map_or_else(State::default, |file| {
@@ -224,7 +228,7 @@ impl History {
                     .any(|revision| name == revision.as_str())
             });
             if !is_named && old != path {
-                let _ = std::fs::remove_dir_all(old);
+                remove_directory(&old);
             }
         }
         Ok(())
@@ -242,7 +246,7 @@ impl History {
             Access::PRIVATE,
         )?;
         for (_, old) in by_age(&rejected).into_iter().skip(KEEP_REJECTED) {
-            let _ = std::fs::remove_dir_all(old);
+            remove_directory(&old);
         }
         Ok(path)
     }
@@ -283,6 +287,20 @@ impl History {
     }
 }
 
+/// Removes what a crash has left half written: it was never renamed into its place, or has no manifest.
+fn clean(directory: &Path) {
+    for name in ["state.json", "journal.json"] {
+        let _ = remove(&beside(&directory.join(name), TEMPORARY));
+    }
+    for part in ["sets", "rejected"] {
+        for (_, path) in by_age(&directory.join(part)) {
+            if !path.join("manifest.json").exists() {
+                remove_directory(&path);
+            }
+        }
+    }
+}
+
 /// The revision that the last marker of a configuration carries.
 fn revision_in(text: &str) -> Option<Revision> {
     let line = text.lines().rev().find_map(|line| {
@@ -295,7 +313,7 @@ fn revision_in(text: &str) -> Option<Revision> {
 }
 
 fn store(path: &Path, marked: bool, files: &[SetFile], sequence: u64) -> Result<(), FileError> {
-    let _ = std::fs::remove_dir_all(path);
+    remove_directory(path);
     private_directory(path)?;
     let mut listed = Vec::new();
     for (index, file) in files.iter().enumerate() {

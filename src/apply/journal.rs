@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::files::{Access, FileError, beside, remove, rename, replace, sync, sync_parent};
+use super::files::{Access, FileError, beside, link, remove, rename, replace, sync, sync_parent};
 use super::set::Revision;
 use super::stage::{Entry, OLD, Previous};
 
@@ -95,7 +95,7 @@ impl Change {
             if entry.previous == Previous::Absent {
                 continue;
             }
-            std::fs::hard_link(&entry.target, &old).map_err(FileError::of("keep", &old))?;
+            link(&entry.target, &old)?;
             sync_parent(&old)?;
         }
         for staged in entries.iter().filter_map(|entry| entry.staged.as_ref()) {

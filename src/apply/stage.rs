@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::files::{Access, FileError, beside, read, remove, write_new, write_unsynced};
+use super::files::{Access, FileError, TEMPORARY, beside, read, remove, write_new, write_unsynced};
 use super::plan::configuration;
 use super::set::{Candidate, Role, SetFile};
 
@@ -235,7 +235,7 @@ impl Drop for Staged {
 pub fn clean<'a>(destinations: impl IntoIterator<Item = &'a Path>) {
     for destination in destinations {
         let target = resolve(destination);
-        for suffix in [NEW, CHECK, "gatewright-tmp"] {
+        for suffix in [NEW, CHECK, TEMPORARY] {
             let _ = remove(&beside(&target, suffix));
         }
     }

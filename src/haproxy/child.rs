@@ -21,6 +21,8 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
 
+use crate::crash;
+
 /// How long and how much.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -174,6 +176,7 @@ pub fn spawn(command: &mut Command, lifetime: Lifetime) -> std::io::Result<Owned
         .and_then(|pid| i32::try_from(pid).ok())
         .ok_or_else(|| std::io::Error::other("the new process has no id"))?;
     noted.insert(pid);
+    crash::point("child started");
     Ok(Owned {
         child,
         pid: Pid::from_raw(pid),

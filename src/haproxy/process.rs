@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
+use crate::crash;
+
 /// SIGUSR2 as a bit of the masks in `/proc/PID/status`.
 const RELOAD_SIGNAL_BIT: u64 = 1 << (12 - 1);
 
@@ -153,7 +155,9 @@ impl Master {
         pidfd_send_signal(self.handle.as_fd(), Signal::USR2).map_err(|error| match error {
             rustix::io::Errno::SRCH => gone(self.pid),
             other => denied(self.pid, other.into()),
-        })
+        })?;
+        crash::point("signal sent");
+        Ok(())
     }
 
     /// The command line, as far as it matters to validation.

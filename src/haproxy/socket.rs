@@ -10,6 +10,8 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
+use crate::crash;
+
 /// The most that is read of an answer (`show servers state` of 10,000 servers is 740 kB).
 const ANSWER_LIMIT: u64 = 16 * 1024 * 1024;
 
@@ -95,6 +97,7 @@ pub async fn exchange(path: &Path, lines: &str, limit: Duration) -> (String, Opt
         let mut stream = UnixStream::connect(path).await?;
         stream.write_all(lines.as_bytes()).await?;
         stream.shutdown().await?;
+        crash::point("line sent");
         stream.take(ANSWER_LIMIT).read_to_end(&mut answer).await
     };
     let error = match tokio::time::timeout(limit, talk).await {

@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 
 use super::super::plan::{Difference, MapStep, Policy, Pool, Steps, is_settled, of_backend};
 use super::super::set::{REVISION_VARIABLE, Revision};
+use crate::crash;
 use crate::haproxy::runtime::{Answer, Command, ServerRef, ServerRow, Session};
 use crate::haproxy::stats::Running;
 
@@ -121,6 +122,7 @@ impl Telling<'_> {
             return Ok(());
         }
         let batch = self.session.send(commands).await;
+        crash::point("commands answered");
         if let Some(error) = batch.error {
             return Err(Outcome::Differs {
                 why: error.to_string(),
@@ -219,6 +221,7 @@ pub(super) async fn mark(session: &Session, revision: &str) -> bool {
         value: revision.to_owned(),
     };
     let command = [command];
+    crash::point("all but the revision told");
     // Said twice it means the same, and a lost answer must not cost a reload.
     session.send(&command).await.is_done(1) || session.send(&command).await.is_done(1)
 }
