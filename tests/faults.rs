@@ -297,7 +297,7 @@ fn an_error_while_templates_are_broken_does_not_stop_the_catalog() {
 }
 
 #[test]
-fn what_haproxy_refuses_is_told_at_the_line_of_the_template() {
+fn f01_what_haproxy_refuses_is_told_at_the_line_of_the_template() {
     let stage = Stage::start(&Differs::default());
     let before = stage.setup.read("haproxy.cfg").unwrap();
     stage.template(&TEMPLATE.replace("{{serverAddress this}}", "{{serverAddress this}} chek"));
@@ -326,7 +326,7 @@ fn what_haproxy_refuses_is_told_at_the_line_of_the_template() {
 }
 
 #[test]
-fn a_new_address_that_is_taken_pauses_nobody() {
+fn f05_a_new_address_that_is_taken_pauses_nobody() {
     let stage = Stage::start(&Differs::default());
     let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let taken = other.local_addr().unwrap();
@@ -355,7 +355,7 @@ fn a_new_address_that_is_taken_pauses_nobody() {
 }
 
 #[test]
-fn the_gate_refuses_what_haproxy_would_take() {
+fn f02_g18_the_gate_refuses_what_haproxy_would_take() {
     let stage = Stage::start(&Differs {
         more: "[gate]\nmin_servers = { web = 2 }\n",
         ..Differs::default()
@@ -423,7 +423,7 @@ fn wrapper(directory: &Path) -> PathBuf {
 }
 
 #[test]
-fn a_validation_that_is_killed_or_hangs_is_never_a_yes() {
+fn f06_f07_f12_a_validation_that_is_killed_or_hangs_is_never_a_yes() {
     let directory = temp::directory().unwrap();
     let stage = Stage::start(&Differs {
         binary: Some(wrapper(directory.path())),
@@ -503,7 +503,7 @@ fn mount(words: &[&str], at: &Path) {
 }
 
 #[test]
-fn a_full_or_read_only_disk_keeps_the_file_that_is_there() {
+fn e01_e05_e07_a_full_or_read_only_disk_keeps_the_file_that_is_there() {
     let place = temp::directory().unwrap();
     let disk = Disk::mount(place.path().join("disk"));
     let link: &dyn Fn(&Setup) = &|setup| symlink(&disk.0, setup.directory().join("etc")).unwrap();
@@ -566,7 +566,7 @@ fn leftovers(directory: &Path) -> BTreeSet<String> {
 }
 
 #[test]
-fn a_template_that_is_swapped_as_a_config_map_is_picked_up() {
+fn e13_a_template_that_is_swapped_as_a_config_map_is_picked_up() {
     let config_map: &dyn Fn(&Setup) = &|setup| {
         setup.file("map/..one/haproxy.cfg.hbs", "").unwrap();
         setup.file("map/..two/haproxy.cfg.hbs", "").unwrap();
@@ -633,7 +633,7 @@ backend {{keyOrDefault "second" "other"}}
 "#;
 
 #[test]
-fn a_set_of_three_files_is_swapped_as_one() {
+fn f10_a_set_of_three_files_is_swapped_as_one() {
     let files: &dyn Fn(&Setup) = &|setup| {
         setup
             .file(
@@ -697,7 +697,7 @@ fn a_set_of_three_files_is_swapped_as_one() {
 }
 
 #[test]
-fn killed_at_any_moment_it_leaves_a_good_file_and_converges() {
+fn e03_e11_killed_at_any_moment_it_leaves_a_good_file_and_converges() {
     let consul = Consul::start().unwrap();
     let backends = [
         Backend::start("one").unwrap(),

@@ -691,7 +691,7 @@ fn slow_request(
 // One and again.
 
 #[test]
-fn a_second_instance_on_the_same_destination_says_so_and_goes() {
+fn e10_a_second_instance_on_the_same_destination_says_so_and_goes() {
     let consul = Consul::start().unwrap();
     let mut world = World::new(&consul, Master, "3.2", 2);
     world.start(&consul);

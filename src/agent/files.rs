@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_is_noticed_however_it_is_made() {
+    fn e13_a_change_is_noticed_however_it_is_made() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         fs::create_dir(at("..one")).unwrap();

@@ -489,7 +489,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_and_newer_versions_are_ignored() {
+    fn e12_damage_and_newer_versions_are_ignored() {
         let directory = tempfile::tempdir().unwrap();
         let one = set("one");
         let mut history = History::open(directory.path(), 2).unwrap();
@@ -512,7 +512,7 @@ mod tests {
     }
 
     #[test]
-    fn live_files_are_taken_over_with_the_revision_they_carry() {
+    fn e12_live_files_are_taken_over_with_the_revision_they_carry() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("h.cfg");
         let destinations = [(path.clone(), Role::Config)];

@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_one_is_told_who_holds_it() {
+    fn e10_e11_a_second_one_is_told_who_holds_it() {
         let directory = tempfile::tempdir().unwrap();
         let destination = directory.path().join("h.cfg");
         let state = [directory.path().join("one"), directory.path().join("two")];

@@ -220,7 +220,7 @@ async fn a_set_is_confirmed_in_every_mode_and_a_restart_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_refused_set_touches_nothing_and_names_the_place() {
+async fn f01_a_refused_set_touches_nothing_and_names_the_place() {
     for version in VERSIONS {
         let mut bench = Bench::with_haproxy(version).await;
         let mut applier = bench.applier(Way::Master);
@@ -244,7 +244,7 @@ async fn a_refused_set_touches_nothing_and_names_the_place() {
 }
 
 #[tokio::test]
-async fn an_address_of_another_program_is_refused_before_any_listener_is_paused() {
+async fn f05_an_address_of_another_program_is_refused_before_any_listener_is_paused() {
     let mut bench = Bench::with_haproxy("2.6").await;
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut applier = bench.applier(Way::Master);
@@ -372,7 +372,7 @@ async fn a_supervised_haproxy_is_restarted_adopted_and_ended() {
 }
 
 #[tokio::test]
-async fn a_validator_that_is_killed_or_missing_changes_nothing() {
+async fn f07_a_validator_that_is_killed_or_missing_changes_nothing() {
     let mut bench = Bench::with_haproxy("2.6").await;
     let script = bench.path().join("validator");
     std::fs::write(&script, "#!/bin/sh\nkill -9 $$\n").unwrap();
@@ -435,7 +435,7 @@ impl Drop for Disk {
 }
 
 #[tokio::test]
-async fn a_full_or_read_only_disk_leaves_the_old_set_whole() {
+async fn e01_e07_a_full_or_read_only_disk_leaves_the_old_set_whole() {
     let mut bench = Bench::new("2.6");
     let disk = Disk::mount(bench.path().join("disk"), 64);
     let main = disk.0.join("haproxy.cfg");
@@ -487,7 +487,7 @@ async fn a_full_or_read_only_disk_leaves_the_old_set_whole() {
 }
 
 #[tokio::test]
-async fn a_second_instance_is_refused() {
+async fn e10_a_second_instance_is_refused() {
     let bench = Bench::new("2.6");
     let _first = bench.applier(Way::Master);
     let second = Applier::open(bench.options(Way::Master), Rules::default());
@@ -600,7 +600,7 @@ async fn a_supervised_haproxy_is_resumed_without_a_new_set() {
 
 /// The gate has its say after HAProxy: an empty configuration is valid to `haproxy -W -c`.
 #[tokio::test]
-async fn an_empty_set_is_refused_by_the_gate() {
+async fn f02_an_empty_set_is_refused_by_the_gate() {
     let mut bench = Bench::with_haproxy("2.6").await;
     let mut applier = bench.applier(Way::Master);
     let verdict = bench.apply(&mut applier, "global\n".into()).await;

@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn the_checked_copy_names_the_staged_map_and_nothing_is_left_when_dropped() {
+    fn f10_the_checked_copy_names_the_staged_map_and_nothing_is_left_when_dropped() {
         let directory = tempfile::tempdir().unwrap();
         let map = directory.path().join("a.map");
         let text = format!(
@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_is_written_through_and_mode_is_kept() {
+    fn e05_e06_e08_a_link_is_written_through_and_mode_is_kept() {
         let directory = tempfile::tempdir().unwrap();
         let real = directory.path().join("real");
         std::fs::create_dir(&real).unwrap();
@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_as_destination_is_refused_with_a_sentence() {
+    fn e07_a_directory_as_destination_is_refused_with_a_sentence() {
         let directory = tempfile::tempdir().unwrap();
         std::fs::create_dir(directory.path().join("h.cfg")).unwrap();
         let error = stage(&set(directory.path(), "a\n", ""), None, None).unwrap_err();
@@ -420,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_validated_with_its_staged_certificates() {
+    fn f10_a_list_is_validated_with_its_staged_certificates() {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
         let file = |name: &str, role, text: &str| SetFile {

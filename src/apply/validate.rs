@@ -183,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_is_expanded_as_haproxy_does_with_new_files_of_the_set() {
+    fn f03_a_directory_is_expanded_as_haproxy_does_with_new_files_of_the_set() {
         let directory = tempfile::tempdir().unwrap();
         for name in ["b.cfg", ".hidden.cfg", "x.map", "a.cfg"] {
             std::fs::write(directory.path().join(name), "").unwrap();

@@ -151,7 +151,7 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(20);
 
     #[tokio::test]
-    async fn flags_files_and_a_clean_environment_are_handed_over() {
+    async fn f03_f11_flags_files_and_a_clean_environment_are_handed_over() {
         let (_directory, invocation) = script("echo \"$@\"; env | grep -c CONSUL; exit 0");
         let Outcome::Valid { output } = check(&invocation, LIMIT).await.unwrap() else {
             panic!("valid");
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_end_has_its_class() {
+    async fn f06_f07_each_end_has_its_class() {
         let (_a, two) = script("exit 2");
         assert!(matches!(
             check(&two, LIMIT).await,

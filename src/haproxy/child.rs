@@ -275,7 +275,7 @@ mod tests {
     };
 
     #[tokio::test]
-    async fn both_streams_come_in_order_and_capped() {
+    async fn f08_both_streams_come_in_order_and_capped() {
         let ended = run(shell("echo one; echo two >&2; exit 3"), LIMITS)
             .await
             .unwrap();
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn at_the_limit_the_whole_group_dies() {
+    async fn f06_at_the_limit_the_whole_group_dies() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("pid");
         let script = format!("sleep 600 & echo $! > {}; wait", file.display());
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_missing_program_is_named() {
+    async fn f07_a_missing_program_is_named() {
         let error = run(Command::new("/no/such/program"), LIMITS)
             .await
             .unwrap_err();

@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn the_command_line_keeps_what_changes_the_verdict() {
+    fn f03_the_command_line_keeps_what_changes_the_verdict() {
         let parsed = line(
             "haproxy -sf 27012 27013 -x sockpair@3 -Ws -S /run/m.sock -p pid -q -dr -n 2000 -f a.cfg -f conf.d -- b.cfg c.cfg",
         );

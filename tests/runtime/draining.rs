@@ -118,7 +118,7 @@ impl Scene<'_> {
 }
 
 #[test]
-fn what_a_removed_server_has_ends_normally() {
+fn h10_what_a_removed_server_has_ends_normally() {
     let consul = Consul::start().unwrap();
     for version in tools::HAPROXY_VERSIONS {
         let mut scene = Scene::new(&consul, version, "");
@@ -138,7 +138,7 @@ fn what_a_removed_server_has_ends_normally() {
 }
 
 #[test]
-fn what_is_left_after_the_time_is_cut_where_the_settings_say_so() {
+fn h10_what_is_left_after_the_time_is_cut_where_the_settings_say_so() {
     let consul = Consul::start().unwrap();
     let more = "[haproxy.drain]\ntime = \"1s\"\nshutdown_sessions = true\n";
     for version in ["2.6", "3.2"] {

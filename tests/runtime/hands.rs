@@ -79,7 +79,7 @@ impl Scene<'_> {
 }
 
 #[test]
-fn a_state_and_a_weight_set_by_hand_stay() {
+fn h12_a_state_and_a_weight_set_by_hand_stay() {
     let consul = Consul::start().unwrap();
     for version in tools::HAPROXY_VERSIONS {
         let scene = Scene::new(&consul, version, "");
@@ -137,7 +137,7 @@ fn a_state_and_a_weight_set_by_hand_stay() {
 }
 
 #[test]
-fn a_weight_set_by_hand_is_taken_back_where_the_settings_say_so() {
+fn h12_a_weight_set_by_hand_is_taken_back_where_the_settings_say_so() {
     let consul = Consul::start().unwrap();
     for version in ["2.6", "3.2"] {
         let scene = Scene::new(&consul, version, "hand_weights = \"take-back\"");
@@ -153,7 +153,7 @@ fn a_weight_set_by_hand_is_taken_back_where_the_settings_say_so() {
 }
 
 #[test]
-fn a_server_that_somebody_deleted_or_readdressed_is_put_right() {
+fn h12_a_server_that_somebody_deleted_or_readdressed_is_put_right() {
     let consul = Consul::start().unwrap();
     for version in tools::HAPROXY_VERSIONS {
         let scene = Scene::new(&consul, version, "");

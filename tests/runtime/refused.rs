@@ -30,7 +30,7 @@ exec @haproxy@ \"$@\"
 ";
 
 #[test]
-fn commands_of_a_refused_file_are_undone() {
+fn f01_commands_of_a_refused_file_are_undone() {
     let consul = Consul::start().unwrap();
     for version in tools::HAPROXY_VERSIONS {
         let template = format!("{HEAD}{TEMPLATE}");
@@ -135,7 +135,7 @@ backend web
 ";
 
 #[test]
-fn a_dead_instance_that_is_added_gets_no_request() {
+fn h15_a_dead_instance_that_is_added_gets_no_request() {
     let consul = Consul::start().unwrap();
     for version in ["2.6", "3.2"] {
         let template = format!("{HEAD}{CHECKED}");

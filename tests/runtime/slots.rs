@@ -17,7 +17,7 @@ backend web
 ";
 
 #[test]
-fn instances_move_in_and_out_of_slots() {
+fn h06_instances_move_in_and_out_of_slots() {
     let consul = Consul::start().unwrap();
     for version in tools::HAPROXY_VERSIONS {
         let template = format!("{HEAD}{TEMPLATE}");

@@ -62,7 +62,7 @@ async fn cut_everywhere(mut bench: Bench) {
 }
 
 #[tokio::test]
-async fn a_connection_that_is_cut_at_any_line_ends_equal() {
+async fn h11_a_connection_that_is_cut_at_any_line_ends_equal() {
     for version in VERSIONS {
         cut_everywhere(Bench::with_proxy(version).await).await;
     }
@@ -71,7 +71,7 @@ async fn a_connection_that_is_cut_at_any_line_ends_equal() {
 /// A connection that ends each time at the same command: commands do not do, and what they have left
 /// behind is led back where the change is not wanted any more, or loaded.
 #[tokio::test]
-async fn a_command_that_never_goes_through_ends_equal() {
+async fn h11_a_command_that_never_goes_through_ends_equal() {
     for version in VERSIONS {
         let mut bench = Bench::with_proxy(version).await;
         let mut applier = bench.settled().await;
@@ -133,7 +133,7 @@ fn end_of(lines: &[String]) -> usize {
 }
 
 #[tokio::test]
-async fn a_worker_that_is_replaced_at_any_line_ends_equal() {
+async fn h07_h09_h16_a_worker_that_is_replaced_at_any_line_ends_equal() {
     for version in VERSIONS {
         let mut bench = Bench::with_proxy(version).await;
         let mut applier = bench.settled().await;
@@ -173,7 +173,7 @@ async fn a_worker_that_is_replaced_at_any_line_ends_equal() {
 
 /// A reload hands the open socket over and does not make its file anew.
 #[tokio::test]
-async fn a_deleted_socket_file_ends_equal() {
+async fn h01_a_deleted_socket_file_ends_equal() {
     for version in VERSIONS {
         for named in [true, false] {
             for line in [None, Some(7), Some(16), Some(24)] {
@@ -214,7 +214,7 @@ async fn a_deleted_socket_file_ends_equal() {
 }
 
 #[tokio::test]
-async fn a_frozen_worker_ends_equal() {
+async fn h02_a_frozen_worker_ends_equal() {
     for version in VERSIONS {
         for thaw in [None, Some(300), Some(1500)] {
             for line in [6, 21] {
@@ -262,7 +262,7 @@ async fn a_frozen_worker_ends_equal() {
 
 /// Gatewright ends at a line; what it has said by then is carried out, or is not.
 #[tokio::test]
-async fn an_end_of_gatewright_at_any_line_ends_equal() {
+async fn h11_an_end_of_gatewright_at_any_line_ends_equal() {
     for version in VERSIONS {
         let mut bench = Bench::with_proxy(version).await;
         let mut applier = bench.settled().await;
@@ -330,7 +330,7 @@ fn refusing(bench: &Bench) -> PathBuf {
 }
 
 #[tokio::test]
-async fn commands_of_a_refused_set_are_undone_and_a_cut_undo_is_mended() {
+async fn f01_h11_commands_of_a_refused_set_are_undone_and_a_cut_undo_is_mended() {
     for version in VERSIONS {
         let mut bench = Bench::with_proxy(version).await;
         let mut options = bench.options();
@@ -424,7 +424,7 @@ impl Drop for Disk {
 }
 
 #[tokio::test]
-async fn a_disk_that_takes_no_file_stops_the_change_before_anything_is_said() {
+async fn e01_h07_a_disk_that_takes_no_file_stops_the_change_before_anything_is_said() {
     for version in VERSIONS {
         let directory = tempfile::tempdir().unwrap();
         let disk = Disk::mount(directory.path().join("disk"));
@@ -452,7 +452,7 @@ async fn a_disk_that_takes_no_file_stops_the_change_before_anything_is_said() {
 
 /// The command line must be of level admin; one of level operator is asked, and refuses to be told.
 #[tokio::test]
-async fn a_socket_of_level_operator_is_not_told_again_and_again() {
+async fn h01_h14_a_socket_of_level_operator_is_not_told_again_and_again() {
     for version in VERSIONS {
         let mut bench = Bench::start(version, "operator").await;
         bench.stats = Some(Proxy::before(&bench.socket()));

@@ -53,7 +53,7 @@ fn a_good_set_passes() {
 }
 
 #[test]
-fn nothing_and_next_to_nothing_are_refused() {
+fn f02_nothing_and_next_to_nothing_are_refused() {
     for text in ["", "\n \n", "# only a comment\n"] {
         assert_eq!(of(text), [(E, "empty-configuration", 0)], "{text:?}");
     }
@@ -66,7 +66,7 @@ fn nothing_and_next_to_nothing_are_refused() {
 }
 
 #[test]
-fn a_lost_bind_is_refused_by_meaning_not_by_text() {
+fn f02_g18_a_lost_bind_is_refused_by_meaning_not_by_text() {
     let same = GOOD
         .replace("*:8080", "ipv4@0.0.0.0:8080")
         .replace("127.0.0.1:9000-9002", "127.0.0.1:9002,127.0.0.1:9000-9001");
@@ -113,7 +113,7 @@ fn a_lost_bind_is_refused_by_meaning_not_by_text() {
 }
 
 #[test]
-fn a_required_backend_exists_and_has_its_servers() {
+fn f02_a_required_backend_exists_and_has_its_servers() {
     let mut rules = Rules::default();
     rules.min_servers.insert("api".into(), 2);
     assert_eq!(codes(set(GOOD), None, &rules), []);
@@ -131,7 +131,7 @@ fn a_required_backend_exists_and_has_its_servers() {
 }
 
 #[test]
-fn a_default_minimum_spares_what_answers_by_itself() {
+fn f02_a_default_minimum_spares_what_answers_by_itself() {
     let rules = Rules {
         require_servers_default: 1,
         ..Rules::default()

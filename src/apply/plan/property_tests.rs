@@ -268,7 +268,7 @@ proptest! {
 
     /// There, again, and back.
     #[test]
-    fn a_plan_leads_from_one_to_the_other_or_says_reload(
+    fn h11_a_plan_leads_from_one_to_the_other_or_says_reload(
         sites in sites(2).prop_map(named), policy in policy()
     ) {
         let none = BTreeSet::new();
@@ -285,7 +285,7 @@ proptest! {
     /// Cut, refused, told once more; servers come back while they leave or after they have gone; and now
     /// and then HAProxy refuses the new files, so that all is led back.
     #[test]
-    fn a_batch_that_ends_badly_is_put_right(
+    fn h11_a_batch_that_ends_badly_is_put_right(
         sites in sites(6).prop_map(named),
         knobs in prop::collection::vec((knobs(), prop::bool::weighted(0.2)), 6),
         gone in any::<u32>(),
@@ -320,7 +320,7 @@ proptest! {
 
     /// What people have set stays, unless the files say otherwise or the operator takes it back.
     #[test]
-    fn what_people_set_stays(
+    fn h12_what_people_set_stays(
         sites in sites(2).prop_map(named), hands in hands(), policy in policy()
     ) {
         let (old, new) = (&sites[0], &sites[1]);

@@ -223,7 +223,7 @@ fn the_real_programs_are_understood() {
 }
 
 #[test]
-fn bytes_that_are_no_text_are_escaped() {
+fn f08_bytes_that_are_no_text_are_escaped() {
     let findings = parse(
         b"[ALERT] (1) : config : bad \xff\x1b[31m\n",
         b"",
@@ -234,7 +234,7 @@ fn bytes_that_are_no_text_are_escaped() {
 
 proptest! {
     #[test]
-    fn nothing_makes_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), text in "(\\[ALERT\\]| \\(1\\)| : |config|\\[|\\]|:|[0-9]|at position |'|server |/|é|\n){0,30}") {
+    fn f08_nothing_makes_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), text in "(\\[ALERT\\]| \\(1\\)| : |config|\\[|\\]|:|[0-9]|at position |'|server |/|é|\n){0,30}") {
         parse(&bytes, &bytes, Places::default());
         let config = Config::parse("backend b\n");
         parse(text.as_bytes(), b"", Places { destinations: None, config: Some(&config) });

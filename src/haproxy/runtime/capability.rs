@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_are_sorted_and_name_nothing_twice() {
+    fn h14_tables_are_sorted_and_name_nothing_twice() {
         assert!(SINCE_2_6.is_sorted());
         assert!(SINCE.is_sorted_by_key(|(_, since)| since));
         for (name, _) in SINCE {
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_version_between_two_known_ones_promises_what_the_older_one_does() {
+    fn h14_a_version_between_two_known_ones_promises_what_the_older_one_does() {
         let yes = |major, minor, name| keyword(Version::new(major, minor, 3), name) == Dynamic::Yes;
         assert!(!yes(2, 5, "weight") && yes(2, 6, "weight") && yes(4, 0, "weight"));
         assert!(!yes(2, 7, "cookie") && yes(2, 8, "cookie"));

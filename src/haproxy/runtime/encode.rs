@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_command_line_cannot_carry_is_refused() {
+    fn h04_h05_what_the_command_line_cannot_carry_is_refused() {
         for value in [
             "", "a b", "a;b", "a\nb", "a\\b", "a<<", "#0", "é", "a\tb", "a\u{7f}",
         ] {
@@ -548,7 +548,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_adds_a_command(value in "(?s).*|[a-z;\\\\\n<# @:+>-]*|[a-z./]+") {
+        fn h05_no_text_adds_a_command(value in "(?s).*|[a-z;\\\\\n<# @:+>-]*|[a-z./]+") {
             for command in with_everywhere(&value) {
                 let Ok(text) = command.encode() else { continue };
                 let read = commands_read(&text);

@@ -352,7 +352,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn answers_are_told_apart_at_prompts() {
+    fn h03_answers_are_told_apart_at_prompts() {
         // 2.6: no empty line after a refusal.
         let text = "\n> \n> 2.6.12\n\n> No such server.\n> No such server.\n\n> 1\na> b\n\n> ";
         assert_eq!(
@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exchange_is_bounded_by_count_and_length() {
+    fn h13_an_exchange_is_bounded_by_count_and_length() {
         let texts = |count: usize, length: usize| vec!["x".repeat(length); count];
         assert_eq!(piece(&texts(250, 10)), 100);
         assert_eq!(piece(&texts(250, 1_000)), 12);

@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn other_texts_are_strange() {
+    fn h03_h13_other_texts_are_strange() {
         for text in [
             "",
             "Can't find backend.\n",
@@ -305,7 +305,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_panics(text in "(?s).*", at in 0..STATE.len(), words in "[0-9 a#\\n-]*") {
+        fn h13_no_text_panics(text in "(?s).*", at in 0..STATE.len(), words in "[0-9 a#\\n-]*") {
             let _ = parse_servers_state(&text);
             let _ = parse_server_connections(&text);
             let _ = parse_servers_state(&format!("{}{words}{}", &STATE[..at], &STATE[at..]));

@@ -139,7 +139,7 @@ fn stray() -> impl Strategy<Value = Vec<Command>> {
 }
 
 #[tokio::test]
-async fn the_fake_worker_is_as_the_real_one() {
+async fn h03_the_fake_worker_is_as_the_real_one() {
     let mut runner = TestRunner::deterministic();
     let mut reloads: BTreeMap<String, usize> = BTreeMap::new();
     for _ in 0..2 {

@@ -109,7 +109,7 @@ async fn servers_are_added_changed_and_deleted() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_refused_by_its_kind() {
+async fn h03_what_is_not_there_is_refused_by_its_kind() {
     expect(|_| {
         let mut script = Vec::new();
         for (at, kind) in [
@@ -146,7 +146,7 @@ async fn what_is_not_there_is_refused_by_its_kind() {
 }
 
 #[tokio::test]
-async fn servers_that_something_names_stay() {
+async fn h10_servers_that_something_names_stay() {
     expect(|_| {
         let maint = |name| Command::SetState {
             at: server("named", name),

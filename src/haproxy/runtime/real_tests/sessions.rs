@@ -11,7 +11,7 @@ use super::*;
 use crate::haproxy::socket::SocketError;
 
 #[tokio::test]
-async fn a_thousand_servers_are_added_and_read_back() {
+async fn h13_a_thousand_servers_are_added_and_read_back() {
     for version in ALL {
         for way in 0..2 {
             let worker = Worker::start(version).await;
@@ -45,7 +45,7 @@ async fn a_thousand_servers_are_added_and_read_back() {
 }
 
 #[tokio::test]
-async fn states_and_addresses_are_read_back() {
+async fn h03_states_and_addresses_are_read_back() {
     for version in ALL {
         let worker = Worker::start(version).await;
         for session in worker.sessions() {
@@ -103,7 +103,7 @@ async fn row(session: &Session, name: &str) -> super::super::ServerRow {
 }
 
 #[tokio::test]
-async fn a_connected_server_is_deleted_when_its_connections_have_ended() {
+async fn h10_a_connected_server_is_deleted_when_its_connections_have_ended() {
     for version in ALL {
         let worker = Worker::start(version).await;
         let listener = tokio::net::UnixListener::bind(worker.path("echo.sock")).unwrap();
@@ -230,7 +230,7 @@ async fn a_revision_is_moved_and_told_with_the_servers() {
 }
 
 #[tokio::test]
-async fn an_old_worker_takes_nothing() {
+async fn h09_an_old_worker_takes_nothing() {
     for version in ALL {
         let worker = Worker::start(version).await;
         let listener = tokio::net::UnixListener::bind(worker.path("echo.sock")).unwrap();
@@ -266,7 +266,7 @@ async fn an_old_worker_takes_nothing() {
 }
 
 #[tokio::test]
-async fn nothing_is_sent_of_commands_with_an_unspeakable_one() {
+async fn h05_nothing_is_sent_of_commands_with_an_unspeakable_one() {
     let worker = Worker::start("2.6").await;
     let session = &worker.sessions()[0];
     let before = worker.ask("show servers state b").await;
@@ -280,7 +280,7 @@ async fn nothing_is_sent_of_commands_with_an_unspeakable_one() {
 }
 
 #[tokio::test]
-async fn a_batch_stops_after_the_exchange_that_was_refused() {
+async fn h03_h11_a_batch_stops_after_the_exchange_that_was_refused() {
     let worker = Worker::start("3.2").await;
     let session = &worker.sessions()[0];
     let commands: Vec<Command> = (0..250)
@@ -317,7 +317,7 @@ async fn freeze(pid: Pid) {
 }
 
 #[tokio::test]
-async fn a_worker_that_does_not_answer_is_told_apart_from_none() {
+async fn h01_h02_a_worker_that_does_not_answer_is_told_apart_from_none() {
     for version in ALL {
         let worker = Worker::start(version).await;
         let [mut session, through_master] = worker.sessions();
@@ -350,7 +350,7 @@ async fn a_worker_that_does_not_answer_is_told_apart_from_none() {
 
 /// Every printable letter either comes through as it is, in a word of its own, or is refused.
 #[tokio::test]
-async fn every_letter_comes_through_or_is_refused() {
+async fn h05_every_letter_comes_through_or_is_refused() {
     for version in ALL {
         let worker = Worker::start(version).await;
         let map = worker.file("m.map");

@@ -53,7 +53,7 @@ ssl-min-ver TLSv1.2|ssl-reuse|stick|strict-maxconn|tcp-ut 5s|tfo|tls-tickets|tra
 verify none|verify required|verifyhost x.example|weight 5|ws auto";
 
 #[tokio::test]
-async fn keywords_are_taken_as_the_table_says() {
+async fn h14_keywords_are_taken_as_the_table_says() {
     for version in ALL {
         let worker = Worker::start(version).await;
         let session = &worker.sessions()[0];
@@ -100,7 +100,7 @@ async fn files_that_are_not_loaded_are_refused() {
 
 /// What a version has registered for server lines is all in the list above.
 #[tokio::test]
-async fn no_keyword_of_a_version_is_left_out() {
+async fn h14_no_keyword_of_a_version_is_left_out() {
     let tried: Vec<&str> = KEYWORDS
         .split('|')
         .flat_map(|options| options.split([' ', '(']))
@@ -129,7 +129,7 @@ async fn no_keyword_of_a_version_is_left_out() {
 }
 
 #[tokio::test]
-async fn algorithms_take_servers_as_the_table_says() {
+async fn h14_algorithms_take_servers_as_the_table_says() {
     let words = |text: &str| -> Vec<String> {
         text.split(' ')
             .filter(|word| !word.is_empty())
