@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use self::pace::Pace;
 use super::event::{
     Action, Answers, Event, Loaded, Notice, Observed, Outcome, Rendered, WatchId, Weight,
 };
@@ -149,8 +150,11 @@ pub struct Core {
     needs_reload: Option<String>,
     /// Whether what runs can only be put right by a reload.
     repair: bool,
+    /// Whether the pending one was rendered with nothing being applied.
+    fresh: bool,
     /// Being applied.
     applying: Option<Arc<Candidate>>,
+    pace: Pace,
     /// The last one that was rendered whole, whatever came of it.
     latest: Option<Arc<Candidate>>,
     applied: Option<Applied>,
@@ -188,7 +192,9 @@ impl Core {
             pending: None,
             needs_reload: None,
             repair: false,
+            fresh: false,
             applying: None,
+            pace: Pace::default(),
             latest: None,
             applied: None,
             refused: None,
@@ -242,16 +248,25 @@ impl Core {
 
     /// When [`Core::handle_timeout`] must be called at the latest.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let render = match self.changed && !self.rendering && self.may_render() {
-            true if self.needs_reload.is_some() => self.settled_at(),
-            _ => None,
+        let render = match self.has_to_render() {
+            true if self.needs_reload.is_some() => self.settled_at().max(self.pace.ready_at()),
+            true => self.pace.ready_at(),
+            false => None,
         };
         let apply = match (&self.pending, &self.applying) {
-            (Some(_), None) if !self.observing && self.wants_reload() => self
-                .settled_at()
-                .max(self.no_reload_before)
-                .max(self.not_before),
-            (Some(_), None) if !self.observing => self.not_before,
+            (Some(_), None) if self.observing => None,
+            (Some(_), None) if self.wants_reload() => {
+                let earliest = self.no_reload_before.max(self.not_before);
+                match self.rendering || self.has_to_render() {
+                    true => self
+                        .overdue_at()
+                        .map(|end| earliest.map_or(end, |at| at.max(end))),
+                    false => self.settled_at().max(earliest),
+                }
+            }
+            (Some(_), None) if self.newer_comes() => None,
+            (Some(_), None) if self.fresh => self.not_before,
+            (Some(_), None) => self.not_before.max(self.pace.ready_at()),
             _ => None,
         };
         let look = (!self.observing && self.applying.is_none()).then_some(self.next_look);
@@ -453,12 +468,29 @@ impl Core {
         Some((latest + self.timing.settle).min(first + self.timing.max_settle))
     }
 
+    /// When a reload has waited long enough for them.
+    fn overdue_at(&self) -> Option<Instant> {
+        self.burst.map(|(first, _)| first + self.timing.max_settle)
+    }
+
+    /// Whether there is something to render. One rendering is kept ready while a set is being applied.
+    fn has_to_render(&self) -> bool {
+        let ahead = self.applying.is_some() && self.pending.is_some();
+        self.changed && !self.rendering && !ahead && self.may_render()
+    }
+
+    /// Whether the pending set, rendered while another one was being applied, is about to be replaced.
+    fn newer_comes(&self) -> bool {
+        !self.fresh && (self.rendering || self.has_to_render())
+    }
+
     fn wants_reload(&self) -> bool {
         self.needs_reload.is_some() || self.repair
     }
 
     fn rendered(&mut self, result: Rendered, now: Instant, actions: &mut Vec<Action>) {
         self.rendering = false;
+        self.pace.rendered(now);
         match result {
             Rendered::Failed(errors) => {
                 for error in &errors {
@@ -572,13 +604,13 @@ impl Core {
 
     fn go_on(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let settled = self.settled_at().is_none_or(|end| now >= end);
-        // One rendering is kept ready while a set is being applied; and while a reload waits, what
-        // changes meanwhile is rendered once.
-        let ahead = self.applying.is_some() && self.pending.is_some();
+        // While a reload or the pace waits, what changes meanwhile is rendered once.
+        let paced = self.pace.is_ready(now);
         let waits = self.needs_reload.is_some() && !settled;
-        if self.changed && !self.rendering && self.may_render() && !ahead && !waits {
+        if self.has_to_render() && paced && !waits {
             self.changed = false;
             self.rendering = true;
+            self.pace.renders(now);
             let answers = self
                 .watches
                 .iter()
@@ -589,18 +621,23 @@ impl Core {
         self.ask_again(now);
         let passed = |earliest: Option<Instant>| earliest.is_none_or(|earliest| now >= earliest);
         // A rendering under way may make a reload needless, unless it has waited long enough.
-        let overdue = self
-            .burst
-            .is_some_and(|(first, _)| now >= first + self.timing.max_settle);
-        let reload = settled && passed(self.no_reload_before) && (!self.rendering || overdue);
+        let overdue = self.overdue_at().is_some_and(|end| now >= end);
+        let newest = !self.rendering && !self.has_to_render();
+        let reload = settled && passed(self.no_reload_before) && (newest || overdue);
+        let due = match self.wants_reload() {
+            true => reload,
+            false => self.fresh || (paced && !self.newer_comes()),
+        };
         if self.applying.is_none()
             && !self.observing
             && passed(self.not_before)
-            && (reload || !self.wants_reload())
+            && due
             && let Some(candidate) = self.pending.take()
         {
             self.not_before = None;
             self.needs_reload = None;
+            self.fresh = false;
+            self.pace.applies(now);
             let means = match (self.repair, reload) {
                 (true, _) => Means::Reload,
                 (false, true) => Means::Any,
@@ -711,6 +748,7 @@ fn milliseconds(time: Duration) -> String {
 }
 
 mod applying;
+mod pace;
 
 #[cfg(test)]
 mod tests;

@@ -38,6 +38,7 @@ impl Core {
             }
         } else {
             self.pending = Some(candidate);
+            self.fresh = self.applying.is_none();
         }
     }
 
@@ -49,6 +50,12 @@ impl Core {
         actions: &mut Vec<Action>,
     ) {
         let candidate = self.applying.take();
+        let counts = match &outcome {
+            Outcome::Confirmed { reloaded, .. } => !reloaded,
+            Outcome::Unchanged | Outcome::NeedsReload(_) | Outcome::Refused(_) => true,
+            _ => false,
+        };
+        self.pace.applied(counts, now);
         let first = self.applied.is_none();
         // The status shows what HAProxy is now.
         self.next_look = self.next_look.min(now + LOOK_AFTER);

@@ -1,3 +1,5 @@
+mod flapping;
+
 use std::path::PathBuf;
 
 use proptest::prelude::*;
