@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod commands;
+mod consul;
 mod faults;
 mod hostile;
 mod identity;

@@ -308,7 +308,7 @@ impl Sidecar {
     fn status(&self) -> Status {
         let mut frame = self.frame.clone();
         let source = self.parts.consul.status();
-        frame.warnings.extend(source.tls_problem);
+        frame.warnings.extend(source.warnings());
         frame.warnings.extend(self.settings_errors.iter().cloned());
         Status::of(&self.core, &frame, Instant::now())
     }

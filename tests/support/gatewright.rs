@@ -16,6 +16,7 @@ pub struct Setup {
     directory: TempDir,
     environment: Vec<(String, String)>,
     arguments: Vec<String>,
+    through: Vec<String>,
 }
 
 impl Setup {
@@ -25,6 +26,7 @@ impl Setup {
             directory: temp::directory()?,
             environment: Vec::new(),
             arguments: Vec::new(),
+            through: Vec::new(),
         })
     }
 
@@ -71,6 +73,13 @@ impl Setup {
         self
     }
 
+    /// Starts [`Setup::run`]'s Gatewright by these words in front of its command line, such as those of
+    /// `unshare`. They must replace themselves by it.
+    pub fn through(mut self, words: &[String]) -> Setup {
+        self.through = words.to_vec();
+        self
+    }
+
     /// Runs a command to its end and gives its exit code and output.
     pub fn call(&self, words: &[&str]) -> Outcome<Output> {
         self.command(words)?
@@ -81,7 +90,23 @@ impl Setup {
     /// Starts `gatewright run` on `gatewright.toml`.
     pub fn run(&self) -> Outcome<Gatewright> {
         let settings = self.path("gatewright.toml");
-        let mut command = self.command(&["run", "-c", &settings])?;
+        let words = ["run", "-c", &settings];
+        let mut command = self.command(&words)?;
+        if let [program, before @ ..] = self.through.as_slice() {
+            let inner = command;
+            command = Command::new(program);
+            command
+                .args(before)
+                .arg(inner.get_program())
+                .args(inner.get_args())
+                .current_dir(self.directory.path());
+            for (name, value) in inner.get_envs() {
+                match value {
+                    Some(value) => command.env(name, value),
+                    None => command.env_remove(name),
+                };
+            }
+        }
         let log = self.directory.path().join("gatewright.log");
         Ok(Gatewright {
             process: Process::start("Gatewright", &mut command, &log)?,

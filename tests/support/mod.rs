@@ -8,7 +8,9 @@
 #![allow(dead_code)]
 
 pub mod backend;
+pub mod cluster;
 pub mod consul;
+pub mod fault_proxy;
 pub mod gatewright;
 pub mod haproxy;
 pub mod http;

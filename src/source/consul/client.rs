@@ -11,11 +11,14 @@ use std::time::Duration;
 use base64::Engine as _;
 use reqwest::header::{AUTHORIZATION, HeaderValue};
 use reqwest::{Response, StatusCode};
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use super::super::Freshness;
 use super::address::Choice;
+use super::connections::{Connections, TURN};
 use super::error::{ErrorClass, ReadError};
+use super::outage::Outage;
 use super::query::{self, Mode, Request};
 use super::response::{
     LONGEST_PAUSE, excerpt, freshness, from_consul, is_json, retry_after, sensitive, transport,
@@ -41,6 +44,14 @@ pub(super) struct Client {
     shared: Mutex<Shared>,
     requests: AtomicU64,
     pub(super) watches: AtomicU64,
+    /// Of those, the ones whose last request failed.
+    pub(super) failing: AtomicU64,
+    /// The number of the last watch.
+    numbers: AtomicU64,
+    outage: Mutex<Outage>,
+    /// How often Consul has come back.
+    pub(super) returned: watch::Sender<u64>,
+    pub(super) connections: Arc<Connections>,
 }
 
 #[derive(Debug)]
@@ -65,6 +76,8 @@ pub(super) struct Position {
     pub(super) index: u64,
     /// The address's epoch under which it was learned.
     pub(super) epoch: u64,
+    /// The index of what is known; it outlives a failure.
+    pub(super) seen: u64,
 }
 
 /// A good answer.
@@ -126,6 +139,11 @@ impl Client {
             }),
             requests: AtomicU64::new(0),
             watches: AtomicU64::new(0),
+            failing: AtomicU64::new(0),
+            numbers: AtomicU64::new(0),
+            outage: Mutex::default(),
+            returned: watch::Sender::new(0),
+            connections: Connections::new(),
             options,
         })
     }
@@ -141,6 +159,7 @@ impl Client {
             let mut left = self.options.addresses.len();
             loop {
                 left -= 1;
+                let _place = self.connections.place().await;
                 match self.read(query, Position::default()).await {
                     Ok(read) => return Ok((read.answer, read.freshness)),
                     Err(error) if left > 0 && error.class.blames_address() => {}
@@ -180,23 +199,35 @@ impl Client {
         };
         let mode = Mode {
             index: known,
-            wait: self.options.wait,
+            wait: match self.connections.limit() {
+                Some(_) => self.options.wait.min(TURN),
+                None => self.options.wait,
+            },
             stale: self.options.stale,
         };
         let mut extra_requests = 0;
         let mut sent = known;
         let mut good = self.ask(&target, query, &request, mode).await?;
-        if mode.stale && request.blocks && good.freshness.last_contact > self.options.max_stale {
+        // Servers that lag behind by different times would make the content jump back and forth.
+        let older = position.epoch == target.epoch
+            && good.received.is_some_and(|index| index < position.seen);
+        let lags = good.freshness.last_contact > self.options.max_stale;
+        if mode.stale && request.blocks && (lags || older) {
             let mode = Mode {
                 index: index::FRESH,
                 stale: false,
                 ..mode
             };
             extra_requests += 1;
-            // A failure leaves the stale answer in use: see `Options::max_stale`.
-            if let Ok(fresh) = self.ask(&target, query, &request, mode).await {
-                good = fresh;
-                sent = index::FRESH;
+            match self.ask(&target, query, &request, mode).await {
+                Ok(fresh) => {
+                    good = fresh;
+                    sent = index::FRESH;
+                }
+                // What is known is newer.
+                Err(error) if older => return Err(error),
+                // The stale answer is used: see `Options::max_stale`.
+                Err(_) => {}
             }
         }
         Ok(Read {
@@ -205,6 +236,7 @@ impl Client {
             position: Position {
                 index: index::next(sent, good.received),
                 epoch: target.epoch,
+                seen: good.received.unwrap_or(position.seen),
             },
             extra_requests,
         })
@@ -240,14 +272,47 @@ impl Client {
             errors: shared.errors.clone(),
             last_error: shared.last_error.clone(),
             throttled_for,
+            connection_limit: self.connections.limit(),
             token: self.token.status(),
             tls_problem: shared.tls_problem.clone(),
             insecure_skip_verify: self.options.tls.insecure_skip_verify,
         }
     }
 
-    /// One exchange, repeated at most once: when a kept-alive connection was closed as we wrote (a GET
-    /// may be repeated), or when a 403 met a token that has changed on disk since.
+    /// A watch begins; its number.
+    pub(super) fn watch_started(&self) -> u64 {
+        self.watches.fetch_add(1, Ordering::Relaxed);
+        self.numbers.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A watch has ended.
+    pub(super) fn watch_ended(&self, number: u64) {
+        self.watches.fetch_sub(1, Ordering::Relaxed);
+        if self.outage().ended(number) {
+            self.returned.send_modify(|count| *count += 1);
+        }
+    }
+
+    /// A watch has failed for a reason that concerns all: how often Consul has come back so far, and
+    /// whether this watch is the one that asks for all.
+    pub(super) fn away(&self, number: u64, now: std::time::Instant) -> (u64, bool) {
+        let alone = self.outage().failed(number, now);
+        (*self.returned.borrow(), alone)
+    }
+
+    /// A watch got an answer.
+    pub(super) fn is_back(&self) {
+        if self.outage().answered() {
+            self.returned.send_modify(|count| *count += 1);
+        }
+    }
+
+    fn outage(&self) -> MutexGuard<'_, Outage> {
+        self.outage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One exchange, repeated only when a kept-alive connection was closed as we wrote (a GET may be
+    /// repeated), or when a 403 met a token that has changed on disk since or was never taken before.
     async fn ask(
         &self,
         target: &Target,
@@ -256,24 +321,42 @@ impl Client {
         mode: Mode,
     ) -> Result<Good, ReadError> {
         let kept_alive = self.shared().kept_alive[target.at];
-        let began = Instant::now();
-        let token = self.token.current(began.into_std());
-        let mut result = self
-            .exchange(target, query, request, mode, token.as_ref())
-            .await;
-        let again = match &result {
-            Ok(_) => false,
-            Err(miss) if miss.lost => kept_alive && began.elapsed() < RACE,
-            Err(miss) if miss.error.class == ErrorClass::Forbidden => self
-                .token
-                .refused(token.as_ref(), Instant::now().into_std()),
-            Err(_) => false,
-        };
-        if again {
-            let token = self.token.current(Instant::now().into_std());
-            result = self
+        let mut began = Instant::now();
+        let mut token = self.token.current(began.into_std());
+        let mut refused = Vec::new();
+        let mut repeated = false;
+        let result = loop {
+            let result = self
                 .exchange(target, query, request, mode, token.as_ref())
                 .await;
+            let now = Instant::now();
+            match &result {
+                Ok(_) => self.token.accepted(token.as_ref()),
+                Err(miss) if miss.lost && !repeated && kept_alive && now - began < RACE => {
+                    repeated = true;
+                    began = now;
+                    continue;
+                }
+                Err(miss) if miss.error.class == ErrorClass::Forbidden => {
+                    refused.push(token);
+                    if let Some(next) = self.token.after_refusal(&refused, now.into_std()) {
+                        token = Some(next);
+                        began = now;
+                        continue;
+                    }
+                }
+                Err(_) => {}
+            }
+            break result;
+        };
+        if let Err(miss) = &result {
+            let throttled =
+                miss.error.class == ErrorClass::Throttled && miss.error.retry_after.is_none();
+            if throttled || (miss.lost && began.elapsed() < RACE) {
+                self.connections.refused(Instant::now().into_std());
+            } else if miss.error.class == ErrorClass::Unreachable && !miss.lost {
+                self.connections.forget_limit();
+            }
         }
         let mut shared = self.shared();
         match result {

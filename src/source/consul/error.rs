@@ -50,6 +50,14 @@ impl ErrorClass {
         }
     }
 
+    /// Whether every other query is likely to fail for the same reason.
+    pub(super) fn concerns_all(self) -> bool {
+        matches!(
+            self,
+            ErrorClass::Unreachable | ErrorClass::Timeout | ErrorClass::NoLeader
+        )
+    }
+
     /// Whether another address may do better.
     pub(super) fn blames_address(self) -> bool {
         matches!(

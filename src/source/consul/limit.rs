@@ -62,6 +62,11 @@ impl Pace {
         self.sent_at = Some(now);
     }
 
+    /// The request was given up unanswered, so that another could go out: it costs nothing.
+    pub(super) fn given_up(&mut self) {
+        self.full_at = self.full_at.and_then(|full_at| full_at.checked_sub(REFILL));
+    }
+
     /// A good answer came; `changed` when its content differs from the one before. The first
     /// answer of a watch does not count as a change.
     pub(super) fn answered(&mut self, changed: bool, now: Instant) {
@@ -83,10 +88,16 @@ impl Pace {
             .and_then(|full_at| full_at.checked_sub(given_back));
     }
 
-    /// The request failed: how long to wait before the next one. `chance` is in 0..1 (full jitter).
-    pub(super) fn failed(&mut self, chance: f64, retry_after: Option<Duration>) -> Duration {
-        self.full_at = self.full_at.and_then(|full_at| full_at.checked_sub(REFILL));
-        let backoff = backoff(self.failures, chance);
+    /// The request failed: how long to wait before the next one. `chance` is in 0..1 (full jitter);
+    /// `most` is a lower cap than the usual one.
+    pub(super) fn failed(
+        &mut self,
+        chance: f64,
+        retry_after: Option<Duration>,
+        most: Option<Duration>,
+    ) -> Duration {
+        self.given_up();
+        let backoff = backoff(self.failures, chance, most.unwrap_or(BACKOFF_MOST));
         self.failures = self.failures.saturating_add(1);
         match retry_after {
             Some(asked) => asked + backoff.min(asked / 4),
@@ -101,11 +112,11 @@ impl Pace {
     }
 }
 
-/// Full jitter: anywhere below the step, which doubles from 0.25 s to 30 s.
-fn backoff(failures: u32, chance: f64) -> Duration {
+/// Full jitter: anywhere below the step, which doubles from 0.25 s to `most`.
+fn backoff(failures: u32, chance: f64, most: Duration) -> Duration {
     let step = BACKOFF_FIRST
         .saturating_mul(1 << failures.min(16))
-        .min(BACKOFF_MOST);
+        .min(most);
     step.mul_f64(chance.clamp(0.0, 1.0)).max(BACKOFF_LEAST)
 }
 
@@ -114,6 +125,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::index;
+    use super::super::outage::ALONE_MOST;
     use super::*;
 
     /// Plays a watch for `span` of model time: each answer takes its delay and bears its index.
@@ -149,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_misbehaving_index_gives_two_requests_and_then_one_per_15_s() {
+    fn b02_b03_b05_a_misbehaving_index_gives_two_requests_and_then_one_per_15_s() {
         let minute = Duration::from_secs(61);
         let rising: Vec<_> = (1..200).map(|index| (0, Some(index), false)).collect();
         for answers in [
@@ -221,7 +233,7 @@ mod tests {
         let mut pace = Pace::default();
         for _ in 0..10 {
             pace.asked(now);
-            pace.failed(0.5, None);
+            pace.failed(0.5, None, None);
         }
         assert!(pace.wait(now) <= FLOOR);
         assert_eq!(pace.failures(), 10);
@@ -231,7 +243,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn unchanged_content_that_comes_at_once_is_asked_for_at_most_twice_and_then_every_15_s(
+        fn b02_b03_unchanged_content_that_comes_at_once_is_asked_for_at_most_twice_and_then_every_15_s(
             answers in prop::collection::vec((0u64..40_000, prop::option::of(0u64..9), Just(false)), 1..40),
         ) {
             let held = |count: usize| answers[count % answers.len()].0;
@@ -249,15 +261,16 @@ mod tests {
         }
 
         #[test]
-        fn a_backoff_is_bounded_and_honours_retry_after(
+        fn a01_a09_a_backoff_is_bounded_and_honours_retry_after(
             failures in 0u32..200, chance in 0.0f64..1.0, asked in prop::option::of(0u64..300),
+            most in prop::option::of(Just(ALONE_MOST)),
         ) {
             let mut pace = Pace { failures, ..Pace::default() };
             let asked = asked.map(Duration::from_secs);
-            let wait = pace.failed(chance, asked);
+            let wait = pace.failed(chance, asked, most);
             prop_assert!(wait >= BACKOFF_LEAST);
             prop_assert!(wait >= asked.unwrap_or_default());
-            prop_assert!(wait <= asked.unwrap_or_default() + BACKOFF_MOST);
+            prop_assert!(wait <= asked.unwrap_or_default() + most.unwrap_or(BACKOFF_MOST));
         }
     }
 }

@@ -16,9 +16,11 @@ use crate::catalog::{Answer, Query};
 mod address;
 mod answer;
 mod client;
+mod connections;
 mod error;
 mod index;
 mod limit;
+mod outage;
 mod query;
 mod response;
 mod tls;
@@ -97,6 +99,9 @@ impl Default for Options {
     }
 }
 
+/// Above this many watches the status warns: Consul's own limit may be near.
+const MANY_WATCHES: u64 = 150;
+
 /// Why a source cannot be made at all.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConsulError {
@@ -139,12 +144,44 @@ pub struct SourceStatus {
     pub last_error: Option<ReadError>,
     /// How long the current address asked to be left alone, from now.
     pub throttled_for: Option<Duration>,
+    /// How many connections Consul lets this process have, where that was found to be too few; the watches
+    /// then take turns.
+    pub connection_limit: Option<usize>,
     /// The token.
     pub token: TokenStatus,
     /// Why changed certificate files could not be loaded; the old ones stay in use.
     pub tls_problem: Option<String>,
     /// A warning: certificates are not verified.
     pub insecure_skip_verify: bool,
+}
+
+impl SourceStatus {
+    /// What somebody should know and do something about, a sentence each.
+    pub fn warnings(&self) -> Vec<String> {
+        let many = (self.watches > MANY_WATCHES).then(|| {
+            format!(
+                "{} queries are watched, each on a connection of its own; Consul allows one address 200 by default. \
+                 Raise limits.http_max_conns_per_client in Consul's configuration, or make templates ask less.",
+                self.watches
+            )
+        });
+        let limited = self.connection_limit.map(|limit| {
+            format!(
+                "Consul takes only {limit} connections of ours, so {} watches take turns and see changes later. \
+                 Raise limits.http_max_conns_per_client in its configuration.",
+                self.watches
+            )
+        });
+        [
+            many,
+            limited,
+            self.token.problem.clone(),
+            self.tls_problem.clone(),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
 }
 
 /// Consul. Cheap to clone; clones share connections, token and fail-over.

@@ -31,6 +31,15 @@ impl Secret {
     }
 }
 
+impl Drop for Secret {
+    /// Nothing is left of it in memory that is used for something else.
+    fn drop(&mut self) {
+        let mut bytes = std::mem::take(&mut self.0).into_bytes();
+        bytes.fill(0);
+        std::hint::black_box(&bytes);
+    }
+}
+
 impl fmt::Debug for Secret {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str("Secret(hidden)")
@@ -54,7 +63,8 @@ pub enum TokenSource {
 pub struct TokenStatus {
     /// `none`, `value` or the path of the file.
     pub source: String,
-    /// Why the file could not be read lately; the token read before stays in use.
+    /// Why the file could not be read lately, or that Consul does not take what is in it; the token
+    /// before stays in use.
     pub problem: Option<String>,
 }
 
@@ -68,6 +78,10 @@ pub(super) struct Token {
 #[derive(Debug)]
 struct State {
     current: Option<Secret>,
+    /// The last one that Consul took.
+    accepted: Option<Secret>,
+    /// The one in the file, where Consul has refused it.
+    refused: Option<Secret>,
     looked_at: Instant,
     problem: Option<String>,
 }
@@ -86,6 +100,8 @@ impl Token {
         };
         let state = Mutex::new(State {
             current,
+            accepted: None,
+            refused: None,
             looked_at: Instant::now(),
             problem: None,
         });
@@ -101,11 +117,27 @@ impl Token {
         state.current.clone()
     }
 
-    /// Looks at the file at once, after a 403. Returns whether the token is another than `sent`.
-    pub(super) fn refused(&self, sent: Option<&Secret>, now: Instant) -> bool {
+    /// Consul took this token.
+    pub(super) fn accepted(&self, token: Option<&Secret>) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.accepted.as_ref() != token {
+            state.accepted = token.cloned();
+        }
+    }
+
+    /// Consul has just refused these: looks at the file at once, and says which to try next. A new
+    /// token may not be known to every server yet, so the one that was taken before comes after it.
+    pub(super) fn after_refusal(&self, refused: &[Option<Secret>], now: Instant) -> Option<Secret> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         self.look(&mut state, now);
-        state.current.as_ref() != sent
+        if refused.contains(&state.current) {
+            state.refused = state.current.clone();
+        }
+        [&state.current, &state.accepted]
+            .into_iter()
+            .find(|token| token.is_some() && !refused.contains(token))
+            .cloned()
+            .flatten()
     }
 
     /// For people.
@@ -117,7 +149,20 @@ impl Token {
                 TokenSource::Value(_) => "value".to_owned(),
                 TokenSource::File(path) => path.display().to_string(),
             },
-            problem: state.problem.clone(),
+            problem: match &self.source {
+                TokenSource::File(path)
+                    if state.problem.is_none()
+                        && state.accepted.is_some()
+                        && state.accepted != state.current
+                        && state.refused == state.current =>
+                {
+                    Some(format!(
+                        "Consul has not taken the token in {} yet; the one before is tried after it.",
+                        path.display()
+                    ))
+                }
+                _ => state.problem.clone(),
+            },
         }
     }
 
@@ -166,7 +211,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_file_is_read_again_and_a_bad_one_keeps_the_old_token() {
+    fn l02_a_token_file_is_read_again_and_a_bad_one_keeps_the_old_token() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("token");
         std::fs::write(&path, "first\n").unwrap();
@@ -175,14 +220,15 @@ mod tests {
         let sent = token.current(now);
         assert_eq!(sent.as_ref().unwrap().reveal(), "first");
         std::fs::write(&path, "").unwrap();
-        assert!(!token.refused(sent.as_ref(), now));
+        assert_eq!(token.after_refusal(std::slice::from_ref(&sent), now), None);
         assert!(token.status().problem.unwrap().contains("is empty"));
         std::fs::write(&path, "second").unwrap();
         assert_eq!(token.current(now), sent, "not before a second has passed");
         let later = token.current(now + LOOK_EVERY).unwrap();
         assert_eq!(later.reveal(), "second");
         std::fs::write(&path, "third\r\n").unwrap();
-        assert!(token.refused(Some(&later), now));
+        let third = token.after_refusal(&[Some(later)], now).unwrap();
+        assert_eq!(third.reveal(), "third");
         assert_eq!(token.status().problem, None);
         std::fs::remove_file(&path).unwrap();
         assert!(token.current(now + LOOK_EVERY * 3).is_some());
@@ -190,7 +236,41 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_never_shown() {
+    fn l02_the_old_token_stays_until_consul_takes_the_new_one() {
+        let folder = tempfile::tempdir().unwrap();
+        // As Kubernetes lays a secret out: the file is a link through a folder that is swapped.
+        let name = |part: &str| folder.path().join(part);
+        for (version, text) in [("..1", "old\n"), ("..2", "new\n")] {
+            std::fs::create_dir(name(version)).unwrap();
+            std::fs::write(name(version).join("token"), text).unwrap();
+        }
+        std::os::unix::fs::symlink("..1", name("..data")).unwrap();
+        std::os::unix::fs::symlink("..data/token", name("token")).unwrap();
+        let token = Token::load(TokenSource::File(name("token"))).unwrap();
+        let now = Instant::now();
+        let old = token.current(now);
+        token.accepted(old.as_ref());
+        assert_eq!(token.status().problem, None);
+
+        std::os::unix::fs::symlink("..2", name("..new")).unwrap();
+        std::fs::rename(name("..new"), name("..data")).unwrap();
+        let new = token.current(now + LOOK_EVERY);
+        assert_eq!(new.as_ref().unwrap().reveal(), "new");
+        // Consul does not know it yet.
+        let next = token.after_refusal(std::slice::from_ref(&new), now);
+        assert_eq!(next, old);
+        token.accepted(old.as_ref());
+        assert!(token.status().problem.unwrap().contains("has not taken"));
+        assert_eq!(token.after_refusal(&[new.clone(), old.clone()], now), None);
+        // Now it does; the old one is used no more.
+        token.accepted(new.as_ref());
+        assert_eq!(token.status().problem, None);
+        assert_eq!(token.after_refusal(std::slice::from_ref(&new), now), None);
+        assert_eq!(token.current(now + LOOK_EVERY * 2), new);
+    }
+
+    #[test]
+    fn l01_a_secret_is_never_shown() {
         let source = TokenSource::Value(Secret::new("canary"));
         let token = Token::load(source.clone()).unwrap();
         assert!(!format!("{source:?} {token:?} {:?}", token.status()).contains("canary"));

@@ -15,6 +15,7 @@ use super::client::{Client, Position, Read};
 use super::error::ReadError;
 use super::index;
 use super::limit::Pace;
+use super::outage::{self, ALONE_MOST};
 use crate::catalog::{Answer, Kind, Query};
 
 /// Above this many watches the first query of each is splayed.
@@ -22,15 +23,24 @@ const MANY: u64 = 16;
 /// How far.
 const SPLAY: Duration = Duration::from_millis(50);
 
+/// How long a watch rests.
+#[derive(Clone, Copy)]
+enum Rest {
+    /// Until the instant.
+    Until(Instant),
+    /// Until the instant, or until Consul has come back more often than the number says.
+    Away(Instant, u64),
+}
+
 /// What a watch is at.
 enum State {
-    /// Nothing may be sent before the instant. Next: `Asking`.
-    Resting(Instant),
+    /// Nothing may be sent before. Next: `Asking`.
+    Resting(Rest),
     /// A request goes out and is waited for; most of the time is spent here. Next: `Telling`, or
     /// `Resting` when the address asked to be left alone.
     Asking,
     /// There is news; a slow receiver keeps the watch here with no request in flight. Next: `Resting`.
-    Telling(Box<Update>, Instant),
+    Telling(Box<Update>, Rest),
 }
 
 /// The task of one watch.
@@ -42,6 +52,9 @@ pub(super) struct Watcher {
     pace: Pace,
     position: Position,
     last: Option<Arc<Answer>>,
+    /// Tells this watch from the others of the source.
+    number: u64,
+    failed_at: Instant,
 }
 
 impl Watcher {
@@ -51,8 +64,10 @@ impl Watcher {
         query: Query,
         out: mpsc::Sender<Update>,
     ) -> Watcher {
-        client.watches.fetch_add(1, Ordering::Relaxed);
+        let number = client.watch_started();
         Watcher {
+            number,
+            failed_at: Instant::now(),
             client,
             id,
             query,
@@ -72,7 +87,7 @@ impl Watcher {
         } else {
             Duration::ZERO
         };
-        let mut state = State::Resting(Instant::now() + splay);
+        let mut state = State::Resting(Rest::Until(Instant::now() + splay));
         loop {
             state = tokio::select! {
                 // Cancel safety: a dropped step drops its request; that happens only when we end.
@@ -89,27 +104,54 @@ impl Watcher {
     /// One step; `None` when there is nobody left to tell.
     async fn step(&mut self, state: State) -> Option<State> {
         match state {
-            State::Resting(until) => {
+            State::Resting(Rest::Until(until)) => {
                 sleep_until(until).await;
                 Some(State::Asking)
             }
+            State::Resting(Rest::Away(until, returns)) => {
+                let mut returned = self.client.returned.subscribe();
+                tokio::select! {
+                    // Cancel safety: both only wait.
+                    () = sleep_until(until) => Some(State::Asking),
+                    _ = returned.wait_for(|now| *now != returns) => {
+                        let called = outage::called_back(
+                            self.failed_at.into_std(),
+                            Instant::now().into_std(),
+                            self.client.watches.load(Ordering::Relaxed),
+                            fastrand::f64(),
+                        );
+                        Some(State::Resting(Rest::Until(until.min(called.into()))))
+                    }
+                }
+            }
             State::Asking => {
+                let mut limited = self.client.connections.limited();
+                let _place = self.client.connections.place().await;
                 let now = Instant::now();
                 if let Some(pause) = self.client.throttled_for(now) {
                     let jitter = (pause / 4)
                         .min(Duration::from_secs(5))
                         .mul_f64(fastrand::f64());
-                    return Some(State::Resting(now + pause + jitter));
+                    return Some(State::Resting(Rest::Until(now + pause + jitter)));
                 }
                 self.pace.asked(now.into_std());
-                Some(match self.client.read(&self.query, self.position).await {
+                let result = tokio::select! {
+                    // Cancel safety: a request that is given up is closed and asked again.
+                    result = self.client.read(&self.query, self.position) => result,
+                    Ok(()) = limited.changed() => {
+                        // Others wait for a connection: ask again when it is this watch's turn.
+                        self.pace.given_up();
+                        return Some(State::Asking);
+                    }
+                };
+                Some(match result {
                     Ok(read) => self.answered(read),
                     Err(error) => self.failed(error),
                 })
             }
-            State::Telling(update, until) => {
+            State::Telling(update, rest) => {
                 self.out.send(*update).await.ok()?;
-                Some(State::Resting(until))
+                Some(State::Resting(rest))
             }
         }
     }
@@ -120,6 +162,10 @@ impl Watcher {
             self.pace.asked(now.into_std());
         }
         self.position = read.position;
+        if self.pace.failures() > 0 {
+            self.client.failing.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.client.is_back();
         let same = self.last.as_deref() == Some(&read.answer);
         // The first answer is news, but no sign that the content moves.
         self.pace
@@ -149,11 +195,22 @@ impl Watcher {
         } else {
             self.pace.wait(now.into_std())
         };
-        State::Telling(Box::new(update), now + rest)
+        State::Telling(Box::new(update), Rest::Until(now + rest))
     }
 
     fn failed(&mut self, error: ReadError) -> State {
-        let retry_in = self.pace.failed(fastrand::f64(), error.retry_after);
+        let now = Instant::now();
+        self.failed_at = now;
+        if self.pace.failures() == 0 {
+            self.client.failing.fetch_add(1, Ordering::Relaxed);
+        }
+        // What concerns all is asked by one of them; what concerns this query alone is its own affair.
+        let all_fail = self.client.failing.load(Ordering::Relaxed)
+            >= self.client.watches.load(Ordering::Relaxed);
+        let concerns_all = error.class.concerns_all() || (all_fail && error.class.blames_address());
+        let away = concerns_all.then(|| self.client.away(self.number, now.into_std()));
+        let most = away.is_some_and(|(_, alone)| alone).then_some(ALONE_MOST);
+        let retry_in = self.pace.failed(fastrand::f64(), error.retry_after, most);
         // After any failure Consul may be another one, with another history.
         self.position.index = index::FRESH;
         let update = Update::Failed {
@@ -163,12 +220,20 @@ impl Watcher {
             attempts: self.pace.failures(),
             retry_in,
         };
-        State::Telling(Box::new(update), Instant::now() + retry_in)
+        let until = now + retry_in;
+        let rest = match away {
+            Some((returns, _)) => Rest::Away(until, returns),
+            None => Rest::Until(until),
+        };
+        State::Telling(Box::new(update), rest)
     }
 }
 
 impl Drop for Watcher {
     fn drop(&mut self) {
-        self.client.watches.fetch_sub(1, Ordering::Relaxed);
+        if self.pace.failures() > 0 {
+            self.client.failing.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.client.watch_ended(self.number);
     }
 }

@@ -1,0 +1,207 @@
+//! What many watches and many sidecars ask of one Consul: bounded whatever its index says, and spread when it
+//! comes back. The source alone is under test here, without the rest of the program.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use gatewright::catalog::{Answer, Query};
+use gatewright::source::consul::{Consul as Source, Options, Watch};
+use gatewright::source::{Update, WatchId};
+use tokio::sync::mpsc;
+
+use crate::support::consul::Consul;
+use crate::support::fault_proxy::fault::Index;
+use crate::support::fault_proxy::{Fault, FaultProxy};
+use crate::support::{measured, wait_for};
+
+const LIMIT: Duration = Duration::from_secs(40);
+
+/// What one source last knew of each key, and whether its last message was an answer.
+type Known = Arc<Mutex<BTreeMap<u64, (Option<String>, bool)>>>;
+
+struct Running {
+    known: Known,
+    _source: Source,
+    _watches: Vec<Watch>,
+}
+
+/// A source that watches these keys.
+fn watch(runtime: &tokio::runtime::Runtime, url: &str, keys: &[&str]) -> Running {
+    let _within = runtime.enter();
+    let source = Source::new(Options {
+        addresses: vec![url.parse().unwrap()],
+        wait: Duration::from_secs(60),
+        ..Options::default()
+    })
+    .unwrap();
+    let (out, mut updates) = mpsc::channel(64);
+    let watches = keys
+        .iter()
+        .zip(0..)
+        .map(|(key, id)| source.watch(WatchId(id), Query::key(key), out.clone()))
+        .collect();
+    let known = Known::default();
+    let kept = Arc::clone(&known);
+    runtime.spawn(async move {
+        while let Some(update) = updates.recv().await {
+            let WatchId(id) = update.watch();
+            let mut known = kept.lock().unwrap_or_else(PoisonError::into_inner);
+            let entry = known.entry(id).or_default();
+            entry.1 = !matches!(update, Update::Failed { .. });
+            if let Update::Answered { answer, .. } = update
+                && let Answer::Key(pair) = &*answer
+            {
+                entry.0 = pair.as_ref().and_then(|pair| pair.value.clone());
+            }
+        }
+    });
+    Running {
+        known,
+        _source: source,
+        _watches: watches,
+    }
+}
+
+impl Running {
+    fn all(&self, count: usize, holds: impl Fn(&(Option<String>, bool)) -> bool) -> bool {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.len() == count && known.values().all(holds)
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+#[test]
+fn b01_b02_b03_b05_a_misbehaving_index_costs_two_requests_in_five_seconds() {
+    let consul = Consul::start().unwrap();
+    consul.set_key("a", "first").unwrap();
+    let runtime = runtime();
+    let kinds = [
+        ("index 0", Index::Zero),
+        ("no index", Index::Missing),
+        ("index falling", Index::Falling),
+        ("index alternating", Index::Alternating),
+        ("index ever rising", Index::Rising),
+        ("two indexes", Index::Two),
+        ("index -1", Index::Text("-1".into())),
+        ("index 2^64", Index::Text("18446744073709551616".into())),
+    ];
+    let running: Vec<_> = kinds
+        .into_iter()
+        .map(|(name, index)| {
+            let proxy = FaultProxy::start(consul.address()).unwrap();
+            proxy.set(Fault::Index(index));
+            let source = watch(&runtime, &proxy.url(), &["a"]);
+            (name, proxy, source)
+        })
+        .collect();
+    wait_for(LIMIT, "the first answers", || {
+        let first = |known: &(Option<String>, bool)| known.0.as_deref() == Some("first");
+        running
+            .iter()
+            .all(|(_, _, source)| source.all(1, first))
+            .then_some(())
+    })
+    .unwrap();
+    // What must not happen needs time in which it could.
+    std::thread::sleep(Duration::from_secs(5));
+    for (name, proxy, _) in &running {
+        let asked = proxy.requests().len();
+        measured::note("e02", &format!("{name}: requests in 5 s"), asked);
+        assert!(asked <= 2, "{name}: {:?}", proxy.requests());
+    }
+    // The content is followed all the same, at the pace of a poll.
+    consul.set_key("a", "second").unwrap();
+    let changed = Instant::now();
+    wait_for(LIMIT, "the change", || {
+        let second = |known: &(Option<String>, bool)| known.0.as_deref() == Some("second");
+        running
+            .iter()
+            .all(|(_, _, source)| source.all(1, second))
+            .then_some(())
+    })
+    .unwrap();
+    measured::note(
+        "e02",
+        "a change is seen after",
+        format!("{:.1} s", changed.elapsed().as_secs_f64()),
+    );
+}
+
+#[test]
+fn b25_fifty_sources_come_back_apart() {
+    const SOURCES: usize = 50;
+    let keys = ["a", "b", "c"];
+    let mut consul = Consul::start_persistent().unwrap();
+    for key in keys {
+        consul.set_key(key, "x").unwrap();
+    }
+    let proxy = FaultProxy::start(consul.address()).unwrap();
+    let runtime = runtime();
+    let sources: Vec<Running> = (0..SOURCES)
+        .map(|_| watch(&runtime, &proxy.url(), &keys))
+        .collect();
+    let until = |what: &str, good: bool| {
+        wait_for(LIMIT, what, || {
+            let all = |known: &(Option<String>, bool)| known.1 == good;
+            sources
+                .iter()
+                .all(|source| source.all(keys.len(), all))
+                .then_some(())
+        })
+        .unwrap();
+    };
+    until("the first answers", true);
+    consul.kill();
+    until("all to fail", false);
+    // Long enough for the backoffs to have grown.
+    let gone = Instant::now();
+    proxy.forget();
+    std::thread::sleep(Duration::from_secs(6));
+    let rate = proxy.requests().len() as f64 / gone.elapsed().as_secs_f64() / SOURCES as f64;
+    measured::note(
+        "B25",
+        "Consul gone: requests a second of each source",
+        format!("{rate:.2}"),
+    );
+    assert!(rate < 4.0, "{rate}");
+    consul.restart().unwrap();
+    let back = Instant::now();
+    proxy.forget();
+    until("all to be back", true);
+    let took = back.elapsed();
+    let mut times: Vec<Duration> = proxy
+        .requests()
+        .iter()
+        .filter_map(|request| request.at.checked_duration_since(back))
+        .collect();
+    times.sort();
+    let peak = times
+        .iter()
+        .map(|from| {
+            times
+                .iter()
+                .filter(|at| **at >= *from && **at < *from + Duration::from_millis(250))
+                .count()
+        })
+        .max()
+        .unwrap_or(0);
+    measured::note(
+        "B25",
+        "50 sources with 3 watches: all back after",
+        format!("{:.1} s", took.as_secs_f64()),
+    );
+    measured::note(
+        "B25",
+        "requests until then; most in 250 ms",
+        format!("{}; {peak}", times.len()),
+    );
+    assert!(times.len() <= SOURCES * keys.len() * 4, "{}", times.len());
+}

@@ -1,0 +1,484 @@
+//! The way to Consul: refused, swallowed, frozen, cut, full, redirected, renamed.
+
+use std::io::Read as _;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, Rlimit, prlimit};
+
+use super::stage::{CANARY, Catalog as _, Differs, LIMIT, Stage};
+use crate::support::consul::Consul;
+use crate::support::fault_proxy::fault::{Change, Index, answer, gzip_bomb, json, redirect};
+use crate::support::fault_proxy::{Fault, FaultProxy, Request};
+use crate::support::{measured, wait_for};
+
+const TOKEN: &str = "token_file = \"token\"";
+
+/// A figure of the process in KiB, such as `VmHWM`.
+fn memory(pid: u32, name: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn a01_a02_a03_refused_black_holed_and_frozen_connections() {
+    let mut consul = Consul::start_persistent().unwrap();
+    let proxy = FaultProxy::start(consul.address()).unwrap();
+    let mut stage = Stage::start(&consul, &proxy, &Differs::default());
+    let before = stage.file();
+
+    // Both connections go on existing and nothing comes over them any more.
+    let blind = Instant::now();
+    proxy.forget();
+    proxy.swallow_existing();
+    let three = stage.backend("three");
+    consul.instance("three", three);
+    stage.all_fail_or_serve("did not answer in time", "three");
+    stage.waits_for("three");
+    let seen = blind.elapsed();
+    measured::note(
+        "e03",
+        "black-holed connections, wait 1 s: a new instance served after",
+        format!("{:.1} s", seen.as_secs_f64()),
+    );
+    // The blocking query may take 17/16 of its wait and 10 s; with the default wait of 60 s that is 73.75 s.
+    assert!(
+        seen < Duration::from_millis(75_000 - 60_000 * 17 / 16 + 1_063),
+        "{seen:?}"
+    );
+    let fresh = proxy
+        .requests()
+        .into_iter()
+        .filter(|request| !request.target.contains("index="))
+        .count();
+    assert!(fresh >= 2, "both start over: {:?}", proxy.requests());
+    stage.all_serve(&["one", "two", "three"]);
+    stage.follows("none");
+
+    // Frozen: connections are taken, nothing is answered.
+    let held = stage.file();
+    consul.pause();
+    let frozen = Instant::now();
+    stage.all_fail("did not answer in time");
+    let told = frozen.elapsed();
+    assert_eq!(stage.file(), held);
+    consul.resume();
+    let resumed = Instant::now();
+    consul.key("note", "thawed");
+    stage.follows("thawed");
+    measured::note(
+        "e18",
+        "frozen Consul, wait 1 s: told in the status after",
+        format!("{:.1} s", told.as_secs_f64()),
+    );
+    measured::note(
+        "e18",
+        "frozen Consul goes on: followed after",
+        format!("{:.2} s", resumed.elapsed().as_secs_f64()),
+    );
+    stage.all_serve(&["one", "two", "three"]);
+
+    // Refused, for long enough that backoffs have grown.
+    let held = stage.file();
+    assert_ne!(held, before);
+    consul.kill();
+    stage.all_fail("cannot be reached");
+    let sent = || proxy.requests().len();
+    let (from, begun) = (sent(), Instant::now());
+    stage
+        .setup
+        .wait_for_status(LIMIT, "six seconds without Consul", |status| {
+            let failing = status["queries"][0]["failing_seconds"].as_f64()?;
+            (failing > 6.0).then_some(())
+        })
+        .unwrap();
+    let rate = (sent() - from) as f64 / begun.elapsed().as_secs_f64();
+    measured::note(
+        "e03",
+        "Consul gone: requests a second of 2 watches",
+        format!("{rate:.1}"),
+    );
+    assert!(rate < 4.0, "{rate}");
+    assert_eq!(stage.file(), held);
+    stage.all_serve(&["one", "two", "three"]);
+    consul.restart().unwrap();
+    let back = Instant::now();
+    consul.key("note", "back");
+    stage.follows("back");
+    let took = back.elapsed();
+    measured::note(
+        "e03",
+        "Consul back after being killed: followed after",
+        format!("{:.2} s", took.as_secs_f64()),
+    );
+    stage.end();
+}
+
+impl Stage {
+    /// The status told of it before the new instance served, or at the latest when it did.
+    fn all_fail_or_serve(&self, words: &str, id: &str) {
+        wait_for(LIMIT, words, || {
+            let status = self.setup.status().ok()?;
+            let told = status["queries"]
+                .as_array()?
+                .iter()
+                .any(|query| query["error"].as_str().is_some_and(|e| e.contains(words)));
+            let served = self.traffic.look(|report| report.answers.contains_key(id));
+            (told || served).then_some(())
+        })
+        .unwrap_or_else(|error| panic!("{error}\n{}", self.gatewright.log()));
+        let log = self.gatewright.log();
+        assert!(log.contains(words), "{log}");
+    }
+}
+
+#[test]
+fn a04_a05_a06_a07_a08_a09_a12_a13_a14_a18_a20_l05_whatever_the_address_answers_is_held() {
+    let consul = Consul::start().unwrap();
+    let proxy = FaultProxy::start(consul.address()).unwrap();
+    // Takes every connection and must get none that bears the token.
+    let stranger = FaultProxy::start(consul.address()).unwrap();
+    let elsewhere = stranger.url();
+    let mut stage = Stage::start(
+        &consul,
+        &proxy,
+        &Differs {
+            consul: &format!("{TOKEN}\nbody_timeout = \"500ms\""),
+            environment: &[
+                ("HTTP_PROXY", &elsewhere),
+                ("http_proxy", &elsewhere),
+                ("ALL_PROXY", &elsewhere),
+            ],
+            ..Differs::default()
+        },
+    );
+    let json_head =
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 999\r\n\r\n";
+    let change = |change: Change| Fault::Change(change);
+    let location = format!("{elsewhere}/v1/health/service/web?passing=1");
+    let no_leader = answer(
+        "500 Internal Server Error",
+        &["X-Consul-Index: 1", "X-Consul-KnownLeader: false"],
+        b"No cluster leader",
+    );
+    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    let digits = format!("[{}]", "9".repeat(1 << 20));
+    let wide = format!("X-Wide: {}", "w".repeat(500_000));
+    let cases: Vec<(&str, Fault)> = vec![
+        (
+            "did not answer in time",
+            Fault::Trickle(Duration::from_millis(20)),
+        ),
+        (
+            "did not answer in time",
+            Fault::Drip(json_head.to_vec(), Duration::from_millis(50)),
+        ),
+        ("cannot be reached", Fault::CutAt(300)),
+        ("cannot be reached", Fault::Reset),
+        (
+            "the body does not have the shape",
+            Fault::Answer(json("null")),
+        ),
+        (
+            "the body does not have the shape",
+            Fault::Answer(json("{}")),
+        ),
+        (
+            "the body does not have the shape",
+            Fault::Answer(json("[{}]")),
+        ),
+        (
+            "the body does not have the shape",
+            Fault::Answer(json("[null]")),
+        ),
+        ("the body ends too early", Fault::Answer(json(""))),
+        (
+            "the body ends too early",
+            Fault::Answer(json("[{\"Node\": {\"No")),
+        ),
+        ("the body", Fault::Answer(json(&deep))),
+        ("the body", Fault::Answer(json(&digits))),
+        (
+            "the body is not JSON",
+            Fault::Answer(answer(
+                "200 OK",
+                &["Content-Type: application/json"],
+                b"[{\"Node\": \"\xff\xfe\"}]",
+            )),
+        ),
+        (
+            "its content type is not JSON",
+            change(Change {
+                headers: vec!["Content-Type: text/html".into()],
+                body: Some(b"<html>Log in, please</html>".to_vec()),
+                ..Change::default()
+            }),
+        ),
+        (
+            "a redirect, which is never followed",
+            Fault::Answer(redirect("301 Moved", &location)),
+        ),
+        (
+            "a redirect, which is never followed",
+            Fault::Answer(redirect("302 Found", &location)),
+        ),
+        (
+            "a redirect, which is never followed",
+            Fault::Answer(redirect("307 Elsewhere", &location)),
+        ),
+        ("has no cluster leader", Fault::Answer(no_leader)),
+        (
+            "answered with a server error",
+            change(Change {
+                status: Some("503 Service Unavailable".into()),
+                ..Change::default()
+            }),
+        ),
+        (
+            "Consul at",
+            Fault::AnswerAndClose(answer("200 OK", &[&wide], b"[]")),
+        ),
+        // An alert of TLS, as from a port that speaks it.
+        (
+            "Consul at",
+            Fault::AnswerAndClose(b"\x15\x03\x01\x00\x02\x02\x46".to_vec()),
+        ),
+        (
+            "asks for fewer requests",
+            Fault::Answer(answer("429 Too Many Requests", &["Retry-After: 1"], b"")),
+        ),
+    ];
+    let before = stage.file();
+    for (words, fault) in cases {
+        proxy.set(fault.clone());
+        proxy.cut();
+        stage.all_fail(words);
+        assert_eq!(stage.file(), before, "{fault:?}");
+        proxy.pass();
+        stage.follows("none");
+    }
+    // Retry-After was honoured by both watches: what was sent again came after it.
+    proxy.forget();
+    proxy.set(Fault::Answer(answer(
+        "429 Too Many",
+        &["Retry-After: 3"],
+        b"",
+    )));
+    proxy.cut();
+    stage.all_fail("asks for fewer requests");
+    let sent = proxy.count("GET");
+    assert!(sent <= 4, "{:?}", proxy.requests());
+    proxy.pass();
+    stage.follows("none");
+
+    // What only looks odd is taken: a wide header that is none of ours, and odd indexes.
+    for index in [
+        Index::Two,
+        Index::Text("-1".into()),
+        Index::Text("9".repeat(65_536)),
+    ] {
+        proxy.set(Fault::Index(index));
+        proxy.cut();
+        stage.follows("none");
+    }
+    proxy.pass();
+    proxy.cut();
+    stage.goes_on(&consul, "before the bomb");
+
+    let before = stage.file();
+    let pid = stage.gatewright.process().pid();
+    let calm = memory(pid, "VmHWM");
+    proxy.set(Fault::Answer(gzip_bomb(400)));
+    proxy.cut();
+    stage.all_fail("sent too large an answer");
+    assert_eq!(stage.file(), before);
+    let peak = memory(pid, "VmHWM");
+    measured::note(
+        "e15",
+        "400 MB bomb: most resident memory",
+        format!("{} MB", peak / 1024),
+    );
+    measured::note("e15", "before the bomb", format!("{} MB", calm / 1024));
+    assert!(peak < 150 * 1024, "{peak} KiB");
+    proxy.pass();
+    stage.serves_another(&consul, "three");
+    stage.all_serve(&["one", "two", "three"]);
+
+    assert!(stranger.accepted() == 0, "{:?}", stranger.requests());
+    assert!(
+        proxy
+            .requests()
+            .iter()
+            .all(|request| request.header("x-consul-token") == Some(CANARY))
+    );
+    measured::note(
+        "e08",
+        "302: requests to the other host",
+        stranger.accepted(),
+    );
+    stage.end();
+}
+
+#[test]
+fn a17_a19_a_name_that_moves_and_a_second_agent() {
+    let consul = Consul::start().unwrap();
+    let [port] = crate::support::temp::free_ports().unwrap();
+    let at = |last: u8| SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), port));
+    let (first, second) = (
+        FaultProxy::start_at(at(1), consul.address()).unwrap(),
+        FaultProxy::start_at(at(2), consul.address()).unwrap(),
+    );
+    // A name service of its own: files that only this process sees at the usual places.
+    let files = crate::support::temp::directory().unwrap();
+    let hosts = files.path().join("hosts");
+    std::fs::write(&hosts, "127.0.0.1 consul.test\n").unwrap();
+    std::fs::write(
+        files.path().join("resolv.conf"),
+        "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n",
+    )
+    .unwrap();
+    let mounts = "mount --bind \"$0/hosts\" /etc/hosts && mount --bind \"$0/resolv.conf\" /etc/resolv.conf && exec \"$@\"";
+    let through = [
+        "unshare",
+        "-m",
+        "sh",
+        "-c",
+        mounts,
+        &files.path().display().to_string(),
+    ]
+    .map(str::to_owned);
+    let mut stage = Stage::start(
+        &consul,
+        &first,
+        &Differs {
+            addresses: Some(vec![format!("http://consul.test:{port}")]),
+            through: &through,
+            ..Differs::default()
+        },
+    );
+    assert_eq!(second.requests().len(), 0);
+    let before = stage.file();
+    std::fs::write(&hosts, "").unwrap();
+    first.cut();
+    stage.all_fail("cannot be reached");
+    assert_eq!(stage.file(), before);
+    std::fs::write(&hosts, "127.0.0.2 consul.test\n").unwrap();
+    stage.goes_on(&consul, "moved");
+    assert!(second.count("GET") > 0);
+    assert!(!second.requests()[0].target.contains("index="));
+
+    // Now both are named one after the other.
+    let settings = stage.setup.read("gatewright.toml").unwrap();
+    let both = format!("addresses = [\"{}\", \"{}\"]", first.url(), second.url());
+    let old = settings
+        .lines()
+        .find(|line| line.starts_with("addresses"))
+        .unwrap();
+    stage
+        .setup
+        .file("gatewright.toml", &settings.replace(old, &both))
+        .unwrap();
+    first.forget();
+    stage.gatewright.reload();
+    wait_for(LIMIT, "requests at the first", || {
+        (first.count("index=") > 1).then_some(())
+    })
+    .unwrap();
+    second.forget();
+    first.set(Fault::Reset);
+    first.cut();
+    stage.goes_on(&consul, "second");
+    let taken = second.requests();
+    for part in ["/service/web", "/kv/note"] {
+        let of = |request: &&Request| request.target.contains(part);
+        let first = taken.iter().find(of).unwrap();
+        assert!(!first.target.contains("index="), "{taken:?}");
+    }
+    // The first one is well again, and nobody goes back without need.
+    first.pass();
+    first.forget();
+    stage.goes_on(&consul, "still the second");
+    assert_eq!(first.count("GET"), 0);
+    stage.all_serve(&["one", "two"]);
+    stage.end();
+}
+
+#[test]
+fn a22_no_descriptors_left() {
+    let consul = Consul::start().unwrap();
+    let proxy = FaultProxy::start(consul.address()).unwrap();
+    let mut stage = Stage::start(&consul, &proxy, &Differs::default());
+    let number = stage.gatewright.process().pid();
+    let pid = rustix::process::Pid::from_raw(number as i32);
+    let none = Rlimit {
+        current: Some(3),
+        maximum: Some(1024),
+    };
+    let usual = prlimit(pid, Resource::Nofile, none).unwrap();
+    proxy.cut();
+    consul.key("note", "meanwhile");
+    stage
+        .gatewright
+        .wait_for_log(LIMIT, &["Too many open files"])
+        .unwrap();
+    let ticks = || -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{number}/stat")).unwrap();
+        let fields: Vec<&str> = stat
+            .rsplit(')')
+            .next()
+            .unwrap()
+            .split_whitespace()
+            .collect();
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    };
+    // A question waits at the door of the status meanwhile, which is where a loop would spin.
+    let socket = stage.setup.directory().join("state/status.sock");
+    let mut waiting = std::os::unix::net::UnixStream::connect(socket).unwrap();
+    let (from, begun) = (ticks(), Instant::now());
+    std::thread::sleep(Duration::from_secs(2));
+    let used = ticks() - from;
+    let share = used as f64 / begun.elapsed().as_secs_f64();
+    measured::note(
+        "A22",
+        "no descriptors: processor of one core",
+        format!("{share:.0} %"),
+    );
+    assert!(share < 50.0, "{used} hundredths in {:?}", begun.elapsed());
+    let log = stage.gatewright.log();
+    assert!(log.matches("Too many open files").count() <= 12, "{log}");
+    prlimit(pid, Resource::Nofile, usual).unwrap();
+    stage.follows("meanwhile");
+    let mut status = String::new();
+    let _ = waiting.read_to_string(&mut status);
+    stage.serves_another(&consul, "three");
+    stage.all_serve(&["one", "two", "three"]);
+    stage.end();
+}
+
+#[test]
+fn a01_a_start_without_consul_waits_for_it() {
+    // Nothing listens there until later.
+    let held = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let at = held.local_addr().unwrap();
+    drop(held);
+    let consul = Consul::start().unwrap();
+    let late = std::cell::RefCell::new(None);
+    let first = FaultProxy::start(consul.address()).unwrap();
+    let stage = Stage::start(
+        &consul,
+        &first,
+        &Differs {
+            addresses: Some(vec![format!("http://{at}")]),
+            meanwhile: Some(&|gatewright| {
+                gatewright
+                    .wait_for_log(LIMIT, &["cannot be reached"])
+                    .unwrap();
+                *late.borrow_mut() = Some(FaultProxy::start_at(at, consul.address()).unwrap());
+            }),
+            ..Differs::default()
+        },
+    );
+    stage.all_serve(&["one", "two"]);
+    stage.end();
+}

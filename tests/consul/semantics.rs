@@ -1,0 +1,232 @@
+//! What Consul says and does not say: lost quorum, missing and deleted keys, slow datacenters, limits.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::stage::{Catalog, Differs, LIMIT, Stage};
+use crate::support::cluster::Cluster;
+use crate::support::consul::{Consul, instance};
+use crate::support::fault_proxy::{Fault, FaultProxy};
+use crate::support::{http, measured, wait_for};
+
+impl Catalog for Cluster {
+    fn instance(&self, id: &str, address: SocketAddr) {
+        let body = instance("web", id, address).to_string();
+        self.put(0, "/v1/agent/service/register", &body).unwrap();
+    }
+
+    fn key(&self, key: &str, value: &str) {
+        self.put(0, &format!("/v1/kv/{key}"), value).unwrap();
+    }
+}
+
+#[test]
+fn a08_b06_a_lost_quorum_removes_nothing() {
+    let mut cluster = Cluster::start().unwrap();
+    let proxy = FaultProxy::start(cluster.address(0)).unwrap();
+    let mut stage = Stage::start(&cluster, &proxy, &Differs::default());
+    let before = stage.file();
+    cluster.kill(1);
+    cluster.kill(2);
+    stage.all_fail("has no cluster leader");
+    // The fake of this fault is this answer.
+    let answer = cluster.look(0, "/v1/health/service/web?passing=1").unwrap();
+    assert_eq!(
+        (answer.status, answer.body.as_str()),
+        (500, "No cluster leader")
+    );
+    assert_eq!(http::header(&answer.head, "x-consul-index"), Some("1"));
+    assert_eq!(
+        http::header(&answer.head, "x-consul-knownleader"),
+        Some("false")
+    );
+    let stale = cluster
+        .look(0, "/v1/health/service/web?passing=1&stale")
+        .unwrap();
+    assert_eq!(stale.status, 200);
+    assert_eq!(
+        http::header(&stale.head, "x-consul-knownleader"),
+        Some("false")
+    );
+    stage
+        .setup
+        .wait_for_status(LIMIT, "some seconds without a leader", |status| {
+            let failing = status["queries"][0]["failing_seconds"].as_f64()?;
+            (failing > 5.0).then_some(())
+        })
+        .unwrap();
+    assert_eq!(stage.file(), before);
+    stage.all_serve(&["one", "two"]);
+    cluster.restart(1).unwrap();
+    cluster.restart(2).unwrap();
+    cluster.wait_until_ready().unwrap();
+    let back = Instant::now();
+    cluster.key("note", "quorum");
+    stage.follows("quorum");
+    let took = back.elapsed();
+    measured::note("e12", "lost quorum: servers removed", 0);
+    measured::note(
+        "e12",
+        "quorum back: followed after",
+        format!("{:.2} s", took.as_secs_f64()),
+    );
+    stage.serves_another(&cluster, "three");
+    stage.all_serve(&["one", "two", "three"]);
+    stage.end();
+}
+
+fn waiting(status: &Value) -> bool {
+    status["state"] == "waiting"
+        && status["waiting_seconds"].is_number()
+        && status["waiting_for"].as_array().is_some_and(|list| {
+            list.iter()
+                .any(|query| query.as_str().is_some_and(|q| q.contains("cfg/limit")))
+        })
+}
+
+#[test]
+fn b16_b18_b19_b20_b22_missing_and_deleted_keys_and_a_slow_datacenter() {
+    let consul = Consul::start().unwrap();
+    let proxy = FaultProxy::start(consul.address()).unwrap();
+    let mut stage = Stage::start(
+        &consul,
+        &proxy,
+        &Differs {
+            template: "    # limit: {{key \"cfg/limit\"}}\n    # other: {{keyOrDefault \"other@dc1\" \"none\"}}\n",
+            prepare: Some(&|| {
+                consul.set_key("cfg/limit", "10").unwrap();
+                consul.set_key("other", "there").unwrap();
+            }),
+            ..Differs::default()
+        },
+    );
+    assert!(stage.file().contains("# other: there\n"));
+    // A key with a default that is deleted is a change like another.
+    consul.delete_key("other").unwrap();
+    wait_for(LIMIT, "the default", || {
+        stage.file().contains("# other: none\n").then_some(())
+    })
+    .unwrap_or_else(|error| panic!("{error}\n{}", stage.gatewright.log()));
+
+    // One that must exist holds everything, for all to see.
+    let before = stage.file();
+    consul.delete_key("cfg/limit").unwrap();
+    stage.until("the missing key in the status", waiting);
+    stage
+        .gatewright
+        .wait_for_log(LIMIT, &["A template waits for", "cfg/limit"])
+        .unwrap();
+    let three = stage.backend("three");
+    consul.instance("three", three);
+    // Writes that have nothing to do with it wake the watch of a missing key.
+    proxy.forget();
+    let began = Instant::now();
+    for count in 0..20 {
+        consul.set_key(&format!("noise/{count}"), "x").unwrap();
+    }
+    stage
+        .setup
+        .wait_for_status(LIMIT, "three seconds of waiting", |status| {
+            (status["waiting_seconds"].as_f64()? > 3.0).then_some(())
+        })
+        .unwrap();
+    let asked = proxy.count("/v1/kv/cfg/limit");
+    measured::note(
+        "e17",
+        "missing key, 20 unrelated writes: requests of its watch",
+        format!("{asked} in {:.1} s", began.elapsed().as_secs_f64()),
+    );
+    assert!(asked <= 40, "{asked}");
+    assert_eq!(stage.file(), before);
+    consul.set_key("cfg/limit", "20").unwrap();
+    stage.waits_for("three");
+    assert!(stage.file().contains("# limit: 20\n"));
+    measured::note(
+        "e18",
+        "missing key",
+        "shown as waiting_for with its time; all else followed when it came",
+    );
+
+    // A datacenter that answers no more keeps its last answer and delays nothing else.
+    proxy.set_for("dc=dc1", Fault::Swallow);
+    wait_for(LIMIT, "a question to the slow datacenter", || {
+        (proxy.requests().last()?.at.elapsed() < LIMIT && proxy.count("dc=dc1") > 0).then_some(())
+    })
+    .unwrap();
+    let slow = stage.goes_on_without(&consul, "beside");
+    measured::note(
+        "B22",
+        "followed beside a silent datacenter after",
+        format!("{:.2} s", slow.as_secs_f64()),
+    );
+    stage.all_serve(&["one", "two", "three"]);
+    stage.end();
+}
+
+impl Stage {
+    /// As [`Stage::goes_on`], but some queries may fail.
+    fn goes_on_without(&self, catalog: &impl Catalog, note: &str) -> Duration {
+        let began = Instant::now();
+        catalog.key("note", note);
+        let line = format!("# note: {note}\n");
+        wait_for(LIMIT, &line, || self.file().contains(&line).then_some(()))
+            .unwrap_or_else(|error| panic!("{error}\n{}", self.gatewright.log()));
+        began.elapsed()
+    }
+}
+
+#[test]
+fn a10_more_watches_than_consul_takes_connections() {
+    let consul = Consul::start_with(&["-hcl=limits { http_max_conns_per_client = 5 }"]).unwrap();
+    // Consul counts by address, and what the test asks must not count.
+    let proxy = FaultProxy::start_from(Ipv4Addr::new(127, 0, 0, 2), consul.address()).unwrap();
+    let keys: Vec<String> = (0..7).map(|key| format!("k{key}")).collect();
+    let template: String = keys
+        .iter()
+        .map(|key| format!("    # {key}: {{{{key \"{key}\"}}}}\n"))
+        .collect();
+    let stage = Stage::start(
+        &consul,
+        &proxy,
+        &Differs {
+            template: &template,
+            prepare: Some(&|| {
+                keys.iter()
+                    .for_each(|key| consul.set_key(key, "first").unwrap())
+            }),
+            ..Differs::default()
+        },
+    );
+    proxy.forget();
+    let began = Instant::now();
+    for round in ["second", "third"] {
+        for key in &keys {
+            consul.set_key(key, round).unwrap();
+        }
+        wait_for(LIMIT, "all nine are served", || {
+            let file = stage.file();
+            keys.iter()
+                .all(|key| file.contains(&format!("# {key}: {round}\n")))
+                .then_some(())
+        })
+        .unwrap_or_else(|error| panic!("{error}\n{}", stage.gatewright.log()));
+    }
+    stage.until("the warning", |status| {
+        status["warnings"].as_array().is_some_and(|list| {
+            list.iter()
+                .any(|line| line.as_str().is_some_and(|l| l.contains("take turns")))
+        })
+    });
+    let rate = proxy.requests().len() as f64 / began.elapsed().as_secs_f64();
+    measured::note(
+        "e17",
+        "9 watches, 5 connections: requests a second",
+        format!("{rate:.1}"),
+    );
+    assert!(rate < 60.0, "{rate}");
+    assert!(proxy.open() <= 6, "{}", proxy.open());
+    stage.all_serve(&["one", "two"]);
+    stage.end();
+}
