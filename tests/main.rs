@@ -8,6 +8,7 @@ mod consul;
 mod faults;
 mod hostile;
 mod identity;
+mod load;
 mod modes;
 mod quickstart;
 mod real_parts;

@@ -3,7 +3,7 @@
 
 mod churn;
 mod draining;
-mod gateway;
+pub mod gateway;
 mod hands;
 mod keys;
 mod maps;

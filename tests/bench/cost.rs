@@ -3,11 +3,11 @@
 
 use std::time::{Duration, Instant};
 
+use super::Bench;
 use super::numbers::{milliseconds, thousands, written};
 use super::report::{Report, Row};
 use super::subject::{LIMIT, Mode, Sidecar, Subject, running, worker};
-use super::{Bench, usage};
-use crate::support::{Outcome, interrupted, wait_for};
+use crate::support::{Outcome, interrupted, usage, wait_for};
 
 /// The shortest time between two changes.
 const PACE: Duration = Duration::from_millis(500);

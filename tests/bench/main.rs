@@ -19,7 +19,6 @@ mod servers;
 mod subject;
 #[path = "../support/mod.rs"]
 mod support;
-mod usage;
 mod wire;
 
 use std::process::ExitCode;

@@ -157,6 +157,13 @@ impl<'a> Gateway<'a> {
         self.gatewright = Some(self.setup.run().unwrap());
     }
 
+    /// Gatewright's process id.
+    pub fn pid(&mut self) -> u32 {
+        self.gatewright
+            .as_mut()
+            .map_or(0, |running| running.process().pid())
+    }
+
     pub fn status(&self) -> Option<Value> {
         let socket = self.setup.path("status.sock");
         let words = ["status", "--json", "--socket", &socket];

@@ -20,6 +20,7 @@ pub mod process;
 pub mod temp;
 pub mod tools;
 pub mod traffic;
+pub mod usage;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};

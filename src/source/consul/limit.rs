@@ -17,6 +17,10 @@ const HELD: u32 = 30;
 const LIVELY: u32 = 32;
 /// The least time between two requests of one watch, however fast its content changes.
 pub(super) const FLOOR: Duration = Duration::from_millis(20);
+/// How many requests may follow each other so closely, and how soon each comes back: a watch whose content
+/// never rests is asked ten times a second, for reading a large answer costs more than most changes.
+const CLOSE: u32 = 32;
+const STEADY: Duration = Duration::from_millis(100);
 /// The first backoff after a failure.
 const BACKOFF_FIRST: Duration = Duration::from_millis(250);
 /// The longest backoff.
@@ -35,6 +39,8 @@ pub(super) struct Pace {
     full_at: Option<Instant>,
     /// When the last request went out.
     sent_at: Option<Instant>,
+    /// When as many requests as may be close together can be so again.
+    close_at: Option<Instant>,
     /// How many more answers without news are let pass.
     credit: u32,
     /// Failures since the last good answer.
@@ -53,13 +59,20 @@ impl Pace {
         let floor = self.sent_at.map_or(Duration::ZERO, |sent_at| {
             (sent_at + FLOOR).saturating_duration_since(now)
         });
-        bucket.max(floor)
+        let steady = self
+            .close_at
+            .map_or(Duration::ZERO, |close_at| {
+                close_at.saturating_duration_since(now)
+            })
+            .saturating_sub(STEADY * (CLOSE - 1));
+        bucket.max(floor).max(steady)
     }
 
     /// A request goes out.
     pub(super) fn asked(&mut self, now: Instant) {
         self.full_at = Some(self.full_at.map_or(now, |full_at| full_at.max(now)) + REFILL);
         self.sent_at = Some(now);
+        self.close_at = Some(self.close_at.map_or(now, |close_at| close_at.max(now)) + STEADY);
     }
 
     /// The request was given up unanswered, so that another could go out: it costs nothing.
@@ -177,9 +190,25 @@ mod tests {
     }
 
     #[test]
-    fn content_that_changes_100_times_a_second_is_followed_promptly() {
-        let requests = play(Duration::from_secs(2), &[(10, Some(5), true)]);
-        assert!(requests.len() >= 99, "{}", requests.len());
+    fn m01_content_that_changes_100_times_a_second_is_followed_promptly_and_then_10_times_a_second()
+    {
+        let requests = play(Duration::from_secs(60), &[(10, Some(5), true)]);
+        let within = |seconds| {
+            let span = Duration::from_secs(seconds);
+            requests.iter().filter(|(at, _)| *at < span).count()
+        };
+        assert!(within(1) >= CLOSE as usize, "{}", within(1));
+        let all = CLOSE as usize + 600;
+        assert!((all - 5..=all + 1).contains(&within(60)), "{}", within(60));
+    }
+
+    #[test]
+    fn m01_content_that_changes_5_times_a_second_is_never_late() {
+        let requests = play(Duration::from_secs(60), &[(200, Some(5), true)]);
+        let late = requests
+            .windows(2)
+            .find(|pair| pair[1].0 - pair[0].0 > Duration::from_millis(200));
+        assert_eq!(late, None);
     }
 
     #[test]
@@ -190,7 +219,7 @@ mod tests {
         let late = requests
             .windows(2)
             .skip(20)
-            .find(|pair| pair[1].0 - pair[0].0 > FLOOR);
+            .find(|pair| pair[1].0 - pair[0].0 > STEADY);
         assert_eq!(late, None);
     }
 

@@ -6,7 +6,8 @@ use std::fs::{read_dir, read_link, read_to_string};
 
 use nix::unistd::{SysconfVar, sysconf};
 
-use crate::support::Outcome;
+use super::Outcome;
+use super::process::{descendants, exists};
 
 /// Processor time in milliseconds, in steps of the kernel's tick (10 ms).
 #[derive(Debug, Clone, Copy, Default)]
@@ -49,6 +50,30 @@ pub fn memory(pid: u32) -> Outcome<(f64, f64)> {
         (Some(now), Some(most)) => Ok((now, most)),
         _ => Err(format!("/proc/{pid}/status names no memory.")),
     }
+}
+
+/// How many descriptors the process has open.
+pub fn descriptors(pid: u32) -> Outcome<usize> {
+    let folder = format!("/proc/{pid}/fd");
+    read_dir(&folder)
+        .map(Iterator::count)
+        .map_err(|error| format!("{folder} cannot be read: {error}."))
+}
+
+/// How many threads it has.
+pub fn threads(pid: u32) -> Outcome<usize> {
+    let folder = format!("/proc/{pid}/task");
+    read_dir(&folder)
+        .map(Iterator::count)
+        .map_err(|error| format!("{folder} cannot be read: {error}."))
+}
+
+/// Its descendants that have ended and that nobody has waited for.
+pub fn zombies(pid: u32) -> usize {
+    descendants(pid)
+        .into_iter()
+        .filter(|child| !exists(*child))
+        .count()
 }
 
 /// How many established TCP connections to a port the process has.
