@@ -238,6 +238,12 @@ impl Core {
         actions
     }
 
+    /// How much processor time the process and its children have used since the start. Told with each
+    /// event, it is what work costs; else the time it takes is.
+    pub fn processor_time(&mut self, used: Duration) {
+        self.pace.used(used);
+    }
+
     /// Does what has fallen due. Harmless when nothing has.
     #[must_use]
     pub fn handle_timeout(&mut self, now: Instant) -> Vec<Action> {

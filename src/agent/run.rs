@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -226,6 +228,7 @@ impl Sidecar {
                 }
                 // Cancel-safe: the deadline is asked anew in each turn.
                 () = sleep_until(due.unwrap_or(now)), if due.is_some() => {
+                    sidecar.core.processor_time(processor_time());
                     let actions = sidecar.core.handle_timeout(Instant::now());
                     sidecar.carry_out(actions);
                 }
@@ -301,6 +304,7 @@ impl Sidecar {
     }
 
     fn event(&mut self, event: Event) {
+        self.core.processor_time(processor_time());
         let actions = self.core.handle(event, Instant::now());
         self.carry_out(actions);
     }
@@ -665,6 +669,17 @@ fn open(parts: &Parts, supervisor: Option<&Supervisor>) -> Result<Applier, Strin
         ),
         _ => Ok(applier),
     }
+}
+
+/// What this process has used of the processor, and the children that it has waited for.
+fn processor_time() -> Duration {
+    let of = |who| getrusage(who).map(|usage| [usage.user_time(), usage.system_time()]);
+    [UsageWho::RUSAGE_SELF, UsageWho::RUSAGE_CHILDREN]
+        .into_iter()
+        .filter_map(|who| of(who).ok())
+        .flatten()
+        .map(|time| Duration::from_micros(time.num_microseconds().unsigned_abs()))
+        .sum()
 }
 
 /// Tells systemd, where it wants to know (Type=notify); nobody else listens.

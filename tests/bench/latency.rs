@@ -15,6 +15,15 @@ use crate::support::{Outcome, interrupted};
 
 /// After a change: time for what goes on behind it, such as `haproxy -c` beside the commands.
 const PAUSE: Duration = Duration::from_millis(200);
+/// After a change of Gatewright's: so long that each stands alone, for changes that come one upon the
+/// other may use a fifth of a processor and go together beyond that.
+fn alone(size: usize) -> Duration {
+    Duration::from_millis(match size {
+        0..=100 => 200,
+        101..=1_000 => 400,
+        _ => 1_200,
+    })
+}
 /// After a reload: Gatewright's `apply.reload_interval` must not hold the next change back.
 const AFTER_RELOAD: Duration = Duration::from_millis(2_200);
 
@@ -23,6 +32,7 @@ struct Turn {
     subject: Box<dyn Subject>,
     probe: Option<Connection>,
     times: Vec<Duration>,
+    pause: Duration,
     worker: Option<u32>,
     reloads: u32,
     at: usize,
@@ -34,7 +44,8 @@ struct Turn {
 pub fn run(bench: &mut Bench, version: &str, size: usize, report: &mut Report) -> Outcome<()> {
     let (samples, limit) = match bench.options.quick {
         true => (15, Duration::from_secs(8)),
-        false => (40, Duration::from_secs(18)),
+        false if size <= 1_000 => (40, Duration::from_secs(24)),
+        false => (25, Duration::from_secs(40)),
     };
     let mut turns = start(bench, version, size)?;
     // The first change of each is not counted: after a start the reload interval may hold it back.
@@ -81,6 +92,10 @@ fn start(bench: &mut Bench, version: &str, size: usize) -> Outcome<Vec<Turn>> {
         wait_until_served(subject.as_mut())?;
         turns.push(Turn {
             worker: subject.stats().and_then(worker),
+            pause: match subject.name() {
+                "gatewright" => alone(size),
+                _ => PAUSE,
+            },
             subject,
             probe: None,
             times: Vec::new(),
@@ -130,7 +145,7 @@ impl Turn {
         }
         self.times.push(began.elapsed());
         catalog.finish()?;
-        std::thread::sleep(PAUSE);
+        std::thread::sleep(self.pause);
         let worker = self.subject.stats().and_then(worker);
         if worker != self.worker {
             self.worker = worker;

@@ -1,14 +1,16 @@
-//! How much of the time the sidecar may work while the catalog never rests. Pure: time is an argument.
+//! How much of the time the sidecar may work while the catalog never rests. Pure: the time and the
+//! processor time used are arguments.
 //!
-//! Rendering, validating and telling a worker cost what they take. A fifth of the time is theirs, with
-//! some of it in hand: a single change, or a handful, is never delayed, and where instances flap a
-//! hundred times a second their changes go together. It never decides what is done, only that it waits.
+//! Rendering, validating and telling a worker cost the processor time that was used meanwhile, that of
+//! `haproxy -c` too. A fifth of one processor is theirs, with some of it in hand: a single change, or a
+//! handful, is never delayed, and where instances flap a hundred times a second their changes go
+//! together. It never decides what is done, only that it waits.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// One part in so many of the time is for work.
+/// One part in so many of a processor is for work.
 const SHARE: u32 = 5;
 /// How much work may go at once after a rest.
 const IN_HAND: Duration = Duration::from_millis(500);
@@ -20,36 +22,75 @@ const LONGEST: Duration = Duration::from_secs(5);
 pub(super) struct Pace {
     /// When all of it will be in hand again (the "theoretical arrival time" of the cell rate algorithm).
     full_at: Option<Instant>,
-    rendering: Option<Instant>,
-    applying: Option<Instant>,
+    /// Processor time used by the process and its children so far, where that is told.
+    used: Option<Duration>,
+    rendering: Option<Work>,
+    applying: Option<Work>,
+}
+
+/// Something under way: when it began, and what had been used and counted until then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Work {
+    since: Instant,
+    used: Option<Duration>,
 }
 
 impl Pace {
+    /// So much has been used since the start.
+    pub(super) fn used(&mut self, used: Duration) {
+        self.used = Some(used);
+    }
+
     /// A rendering begins.
     pub(super) fn renders(&mut self, now: Instant) {
-        self.rendering = Some(now);
+        self.rendering = Some(self.begin(now));
     }
 
     /// It ended.
     pub(super) fn rendered(&mut self, now: Instant) {
-        if let Some(since) = self.rendering.take() {
-            self.worked(now.saturating_duration_since(since), now);
+        if let Some(work) = self.rendering.take() {
+            self.ended(work, now);
         }
     }
 
     /// A set is applied from now on.
     pub(super) fn applies(&mut self, now: Instant) {
-        self.applying = Some(now);
+        self.applying = Some(self.begin(now));
     }
 
     /// That ended. Reloads have a distance of their own, and what failed a pause: they do not count.
     pub(super) fn applied(&mut self, counts: bool, now: Instant) {
-        if let Some(since) = self.applying.take().filter(|_| counts) {
-            self.worked(now.saturating_duration_since(since), now);
+        if let Some(work) = self.applying.take().filter(|_| counts) {
+            self.ended(work, now);
         }
     }
 
-    /// Something took so long.
+    fn begin(&self, now: Instant) -> Work {
+        Work {
+            since: now,
+            used: self.used,
+        }
+    }
+
+    /// On a busy machine work takes longer than it costs; and a HAProxy of ours that ends counts with
+    /// all that it has ever used.
+    fn ended(&mut self, work: Work, now: Instant) {
+        let took = now.saturating_duration_since(work.since);
+        let cost = match (work.used, self.used) {
+            (Some(before), Some(after)) => after.saturating_sub(before).min(took),
+            _ => took,
+        };
+        self.worked(cost, now);
+        // Nothing counts twice.
+        for other in [&mut self.rendering, &mut self.applying]
+            .into_iter()
+            .flatten()
+        {
+            other.used = other.used.max(self.used);
+        }
+    }
+
+    /// Something cost so much.
     fn worked(&mut self, took: Duration, now: Instant) {
         let from = self.full_at.map_or(now, |full_at| full_at.max(now));
         let latest = now + IN_HAND * SHARE + LONGEST;
@@ -74,6 +115,35 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn work_costs_the_processor_time_that_was_used_meanwhile() {
+        let start = Instant::now();
+        let at = |milliseconds| start + Duration::from_millis(milliseconds);
+        let used = Duration::from_millis;
+        let mut pace = Pace::default();
+        pace.used(used(1_000));
+        pace.applies(at(0));
+        pace.used(used(1_100));
+        pace.renders(at(100));
+        // Rendered in 200 ms of a busy machine, of which 40 were its own.
+        pace.used(used(1_140));
+        pace.rendered(at(300));
+        assert_eq!(pace.full_at, Some(at(300 + 40 * 5)));
+        // What the rendering has used is counted.
+        pace.used(used(1_150));
+        pace.applied(true, at(400));
+        assert_eq!(pace.full_at, Some(at(500 + 10 * 5)));
+        // A child that has run for an hour has ended meanwhile.
+        pace.applies(at(10_000));
+        pace.used(used(3_600_000));
+        pace.applied(true, at(10_060));
+        assert_eq!(pace.full_at, Some(at(10_060 + 60 * 5)));
+        pace.applies(at(20_000));
+        pace.used(used(3_700_000));
+        pace.applied(false, at(20_060));
+        assert_eq!(pace.full_at, Some(at(10_060 + 60 * 5)));
+    }
 
     /// Plays changes that come after these gaps and cost so much each, both in milliseconds; those that
     /// wait go together. Returns when each piece of work began, and what it took.
