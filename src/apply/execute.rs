@@ -26,7 +26,7 @@ use self::memory::Memory;
 use super::files::{self, FileError};
 use super::gate::{self, Rules};
 use super::history::{History, Rejection, StoredSet};
-use super::journal::{self, Change};
+use super::journal::{self, Change, Phase};
 use super::lock::Lock;
 use super::plan::{Comparison, compare};
 use super::set::{Candidate, Revision, Role, SetFile};
@@ -156,7 +156,7 @@ impl Applier {
     pub async fn resume(&mut self) -> Verdict {
         if self.pending.is_some() {
             // A change that a crash left complete may be the last good set itself.
-            let seen = self.haproxy.seen(ABSENT).await;
+            let seen = self.look().await;
             if let Err(error) = self.settle(&seen).await {
                 return self.end(Err(error));
             }
@@ -213,7 +213,7 @@ impl Applier {
                 Attempt::LookFirst => self.memory.session = None,
             }
         }
-        let seen = self.haproxy.seen(ABSENT).await;
+        let seen = self.look().await;
         if self.settle(&seen).await? {
             comparison = self.compare(candidate);
         }
@@ -287,6 +287,19 @@ impl Applier {
         let change = self.swap_in(candidate, staged)?;
         self.take_effect(candidate, change, story, started, findings)
             .await
+    }
+
+    /// What runs, before anything is done about it.
+    async fn look(&self) -> Seen {
+        match &self.pending {
+            // A crash came after HAProxy was told, which may be loading just now.
+            Some(change) if change.phase() == Phase::Told => {
+                let revision = change.revision();
+                let wanted = |running: &Running| running.revision == revision;
+                self.haproxy.seen_after_load(wanted).await
+            }
+            _ => self.haproxy.seen(ABSENT).await,
+        }
     }
 
     fn compare(&self, candidate: &Candidate) -> Comparison {

@@ -25,6 +25,9 @@ const ASK: Duration = Duration::from_secs(1);
 /// Past this a refused socket means that HAProxy is not running, unless its process is seen.
 const ABSENT: Duration = Duration::from_secs(2);
 
+/// For a worker to begin to serve once its master has loaded it.
+const MOMENT: Duration = Duration::from_millis(300);
+
 /// How HAProxy is made to take new files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mode {
@@ -324,6 +327,19 @@ impl Haproxy {
             Err(error) => Seen::Unknown {
                 reason: error.to_string(),
             },
+        }
+    }
+
+    /// What runs once a reload that may be under way has ended: the master does not answer during a load,
+    /// and the former worker does so for a moment longer. A second reload would follow the first if
+    /// that one were believed.
+    pub async fn seen_after_load(&self, wanted: impl Fn(&Running) -> bool) -> Seen {
+        if let Some(master) = self.master_socket() {
+            let _ = master.processes_within(ABSENT).await;
+        }
+        match self.confirm(MOMENT, wanted).await {
+            seen @ Seen::Running(_) => seen,
+            _ => self.seen(ABSENT).await,
         }
     }
 

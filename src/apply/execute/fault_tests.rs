@@ -4,6 +4,7 @@
 
 mod bench;
 mod proxy;
+mod sweep;
 
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;

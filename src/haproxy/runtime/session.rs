@@ -327,7 +327,8 @@ fn split_at_prompts(text: &str, master: bool) -> Vec<String> {
 }
 
 /// The length of the prompt that begins here: `> ` on the stats socket; `master> `, or `4711> ` with
-/// the worker's process id, through the master, with its modes after it as in `4711(x)> `.
+/// the worker's process id, through the master, with its modes after it as in `4711(x)> `. A master
+/// whose last reload failed says `master[ReloadFailed]> ` (2.6 to 3.2).
 fn prompt(text: &str, master: bool) -> Option<usize> {
     if !master {
         return text.starts_with("> ").then_some(2);
@@ -343,7 +344,8 @@ fn prompt(text: &str, master: bool) -> Option<usize> {
         None => name,
     };
     let worker = !who.is_empty() && who.bytes().all(|digit| digit.is_ascii_digit());
-    (who == "master" || worker).then_some(length)
+    let master = ["master", "master[ReloadFailed]"].contains(&who);
+    (master || worker).then_some(length)
 }
 
 #[cfg(test)]
@@ -380,6 +382,12 @@ mod tests {
             split_at_prompts(text, true),
             ["", "", "", "\n", "proc.a: type=str value=<1> \n\n", "\n"]
         );
+    }
+
+    #[test]
+    fn answers_are_told_apart_after_a_failed_reload() {
+        let text = "master[ReloadFailed]> 12081> Name: HAProxy\n\n12081> ";
+        assert_eq!(split_at_prompts(text, true), ["", "", "Name: HAProxy\n\n"]);
     }
 
     #[test]

@@ -27,6 +27,12 @@ const LONG: Duration = Duration::from_secs(20);
 pub enum Servers {
     Former,
     Next,
+    /// The former ones under another time-out, which only a reload brings.
+    Loaded,
+    /// What `haproxy -c` refuses.
+    Refused,
+    /// What `haproxy -c` accepts and HAProxy cannot load: a socket that it cannot make.
+    Rejected,
 }
 
 /// HAProxy, and the proxies before its sockets.
@@ -80,10 +86,16 @@ impl Bench {
 
     /// On the former servers as somebody has written them, with a proxy before the stats socket.
     pub async fn by_hand(version: &'static str) -> Bench {
+        let mut bench = Bench::written_by_hand(version).await;
+        bench.stats = Some(Proxy::before(&bench.socket()));
+        bench
+    }
+
+    /// The same without a proxy.
+    pub async fn written_by_hand(version: &'static str) -> Bench {
         let mut bench = Bench::new(version, "admin");
         let text = bench.text(Servers::Former);
         bench.run(&text).await;
-        bench.stats = Some(Proxy::before(&bench.socket()));
         bench
     }
 
@@ -112,7 +124,7 @@ impl Bench {
         self.directory.path()
     }
 
-    fn main(&self) -> PathBuf {
+    pub fn main(&self) -> PathBuf {
         self.main.clone()
     }
 
@@ -124,7 +136,7 @@ impl Bench {
         self.path().join("master.sock")
     }
 
-    fn state(&self) -> PathBuf {
+    pub fn state(&self) -> PathBuf {
         self.path().join("state")
     }
 
@@ -147,9 +159,17 @@ impl Bench {
             let port = self.ports[port];
             format!("    server {name} 127.0.0.1:{port} {rest}\n")
         };
+        let broken = match servers {
+            Servers::Rejected => "    stats socket /no/such/directory/x.sock\n",
+            _ => "",
+        };
+        let limit = match servers {
+            Servers::Loaded => 6,
+            _ => 5,
+        };
         let mut text = format!(
-            "global\n    stats socket {} level {}\n    hard-stop-after 5s\n\
-             defaults\n    mode http\n    timeout connect 5s\n    timeout client 5s\n    timeout server 5s\n\
+            "global\n    stats socket {} level {}\n{broken}    hard-stop-after 5s\n\
+             defaults\n    mode http\n    option idle-close-on-response\n    http-reuse never\n    timeout connect 5s\n    timeout client 5s\n    timeout server {limit}s\n\
              frontend all-servers\n",
             self.socket().display(),
             self.level
@@ -166,11 +186,14 @@ impl Bench {
         text += &server("keep1", 0, "weight 10 id 1");
         text += &server("keep2", 1, "weight 10 id 2 check");
         match servers {
-            Servers::Former => {
+            Servers::Former | Servers::Loaded | Servers::Rejected | Servers::Refused => {
                 text += &server("moved", 2, "weight 10 id 3");
                 text += &server("weighed", 3, "weight 10 id 4");
                 text += &server("gone1", 4, "weight 10 id 5");
                 text += &server("gone2", 5, "weight 10 id 6 check");
+                if servers == Servers::Refused {
+                    text += "    nonsense\n";
+                }
             }
             Servers::Next => {
                 text += &server("moved", 6, "weight 10 id 3");
@@ -343,6 +366,11 @@ pub struct Traffic {
 
 impl Traffic {
     pub fn to(port: u16) -> Traffic {
+        Traffic::paced(port, Duration::ZERO)
+    }
+
+    /// With a pause after each request.
+    pub fn paced(port: u16, pause: Duration) -> Traffic {
         let (stop, failed) = (Arc::new(AtomicBool::new(false)), Arc::default());
         let (ends, counts): (_, Arc<AtomicUsize>) = (Arc::clone(&stop), Arc::clone(&failed));
         let task = tokio::spawn(async move {
@@ -351,6 +379,7 @@ impl Traffic {
                     eprintln!("a request failed: {error}");
                     counts.fetch_add(1, Ordering::Relaxed);
                 }
+                tokio::time::sleep(pause).await;
             }
         });
         Traffic { stop, failed, task }
