@@ -68,7 +68,8 @@ impl Applier {
         let lock = Lock::acquire(&options.state_directory, &main.0)?;
         let mut history = History::open(&options.state_directory, options.keep)?;
         let pending = journal::recover(&options.state_directory)?;
-        stage::clean(options.destinations.iter().map(|(path, _)| path.as_path()));
+        let destinations = options.destinations.iter().map(|(path, _)| path.as_path());
+        stage::clean(destinations, pending.is_some());
         if pending.is_none() {
             history.adopt_live(&options.destinations)?;
         }
@@ -391,6 +392,7 @@ impl Applier {
         }
         let written = self.history.state().written.as_ref() == revision;
         if !self.haproxy.can_tell() && written {
+            self.stands(&candidate.revision)?;
             return Ok(Some(Verdict::Written {
                 revision: candidate.revision.clone(),
                 reason: "nobody is told in this mode".to_owned(),

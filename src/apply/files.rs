@@ -10,7 +10,36 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{Gid, Uid, fchown};
 
+use self::faults::{Step, step};
 use crate::crash;
+
+#[cfg(test)]
+pub mod faults;
+
+/// Where a test makes a step fail; nothing in the program itself.
+#[cfg(not(test))]
+mod faults {
+    use std::path::Path;
+
+    /// What is done to a file.
+    #[derive(Clone, Copy)]
+    pub enum Step {
+        Create,
+        Own,
+        Mode,
+        Write,
+        Sync,
+        Rename,
+        Link,
+        SyncNames,
+        Remove,
+        MakeDirectory,
+    }
+
+    pub fn step(_: Step, _: &Path) -> std::io::Result<()> {
+        Ok(())
+    }
+}
 
 /// A file operation that did not work: what, where and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +85,14 @@ fn explain(cause: &std::io::Error) -> String {
             "its directory does not exist",
             "Create it or correct the path.",
         ),
+        ErrorKind::ResourceBusy => (
+            "something is mounted on it",
+            "Mount its directory instead of the single file, so that the file can be replaced as one step.",
+        ),
+        ErrorKind::InvalidFilename => (
+            "its name is too long",
+            "Choose a shorter one: up to 29 bytes are added to it for files beside it.",
+        ),
         _ => return format!("{cause}."),
     };
     format!("{what}. {remedy}")
@@ -81,6 +118,9 @@ impl Access {
     pub fn of(path: &Path) -> std::io::Result<Option<Access>> {
         match std::fs::metadata(path) {
             Ok(found) if found.is_dir() => Err(ErrorKind::IsADirectory.into()),
+            Ok(found) if !found.is_file() => {
+                Err(std::io::Error::other("it is no regular file. Name a file"))
+            }
             Ok(found) => Ok(Some(Access {
                 mode: found.mode() & 0o7777,
                 owner: Some((found.uid(), found.gid())),
@@ -104,15 +144,19 @@ pub fn write_new(path: &Path, bytes: &[u8], access: Access) -> Result<(), FileEr
 pub fn write_unsynced(path: &Path, bytes: &[u8], access: Access) -> Result<(), FileError> {
     remove(path)?;
     let write = || -> std::io::Result<()> {
+        step(Step::Create, path)?;
         let mut file = OpenOptions::new()
             .write(true)
             .create_new(true)
             .mode(0o600)
             .open(path)?;
         crash::point("file created");
+        step(Step::Own, path)?;
         take_owner(&file, access)?;
+        step(Step::Mode, path)?;
         // After the owner: a change of owner clears some bits. Not subject to the umask.
         file.set_permissions(std::fs::Permissions::from_mode(access.mode))?;
+        step(Step::Write, path)?;
         file.write_all(bytes)?;
         crash::point("file written");
         Ok(())
@@ -125,8 +169,8 @@ pub fn write_unsynced(path: &Path, bytes: &[u8], access: Access) -> Result<(), F
 
 /// Waits until a file is on the disk.
 pub fn sync(path: &Path) -> Result<(), FileError> {
-    File::open(path)
-        .and_then(|file| file.sync_all())
+    step(Step::Sync, path)
+        .and_then(|()| File::open(path)?.sync_all())
         .map_err(FileError::of("write", path))?;
     crash::point("file on disk");
     Ok(())
@@ -164,14 +208,18 @@ pub fn replace(path: &Path, bytes: &[u8], access: Access) -> Result<(), FileErro
 
 /// Renames within one directory.
 pub fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
-    std::fs::rename(from, to).map_err(FileError::of("replace", to))?;
+    step(Step::Rename, to)
+        .and_then(|()| std::fs::rename(from, to))
+        .map_err(FileError::of("replace", to))?;
     crash::point("file renamed");
     Ok(())
 }
 
 /// Gives a file a second name in the same directory.
 pub fn link(from: &Path, to: &Path) -> Result<(), FileError> {
-    std::fs::hard_link(from, to).map_err(FileError::of("keep", to))?;
+    step(Step::Link, to)
+        .and_then(|()| std::fs::hard_link(from, to))
+        .map_err(FileError::of("keep", to))?;
     crash::point("file kept");
     Ok(())
 }
@@ -182,8 +230,8 @@ pub fn sync_parent(path: &Path) -> Result<(), FileError> {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
     };
-    File::open(directory)
-        .and_then(|directory| directory.sync_all())
+    step(Step::SyncNames, directory)
+        .and_then(|()| File::open(directory)?.sync_all())
         .map_err(FileError::of("write to disk", directory))?;
     crash::point("name on disk");
     Ok(())
@@ -191,7 +239,7 @@ pub fn sync_parent(path: &Path) -> Result<(), FileError> {
 
 /// Removes a file if it is there.
 pub fn remove(path: &Path) -> Result<(), FileError> {
-    match std::fs::remove_file(path) {
+    match step(Step::Remove, path).and_then(|()| std::fs::remove_file(path)) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             Err(FileError::of("remove", path)(error))
         }
@@ -225,10 +273,13 @@ pub fn beside(path: &Path, suffix: &str) -> PathBuf {
 /// A directory for us alone, with its parents.
 pub fn private_directory(path: &Path) -> Result<(), FileError> {
     use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
+    step(Step::MakeDirectory, path)
+        .and_then(|()| {
+            std::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(path)
+        })
         .map_err(FileError::of("create", path))?;
     crash::point("directory made");
     Ok(())

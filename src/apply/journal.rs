@@ -15,6 +15,9 @@ use super::files::{Access, FileError, beside, link, remove, rename, replace, syn
 use super::set::Revision;
 use super::stage::{Entry, OLD, Previous};
 
+/// The version of the record.
+const FORMAT: u32 = 1;
+
 /// How far a change has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -60,7 +63,7 @@ impl Change {
         let mut change = Change {
             path: state_directory.join("journal.json"),
             record: Record {
-                format: 1,
+                format: FORMAT,
                 revision: revision.to_string(),
                 phase: Phase::Committing,
                 files: entries
@@ -134,29 +137,42 @@ impl Change {
     }
 
     /// Puts the former files back, the configuration first, and forgets the change. Needs no space:
-    /// they are only renamed. Can be repeated after a crash.
+    /// they are only renamed. Goes on after an error, so that no more stays mixed than must; the
+    /// record then stays, and it can be repeated, also after a crash.
     pub fn take_back(self) -> Result<(), FileError> {
+        let mut result = Ok(());
         for file in self.record.files.iter().rev() {
-            let target = decode(&file.target);
-            let old = beside(&target, OLD);
-            if old.exists() {
-                rename(&old, &target)?;
-                // Renaming one link of a file onto another does nothing at all (rename(2)).
-                remove(&old)?;
-            } else if !file.existed && file.changed {
-                remove(&target)?;
-            }
-            sync_parent(&target)?;
+            result = result.and(file.take_back());
         }
+        result?;
         remove(&self.path)
     }
 
-    /// The change stands: the former files are removed and it is forgotten.
+    /// The change stands: it is forgotten, and only then the former files are removed. In the other
+    /// order a crash in between would leave a record by which some files are put back and others not.
     pub fn finish(self) -> Result<(), FileError> {
+        remove(&self.path)?;
+        let result = sync_parent(&self.path);
         for file in &self.record.files {
-            remove(&beside(&decode(&file.target), OLD))?;
+            // One that stays goes at the next change or start.
+            let _ = remove(&beside(&decode(&file.target), OLD));
         }
-        remove(&self.path)
+        result
+    }
+}
+
+impl RecordFile {
+    fn take_back(&self) -> Result<(), FileError> {
+        let target = decode(&self.target);
+        let old = beside(&target, OLD);
+        if old.exists() {
+            rename(&old, &target)?;
+            // Renaming one link of a file onto another does nothing at all (rename(2)).
+            remove(&old)?;
+        } else if !self.existed && self.changed {
+            remove(&target)?;
+        }
+        sync_parent(&target)
     }
 }
 
@@ -168,7 +184,8 @@ pub fn recover(state_directory: &Path) -> Result<Option<Change>, FileError> {
     let Ok(bytes) = std::fs::read(&path) else {
         return Ok(None);
     };
-    let Ok(record) = serde_json::from_slice::<Record>(&bytes) else {
+    let record = serde_json::from_slice::<Record>(&bytes).ok();
+    let Some(record) = record.filter(|record| record.format == FORMAT) else {
         tracing::warn!(path = %path.display(), "a damaged or newer journal is ignored");
         remove(&path)?;
         return Ok(None);
@@ -296,7 +313,7 @@ mod tests {
                 .iter()
                 .map(|file| file.destination.clone())
                 .collect();
-            super::super::stage::clean(destinations.iter().map(PathBuf::as_path));
+            super::super::stage::clean(destinations.iter().map(PathBuf::as_path), false);
             assert_eq!(contents(directory.path()), before, "after {steps} renames");
         }
     }

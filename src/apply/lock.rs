@@ -2,7 +2,7 @@
 //! beside the main destination. They die with the process, so there is never a stale one.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, Write};
+use std::io::{ErrorKind, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -56,12 +56,18 @@ fn take(path: &Path) -> Result<Flock<File>, LockError> {
     let mut options = OpenOptions::new();
     options.mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
     let mut for_writing = options.clone();
-    let mut writable = for_writing
+    let made = for_writing
         .write(true)
         .create(true)
         .truncate(false)
-        .open(path)
-        .map_err(FileError::of("open the lock file", path))?;
+        .open(path);
+    let writable = match made {
+        Ok(file) => Some(file),
+        // One that is there can be locked all the same: new settings on a disk that has become
+        // read-only must not be the end.
+        Err(error) if error.kind() == ErrorKind::ReadOnlyFilesystem && path.exists() => None,
+        Err(error) => return Err(FileError::of("open the lock file", path)(error).into()),
+    };
     let file = options
         .read(true)
         .open(path)
@@ -69,8 +75,10 @@ fn take(path: &Path) -> Result<Flock<File>, LockError> {
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(held) => {
             // For people and for the message of the second one; the lock itself does not need it.
-            let _ = writable.set_len(0);
-            let _ = writeln!(writable, "{}", std::process::id());
+            if let Some(mut file) = writable {
+                let _ = file.set_len(0);
+                let _ = writeln!(file, "{}", std::process::id());
+            }
             Ok(held)
         }
         Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {

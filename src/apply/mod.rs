@@ -11,9 +11,12 @@ pub mod plan;
 mod ports;
 pub mod set;
 pub mod stage;
+pub mod target;
 pub mod tell;
 pub mod validate;
 pub mod verdict;
 
+#[cfg(test)]
+mod disk_tests;
 #[cfg(test)]
 mod real_tests;

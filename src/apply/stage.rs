@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use super::files::{Access, FileError, TEMPORARY, beside, read, remove, write_new, write_unsynced};
 use super::plan::configuration;
 use super::set::{Candidate, Role, SetFile};
+use super::target::{resolve, to_replace};
 
 const NEW: &str = "gatewright-new";
 const CHECK: &str = "gatewright-check";
@@ -102,8 +103,7 @@ impl Staged {
         file: &SetFile,
         last_good: Option<&[SetFile]>,
     ) -> Result<Option<Entry>, FileError> {
-        let target = resolve(&file.destination);
-        let existing = Access::of(&target).map_err(FileError::of("replace", &target))?;
+        let (target, existing) = to_replace(&file.destination)?;
         let live = read(&target)?;
         let good = last_good
             .into_iter()
@@ -230,29 +230,16 @@ impl Drop for Staged {
     }
 }
 
-/// Removes what a crash while staging has left beside these destinations. The former contents are
-/// the journal's to remove.
-pub fn clean<'a>(destinations: impl IntoIterator<Item = &'a Path>) {
+/// Removes what a crash has left beside these destinations, by names that only we give. The former
+/// contents are among it unless a `change` is still to be ended, which needs them.
+pub fn clean<'a>(destinations: impl IntoIterator<Item = &'a Path>, change: bool) {
+    let old = (!change).then_some(OLD);
     for destination in destinations {
         let target = resolve(destination);
-        for suffix in [NEW, CHECK, TEMPORARY] {
+        for suffix in [NEW, CHECK, TEMPORARY].into_iter().chain(old) {
             let _ = remove(&beside(&target, suffix));
         }
     }
-}
-
-/// The file behind a link; a link that leads nowhere is taken as the place of a new file.
-pub fn resolve(destination: &Path) -> PathBuf {
-    std::fs::canonicalize(destination).unwrap_or_else(|_| {
-        let parent = destination.parent().unwrap_or(Path::new("/"));
-        match (std::fs::canonicalize(parent), destination.file_name()) {
-            (Ok(parent), Some(name)) => match std::fs::read_link(destination) {
-                Ok(link) => parent.join(link),
-                Err(_) => parent.join(name),
-            },
-            _ => destination.to_owned(),
-        }
-    })
 }
 
 /// How a configuration may spell a path: in full, or relative to HAProxy's directory.

@@ -118,6 +118,9 @@ pub enum ApplyError {
     /// A file could not be written, read or removed.
     #[error("{0} The files that HAProxy reads are as they were.")]
     File(#[from] FileError),
+    /// No file can be put where the settings name one.
+    #[error(transparent)]
+    Destination(FileError),
     /// The former files could not be put back.
     #[error(
         "The former files could not be put back: {0} The journal in the state directory is kept; they are put back at the next try."

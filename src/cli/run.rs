@@ -51,6 +51,7 @@ impl Run {
             // reads them again once it watches the files, so that no change in between is lost.
             wiring::load_templates(&settings, &environment)
                 .map_err(|wrong| Failure::new(exit::TEMPLATE, wrong))?;
+            wiring::check_destinations(&settings).map_err(open_failure)?;
             let applier = wiring::open_applier(&settings, &environment).map_err(open_failure)?;
             let (send, questions) = mpsc::channel(16);
             let _socket = StatusSocket::listen(&status_socket, send).map_err(|error| {
@@ -106,7 +107,7 @@ impl Run {
 fn open_failure(error: ApplyError) -> Failure {
     let code = match &error {
         ApplyError::Lock(crate::apply::lock::LockError::Held { .. }) => exit::LOCKED,
-        ApplyError::NoConfiguration => exit::SETTINGS,
+        ApplyError::NoConfiguration | ApplyError::Destination(_) => exit::SETTINGS,
         _ => exit::FAILURE,
     };
     Failure::one(code, Diagnostic::error("state", error.to_string()))

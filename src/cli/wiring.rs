@@ -11,8 +11,8 @@ use crate::apply::execute::{Applier, ApplyError, Options as ApplyOptions};
 use crate::apply::gate::Rules;
 use crate::apply::plan::{self, Policy};
 use crate::apply::set::{Candidate, Role, SetFile};
-use crate::apply::tell;
 use crate::apply::verdict::Drain;
+use crate::apply::{target, tell};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::exit;
 use crate::settings::{
@@ -339,6 +339,14 @@ pub fn rules(settings: &Settings) -> Rules {
         complete: settings.haproxy.config_files.is_empty(),
         ..Rules::default()
     }
+}
+
+/// Whether files can be put where the settings name them.
+pub fn check_destinations(settings: &Settings) -> Result<(), ApplyError> {
+    let mut templates = settings.template.iter();
+    templates.try_for_each(|template| {
+        target::check(&template.destination).map_err(ApplyError::Destination)
+    })
 }
 
 /// Takes the locks and reads what is known.

@@ -3,8 +3,9 @@
 
 use std::time::{Duration, Instant};
 
+use super::super::files::FileError;
 use super::super::journal::{Change, Phase};
-use super::super::set::Candidate;
+use super::super::set::{Candidate, Revision};
 use super::super::tell::{Mode, Seen, Told};
 use super::super::validate;
 use super::{Applier, ApplyError, Rejection, Verdict, runs, runs_set};
@@ -67,6 +68,7 @@ impl Applier {
         match told {
             Told::Absent { reason } => {
                 change.finish()?;
+                self.stands(&revision)?;
                 Ok(Verdict::Written {
                     revision,
                     reason,
@@ -111,6 +113,17 @@ impl Applier {
                     .await
             }
         }
+    }
+
+    /// Where there is nobody to tell or ask, what is written and has passed is what a failed change goes
+    /// back to: nothing will ever confirm it.
+    pub(super) fn stands(&mut self, revision: &Revision) -> Result<(), FileError> {
+        if !self.haproxy.can_tell() && !self.haproxy.can_ask() {
+            self.history
+                .update(|state| state.applied = Some(revision.clone()))?;
+            self.last_good = self.history.last_good();
+        }
+        Ok(())
     }
 
     /// The former files are put back at once; then HAProxy is brought back to them if it runs

@@ -1,0 +1,102 @@
+//! Steps on files as tests see them: which were taken in which order, and one that fails as a broken
+//! disk makes it fail. Each test has its own, since each runs on a thread of its own.
+
+use std::cell::RefCell;
+use std::io::Error;
+use std::path::{Path, PathBuf};
+
+/// What is done to a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// A new file, with no content.
+    Create,
+    /// Its owner.
+    Own,
+    /// Its mode.
+    Mode,
+    /// Its content.
+    Write,
+    /// Its content onto the disk.
+    Sync,
+    /// It takes another's place.
+    Rename,
+    /// A second name.
+    Link,
+    /// The names of a directory onto the disk.
+    SyncNames,
+    /// It goes.
+    Remove,
+    /// A new directory.
+    MakeDirectory,
+}
+
+/// A step that was taken or tried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taken {
+    /// What.
+    pub step: Step,
+    /// On what.
+    pub path: PathBuf,
+}
+
+#[derive(Default)]
+struct Plan {
+    taken: Vec<Taken>,
+    fails: Option<Fails>,
+}
+
+struct Fails {
+    /// The number of the step, from 0.
+    from: usize,
+    /// As from `errno`.
+    code: i32,
+    /// Whether each later step that needs the disk fails too.
+    stays: bool,
+}
+
+thread_local! {
+    static PLAN: RefCell<Plan> = RefCell::default();
+}
+
+/// Forgets what was taken; every step goes well from now on.
+pub fn calm() {
+    PLAN.set(Plan::default());
+}
+
+/// Forgets what was taken. The step with this number fails; with `stays` also every later one that
+/// writes: as long as a disk is broken, files can still be removed and renamed.
+pub fn fail(number: usize, code: i32, stays: bool) {
+    PLAN.set(Plan {
+        taken: Vec::new(),
+        fails: Some(Fails {
+            from: number,
+            code,
+            stays,
+        }),
+    });
+}
+
+/// What was taken since.
+pub fn taken() -> Vec<Taken> {
+    PLAN.with_borrow(|plan| plan.taken.clone())
+}
+
+pub(super) fn step(step: Step, path: &Path) -> std::io::Result<()> {
+    PLAN.with_borrow_mut(|plan| {
+        let number = plan.taken.len();
+        plan.taken.push(Taken {
+            step,
+            path: path.to_owned(),
+        });
+        let writes = matches!(
+            step,
+            Step::Create | Step::Write | Step::Sync | Step::SyncNames | Step::MakeDirectory
+        );
+        match &plan.fails {
+            Some(fails) if number == fails.from || fails.stays && writes && number > fails.from => {
+                Err(Error::from_raw_os_error(fails.code))
+            }
+            _ => Ok(()),
+        }
+    })
+}
