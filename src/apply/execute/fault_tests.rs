@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use self::bench::{Bench, Servers, Traffic};
 use self::proxy::{Fault, Proxy, meanwhile};
 use super::*;
+use crate::apply::files::faults;
 use crate::haproxy::master::{MasterSocket, Reload};
 use crate::haproxy::testing::VERSIONS;
 
@@ -448,6 +449,38 @@ async fn e01_h07_a_disk_that_takes_no_file_stops_the_change_before_anything_is_s
         bench.assert_equal(Servers::Next, "").await;
         assert_eq!(bench.reloads().await, 0);
         drop(bench);
+    }
+}
+
+/// A disk that breaks when the commands are out already: the files and the worker are brought together.
+#[tokio::test]
+async fn e02_h11_a_disk_that_fails_while_commands_are_out_ends_equal() {
+    for version in VERSIONS {
+        let mut bench = Bench::with_proxy(version).await;
+        let mut applier = bench.settled().await;
+        lines_of_a_change(&bench, &mut applier).await;
+        faults::calm();
+        bench.bring(&mut applier, Servers::Next).await;
+        let steps = faults::taken().len();
+        bench.bring(&mut applier, Servers::Former).await;
+        bench.tidy(&mut applier).await;
+        assert_eq!(bench.reloads().await, 0);
+        let traffic = Traffic::to(bench.port());
+        for (number, stays) in (0..steps).step_by(9).zip([false, true].into_iter().cycle()) {
+            faults::fail(number, nix::libc::EIO, stays);
+            let next = bench.set(Servers::Next);
+            let verdict = applier.apply(&next, Means::Any).await;
+            let place = format!("{version} step {number} {stays}: {verdict:?}");
+            faults::calm();
+            let told = bench.bring(&mut applier, Servers::Next).await;
+            let place = format!("{place} {told:#?}");
+            bench.assert_equal(Servers::Next, &place).await;
+            bench.bring(&mut applier, Servers::Former).await;
+            bench.tidy(&mut applier).await;
+            bench.assert_equal(Servers::Former, &place).await;
+            assert_eq!(bench.reloads().await, 0, "{place}");
+        }
+        assert_eq!(traffic.failed().await, 0, "{version}");
     }
 }
 
