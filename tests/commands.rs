@@ -93,7 +93,9 @@ fn expect(output: &Output, code: i32, stdout: &str, stderr: &str) {
 #[test]
 fn each_command_has_help_with_examples() {
     let setup = setup();
-    for name in ["run", "render", "check", "capture", "status", "helpers"] {
+    for name in [
+        "run", "render", "check", "capture", "status", "release", "helpers",
+    ] {
         let output = setup.call(&[name, "--help"]).unwrap();
         assert_eq!(output.status.code(), Some(0), "{name}");
         let help = text(&output.stdout);

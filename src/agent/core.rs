@@ -19,11 +19,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use self::pace::Pace;
+use self::watches::News;
 use super::event::{
     Action, Answers, Event, Loaded, Notice, Observed, Outcome, Rendered, WatchId, Weight,
 };
 use crate::apply::set::{Candidate, Revision};
 use crate::apply::verdict::Means;
+use crate::catalog::guard::{Guard, Rules, View};
 use crate::catalog::{Answer, Known, Query};
 use crate::diagnostic::Diagnostic;
 
@@ -54,26 +56,6 @@ pub struct Timing {
     pub tells: bool,
     /// How many renderings in a row may discover further queries.
     pub max_rounds: u32,
-}
-
-/// One watched query.
-#[derive(Debug)]
-pub struct Watched {
-    id: WatchId,
-    known: Option<Known>,
-    /// The last error and since when, until the next answer.
-    pub failing: Option<(String, Instant)>,
-    /// When the last answer came, changed or not.
-    pub answered_at: Option<Instant>,
-    /// How old it was when it came.
-    pub age: Duration,
-}
-
-impl Watched {
-    /// The last answer.
-    pub fn answer(&self) -> Option<&Arc<Answer>> {
-        self.known.as_ref().map(|known| &known.answer)
-    }
 }
 
 /// What HAProxy is known to have taken.
@@ -131,6 +113,8 @@ pub struct Core {
     next_watch: u64,
     revisions: u64,
     watches: BTreeMap<Query, Watched>,
+    guard: Guard,
+    memory: Memory,
     templates_loaded: bool,
     loading: bool,
     template_errors: Vec<Diagnostic>,
@@ -159,6 +143,8 @@ pub struct Core {
     latest: Option<Arc<Candidate>>,
     applied: Option<Applied>,
     refused: Option<Refused>,
+    /// Since when a set is refused for the servers it has lost since the last good one.
+    loss_since: Option<Instant>,
     /// After a failure.
     not_before: Option<Instant>,
     /// After a reload.
@@ -178,6 +164,11 @@ impl Core {
             next_watch: 0,
             revisions: 0,
             watches: BTreeMap::new(),
+            guard: Guard::new(Rules {
+                enabled: false,
+                ..Rules::default()
+            }),
+            memory: Memory::default(),
             templates_loaded: false,
             loading: true,
             template_errors: Vec::new(),
@@ -198,6 +189,7 @@ impl Core {
             latest: None,
             applied: None,
             refused: None,
+            loss_since: None,
             not_before: None,
             no_reload_before: None,
             retries: 0,
@@ -221,13 +213,23 @@ impl Core {
                 query,
                 answer,
                 age,
-            } => self.answered(watch, &query, answer, age, now, &mut actions),
+                filtered,
+            } => {
+                let news = News {
+                    answer,
+                    age,
+                    filtered,
+                };
+                self.answered(watch, &query, news, now, &mut actions);
+            }
             Event::WatchFailed {
                 watch,
                 query,
                 error,
                 attempts,
             } => self.watch_failed(watch, &query, error, attempts, now, &mut actions),
+            Event::Inspected(evidence) => self.inspected(evidence, now, &mut actions),
+            Event::Saved(result) => self.saved(result, now, &mut actions),
             Event::Rendered(result) => self.rendered(result, now, &mut actions),
             Event::Applied { revision, outcome } => {
                 self.apply_ended(&revision, outcome, now, &mut actions);
@@ -280,7 +282,13 @@ impl Core {
             Some(refused) if self.pending.is_none() && self.applying.is_none() => refused.again,
             _ => None,
         };
-        [render, apply, look, again].into_iter().flatten().min()
+        let guard = self.guard.poll_timeout();
+        let save = self.save_due();
+        let loss = self.loss_due();
+        [render, apply, look, again, guard, save, loss]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// After the settings were read again. What was refused may be allowed now, and what was applied
@@ -295,19 +303,6 @@ impl Core {
         self.not_before = None;
         self.no_reload_before = None;
         self.retries = 0;
-    }
-
-    /// Starts every watch anew, as after a change of Consul's settings. What is known stays.
-    #[must_use]
-    pub fn restart_watches(&mut self) -> Vec<Action> {
-        let mut actions = Vec::new();
-        for (query, watched) in &mut self.watches {
-            actions.push(Action::StopWatch(watched.id));
-            self.next_watch += 1;
-            watched.id = WatchId(self.next_watch);
-            actions.push(Action::StartWatch(watched.id, query.clone()));
-        }
-        actions
     }
 
     /// Whether a set is being applied right now.
@@ -356,93 +351,11 @@ impl Core {
                 self.templates_loaded = true;
                 self.rounds = 0;
                 for query in literal {
-                    self.watch(query, actions);
+                    self.watch(query, now, actions);
                 }
                 self.mark_changed(now);
             }
         }
-    }
-
-    // Watches.
-
-    fn watch(&mut self, query: Query, actions: &mut Vec<Action>) {
-        if self.watches.contains_key(&query) {
-            return;
-        }
-        self.next_watch += 1;
-        let id = WatchId(self.next_watch);
-        actions.push(Action::StartWatch(id, query.clone()));
-        let watched = Watched {
-            id,
-            known: None,
-            failing: None,
-            answered_at: None,
-            age: Duration::ZERO,
-        };
-        self.watches.insert(query, watched);
-    }
-
-    fn answered(
-        &mut self,
-        id: WatchId,
-        query: &Query,
-        answer: Option<Arc<Answer>>,
-        age: Duration,
-        now: Instant,
-        actions: &mut Vec<Action>,
-    ) {
-        let Some(watched) = current(&mut self.watches, id, query) else {
-            return;
-        };
-        if let Some((_, since)) = watched.failing.take() {
-            say(
-                actions,
-                Weight::Info,
-                format!(
-                    "Consul answers {query} again after {}.",
-                    seconds(now - since)
-                ),
-            );
-        }
-        watched.answered_at = Some(now);
-        watched.age = age;
-        let Some(answer) = answer else { return };
-        if watched.answer() == Some(&answer) {
-            return;
-        }
-        self.revisions += 1;
-        watched.known = Some(Known {
-            answer,
-            revision: self.revisions,
-        });
-        self.rounds = 0;
-        self.mark_changed(now);
-    }
-
-    fn watch_failed(
-        &mut self,
-        id: WatchId,
-        query: &Query,
-        error: String,
-        attempts: u32,
-        now: Instant,
-        actions: &mut Vec<Action>,
-    ) {
-        let Some(watched) = current(&mut self.watches, id, query) else {
-            return;
-        };
-        let same = matches!(&watched.failing, Some((known, _)) if *known == error);
-        let since = watched.failing.as_ref().map_or(now, |(_, since)| *since);
-        watched.failing = Some((error.clone(), since));
-        // Said once when it begins or turns into something else; repeats are a detail.
-        let (weight, held) = if same || attempts > 1 {
-            (Weight::Detail, "")
-        } else if watched.known.is_some() {
-            (Weight::Warning, " What is known stays in force.")
-        } else {
-            (Weight::Warning, "")
-        };
-        say(actions, weight, format!("{error}{held}"));
     }
 
     // Rendering.
@@ -523,7 +436,7 @@ impl Core {
                 self.rounds = 0;
                 self.render_errors.clear();
                 self.waiting = Waiting::default();
-                self.keep_only(&used, actions);
+                self.keep_only(&used, now, actions);
                 for sentence in &quarantined {
                     if !self.quarantined.contains(sentence) {
                         say(actions, Weight::Warning, sentence.clone());
@@ -537,6 +450,7 @@ impl Core {
                     }
                 }
                 self.crowded = crowded;
+                self.memory.rendered(&candidate.revision, now);
                 self.offer(candidate, actions);
             }
         }
@@ -569,7 +483,7 @@ impl Core {
                 );
             } else {
                 for query in fresh {
-                    self.watch(query, actions);
+                    self.watch(query, now, actions);
                 }
                 self.mark_changed(now);
             }
@@ -586,7 +500,7 @@ impl Core {
         // With an answer missing, a template may not have reached all that it asks; without one,
         // what it did not ask is not needed.
         if needed.is_empty() {
-            self.keep_only(used, actions);
+            self.keep_only(used, now, actions);
         }
         self.waiting = Waiting {
             since: self.waiting.since.or(Some(now)),
@@ -595,20 +509,11 @@ impl Core {
         };
     }
 
-    /// Cancels the watches of queries that the rendering did not ask.
-    fn keep_only(&mut self, used: &BTreeSet<Query>, actions: &mut Vec<Action>) {
-        self.watches.retain(|query, watched| {
-            let keep = used.contains(query);
-            if !keep {
-                actions.push(Action::StopWatch(watched.id));
-            }
-            keep
-        });
-    }
-
     // What is due.
 
     fn go_on(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let output = self.guard.handle_timeout(now);
+        self.guarded(output, now, actions);
         let settled = self.settled_at().is_none_or(|end| now >= end);
         // While a reload or the pace waits, what changes meanwhile is rendered once.
         let paced = self.pace.is_ready(now);
@@ -622,7 +527,12 @@ impl Core {
                 .iter()
                 .filter_map(|(query, watched)| Some((query.clone(), watched.known.clone()?)))
                 .collect();
-            actions.push(Action::Render(Answers(answers)));
+            let answers = Answers(Arc::new(answers));
+            self.memory.rendering(&answers);
+            actions.push(Action::Render(answers));
+        }
+        if self.loss_due().is_some_and(|due| now >= due) {
+            self.allow_loss(now, actions);
         }
         self.ask_again(now);
         let passed = |earliest: Option<Instant>| earliest.is_none_or(|earliest| now >= earliest);
@@ -659,6 +569,7 @@ impl Core {
             self.observing = true;
             actions.push(Action::Observe);
         }
+        self.save(now, actions);
     }
 }
 
@@ -667,6 +578,16 @@ impl Core {
     /// The watched queries.
     pub fn watches(&self) -> &BTreeMap<Query, Watched> {
         &self.watches
+    }
+
+    /// What the guard holds.
+    pub fn holds(&self) -> Vec<View> {
+        self.guard.views()
+    }
+
+    /// The answers on disk.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
     }
 
     /// What HAProxy has taken.
@@ -718,15 +639,6 @@ impl Core {
     }
 }
 
-/// The watch of a query, unless the message comes from one that was cancelled.
-fn current<'a>(
-    watches: &'a mut BTreeMap<Query, Watched>,
-    id: WatchId,
-    query: &Query,
-) -> Option<&'a mut Watched> {
-    watches.get_mut(query).filter(|watched| watched.id == id)
-}
-
 fn say(actions: &mut Vec<Action>, weight: Weight, message: String) {
     actions.push(Action::Say(Notice {
         weight,
@@ -754,7 +666,12 @@ fn milliseconds(time: Duration) -> String {
 }
 
 mod applying;
+mod memory;
 mod pace;
+mod watches;
+
+pub use memory::Memory;
+pub use watches::Watched;
 
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use crate::apply::set::{Candidate, Revision};
 use crate::apply::verdict::{Means, Servers};
+use crate::catalog::guard::{Evidence, Inquiry};
+use crate::catalog::snapshot::Content;
 use crate::catalog::{Answer, Known, Query};
 use crate::diagnostic::Diagnostic;
 
@@ -27,6 +29,8 @@ pub enum Event {
         answer: Option<Arc<Answer>>,
         /// How old the answer was when it came: the server's last contact with its leader.
         age: Duration,
+        /// Whether Consul said that it left something out for want of rights.
+        filtered: bool,
     },
     /// A watch failed and goes on trying.
     WatchFailed {
@@ -39,6 +43,10 @@ pub enum Event {
         /// How many times in a row.
         attempts: u32,
     },
+    /// What came of [`Action::Inspect`].
+    Inspected(Evidence),
+    /// The snapshot was written, or could not be, in a whole sentence.
+    Saved(Result<(), String>),
     /// Rendering ended.
     Rendered(Rendered),
     /// Applying ended.
@@ -161,24 +169,26 @@ pub enum Action {
     Apply(Arc<Candidate>, Means),
     /// Look at HAProxy and the files.
     Observe,
+    /// Ask Consul once, beside the watches, and bring the answer back.
+    Inspect(Inquiry),
+    /// Write the snapshot.
+    Save(Content),
+    /// Let the applier take a set that has lost servers since the last good one.
+    AllowLoss,
     /// Log a line.
     Say(Notice),
 }
 
 /// The answers to render from. Equal when they hold the same revisions.
 #[derive(Debug, Clone)]
-pub struct Answers(pub BTreeMap<Query, Known>);
+pub struct Answers(pub Arc<BTreeMap<Query, Known>>);
 
 impl PartialEq for Answers {
     fn eq(&self, other: &Answers) -> bool {
-        let revisions = |answers: &Answers| -> Vec<(Query, u64)> {
-            answers
-                .0
-                .iter()
-                .map(|(query, known)| (query.clone(), known.revision))
-                .collect()
-        };
-        revisions(self) == revisions(other)
+        let mut pairs = self.0.iter().zip(other.0.iter());
+        self.0.len() == other.0.len()
+            && pairs
+                .all(|((one, known), (two, other))| one == two && known.revision == other.revision)
     }
 }
 

@@ -5,4 +5,5 @@ pub mod event;
 pub mod explain;
 pub mod files;
 pub mod run;
+mod snapshot;
 mod translate;

@@ -19,15 +19,18 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::core::{Core, Timing};
 use super::event::{Action, Answers, Event, Loaded, Rendered, WatchId};
 use super::files::FileWatch;
-use super::translate::{event_of, observed, outcome, say};
+use super::snapshot;
+use super::translate::{event_of, inspect, observed, outcome, say};
 use crate::apply::execute::{Applier, Means, Observation, Verdict};
 use crate::apply::set::Candidate;
+use crate::catalog::guard::{self, Evidence, Inquiry};
+use crate::catalog::snapshot::Content;
 use crate::diagnostic::Diagnostic;
 use crate::haproxy::supervise::Supervisor;
 use crate::source::Update;
 use crate::source::consul::{Consul, Watch};
 use crate::status::model::{Frame, Status};
-use crate::status::socket::Question;
+use crate::status::socket::{Question, Released};
 use crate::template::{self, Slots, TemplateSet};
 
 /// How long the end waits for a set that is being applied.
@@ -57,6 +60,10 @@ pub struct Parts {
     pub make_set: MakeSet,
     /// How sets are applied.
     pub open_applier: OpenApplier,
+    /// What may vanish from the catalog, and for how long it is kept.
+    pub guard: guard::Rules,
+    /// Where the snapshot lies.
+    pub state_directory: PathBuf,
     /// Files and folders whose change means that the templates must be read again.
     pub template_files: Vec<PathBuf>,
     /// The settings file.
@@ -94,6 +101,8 @@ enum Message {
         applier: Box<Applier>,
         verdict: Box<Verdict>,
     },
+    Inspected(Evidence),
+    Saved(Result<(), String>),
     /// A task panicked.
     Lost,
     /// A template, partial or read file differs from what was read.
@@ -126,6 +135,10 @@ pub struct Sidecar {
     applier: Option<Box<Applier>>,
     /// What the core asked for while HAProxy was being started.
     asked: Option<Asked>,
+    /// Where the snapshot is.
+    snapshot: PathBuf,
+    /// Whether the applier is to take a set that has lost servers, once it is back.
+    allow_loss: bool,
     /// Whether a part is gone without which nothing can be applied any more.
     lost: bool,
     /// The HAProxy of ours, whoever has the applier.
@@ -159,6 +172,9 @@ impl Sidecar {
         let (messages, mut message_queue) = mpsc::channel(16);
         let now = Instant::now();
         let (core, actions) = Core::new(parts.timing, now);
+        let path = parts.state_directory.join(snapshot::NAME);
+        let memory = snapshot::recall(&path, &mut applier, &parts.guard, now);
+        let core = core.remember(parts.guard.clone(), memory);
         let mut sidecar = Sidecar {
             core,
             frame: Frame {
@@ -181,6 +197,8 @@ impl Sidecar {
             supervisor: applier.guardian(),
             applier: Some(Box::new(applier)),
             asked: None,
+            snapshot: path,
+            allow_loss: false,
             lost: false,
             waiting_settings: None,
             settings_errors: Vec::new(),
@@ -223,9 +241,7 @@ impl Sidecar {
                         ));
                     }
                 }
-                Some(question) = questions.recv() => {
-                    let _ = question.send(sidecar.status());
-                }
+                Some(question) = questions.recv() => sidecar.answer(question),
                 // Cancel-safe: the deadline is asked anew in each turn.
                 () = sleep_until(due.unwrap_or(now)), if due.is_some() => {
                     sidecar.core.processor_time(processor_time());
@@ -251,7 +267,7 @@ impl Sidecar {
         notify(NotifyState::Stopping);
         self.watches.clear();
         let last = async {
-            while self.applier.is_none() {
+            while self.applier.is_none() || self.core.is_saving() {
                 match messages.recv().await {
                     Some(
                         Message::Applied { applier, .. }
@@ -259,6 +275,10 @@ impl Sidecar {
                         | Message::Resumed { applier, .. },
                     ) => {
                         self.applier = Some(applier);
+                    }
+                    Some(Message::Saved(result)) => {
+                        // Two at a time would be in each other's way; the last one follows.
+                        let _ = self.core.handle(Event::Saved(result), Instant::now());
                     }
                     Some(_) => {}
                     None => break,
@@ -271,6 +291,15 @@ impl Sidecar {
             _ = terminate.recv() => true,
             _ = interrupt.recv() => true,
         };
+        if let Some(content) = self.core.last_snapshot(Instant::now()).filter(|_| !at_once) {
+            let path = self.snapshot.clone();
+            let write = tokio::task::spawn_blocking(move || snapshot::write(&path, &content));
+            if let Ok(Err(error)) = write.await {
+                tracing::warn!(
+                    "The snapshot for a start without Consul could not be written. {error}"
+                );
+            }
+        }
         let Some(supervisor) = self.supervisor else {
             return;
         };
@@ -309,6 +338,21 @@ impl Sidecar {
         self.carry_out(actions);
     }
 
+    fn answer(&mut self, question: Question) {
+        match question {
+            Question::Status(back) => {
+                let _ = back.send(self.status());
+            }
+            Question::Release(services, back) => {
+                let services = services.as_deref();
+                let (released, actions) = self.core.release(services, Instant::now());
+                self.carry_out(actions);
+                let holds = self.status().holds;
+                let _ = back.send(Released { released, holds });
+            }
+        }
+    }
+
     fn status(&self) -> Status {
         let mut frame = self.frame.clone();
         let source = self.parts.consul.status();
@@ -333,9 +377,29 @@ impl Sidecar {
                 Action::Render(answers) => self.render(answers),
                 Action::Apply(candidate, means) => self.apply(candidate, means),
                 Action::Observe => self.observe(),
+                Action::Inspect(inquiry) => self.inspect(inquiry),
+                Action::Save(content) => self.save(content),
+                Action::AllowLoss => {
+                    self.allow_loss = true;
+                    self.applier_is_back();
+                }
                 Action::Say(notice) => say(&notice),
             }
         }
+    }
+
+    fn inspect(&self, inquiry: Inquiry) {
+        let consul = self.parts.consul.clone();
+        let messages = self.messages.clone();
+        self.task(async move {
+            let evidence = inspect(&consul, inquiry).await;
+            let _ = messages.send(Message::Inspected(evidence)).await;
+        });
+    }
+
+    fn save(&self, content: Content) {
+        let path = self.snapshot.clone();
+        self.work(move || Message::Saved(snapshot::write(&path, &content)));
     }
 
     fn load_templates(&mut self) {
@@ -472,6 +536,8 @@ impl Sidecar {
                     None => {}
                 }
             }
+            Message::Inspected(evidence) => self.event(Event::Inspected(evidence)),
+            Message::Saved(result) => self.event(Event::Saved(result)),
             Message::Lost => self.lost = true,
             Message::TemplatesChanged => self.event(Event::TemplatesChanged),
             Message::SettingsChanged => {
@@ -592,6 +658,11 @@ impl Sidecar {
         if self.applier.is_none() {
             return;
         }
+        if std::mem::take(&mut self.allow_loss)
+            && let Some(applier) = &mut self.applier
+        {
+            applier.allow_loss();
+        }
         let Some(parts) = self.waiting_settings.take() else {
             return;
         };
@@ -617,6 +688,10 @@ impl Sidecar {
         self.supervisor = self.applier.as_mut().and_then(|applier| applier.guardian());
         let consul_changed = parts.consul_identity != self.parts.consul_identity;
         self.core.settings_changed(parts.timing);
+        let actions = self
+            .core
+            .set_guard_rules(parts.guard.clone(), Instant::now());
+        self.carry_out(actions);
         self.frame.mode.clone_from(&parts.mode);
         self.frame.warnings.clone_from(&parts.warnings);
         let old = std::mem::replace(&mut self.parts, *parts);

@@ -1,14 +1,19 @@
 //! Between the words of those who do the work and those of the core: updates of a source and
 //! verdicts of the applier become events, notices become log lines.
 
+use std::time::Duration;
+
 use super::event::{Event, Notice, Observed, Outcome, Weight};
 use super::explain::explain;
 use crate::apply::execute::{Observation, Verdict};
 use crate::apply::set::{Candidate, Revision};
 use crate::apply::tell::Seen;
+use crate::catalog::Answer;
+use crate::catalog::guard::{Evidence, Inquiry, Silence};
 use crate::diagnostic::{Diagnostic, with_causes};
 use crate::haproxy::Finding;
-use crate::source::Update;
+use crate::source::consul::Consul;
+use crate::source::{ErrorClass, ReadError, Update};
 use crate::template::TemplateSet;
 
 /// An update of a source as an event.
@@ -29,6 +34,7 @@ pub fn event_of(update: Update) -> Event {
             query,
             answer: Some(answer),
             age: age(&freshness),
+            filtered: freshness.filtered_by_acls,
         },
         Update::Unchanged {
             watch,
@@ -39,6 +45,7 @@ pub fn event_of(update: Update) -> Event {
             query,
             answer: None,
             age: age(&freshness),
+            filtered: freshness.filtered_by_acls,
         },
         Update::Failed {
             watch,
@@ -52,6 +59,43 @@ pub fn event_of(update: Update) -> Event {
             error: error.to_string(),
             attempts,
         },
+    }
+}
+
+/// How long one question beside the watches may take.
+const INSPECTION: Duration = Duration::from_secs(10);
+
+/// Asks Consul what the guard wants to know.
+pub async fn inspect(consul: &Consul, inquiry: Inquiry) -> Evidence {
+    let silence = |error: ReadError| match error.class {
+        ErrorClass::Forbidden => Silence::Forbidden,
+        _ => Silence::Unknown,
+    };
+    let mut filtered = false;
+    let instances = match &inquiry.unfiltered {
+        Some(query) => Some(match consul.read_once(query, INSPECTION).await {
+            Ok((Answer::Instances(list), freshness)) => {
+                filtered = freshness.filtered_by_acls;
+                Ok(list)
+            }
+            Ok(_) => Err(Silence::Unknown),
+            Err(error) => Err(silence(error)),
+        }),
+        None => None,
+    };
+    let canary = match inquiry.canary {
+        Some(query) => {
+            let read = consul.read_once(&query, INSPECTION).await;
+            let seen = read.map(|(answer, _)| !answer.is_empty()).map_err(silence);
+            Some((query.scope, seen))
+        }
+        None => None,
+    };
+    Evidence {
+        about: inquiry.about,
+        instances,
+        filtered,
+        canary,
     }
 }
 

@@ -34,6 +34,7 @@ use super::stage::{self, Staged, stage};
 use super::tell::{Haproxy, Mode, Seen};
 use super::validate::{self, Master};
 pub use super::verdict::{ApplyError, Means, Observation, Options, Verdict};
+use crate::catalog::guard;
 use crate::diagnostic::Severity;
 use crate::haproxy::Finding;
 use crate::haproxy::check::Invocation;
@@ -53,6 +54,8 @@ pub struct Applier {
     memory: Memory,
     last_good: Option<StoredSet>,
     pending: Option<Change>,
+    /// By what the first set is judged that follows the last good one of a former process.
+    loss: Option<guard::Rules>,
     _lock: Lock,
 }
 
@@ -92,6 +95,7 @@ impl Applier {
             haproxy,
             memory: Memory::default(),
             pending,
+            loss: None,
             _lock: lock,
         })
     }
@@ -99,6 +103,22 @@ impl Applier {
     /// What a failed change goes back to.
     pub fn last_good(&self) -> Option<&[SetFile]> {
         self.last_good.as_ref().map(|set| set.files.as_slice())
+    }
+
+    /// Its revision.
+    pub fn last_good_revision(&self) -> Option<&Revision> {
+        self.last_good.as_ref().map(|set| &set.revision)
+    }
+
+    /// Lets the first set lose no more servers than the guard would let go: for a process that knows
+    /// nothing of what the catalog showed before.
+    pub fn refuse_loss(&mut self, rules: guard::Rules) {
+        self.loss = Some(rules);
+    }
+
+    /// Lets it lose what it has lost.
+    pub fn allow_loss(&mut self) {
+        self.loss = None;
     }
 
     /// The supervised HAProxy, once it was started. The handle can be kept and used at any time.
@@ -120,6 +140,11 @@ impl Applier {
     /// Makes HAProxy run this set, by these means, or leaves everything as it was.
     pub async fn apply(&mut self, candidate: &Candidate, means: Means) -> Verdict {
         let result = self.try_apply(candidate, means, true).await;
+        if let Ok(Verdict::Unchanged | Verdict::Confirmed { .. } | Verdict::Written { .. }) =
+            &result
+        {
+            self.loss = None;
+        }
         self.end(result)
     }
 
@@ -278,6 +303,7 @@ impl Applier {
             validate::by_haproxy(candidate, &staged, &base, master.as_ref(), limit).await?;
         if !is_error(&findings) && judged {
             findings.extend(gate::judge(candidate, self.last_good(), &self.rules));
+            findings.extend(self.lost(candidate));
         }
         if !is_error(&findings) {
             findings.extend(self.taken_addresses(candidate, &seen));
@@ -288,6 +314,13 @@ impl Applier {
         let change = self.swap_in(candidate, staged)?;
         self.take_effect(candidate, change, story, started, findings)
             .await
+    }
+
+    fn lost(&self, candidate: &Candidate) -> Vec<Finding> {
+        match (&self.loss, &self.last_good) {
+            (Some(rules), Some(good)) => gate::judge_loss(candidate, &good.files, rules),
+            _ => Vec::new(),
+        }
     }
 
     /// What runs, before anything is done about it.

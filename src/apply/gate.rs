@@ -6,8 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 mod coverage;
+mod loss;
 
 use self::coverage::is_covered;
+pub use self::loss::{LAST_SERVERS_LOST, SERVERS_LOST, judge_loss};
 use super::plan::{configuration, is_marker, map_entries};
 use super::set::{Candidate, Role, SetFile};
 use crate::diagnostic::{Severity, nearest};

@@ -345,6 +345,15 @@ fn recorded(kind: &Kind, entry: &AnswerEntry) -> Option<Answer> {
         (Kind::Service { .. }, Entry::Names(none)) if none.is_empty() => {
             Answer::Instances(Vec::new())
         }
+        // Consul's order is kept where it was asked for.
+        (
+            Kind::Service {
+                name,
+                near: Some(_),
+                ..
+            },
+            Entry::Instances(list),
+        ) => Answer::Instances(in_order(name, list)),
         (Kind::Service { name, .. }, Entry::Instances(list)) => {
             Answer::Instances(instances(name, list))
         }
@@ -427,13 +436,17 @@ fn entry(answer: &Answer) -> AnswerEntry {
 }
 
 fn instances(service: &str, entries: &[InstanceEntry]) -> Vec<Instance> {
-    let mut list: Vec<Instance> = entries
+    let mut list = in_order(service, entries);
+    list.sort_by(|a, b| (&a.node, &a.id).cmp(&(&b.node, &b.id)));
+    list
+}
+
+fn in_order(service: &str, entries: &[InstanceEntry]) -> Vec<Instance> {
+    entries
         .iter()
         .enumerate()
         .map(|(index, entry)| instance(service, index + 1, entry))
-        .collect();
-    list.sort_by(|a, b| (&a.node, &a.id).cmp(&(&b.node, &b.id)));
-    list
+        .collect()
 }
 
 fn instance(service: &str, place: usize, entry: &InstanceEntry) -> Instance {

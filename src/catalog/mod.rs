@@ -3,7 +3,9 @@
 
 mod answer;
 pub mod fixture;
+pub mod guard;
 mod query;
+pub mod snapshot;
 
 pub use answer::{
     Answer, Instance, KeyValue, Known, Meta, Node, NodeDetail, NodeService, ServiceName,

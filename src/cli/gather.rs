@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::catalog::fixture::Fixture;
-use crate::catalog::{Answer, Known, Query};
+use crate::catalog::{Answer, Known, Query, snapshot};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::exit;
 use crate::source::Freshness;
@@ -129,6 +129,15 @@ pub fn read_fixture(path: &std::path::Path) -> Result<Fixture, Failure> {
             .at(Place::file(path)),
         )
     })?;
+    if snapshot::is_snapshot(&text) {
+        return match snapshot::decode(&text) {
+            Ok(snapshot) => Ok(snapshot.catalog),
+            Err(error) => Err(wrong(
+                Diagnostic::error("snapshot", format!("The snapshot cannot be used: {error}."))
+                    .at(Place::file(path)),
+            )),
+        };
+    }
     serde_json::from_str(&text).map_err(|error| {
         wrong(
             Diagnostic::error("fixture", format!("This is no catalog file: {error}."))

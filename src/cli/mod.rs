@@ -7,6 +7,7 @@ mod flags;
 mod gather;
 mod helpers;
 mod log;
+mod release;
 mod render;
 mod run;
 mod status;
@@ -43,6 +44,8 @@ enum Command {
     Capture(capture::Capture),
     /// Ask a running sidecar what is applied, how old the data is and what is held
     Status(status::StatusCommand),
+    /// Let go what the guard holds of services whose instances vanished in mass
+    Release(release::Release),
     /// List the helpers of the template language, each with an example
     Helpers(helpers::Helpers),
 }
@@ -87,6 +90,7 @@ pub fn main() -> u8 {
         Command::Check(command) => command.run(),
         Command::Capture(command) => command.run(),
         Command::Status(command) => command.run(),
+        Command::Release(command) => command.run(),
         Command::Helpers(command) => command.run(),
     };
     match result {

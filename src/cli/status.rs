@@ -1,7 +1,7 @@
 //! `gatewright status`: asks a running sidecar and shows what it says.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::diagnostic::Diagnostic;
 use crate::exit;
@@ -37,16 +37,8 @@ impl StatusCommand {
     pub fn run(self) -> Result<u8, Failure> {
         let environment = environment::read();
         let path = self.path(&environment)?;
-        let status = super::run::block_on(socket::ask(&path))?.map_err(|error| {
-            Failure::one(
-                exit::NOT_RUNNING,
-                Diagnostic::error(
-                    "not-running",
-                    format!("No sidecar answers on {}: {error}.", path.display()),
-                )
-                .help("Start one with `gatewright run`, or name its socket with --socket or its settings with --config."),
-            )
-        })?;
+        let status = super::run::block_on(socket::ask(&path))?
+            .map_err(|error| not_running(&path, &error))?;
         let text = if self.json {
             serde_json::to_string_pretty(&status)
                 .map(|text| text + "\n")
@@ -67,6 +59,18 @@ impl StatusCommand {
                 .status_socket(environment)),
         }
     }
+}
+
+/// Nobody answers on the status socket.
+pub(super) fn not_running(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::one(
+        exit::NOT_RUNNING,
+        Diagnostic::error(
+            "not-running",
+            format!("No sidecar answers on {}: {error}.", path.display()),
+        )
+        .help("Start one with `gatewright run`, or name its socket with --socket or its settings with --config."),
+    )
 }
 
 /// The status as a person reads it.

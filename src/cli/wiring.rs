@@ -13,8 +13,10 @@ use crate::apply::plan::{self, Policy};
 use crate::apply::set::{Candidate, Role, SetFile};
 use crate::apply::verdict::Drain;
 use crate::apply::{target, tell};
+use crate::catalog::guard;
 use crate::diagnostic::{Diagnostic, Place};
 use crate::exit;
+use crate::settings::model::GuardedService;
 use crate::settings::{
     DEFAULT_MASTER_SOCKET, Environment, HandWeights, Kind, Mode, NewServers, Settings,
 };
@@ -65,6 +67,10 @@ pub fn parts(
         let (settings, environment) = (Arc::clone(&settings), Arc::clone(&environment));
         move || open_applier(&settings, &environment).map_err(|error| error.to_string())
     };
+    let (guard, state_directory) = (
+        guard_rules(&settings),
+        settings.state_directory(&environment),
+    );
     Ok(Parts {
         consul,
         consul_identity,
@@ -74,6 +80,8 @@ pub fn parts(
         open_applier: Arc::new(open),
         template_files,
         settings_file: file.map(Path::to_owned),
+        guard,
+        state_directory,
         mode: mode_word(mode).to_owned(),
         supervised: mode == Mode::Supervise,
         warnings,
@@ -100,6 +108,29 @@ fn timing(settings: &Settings) -> Timing {
         compare_interval: settings.apply.compare_interval.0,
         tells: resolve_mode(settings) != Mode::None,
         max_rounds: settings.catalog.max_discovery_rounds,
+    }
+}
+
+/// What the guard lets go, and for how long it keeps the rest.
+fn guard_rules(settings: &Settings) -> guard::Rules {
+    let from = &settings.guard;
+    let rule = |service: &GuardedService| guard::Rule {
+        max_loss: service.max_loss.unwrap_or(from.max_loss).0,
+        window: service.window.unwrap_or(from.window).0,
+        min_instances: service.min_instances.unwrap_or(from.min_instances),
+        hold: service.hold.unwrap_or(from.hold).time(),
+        hold_last: service.hold_last.unwrap_or(from.hold_last).time(),
+    };
+    guard::Rules {
+        enabled: from.enabled,
+        default: rule(&GuardedService::default()),
+        services: from
+            .services
+            .iter()
+            .map(|(name, service)| (name.clone(), rule(service)))
+            .collect(),
+        canary: from.canary.clone(),
+        overall_max_loss: from.overall_max_loss.0,
     }
 }
 

@@ -9,6 +9,7 @@ use crate::diagnostic::{Diagnostic, Place};
 
 use super::error::locate;
 use super::model::{Kind, Mode, Settings};
+use super::types::{Lasting, Time};
 
 /// Looks at the settings as a whole. `source` is the text of the file at `path`, for places.
 pub fn check(settings: &Settings, path: &Path, source: &str) -> Vec<Diagnostic> {
@@ -22,6 +23,7 @@ pub fn check(settings: &Settings, path: &Path, source: &str) -> Vec<Diagnostic> 
     check.templates(settings);
     check.environment(settings);
     check.haproxy(settings);
+    check.guard(settings);
     check.found
 }
 
@@ -167,11 +169,7 @@ impl Check<'_> {
             ),
         ] {
             if time.0 < least || time.0 > most {
-                let range = format!(
-                    "Choose from {} to {}.",
-                    super::types::Time(least),
-                    super::types::Time(most)
-                );
+                let range = format!("Choose from {} to {}.", Time(least), Time(most));
                 let message = format!("`{}` is {time}, which is out of range.", keys.join("."));
                 self.wrong(&keys, "out-of-range", message, &range);
             }
@@ -204,6 +202,64 @@ impl Check<'_> {
                 let message = format!("`{}` is 0.", keys.join("."));
                 self.wrong(&keys, "out-of-range", message, "Choose at least 1.");
             }
+        }
+    }
+
+    fn guard(&mut self, settings: &Settings) {
+        let guard = &settings.guard;
+        self.guarded(
+            &["guard"],
+            Some(guard.window),
+            [Some(guard.hold), Some(guard.hold_last)],
+            Some(guard.min_instances),
+        );
+        for (name, service) in &guard.services {
+            self.guarded(
+                &["guard", "services", name],
+                service.window,
+                [service.hold, service.hold_last],
+                service.min_instances,
+            );
+        }
+        if guard.canary.chars().any(char::is_control) {
+            self.wrong(
+                &["guard", "canary"],
+                "wrong-value",
+                "`guard.canary` holds a control character and names no service.".to_owned(),
+                "Name a service that the token sees at all times, such as \"consul\", or \"\" for none.",
+            );
+        }
+    }
+
+    fn guarded(
+        &mut self,
+        keys: &[&str],
+        window: Option<Time>,
+        holds: [Option<Lasting>; 2],
+        min_instances: Option<usize>,
+    ) {
+        let (second, day) = (Duration::from_secs(1), Duration::from_secs(86_400));
+        let holds = holds.map(|hold| match hold {
+            Some(Lasting::For(time)) => Some(time),
+            Some(Lasting::Forever) | None => None,
+        });
+        for (key, time, least, most) in [
+            ("window", window, second, day),
+            ("hold", holds[0], Duration::ZERO, 30 * day),
+            ("hold_last", holds[1], Duration::ZERO, 30 * day),
+        ] {
+            let Some(time) = time.filter(|time| time.0 < least || time.0 > most) else {
+                continue;
+            };
+            let keys: Vec<&str> = keys.iter().copied().chain([key]).collect();
+            let range = format!("Choose from {} to {}.", Time(least), Time(most));
+            let message = format!("`{}` is {time}, which is out of range.", keys.join("."));
+            self.wrong(&keys, "out-of-range", message, &range);
+        }
+        if min_instances.is_some_and(|count| count > 100_000) {
+            let keys: Vec<&str> = keys.iter().copied().chain(["min_instances"]).collect();
+            let message = format!("`{}` is more than any service has.", keys.join("."));
+            self.wrong(&keys, "out-of-range", message, "Choose from 0 to 100000.");
         }
     }
 

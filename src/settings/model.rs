@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::types::{FileMode, SecretText, Size, Time};
+use super::types::{FileMode, Lasting, SecretText, Share, Size, Time};
 
 /// The whole of `gatewright.toml`.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -24,6 +24,8 @@ pub struct Settings {
     pub parameters: BTreeMap<String, toml::Value>,
     /// What a new configuration must keep to.
     pub gate: Gate,
+    /// What may vanish from the catalog, and for how long it is kept.
+    pub guard: Guard,
     /// How HAProxy is reached, validated and told.
     pub haproxy: HAProxy,
     /// When a change is applied.
@@ -203,6 +205,62 @@ pub struct Gate {
     pub min_servers_default: usize,
     /// Lets a new configuration drop an address that the last good one listened on.
     pub allow_bind_loss: bool,
+}
+
+/// `[guard]`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Guard {
+    /// Whether what vanishes in mass is held.
+    pub enabled: bool,
+    /// The largest share of a list that may vanish within the window.
+    pub max_loss: Share,
+    /// The time over which losses add up.
+    pub window: Time,
+    /// With fewer instances of a service than this, any loss is held.
+    pub min_instances: usize,
+    /// How long a loss beyond the share is held.
+    pub hold: Lasting,
+    /// How long a loss is held that leaves too few.
+    pub hold_last: Lasting,
+    /// A service that the token sees as long as it has its rights.
+    pub canary: String,
+    /// The largest share of all instances that all services together may lose within the window.
+    pub overall_max_loss: Share,
+    /// `[guard.services.NAME]`: other values for single services.
+    pub services: BTreeMap<String, GuardedService>,
+}
+
+impl Default for Guard {
+    fn default() -> Guard {
+        Guard {
+            enabled: true,
+            max_loss: Share(30),
+            window: Time::seconds(60),
+            min_instances: 1,
+            hold: Lasting::For(Time::seconds(60)),
+            hold_last: Lasting::Forever,
+            canary: "consul".to_owned(),
+            overall_max_loss: Share(50),
+            services: BTreeMap::new(),
+        }
+    }
+}
+
+/// `[guard.services.NAME]`; what is left out is as in `[guard]`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GuardedService {
+    /// The largest share that may vanish within the window.
+    pub max_loss: Option<Share>,
+    /// The time over which losses add up.
+    pub window: Option<Time>,
+    /// With fewer instances than this, any loss is held.
+    pub min_instances: Option<usize>,
+    /// How long a loss beyond the share is held.
+    pub hold: Option<Lasting>,
+    /// How long a loss is held that leaves too few.
+    pub hold_last: Option<Lasting>,
 }
 
 /// How HAProxy is made to take a set.

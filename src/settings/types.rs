@@ -7,6 +7,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::{self, Deserializer};
 
+use crate::diagnostic::nearest;
+
 /// A length of time, written as `250ms`, `30s`, `1m30s` or `2h`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Time(pub Duration);
@@ -140,6 +142,93 @@ impl<'de> Deserialize<'de> for Size {
     }
 }
 
+/// A length of time, or `forever`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lasting {
+    /// So long.
+    For(Time),
+    /// Without an end.
+    Forever,
+}
+
+impl Lasting {
+    /// The time, if it has an end.
+    pub fn time(self) -> Option<Duration> {
+        match self {
+            Lasting::For(time) => Some(time.0),
+            Lasting::Forever => None,
+        }
+    }
+}
+
+impl std::str::FromStr for Lasting {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Lasting, String> {
+        match text.trim() {
+            "forever" => Ok(Lasting::Forever),
+            text => text.parse().map(Lasting::For).map_err(|wrong: String| {
+                let near = nearest(text, ["forever"]).is_some() || text == "for ever";
+                match near {
+                    true => format!("`{text}` is no length of time. Did you mean `forever`?"),
+                    false => format!("{wrong} Or write `forever`."),
+                }
+            }),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Lasting {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Lasting, D::Error> {
+        String::deserialize(from)?
+            .parse()
+            .map_err(de::Error::custom)
+    }
+}
+
+/// A share of a whole, written as `30%`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Share(pub usize);
+
+impl std::str::FromStr for Share {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Share, String> {
+        let number = text.trim().strip_suffix('%').map(str::trim_end);
+        if let Some(Ok(percent)) = number.map(str::parse::<usize>) {
+            return match percent {
+                0..=100 => Ok(Share(percent)),
+                _ => Err(format!(
+                    "`{text}` is more than the whole. Choose from 0% to 100%."
+                )),
+            };
+        }
+        Err(match text.trim().parse::<f64>() {
+            Ok(part) if (0.0..1.0).contains(&part) && part > 0.0 => {
+                format!("`{text}` is no share. Did you mean `{:.0}%`?", part * 100.0)
+            }
+            Ok(part) if (0.0..=100.0).contains(&part) => {
+                format!("`{text}` is no share. Did you mean `{part:.0}%`?")
+            }
+            _ => format!("`{text}` is no share. Write whole percents: `30%`."),
+        })
+    }
+}
+
+impl fmt::Display for Share {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}%", self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Share {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Share, D::Error> {
+        String::deserialize(from)?
+            .parse()
+            .map_err(de::Error::custom)
+    }
+}
+
 /// Permission bits of a file, written in octal as text: `"0640"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileMode(pub u32);
@@ -224,6 +313,34 @@ mod tests {
         }
     }
 
+    #[test]
+    fn shares_and_times_without_an_end_are_read() {
+        assert_eq!("30%".parse(), Ok(Share(30)));
+        assert_eq!("0 %".parse(), Ok(Share(0)));
+        for (text, error) in [
+            ("0.3", "`0.3` is no share. Did you mean `30%`?"),
+            ("30", "`30` is no share. Did you mean `30%`?"),
+            (
+                "130%",
+                "`130%` is more than the whole. Choose from 0% to 100%.",
+            ),
+            ("some", "`some` is no share. Write whole percents: `30%`."),
+        ] {
+            assert_eq!(text.parse::<Share>(), Err(error.to_owned()));
+        }
+        assert_eq!("forever".parse(), Ok(Lasting::Forever));
+        assert_eq!("60s".parse(), Ok(Lasting::For(Time::seconds(60))));
+        for text in ["for ever", "forevr"] {
+            assert_eq!(
+                text.parse::<Lasting>(),
+                Err(format!(
+                    "`{text}` is no length of time. Did you mean `forever`?"
+                ))
+            );
+        }
+        assert!("60".parse::<Lasting>().is_err());
+    }
+
     proptest! {
         #[test]
         fn a_time_reads_back_as_it_was_written(milliseconds in 0u64..30_000_000_000) {
@@ -235,6 +352,8 @@ mod tests {
         fn no_text_makes_the_readers_panic(text in ".{0,20}") {
             let _ = text.parse::<Time>();
             let _ = text.parse::<Size>();
+            let _ = text.parse::<Share>();
+            let _ = text.parse::<Lasting>();
         }
     }
 }

@@ -231,8 +231,23 @@ impl Status {
                     failing_seconds: watched.failing.as_ref().map(|(_, then)| since(*then)),
                 })
                 .collect(),
-            holds: Vec::new(),
-            snapshot: None,
+            holds: core
+                .holds()
+                .into_iter()
+                .map(|hold| Hold {
+                    query: hold.query.to_string(),
+                    service: hold.service,
+                    present: hold.present,
+                    held: hold.held,
+                    reference: hold.reference,
+                    reason: hold.reason,
+                    since_seconds: since(hold.since),
+                    ends_in_seconds: hold
+                        .ends_at
+                        .map(|end| end.saturating_duration_since(now).as_secs_f64()),
+                })
+                .collect(),
+            snapshot: snapshot(core, now),
             haproxy: HAProxy {
                 mode: frame.mode.clone(),
                 reachable: observed.reachable,
@@ -257,6 +272,22 @@ impl Status {
     }
 }
 
+fn snapshot(core: &Core, now: Instant) -> Option<Snapshot> {
+    let memory = core.memory();
+    let used: Vec<f64> = core
+        .watches()
+        .values()
+        .filter(|watched| watched.from_snapshot)
+        .filter_map(|watched| Some((now - watched.answered_at?) + watched.age))
+        .map(|age| age.as_secs_f64())
+        .collect();
+    memory.exists().then(|| Snapshot {
+        saved_seconds_ago: memory.saved_at().map(|at| (now - at).as_secs_f64()),
+        in_use: used.len(),
+        oldest_seconds: used.into_iter().reduce(f64::max),
+    })
+}
+
 fn state(core: &Core) -> State {
     if core.pending().is_some() {
         State::Applying
@@ -267,6 +298,7 @@ fn state(core: &Core) -> State {
     } else {
         match core.applied() {
             None => State::Starting,
+            Some(applied) if applied.confirmed && !core.holds().is_empty() => State::Guarded,
             Some(applied) if applied.confirmed => State::Confirmed,
             Some(_) => State::Unconfirmed,
         }

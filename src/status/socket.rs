@@ -1,17 +1,27 @@
-//! The local status socket: whoever connects is told the status as one JSON object and the
-//! connection closes. Nothing is read from it, so nothing can be asked of the sidecar.
+//! The local status socket: whoever connects says one line, is answered by one JSON object, and the
+//! connection closes.
+//!
+//! ```text
+//! status               the status; also for whoever says nothing
+//! release ["web"]      lets go what the guard holds of these services
+//! release null         of everything
+//! ```
+//!
+//! Only the sidecar's own user and root are answered.
 
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::model::Status;
+use super::model::{Hold, Status};
 
 /// How many connections are answered at a time, and how long each may take.
 const CONNECTIONS: usize = 16;
@@ -19,8 +29,28 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The largest status that is read.
 const MAX_STATUS: u64 = 64 << 20;
 
-/// A question to the loop: it sends its status back.
-pub type Question = oneshot::Sender<Status>;
+/// How long a connection may be silent before it is taken for one that wants the status.
+const SILENT: Duration = Duration::from_millis(250);
+/// The longest line that is read.
+const MAX_LINE: u64 = 64 << 10;
+
+/// A question to the loop: it sends the answer back.
+#[derive(Debug)]
+pub enum Question {
+    /// The status.
+    Status(oneshot::Sender<Status>),
+    /// Lets go what the guard holds of these services, or of all.
+    Release(Option<Vec<String>>, oneshot::Sender<Released>),
+}
+
+/// What was let go.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Released {
+    /// The services; a query's text where it is of none.
+    pub released: Vec<String>,
+    /// What is held still.
+    pub holds: Vec<Hold>,
+}
 
 /// The socket's file, removed when the sidecar ends.
 #[derive(Debug)]
@@ -83,30 +113,69 @@ async fn serve(listener: UnixListener, questions: mpsc::Sender<Question>) {
     }
 }
 
-async fn answer(mut stream: UnixStream, questions: mpsc::Sender<Question>) -> io::Result<()> {
-    let (send, receive) = oneshot::channel();
-    if questions.send(send).await.is_err() {
+async fn answer(stream: UnixStream, questions: mpsc::Sender<Question>) -> io::Result<()> {
+    let peer = stream.peer_cred()?.uid();
+    if peer != 0 && peer != nix::unistd::geteuid().as_raw() {
         return Ok(());
     }
-    let Ok(status) = receive.await else {
-        return Ok(());
+    let (read, mut write) = stream.into_split();
+    let mut line = String::new();
+    let mut read = BufReader::new(read.take(MAX_LINE));
+    // Cancel-safe enough: of a line that is not there in time nothing is used.
+    if timeout(SILENT, read.read_line(&mut line)).await.is_err() {
+        line.clear();
+    }
+    let mut text = match line.trim_end().split_once(' ') {
+        Some(("release", services)) => match serde_json::from_str(services) {
+            Ok(services) => {
+                let (send, receive) = oneshot::channel();
+                told(&questions, Question::Release(services, send), receive).await?
+            }
+            Err(_) => return Ok(()),
+        },
+        _ => {
+            let (send, receive) = oneshot::channel();
+            told(&questions, Question::Status(send), receive).await?
+        }
     };
-    let mut text = serde_json::to_vec(&status).map_err(io::Error::other)?;
     text.push(b'\n');
-    stream.write_all(&text).await?;
-    stream.shutdown().await
+    write.write_all(&text).await?;
+    write.shutdown().await
 }
 
-/// Asks the sidecar at `path`.
+/// What the loop answers; an error when it has ended.
+async fn told<T: Serialize>(
+    questions: &mpsc::Sender<Question>,
+    question: Question,
+    answer: oneshot::Receiver<T>,
+) -> io::Result<Vec<u8>> {
+    let ended = |_| io::Error::from(io::ErrorKind::BrokenPipe);
+    questions.send(question).await.map_err(|_| ended(()))?;
+    let answer = answer.await.map_err(|_| ended(()))?;
+    serde_json::to_vec(&answer).map_err(io::Error::other)
+}
+
+/// Asks the sidecar at `path` for its status.
 pub async fn ask(path: &Path) -> io::Result<Status> {
+    say(path, "status").await
+}
+
+/// Asks the sidecar at `path` to let go what its guard holds of these services, or of all.
+pub async fn release(path: &Path, services: Option<&[String]>) -> io::Result<Released> {
+    let services = serde_json::to_string(&services).map_err(io::Error::other)?;
+    say(path, &format!("release {services}")).await
+}
+
+async fn say<T: DeserializeOwned>(path: &Path, line: &str) -> io::Result<T> {
     let read = async {
-        let stream = UnixStream::connect(path).await?;
+        let mut stream = UnixStream::connect(path).await?;
+        stream.write_all(format!("{line}\n").as_bytes()).await?;
         let mut text = Vec::new();
         stream.take(MAX_STATUS).read_to_end(&mut text).await?;
         if text.is_empty() {
             return Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
-                "the sidecar closed the connection without a status",
+                "the sidecar closed the connection without an answer",
             ));
         }
         serde_json::from_slice(&text).map_err(io::Error::other)

@@ -2,6 +2,7 @@
 //! what a look at HAProxy changes.
 
 use super::*;
+use crate::apply::gate::{LAST_SERVERS_LOST, SERVERS_LOST};
 
 impl Core {
     /// Takes a freshly rendered set: the newest wins, and nothing is done twice.
@@ -35,6 +36,7 @@ impl Core {
             if in_force {
                 // The catalog is back at what runs: what was refused in between is history.
                 self.refused = None;
+                self.loss_since = None;
             }
         } else {
             self.pending = Some(candidate);
@@ -120,11 +122,11 @@ impl Core {
                 self.no_reload_before = Some(interval);
             }
             Outcome::Refused(why) => {
-                self.refuse(revision, why, false, Some(now + ASK_AGAIN), actions);
+                self.refuse(revision, why, false, Some(now + ASK_AGAIN), now, actions);
                 self.not_before = None;
             }
             Outcome::Rejected(why) => {
-                self.refuse(revision, why, true, None, actions);
+                self.refuse(revision, why, true, None, now, actions);
                 self.repair = false;
                 self.no_reload_before = Some(interval);
             }
@@ -161,6 +163,7 @@ impl Core {
     fn settle_on(&mut self, revision: &Revision, confirmed: bool, story: String, now: Instant) {
         self.retries = 0;
         self.refused = None;
+        self.loss_since = None;
         self.applied = Some(Applied {
             revision: revision.clone(),
             confirmed,
@@ -175,6 +178,7 @@ impl Core {
         why: Vec<Diagnostic>,
         by_haproxy: bool,
         again: Option<Instant>,
+        now: Instant,
         actions: &mut Vec<Action>,
     ) {
         self.retries = 0;
@@ -197,12 +201,42 @@ impl Core {
             let weight = if known { Weight::Detail } else { Weight::Error };
             say_about(actions, weight, message, revision);
         }
+        let lost = |why: &Diagnostic| [SERVERS_LOST, LAST_SERVERS_LOST].contains(&why.code);
+        match why.iter().any(lost) {
+            true => _ = self.loss_since.get_or_insert(now),
+            false => self.loss_since = None,
+        }
         self.refused = Some(Refused {
             revision: revision.clone(),
             why,
             by_haproxy,
             again,
         });
+    }
+
+    /// When a set may lose the servers that it has lost, if it is refused for nothing else.
+    pub(super) fn loss_due(&self) -> Option<Instant> {
+        let refused = self.refused.as_ref()?;
+        let has = |code| refused.why.iter().any(|why| why.code == code);
+        let rule = self.guard.rules().default;
+        let hold = match (has(LAST_SERVERS_LOST), has(SERVERS_LOST)) {
+            (true, _) => rule.hold_last?,
+            (false, true) => rule.hold?,
+            (false, false) => return None,
+        };
+        Some(self.loss_since? + hold)
+    }
+
+    /// Lets a set that was refused for the servers it has lost be taken. False when there is none.
+    pub(super) fn allow_loss(&mut self, now: Instant, actions: &mut Vec<Action>) -> bool {
+        if self.loss_since.take().is_none() {
+            return false;
+        }
+        if let Some(refused) = &mut self.refused {
+            refused.again = Some(now);
+        }
+        actions.push(Action::AllowLoss);
+        true
     }
 
     /// A set that validation refused is shown to it again after a while.

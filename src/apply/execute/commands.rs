@@ -271,7 +271,7 @@ impl Applier {
             true => gate::judge_servers(&comparison.read, &self.rules),
             false => gate::judge(candidate, self.last_good(), &self.rules),
         };
-        !is_error(&findings)
+        !is_error(&findings) && self.lost(candidate).is_empty()
     }
 
     /// How the master was started does not change while a worker lives.

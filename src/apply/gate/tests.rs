@@ -257,3 +257,36 @@ proptest::proptest! {
         proptest::prop_assert_eq!(of(&text), []);
     }
 }
+
+#[test]
+fn e12_j03_the_last_good_files_are_the_measure_of_a_first_set() {
+    let backend = |name: &str, count: usize| {
+        let servers: String = (0..count)
+            .map(|index| format!("    server s{index} 10.0.0.{index}:80\n"))
+            .collect();
+        format!("backend {name}\n{servers}    server slot 127.0.0.1:1 disabled\n")
+    };
+    let lost = |before: &str, now: &str| -> Vec<(&'static str, String)> {
+        let rules = crate::catalog::guard::Rules::default();
+        judge_loss(&Candidate::new(set(now)), &set(before), &rules)
+            .into_iter()
+            .map(|finding| (finding.code, finding.message))
+            .collect()
+    };
+    let ten = backend("web", 10);
+    assert_eq!(lost(&ten, &backend("web", 12)), []);
+    assert_eq!(lost(&ten, &backend("web", 7)), []);
+    assert_eq!(lost(&backend("web", 2), &backend("web", 1)), []);
+    assert_eq!(lost(&backend("web", 0), &backend("web", 0)), []);
+    assert_eq!(
+        lost(&ten, &backend("web", 6)),
+        [(
+            SERVERS_LOST,
+            "The backend `web` had 10 enabled servers in the last good configuration and would have 6.".to_owned()
+        )]
+    );
+    assert_eq!(lost(&ten, &backend("web", 0))[0].0, LAST_SERVERS_LOST);
+    // A backend under another name is no loss; one that has gone with all its servers is.
+    assert_eq!(lost(&ten, &backend("other", 10)), []);
+    assert_eq!(lost(&ten, "backend other\n")[0].0, LAST_SERVERS_LOST);
+}

@@ -1,0 +1,270 @@
+//! The part of the core that deals with the catalog: what is watched, what came of it, and what of
+//! that the guard lets templates see.
+
+use super::*;
+use crate::catalog::guard::{Evidence, Output};
+
+/// One watched query.
+#[derive(Debug)]
+pub struct Watched {
+    pub(super) id: WatchId,
+    pub(super) known: Option<Known>,
+    /// The last error and since when, until the next answer.
+    pub failing: Option<(String, Instant)>,
+    /// When the last answer came, changed or not.
+    pub answered_at: Option<Instant>,
+    /// How old it was when it came.
+    pub age: Duration,
+    /// Whether it is the snapshot's, for want of a live one.
+    pub from_snapshot: bool,
+}
+
+impl Watched {
+    /// The last answer, with what the guard keeps in it.
+    pub fn answer(&self) -> Option<&Arc<Answer>> {
+        self.known.as_ref().map(|known| &known.answer)
+    }
+}
+
+/// What a watch brought.
+pub(super) struct News {
+    /// The content, when it is the first or differs.
+    pub answer: Option<Arc<Answer>>,
+    /// How old it was when it came.
+    pub age: Duration,
+    /// Whether Consul left something out for want of rights.
+    pub filtered: bool,
+}
+
+impl Core {
+    /// Switches the guard on, and gives it and the rendering what a former process knew.
+    #[must_use]
+    pub fn remember(mut self, rules: Rules, memory: Memory) -> Core {
+        self.guard = Guard::new(rules);
+        for datacenter in memory.canary_seen() {
+            self.guard.restore_canary(datacenter.clone());
+        }
+        self.memory = memory;
+        self
+    }
+
+    /// After the settings were read again.
+    #[must_use]
+    pub fn set_guard_rules(&mut self, rules: Rules, now: Instant) -> Vec<Action> {
+        let mut actions = Vec::new();
+        let output = self.guard.set_rules(rules, now);
+        self.guarded(output, now, &mut actions);
+        self.go_on(now, &mut actions);
+        actions
+    }
+
+    /// Lets go what the guard holds of these services, or all of it, and a set that was refused
+    /// because it has lost servers. Gives the names of what was held.
+    #[must_use]
+    pub fn release(
+        &mut self,
+        services: Option<&[String]>,
+        now: Instant,
+    ) -> (Vec<String>, Vec<Action>) {
+        let mut actions = Vec::new();
+        let (mut names, output) = self.guard.release(services, now);
+        self.guarded(output, now, &mut actions);
+        if services.is_none() && self.allow_loss(now, &mut actions) {
+            names.push("the servers of the last good configuration".to_owned());
+        }
+        self.go_on(now, &mut actions);
+        (names, actions)
+    }
+
+    /// Starts every watch anew, as after a change of Consul's settings. What is known stays.
+    #[must_use]
+    pub fn restart_watches(&mut self) -> Vec<Action> {
+        let mut actions = Vec::new();
+        for (query, watched) in &mut self.watches {
+            actions.push(Action::StopWatch(watched.id));
+            self.next_watch += 1;
+            watched.id = WatchId(self.next_watch);
+            actions.push(Action::StartWatch(watched.id, query.clone()));
+        }
+        actions
+    }
+
+    pub(super) fn watch(&mut self, query: Query, now: Instant, actions: &mut Vec<Action>) {
+        if self.watches.contains_key(&query) {
+            return;
+        }
+        if let Some(recalled) = self.memory.recall(&query) {
+            self.guard
+                .restore(&query, recalled.answer, recalled.reference, now);
+        }
+        self.next_watch += 1;
+        let id = WatchId(self.next_watch);
+        actions.push(Action::StartWatch(id, query.clone()));
+        let watched = Watched {
+            id,
+            known: None,
+            failing: None,
+            answered_at: None,
+            age: Duration::ZERO,
+            from_snapshot: false,
+        };
+        self.watches.insert(query, watched);
+    }
+
+    pub(super) fn answered(
+        &mut self,
+        id: WatchId,
+        query: &Query,
+        news: News,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(watched) = current(&mut self.watches, id, query) else {
+            return;
+        };
+        if let Some((_, since)) = watched.failing.take() {
+            say(
+                actions,
+                Weight::Info,
+                format!(
+                    "Consul answers {query} again after {}.",
+                    seconds(now - since)
+                ),
+            );
+        }
+        watched.answered_at = Some(now);
+        watched.age = news.age;
+        watched.from_snapshot = false;
+        self.memory.forget(query);
+        let Some(answer) = news.answer else {
+            self.guard.confirm(query, news.filtered);
+            return;
+        };
+        let output = self.guard.take(query, answer, news.filtered, now);
+        self.guarded(output, now, actions);
+    }
+
+    pub(super) fn inspected(
+        &mut self,
+        evidence: Evidence,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) {
+        let seen = self.guard.canary_seen().count();
+        let output = self.guard.inspected(evidence, now);
+        if self.guard.canary_seen().count() != seen {
+            self.memory.changed(now);
+        }
+        self.guarded(output, now, actions);
+    }
+
+    /// Carries out what the guard wants.
+    pub(super) fn guarded(&mut self, output: Vec<Output>, now: Instant, actions: &mut Vec<Action>) {
+        for output in output {
+            match output {
+                Output::Changed(query) => self.show(&query, now),
+                Output::Ask(inquiry) => actions.push(Action::Inspect(inquiry)),
+                Output::Began(hold) => {
+                    say(actions, Weight::Warning, began(&hold, now));
+                }
+                Output::Ended { hold, why } => {
+                    let message = format!(
+                        "The hold of {} ended after {}: {why}.",
+                        hold.query,
+                        seconds(now - hold.since)
+                    );
+                    say(actions, Weight::Info, message);
+                }
+            }
+        }
+    }
+
+    /// What templates see of a query, if that has changed.
+    fn show(&mut self, query: &Query, now: Instant) {
+        let Some(watched) = self.watches.get_mut(query) else {
+            return;
+        };
+        let Some(answer) = self.guard.effective(query) else {
+            return;
+        };
+        if watched.answer() == Some(&answer) {
+            return;
+        }
+        self.revisions += 1;
+        watched.known = Some(Known {
+            answer,
+            revision: self.revisions,
+        });
+        self.rounds = 0;
+        self.mark_changed(now);
+    }
+
+    pub(super) fn watch_failed(
+        &mut self,
+        id: WatchId,
+        query: &Query,
+        error: String,
+        attempts: u32,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(watched) = current(&mut self.watches, id, query) else {
+            return;
+        };
+        let same = matches!(&watched.failing, Some((known, _)) if *known == error);
+        let since = watched.failing.as_ref().map_or(now, |(_, since)| *since);
+        watched.failing = Some((error.clone(), since));
+        // Said once when it begins or turns into something else; repeats are a detail.
+        let (weight, held) = if same || attempts > 1 {
+            (Weight::Detail, "")
+        } else if watched.known.is_some() {
+            (Weight::Warning, " What is known stays in force.")
+        } else {
+            (Weight::Warning, "")
+        };
+        let unknown = watched.known.is_none();
+        say(actions, weight, format!("{error}{held}"));
+        if unknown {
+            self.answer_from_memory(query, now, actions);
+        }
+    }
+
+    /// Cancels the watches of queries that the rendering did not ask.
+    pub(super) fn keep_only(
+        &mut self,
+        used: &BTreeSet<Query>,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) {
+        self.watches.retain(|query, watched| {
+            let keep = used.contains(query);
+            if !keep {
+                actions.push(Action::StopWatch(watched.id));
+            }
+            keep
+        });
+        let output = self.guard.keep_only(used, now);
+        self.guarded(output, now, actions);
+    }
+}
+
+/// The watch of a query, unless the message comes from one that was cancelled.
+fn current<'a>(
+    watches: &'a mut BTreeMap<Query, Watched>,
+    id: WatchId,
+    query: &Query,
+) -> Option<&'a mut Watched> {
+    watches.get_mut(query).filter(|watched| watched.id == id)
+}
+
+fn began(hold: &View, now: Instant) -> String {
+    let release = hold.service.as_deref().unwrap_or("--all");
+    let time = match hold.ends_at {
+        Some(end) => format!(", in {}", seconds(end.saturating_duration_since(now))),
+        None => String::new(),
+    };
+    format!(
+        "{} of {} vanished from {} and are held, besides {} that are there; HAProxy's own checks decide about them. {} The hold ends when they return{time}, or by `gatewright release {release}`.",
+        hold.held, hold.reference, hold.query, hold.present, hold.reason
+    )
+}

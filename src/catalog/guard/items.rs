@@ -1,0 +1,193 @@
+//! The items of an answer, whatever its kind: which are gone, and how held ones are put back.
+
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
+
+use crate::catalog::{Answer, Instance, KeyValue, Kind, Node, Query, ServiceName};
+
+/// What tells an item from the others of its answer: node and id of an instance, else the name.
+pub(super) type Key = (String, String);
+
+/// One item of an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Item {
+    Instance(Box<Instance>),
+    Service(ServiceName),
+    Node(Box<Node>),
+    Key(KeyValue),
+}
+
+impl Item {
+    pub fn key(&self) -> Key {
+        let (one, two) = match self {
+            Item::Instance(instance) => instance.key(),
+            Item::Service(service) => service.key(),
+            Item::Node(node) => node.key(),
+            Item::Key(key) => key.key(),
+        };
+        (one.to_owned(), two.to_owned())
+    }
+}
+
+/// What is present, to be looked up.
+pub(super) struct Present<'a> {
+    keys: BTreeSet<(&'a str, &'a str)>,
+    addresses: BTreeSet<(&'a str, i64)>,
+}
+
+impl<'a> Present<'a> {
+    pub fn of(answer: &'a Answer) -> Present<'a> {
+        let mut addresses = BTreeSet::new();
+        let keys = match answer {
+            Answer::Instances(list) => {
+                addresses.extend(list.iter().map(|one| (one.address.as_str(), one.port)));
+                list.iter().map(Keyed::key).collect()
+            }
+            Answer::Services(list) => list.iter().map(Keyed::key).collect(),
+            Answer::Nodes(list) => list.iter().map(Keyed::key).collect(),
+            Answer::Tree(list) => list.iter().map(Keyed::key).collect(),
+            Answer::Node(_) | Answer::Datacenters(_) | Answer::Key(_) => BTreeSet::new(),
+        };
+        Present { keys, addresses }
+    }
+
+    /// Whether something stands where this one stood: the same item, or another one at the same
+    /// address and port.
+    pub fn replaces(&self, item: &Item) -> bool {
+        let (one, two) = item.key();
+        let taken = match item {
+            Item::Instance(held) => self.addresses.contains(&(held.address.as_str(), held.port)),
+            _ => false,
+        };
+        taken || self.keys.contains(&(one.as_str(), two.as_str()))
+    }
+}
+
+trait Keyed: Clone {
+    fn key(&self) -> (&str, &str);
+    fn item(&self) -> Item;
+}
+
+impl Keyed for Instance {
+    fn key(&self) -> (&str, &str) {
+        (&self.node, &self.id)
+    }
+    fn item(&self) -> Item {
+        Item::Instance(Box::new(self.clone()))
+    }
+}
+
+impl Keyed for ServiceName {
+    fn key(&self) -> (&str, &str) {
+        (&self.name, "")
+    }
+    fn item(&self) -> Item {
+        Item::Service(self.clone())
+    }
+}
+
+impl Keyed for Node {
+    fn key(&self) -> (&str, &str) {
+        (&self.name, "")
+    }
+    fn item(&self) -> Item {
+        Item::Node(Box::new(self.clone()))
+    }
+}
+
+impl Keyed for KeyValue {
+    fn key(&self) -> (&str, &str) {
+        (&self.path, "")
+    }
+    fn item(&self) -> Item {
+        Item::Key(self.clone())
+    }
+}
+
+/// Whether the answers to a query are guarded: those that are lists of what services need.
+pub(super) fn is_guarded(query: &Query) -> bool {
+    match query.kind {
+        Kind::Service { .. } | Kind::Services { .. } | Kind::Nodes { .. } | Kind::Tree { .. } => {
+            true
+        }
+        Kind::Node { .. } | Kind::Datacenters | Kind::Key { .. } => false,
+    }
+}
+
+/// How many items count. The canary does not among the names of services: Consul's servers register
+/// themselves, so that an emptied catalog still has this one.
+pub(super) fn count(answer: &Answer, canary: &str) -> usize {
+    match answer {
+        Answer::Services(list) => list.iter().filter(|service| service.name != canary).count(),
+        other => other.len(),
+    }
+}
+
+/// The items of `old` that are not in `new`.
+pub(super) fn vanished(old: &Answer, new: &Answer) -> Vec<Item> {
+    match (old, new) {
+        (Answer::Instances(old), Answer::Instances(new)) => missing(old, new),
+        (Answer::Services(old), Answer::Services(new)) => missing(old, new),
+        (Answer::Nodes(old), Answer::Nodes(new)) => missing(old, new),
+        (Answer::Tree(old), Answer::Tree(new)) => missing(old, new),
+        _ => Vec::new(),
+    }
+}
+
+fn missing<T: Keyed>(old: &[T], new: &[T]) -> Vec<Item> {
+    let sorted = |list: &[T]| list.is_sorted_by(|a, b| a.key() <= b.key());
+    if !sorted(old) || !sorted(new) {
+        let present: BTreeSet<_> = new.iter().map(Keyed::key).collect();
+        let gone = old.iter().filter(|item| !present.contains(&item.key()));
+        return gone.map(Keyed::item).collect();
+    }
+    // Nearly always equal but for a few: no tree is built for ten thousand.
+    let mut gone = Vec::new();
+    let mut new = new.iter().peekable();
+    for item in old {
+        while new
+            .next_if(|candidate| candidate.key() < item.key())
+            .is_some()
+        {}
+        let stays = new
+            .peek()
+            .is_some_and(|candidate| candidate.key().cmp(&item.key()) == Ordering::Equal);
+        if !stays {
+            gone.push(item.item());
+        }
+    }
+    gone
+}
+
+/// `present` with `held` put where they belong: by their key, or at the end where the order is
+/// Consul's (`near`).
+pub(super) fn with<'a>(
+    query: &Query,
+    present: &Answer,
+    held: impl Iterator<Item = &'a Item>,
+) -> Answer {
+    let by_distance = matches!(
+        query.kind,
+        Kind::Service { near: Some(_), .. } | Kind::Nodes { near: Some(_), .. }
+    );
+    let mut answer = present.clone();
+    for item in held {
+        match (&mut answer, item) {
+            (Answer::Instances(list), Item::Instance(held)) => list.push((**held).clone()),
+            (Answer::Services(list), Item::Service(held)) => list.push(held.clone()),
+            (Answer::Nodes(list), Item::Node(held)) => list.push((**held).clone()),
+            (Answer::Tree(list), Item::Key(held)) => list.push(held.clone()),
+            _ => {}
+        }
+    }
+    if !by_distance {
+        match &mut answer {
+            Answer::Instances(list) => list.sort_by(|a, b| a.key().cmp(&b.key())),
+            Answer::Services(list) => list.sort_by(|a, b| a.key().cmp(&b.key())),
+            Answer::Nodes(list) => list.sort_by(|a, b| a.key().cmp(&b.key())),
+            Answer::Tree(list) => list.sort_by(|a, b| a.key().cmp(&b.key())),
+            Answer::Node(_) | Answer::Datacenters(_) | Answer::Key(_) => {}
+        }
+    }
+    answer
+}

@@ -1,0 +1,701 @@
+//! The guard against mass loss: between what the source answers and what templates see.
+//!
+//! A template sees the answer and, besides, the items that vanished from it in mass: HAProxy's own
+//! checks decide about those. What is new or changed passes at once, always. A loss is judged by
+//! numbers, not by identity: as many new ones are no loss.
+//!
+//! While something is held, Consul is asked why: instances in maintenance go at once, and a token
+//! that lost its rights proves nothing. A hold ends when the items return, when its time has run, or
+//! by an operator's release.
+//!
+//! Pure: the time is an argument, and questions to Consul come out as values.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+mod evidence;
+mod hold;
+mod items;
+mod rules;
+#[cfg(test)]
+mod tests;
+
+pub use evidence::{Evidence, Inquiry, Silence};
+pub use rules::{Rule, Rules};
+
+use self::evidence::{Finding, Sight, States};
+use self::hold::{Guarded, Hold};
+use self::items::Present;
+use super::{Answer, Kind, Query, Scope, Status};
+
+/// How often Consul is asked about a hold, while there are few.
+const PACE: Duration = Duration::from_secs(10);
+/// So many holds are asked about at that pace.
+const FEW: usize = 50;
+/// How many questions are on their way at a time.
+const AT_A_TIME: usize = 8;
+/// A question that was not answered for so long is asked again.
+const LOST: Duration = Duration::from_secs(60);
+
+/// What the guard wants done, or has done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output {
+    /// What templates see of this query may differ now.
+    Changed(Query),
+    /// Consul is to be asked.
+    Ask(Inquiry),
+    /// A hold began; its reason is known.
+    Began(View),
+    /// A hold that people were told of has ended.
+    Ended {
+        /// The hold as it was.
+        hold: View,
+        /// What ended it.
+        why: End,
+    },
+}
+
+/// What ends a hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Enough items are there again.
+    Returned,
+    /// Those that are gone are in maintenance.
+    Maintenance,
+    /// Others stand at the addresses of those that are gone.
+    Replaced,
+    /// The time of the operator's rule has run.
+    Time,
+    /// The operator let them go.
+    Released,
+    /// The guard was switched off.
+    Off,
+    /// No template asks for them any more.
+    Unasked,
+}
+
+impl std::fmt::Display for End {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(match self {
+            End::Returned => "enough of them are back",
+            End::Maintenance => "they are in maintenance",
+            End::Replaced => "others took their places",
+            End::Time => "its time is over",
+            End::Released => "it was released",
+            End::Off => "the guard was switched off",
+            End::Unasked => "no template asks for them any more",
+        })
+    }
+}
+
+/// One hold, for people.
+#[derive(Debug, Clone, PartialEq)]
+pub struct View {
+    /// The query.
+    pub query: Query,
+    /// Its service, where it is of one.
+    pub service: Option<String>,
+    /// How many items the catalog shows.
+    pub present: usize,
+    /// How many are held.
+    pub held: usize,
+    /// By how many the loss is judged.
+    pub reference: usize,
+    /// Why, a whole sentence.
+    pub reason: String,
+    /// When it began.
+    pub since: Instant,
+    /// When its time has run; `None` when it does not run or has no end.
+    pub ends_at: Option<Instant>,
+}
+
+/// The guard over all queries.
+#[derive(Debug)]
+pub struct Guard {
+    rules: Rules,
+    queries: BTreeMap<Query, Guarded>,
+    holding: BTreeSet<Query>,
+    canaries: BTreeMap<Scope, Canary>,
+}
+
+/// The canary in one datacenter.
+#[derive(Debug, Clone, Copy, Default)]
+struct Canary {
+    /// Whether it was ever seen: only then its absence proves anything.
+    seen: bool,
+    sight: Sight,
+    /// When it was answered last.
+    at: Option<Instant>,
+    /// The first look, until there is an answer of any kind.
+    first: Option<Instant>,
+}
+
+impl Guard {
+    /// A guard that has seen nothing.
+    pub fn new(rules: Rules) -> Guard {
+        Guard {
+            rules,
+            queries: BTreeMap::new(),
+            holding: BTreeSet::new(),
+            canaries: BTreeMap::new(),
+        }
+    }
+
+    /// What the operator asks.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// After the settings were read again: holds are judged anew.
+    #[must_use]
+    pub fn set_rules(&mut self, rules: Rules, now: Instant) -> Vec<Output> {
+        self.rules = rules;
+        let mut out = Vec::new();
+        if !self.rules.enabled {
+            let all: Vec<Query> = self.holding.iter().cloned().collect();
+            for query in all {
+                self.end(&query, End::Off, now, &mut out);
+            }
+        }
+        self.judge_holds(now, &mut out);
+        out
+    }
+
+    /// Takes the source's answer to a query. `filtered` is Consul's word that something was left
+    /// out for want of rights.
+    #[must_use]
+    pub fn take(
+        &mut self,
+        query: &Query,
+        answer: Arc<Answer>,
+        filtered: bool,
+        now: Instant,
+    ) -> Vec<Output> {
+        let mut out = vec![Output::Changed(query.clone())];
+        let count = items::count(&answer, &self.rules.canary);
+        if self.rules.enabled && items::is_guarded(query) {
+            self.look_for_canary(&query.scope, now, &mut out);
+        }
+        let rule = self.rules.of(query);
+        let Some(guarded) = self.queries.get_mut(query) else {
+            let guarded = Guarded::new(answer, count, filtered);
+            self.queries.insert(query.clone(), guarded);
+            return out;
+        };
+        if !self.rules.enabled || !items::is_guarded(query) {
+            guarded.present = answer;
+            guarded.count = count;
+            return out;
+        }
+        let mut vanished = items::vanished(&guarded.present, &answer);
+        let start = now.checked_sub(rule.window).unwrap_or(now);
+        let former = std::mem::replace(&mut guarded.count, count);
+        guarded.present = Arc::clone(&answer);
+        guarded.filtered = filtered;
+        if let Some(hold) = &mut guarded.hold {
+            hold.compare(&Present::of(&answer));
+        } else {
+            guarded.remember(now, former, start);
+        }
+        if !vanished.is_empty() {
+            let present = Present::of(&answer);
+            vanished.retain(|item| !present.replaces(item));
+        }
+        let holds = guarded.hold.is_some();
+        if self.is_fine(query, now) {
+            if let Some(guarded) = self.queries.get_mut(query) {
+                let departed = vanished.iter().map(|item| (item.key(), now));
+                guarded.departed.extend(departed);
+                guarded.filtered_before = filtered;
+            }
+            self.end(query, End::Returned, now, &mut out);
+        } else if holds || !vanished.is_empty() {
+            self.hold(query, vanished, now, &mut out);
+        }
+        self.judge_holds(now, &mut out);
+        self.ask(now, &mut out);
+        out
+    }
+
+    /// Takes that the source's answer is as before, but for Consul's word on what was left out.
+    pub fn confirm(&mut self, query: &Query, filtered: bool) {
+        if let Some(guarded) = self.queries.get_mut(query) {
+            guarded.filtered = filtered;
+            if guarded.hold.is_none() {
+                guarded.filtered_before = filtered;
+            }
+        }
+    }
+
+    /// Takes what came of an [`Inquiry`].
+    #[must_use]
+    pub fn inspected(&mut self, evidence: Evidence, now: Instant) -> Vec<Output> {
+        let mut out = Vec::new();
+        if let Some((scope, seen)) = &evidence.canary {
+            self.saw_canary(scope, *seen, now);
+        }
+        if let Some(query) = &evidence.about {
+            self.learn(query, &evidence, now, &mut out);
+        }
+        self.judge_holds(now, &mut out);
+        self.ask(now, &mut out);
+        out
+    }
+
+    /// Does what has fallen due.
+    #[must_use]
+    pub fn handle_timeout(&mut self, now: Instant) -> Vec<Output> {
+        let mut out = Vec::new();
+        self.ask(now, &mut out);
+        out
+    }
+
+    /// When [`Guard::handle_timeout`] must be called at the latest.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let in_flight = self.in_flight();
+        let next = self
+            .holds()
+            .filter_map(|(_, hold)| match hold.asked {
+                Some(asked) => Some(asked + LOST),
+                None if in_flight >= AT_A_TIME => None,
+                None => Some(hold.ask_at),
+            })
+            .min();
+        let first = self.canaries.values().filter_map(|canary| canary.first);
+        first.chain(next).min()
+    }
+
+    /// Lets go what is held of these services (or queries, as a template asks them), or everything. Gives the names of what was.
+    #[must_use]
+    pub fn release(
+        &mut self,
+        services: Option<&[String]>,
+        now: Instant,
+    ) -> (Vec<String>, Vec<Output>) {
+        let mut out = Vec::new();
+        let mut names = BTreeSet::new();
+        let all: Vec<Query> = self.holding.iter().cloned().collect();
+        for query in all {
+            let service = service_of(&query);
+            let named = services.is_none_or(|services| {
+                let text = query.to_string();
+                services
+                    .iter()
+                    .any(|one| Some(one.as_str()) == service || *one == text)
+            });
+            if named {
+                names.insert(service.map_or_else(|| query.to_string(), str::to_owned));
+                self.end(&query, End::Released, now, &mut out);
+            }
+        }
+        self.judge_holds(now, &mut out);
+        (names.into_iter().collect(), out)
+    }
+
+    /// What templates see of a query.
+    pub fn effective(&self, query: &Query) -> Option<Arc<Answer>> {
+        let guarded = self.queries.get(query)?;
+        Some(match &guarded.hold {
+            None => Arc::clone(&guarded.present),
+            Some(hold) => {
+                let held = hold.items.values().map(|(item, _)| item);
+                Arc::new(items::with(query, &guarded.present, held))
+            }
+        })
+    }
+
+    /// Forgets all queries but these.
+    #[must_use]
+    pub fn keep_only(&mut self, used: &BTreeSet<Query>, now: Instant) -> Vec<Output> {
+        let mut out = Vec::new();
+        let unused: Vec<Query> = self.holding.difference(used).cloned().collect();
+        for query in unused {
+            self.end(&query, End::Unasked, now, &mut out);
+        }
+        self.queries.retain(|query, _| used.contains(query));
+        out.retain(|output| matches!(output, Output::Ended { .. }));
+        out
+    }
+
+    /// What is held.
+    pub fn views(&self) -> Vec<View> {
+        self.holding
+            .iter()
+            .filter_map(|query| self.view(query))
+            .collect()
+    }
+
+    // What outlives the process.
+
+    /// By how many the next answer to a query is judged.
+    pub fn reference(&self, query: &Query, now: Instant) -> Option<usize> {
+        let start = now.checked_sub(self.rules.of(query).window).unwrap_or(now);
+        self.queries
+            .get(query)
+            .map(|guarded| guarded.reference(start))
+    }
+
+    /// The datacenters in which the canary was seen.
+    pub fn canary_seen(&self) -> impl Iterator<Item = Option<&str>> {
+        let seen = self.canaries.iter().filter(|(_, canary)| canary.seen);
+        seen.map(|(scope, _)| scope.datacenter.as_deref())
+    }
+
+    /// Takes over what a former process believed.
+    pub fn restore(&mut self, query: &Query, answer: Arc<Answer>, reference: usize, now: Instant) {
+        let count = items::count(&answer, &self.rules.canary);
+        let mut guarded = Guarded::new(answer, count, false);
+        // What was held then was counted by nobody.
+        guarded.count = guarded.count.min(reference);
+        guarded.believed.push_back((now, reference));
+        self.queries.insert(query.clone(), guarded);
+    }
+
+    /// Takes over that a former process has seen the canary.
+    pub fn restore_canary(&mut self, datacenter: Option<String>) {
+        let scope = Scope {
+            datacenter,
+            ..Scope::default()
+        };
+        self.canaries.entry(scope).or_default().seen = true;
+    }
+
+    // Judging.
+
+    /// Whether the present of a query is no mass loss, by its own rule and over all services.
+    fn is_fine(&self, query: &Query, now: Instant) -> bool {
+        let Some(guarded) = self.queries.get(query) else {
+            return true;
+        };
+        let rule = self.rules.of(query);
+        let start = now.checked_sub(rule.window).unwrap_or(now);
+        let reference = guarded.reference(start);
+        let floor = rule.floor(query, reference);
+        rule.is_fine(guarded.count, reference, floor)
+            && (guarded.count >= reference
+                || !matches!(query.kind, Kind::Service { .. })
+                || self.is_fine_overall(now))
+    }
+
+    fn is_fine_overall(&self, now: Instant) -> bool {
+        let window = self.rules.default.window;
+        let start = now.checked_sub(window).unwrap_or(now);
+        let services = self
+            .queries
+            .iter()
+            .filter(|(query, _)| matches!(query.kind, Kind::Service { .. }));
+        let (present, reference) = services.fold((0, 0), |(present, reference), (_, guarded)| {
+            let own = guarded.reference(start);
+            (present + guarded.count.min(own), reference + own)
+        });
+        self.rules.is_fine_overall(present, reference)
+    }
+
+    fn hold(
+        &mut self,
+        query: &Query,
+        vanished: Vec<items::Item>,
+        now: Instant,
+        out: &mut Vec<Output>,
+    ) {
+        let most = 2 * self.pace();
+        let rule = self.rules.of(query);
+        let start = now.checked_sub(rule.window).unwrap_or(now);
+        let Some(guarded) = self.queries.get_mut(query) else {
+            return;
+        };
+        let reference = guarded.reference(start);
+        let hold = guarded
+            .hold
+            .get_or_insert_with(|| Hold::new(reference, now));
+        hold.reference = reference;
+        if !vanished.is_empty() {
+            let at = match hold.finding.counts() {
+                true => hold.reading(now, most),
+                false => hold.clock,
+            };
+            for item in vanished {
+                hold.items.insert(item.key(), (item, at));
+            }
+            hold.ask_at = now; // the reason may be another one now
+        }
+        self.holding.insert(query.clone());
+        if hold.items.is_empty() {
+            self.end(query, End::Replaced, now, out);
+        }
+    }
+
+    /// What was a loss may be none since something else has changed.
+    fn judge_holds(&mut self, now: Instant, out: &mut Vec<Output>) {
+        let fine: Vec<Query> = self
+            .holding
+            .iter()
+            .filter(|query| self.is_fine(query, now))
+            .cloned()
+            .collect();
+        for query in fine {
+            self.end(&query, End::Returned, now, out);
+        }
+    }
+
+    fn end(&mut self, query: &Query, why: End, now: Instant, out: &mut Vec<Output>) {
+        let view = self.view(query);
+        self.holding.remove(query);
+        let window = self.rules.of(query).window;
+        let Some(guarded) = self.queries.get_mut(query) else {
+            return;
+        };
+        let Some(hold) = guarded.hold.take() else {
+            return;
+        };
+        match why {
+            // What is present now is the measure.
+            End::Time | End::Released | End::Off | End::Unasked => guarded.settle(),
+            End::Returned | End::Maintenance | End::Replaced => {
+                let start = now.checked_sub(window).unwrap_or(now);
+                guarded.remember(now, hold.reference, start);
+            }
+        }
+        guarded.filtered_before = guarded.filtered;
+        let departed = hold.items.into_keys().map(|key| (key, now));
+        guarded.departed.extend(departed);
+        if let (true, Some(hold)) = (hold.told, view) {
+            out.push(Output::Ended { hold, why });
+        }
+        out.push(Output::Changed(query.clone()));
+    }
+
+    fn view(&self, query: &Query) -> Option<View> {
+        let guarded = self.queries.get(query)?;
+        let hold = guarded.hold.as_ref()?;
+        let rule = self.rules.of(query);
+        let floor = rule.floor(query, hold.reference);
+        let limit = rule.hold_for(guarded.count, floor);
+        let runs = hold.finding.counts() || hold.finding == Finding::Open;
+        Some(View {
+            query: query.clone(),
+            service: service_of(query).map(str::to_owned),
+            present: guarded.count,
+            held: hold.items.len(),
+            reference: hold.reference,
+            reason: hold.finding.sentence(&self.rules.canary),
+            since: hold.since,
+            ends_at: hold.last_due(limit).filter(|_| runs),
+        })
+    }
+
+    // Asking.
+
+    fn holds(&self) -> impl Iterator<Item = (&Query, &Hold)> {
+        self.holding
+            .iter()
+            .filter_map(|query| Some((query, self.queries.get(query)?.hold.as_ref()?)))
+    }
+
+    fn in_flight(&self) -> usize {
+        self.holds()
+            .filter(|(_, hold)| hold.asked.is_some())
+            .count()
+    }
+
+    /// The more there is to ask, the more seldom.
+    fn pace(&self) -> Duration {
+        PACE * (1 + u32::try_from(self.holding.len() / FEW).unwrap_or(u32::MAX - 1))
+    }
+
+    /// Asks about the holds that are due, a few at a time.
+    fn ask(&mut self, now: Instant, out: &mut Vec<Output>) {
+        for (scope, canary) in &mut self.canaries {
+            if canary.first.is_some_and(|due| now >= due) {
+                canary.first = Some(now + PACE);
+                out.push(Output::Ask(Inquiry {
+                    about: None,
+                    unfiltered: None,
+                    canary: Some(evidence::canary(&self.rules.canary, scope)),
+                }));
+            }
+        }
+        let mut free = AT_A_TIME.saturating_sub(
+            self.holds()
+                .filter(|(_, hold)| hold.asked.is_some_and(|asked| now < asked + LOST))
+                .count(),
+        );
+        let mut due: Vec<(Instant, Query)> = self
+            .holds()
+            .filter(|(_, hold)| hold.asked.is_none_or(|asked| now >= asked + LOST))
+            .filter(|(_, hold)| now >= hold.ask_at)
+            .map(|(query, hold)| (hold.ask_at, query.clone()))
+            .collect();
+        due.sort();
+        for (_, query) in due {
+            if free == 0 {
+                return;
+            }
+            free -= 1;
+            let scope = canary_scope(&query.scope);
+            let Some(hold) = self
+                .queries
+                .get_mut(&query)
+                .and_then(|one| one.hold.as_mut())
+            else {
+                continue;
+            };
+            hold.asked = Some(now);
+            // A look at the canary before the loss proves nothing about it.
+            let known = self.canaries.get(&scope).and_then(|canary| canary.at);
+            let recent = known.is_some_and(|at| at > hold.since && at + PACE / 2 > now);
+            let canary = (!self.rules.canary.is_empty() && !recent)
+                .then(|| evidence::canary(&self.rules.canary, &scope));
+            out.push(Output::Ask(Inquiry {
+                unfiltered: evidence::unfiltered(&query),
+                about: Some(query),
+                canary,
+            }));
+        }
+    }
+
+    fn look_for_canary(&mut self, scope: &Scope, now: Instant, out: &mut Vec<Output>) {
+        if self.rules.canary.is_empty() {
+            return;
+        }
+        let scope = canary_scope(scope);
+        if !self.canaries.contains_key(&scope) {
+            let canary = Canary {
+                first: Some(now),
+                ..Canary::default()
+            };
+            self.canaries.insert(scope, canary);
+            self.ask(now, out);
+        }
+    }
+
+    fn saw_canary(&mut self, scope: &Scope, seen: Result<bool, Silence>, now: Instant) {
+        let canary = self.canaries.entry(canary_scope(scope)).or_default();
+        if seen != Err(Silence::Unknown) {
+            canary.first = None;
+            canary.at = Some(now);
+        }
+        canary.sight = match seen {
+            Ok(true) => {
+                canary.seen = true;
+                Sight::Visible
+            }
+            Ok(false) | Err(Silence::Forbidden) if canary.seen => Sight::Lost,
+            _ => Sight::Unknown,
+        };
+    }
+
+    /// What an inquiry says about the hold of a query.
+    fn learn(&mut self, query: &Query, evidence: &Evidence, now: Instant, out: &mut Vec<Output>) {
+        let pace = self.pace();
+        let rule = self.rules.of(query);
+        let sight = self
+            .canaries
+            .get(&canary_scope(&query.scope))
+            .map(|canary| canary.sight)
+            .unwrap_or_default();
+        let Some(guarded) = self.queries.get_mut(query) else {
+            return;
+        };
+        let filtered = match &evidence.instances {
+            Some(Ok(_)) => evidence.filtered,
+            _ => guarded.filtered,
+        } && !guarded.filtered_before;
+        let Some(hold) = &mut guarded.hold else {
+            return;
+        };
+        hold.asked = None;
+        let mut in_maintenance = BTreeSet::new();
+        if let Some(Ok(instances)) = &evidence.instances {
+            let states = States::new(instances);
+            let maintained =
+                |(node, id): &items::Key| states.at(node, id) == Some(Status::Maintenance);
+            let departed = guarded.departed.keys().filter(|key| maintained(key));
+            let held = hold.items.keys().filter(|key| maintained(key));
+            in_maintenance.extend(departed.chain(held).cloned());
+            hold.items.retain(|key, _| !in_maintenance.contains(key));
+            let held = hold.items.values().map(|(item, _)| item);
+            hold.finding = Finding::of(held, &states);
+        } else {
+            hold.finding = match (&evidence.instances, sight) {
+                (None, Sight::Visible) => Finding::Absent,
+                (None, _) if self.rules.canary.is_empty() => Finding::Absent,
+                (Some(Err(Silence::Forbidden)), _) => {
+                    Finding::NotPermitted("The token may not read it any more".to_owned())
+                }
+                _ => Finding::Silent,
+            };
+        }
+        if sight == Sight::Lost {
+            hold.finding = Finding::NotPermitted(format!(
+                "The token no longer sees the service {}",
+                self.rules.canary
+            ));
+        } else if filtered {
+            hold.finding = Finding::NotPermitted("The answer was filtered by ACLs".to_owned());
+        }
+        // A pause of this process or of Consul is not time that has run.
+        if hold.finding.counts() {
+            hold.clock = hold.reading(now, 2 * pace);
+        }
+        hold.counted = now;
+        guarded
+            .departed
+            .retain(|key, _| !in_maintenance.contains(key));
+        guarded.forgive(in_maintenance.len());
+        let mut ended = End::Maintenance;
+        let Some(hold) = &mut guarded.hold else {
+            return;
+        };
+        let floor = rule.floor(query, hold.reference.max(guarded.count));
+        let limit = rule.hold_for(guarded.count, floor);
+        let before = hold.items.len();
+        if let (Some(limit), true) = (limit, hold.finding.counts()) {
+            let clock = hold.clock;
+            hold.items.retain(|_, (_, at)| *at + limit > clock);
+        }
+        let over = before - hold.items.len();
+        if over > 0 {
+            hold.reference = hold.reference.saturating_sub(over).max(guarded.count);
+            ended = End::Time;
+        }
+        let next = hold.first_due(limit).filter(|_| hold.finding.counts());
+        hold.ask_at = next.map_or(now + pace, |due| due.clamp(now + PACE / 100, now + pace));
+        if hold.items.is_empty() {
+            self.end(query, ended, now, out);
+            return;
+        }
+        if over > 0 || !in_maintenance.is_empty() {
+            out.push(Output::Changed(query.clone()));
+        }
+        if self.is_fine(query, now) {
+            self.end(query, ended, now, out);
+            return;
+        }
+        if let Some(guarded) = self.queries.get_mut(query)
+            && let Some(hold) = &mut guarded.hold
+            && !std::mem::replace(&mut hold.told, true)
+        {
+            out.extend(self.view(query).map(Output::Began));
+        }
+    }
+}
+
+/// The canary is the servers' own service: one in each datacenter.
+fn canary_scope(scope: &Scope) -> Scope {
+    Scope {
+        datacenter: scope.datacenter.clone(),
+        ..Scope::default()
+    }
+}
+
+/// The service that a query is of.
+fn service_of(query: &Query) -> Option<&str> {
+    match &query.kind {
+        Kind::Service { name, .. } => Some(name),
+        _ => None,
+    }
+}
