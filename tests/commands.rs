@@ -434,7 +434,7 @@ fn wrong_settings_are_told_with_their_place() {
 }
 
 #[test]
-fn without_consul_or_a_sidecar_it_says_so() {
+fn j14_without_consul_or_a_sidecar_it_says_so() {
     let setup = setup();
     let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = free.local_addr().unwrap();

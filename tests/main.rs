@@ -6,6 +6,7 @@
 mod commands;
 mod consul;
 mod faults;
+mod guard;
 mod hostile;
 mod identity;
 mod load;

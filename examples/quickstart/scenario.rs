@@ -278,6 +278,10 @@ mode = "supervise"
 binary = "{binary}"
 master_socket = "{{dir}}master.sock"
 
+# Here half of four instances go within seconds, and that is meant.
+[guard]
+max_loss = "75%"
+
 [state]
 directory = "{{dir}}state"
 

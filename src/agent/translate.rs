@@ -226,3 +226,40 @@ pub fn outcome(
         Verdict::Failed { error } => Outcome::Failed(with_causes(&error)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::catalog::Query;
+    use crate::source::{Freshness, WatchId};
+
+    #[test]
+    fn b24_the_age_of_a_cached_answer_is_its_age() {
+        let freshness = |last_contact: u64, age: Option<u64>| Freshness {
+            at: Instant::now(),
+            last_contact: Duration::from_secs(last_contact),
+            age: age.map(Duration::from_secs),
+            known_leader: true,
+            filtered_by_acls: false,
+            index: 1,
+            took: Duration::ZERO,
+        };
+        for (freshness, expected) in [
+            (freshness(0, None), 0),
+            (freshness(2, Some(300)), 300),
+            (freshness(7, Some(0)), 7),
+        ] {
+            let update = Update::Unchanged {
+                watch: WatchId(1),
+                query: Query::service("web"),
+                freshness,
+            };
+            let Event::Answered { age, .. } = event_of(update) else {
+                panic!("not an answer");
+            };
+            assert_eq!(age, Duration::from_secs(expected));
+        }
+    }
+}

@@ -112,6 +112,10 @@ addresses = ["{consul}"]
 binary = "{binary}"
 stats_socket = "{stats}"
 
+[guard]
+max_loss = "100%"
+overall_max_loss = "100%"
+
 [state]
 directory = "{{dir}}state"
 

@@ -87,6 +87,7 @@ impl<'a> Gateway<'a> {
             .settings(&format!(
                 "[haproxy]\nbinary = \"{{dir}}haproxy\"\nmode = \"supervise\"\nmaster_socket = \"{{dir}}master.sock\"\n{haproxy}\n\
                  [apply]\nsettle = \"20ms\"\nreload_interval = \"200ms\"\ncompare_interval = \"1s\"\naudit_interval = \"1s\"\n\
+                 [guard]\nenabled = false\n\
                  [state]\ndirectory = \"{{dir}}state\"\n[status]\nsocket = \"{{dir}}status.sock\"\n\
                  [[template]]\nsource = \"{{dir}}haproxy.cfg.hbs\"\ndestination = \"{{dir}}haproxy.cfg\"\n{more}"
             ))

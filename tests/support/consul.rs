@@ -16,7 +16,21 @@ pub struct Consul {
     ports: [u16; 4],
     persistent: bool,
     arguments: Vec<String>,
+    /// The token of every request of the test's own.
+    token: Option<&'static str>,
     directory: TempDir,
+}
+
+/// May do everything where there are permissions.
+const MANAGEMENT: &str = "7e57ab1e-0000-4000-8000-000000000000";
+
+/// An ACL token.
+#[derive(Debug, Clone)]
+pub struct Token {
+    /// What it is known by.
+    pub accessor: String,
+    /// What a client sends.
+    pub secret: String,
 }
 
 impl Consul {
@@ -35,6 +49,43 @@ impl Consul {
         Consul::start_as(false, arguments)
     }
 
+    /// As [`Consul::start`], with permissions: who has no token may read nothing.
+    pub fn start_with_acl() -> Outcome<Consul> {
+        let acl = format!(
+            "-hcl=acl {{ enabled = true, default_policy = \"deny\", tokens {{ master = \"{MANAGEMENT}\", agent = \"{MANAGEMENT}\" }} }}"
+        );
+        Consul::start_as(false, &[&acl])
+    }
+
+    /// Makes a policy and gives its id.
+    pub fn create_policy(&self, name: &str, rules: &str) -> Outcome<String> {
+        let body = json!({"Name": name, "Rules": rules}).to_string();
+        let made = json_of(&self.ask("PUT", "/v1/acl/policy", &body)?)?;
+        text_of(&made, "ID")
+    }
+
+    /// Gives a policy other rules.
+    pub fn update_policy(&self, id: &str, name: &str, rules: &str) -> Outcome<()> {
+        let body = json!({"ID": id, "Name": name, "Rules": rules}).to_string();
+        self.put(&format!("/v1/acl/policy/{id}"), &body)
+    }
+
+    /// Makes a token with the rights of a policy.
+    pub fn create_token(&self, policy: &str) -> Outcome<Token> {
+        let body = json!({"Policies": [{"Name": policy}]}).to_string();
+        let made = json_of(&self.ask("PUT", "/v1/acl/token", &body)?)?;
+        Ok(Token {
+            accessor: text_of(&made, "AccessorID")?,
+            secret: text_of(&made, "SecretID")?,
+        })
+    }
+
+    /// Deletes a token.
+    pub fn delete_token(&self, token: &Token) -> Outcome<()> {
+        let path = format!("/v1/acl/token/{}", token.accessor);
+        self.ask("DELETE", &path, "").map(drop)
+    }
+
     fn start_as(persistent: bool, arguments: &[&str]) -> Outcome<Consul> {
         let mut last = String::new();
         // Somebody else may have taken a port between the look and the start.
@@ -42,12 +93,14 @@ impl Consul {
             let directory = temp::directory()?;
             let ports = temp::free_ports()?;
             let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+            let guarded = arguments.iter().any(|word| word.contains(MANAGEMENT));
             let process = launch(&directory, ports, persistent, &arguments)?;
             let mut consul = Consul {
                 process,
                 ports,
                 persistent,
                 arguments,
+                token: guarded.then_some(MANAGEMENT),
                 directory,
             };
             match consul.wait_until_ready() {
@@ -186,9 +239,7 @@ impl Consul {
 
     /// GET of any path, as JSON.
     pub fn get(&self, path: &str) -> Outcome<Value> {
-        let body = self.ask("GET", path, "")?;
-        serde_json::from_str(&body)
-            .map_err(|error| format!("Consul's answer to GET {path} is no JSON: {error}."))
+        json_of(&self.ask("GET", path, "")?)
     }
 
     /// PUT of any path.
@@ -198,7 +249,12 @@ impl Consul {
 
     fn ask(&self, method: &str, path: &str, body: &str) -> Outcome<String> {
         let limit = Duration::from_secs(10);
-        let answer = http::request(self.address(), method, path, body, limit)
+        let with_token = match self.token {
+            Some(token) if path.contains('?') => format!("{path}&token={token}"),
+            Some(token) => format!("{path}?token={token}"),
+            None => path.to_owned(),
+        };
+        let answer = http::request(self.address(), method, &with_token, body, limit)
             .map_err(|error| format!("Consul did not answer {method} {path}: {error}."))?;
         match answer.status {
             200 => Ok(answer.body),
@@ -229,6 +285,15 @@ impl Consul {
             Err(error) => Err(format!("{error} It wrote: {}", self.process.last_lines(10))),
         }
     }
+}
+
+fn json_of(body: &str) -> Outcome<Value> {
+    serde_json::from_str(body).map_err(|error| format!("Consul's answer is no JSON: {error}."))
+}
+
+fn text_of(value: &Value, field: &str) -> Outcome<String> {
+    let text = value[field].as_str().map(str::to_owned);
+    text.ok_or_else(|| format!("Consul's answer has no {field}: {value}"))
 }
 
 fn launch(

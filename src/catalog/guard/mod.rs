@@ -212,7 +212,7 @@ impl Guard {
                 guarded.filtered_before = filtered;
             }
             self.end(query, End::Returned, now, &mut out);
-        } else if holds || !vanished.is_empty() {
+        } else if holds || (count < former && !vanished.is_empty()) {
             self.hold(query, vanished, now, &mut out);
         }
         self.judge_holds(now, &mut out);
