@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+pub use self::counts::{Cause, Counts, End};
 use self::pace::Pace;
 use self::watches::News;
 use super::event::{
@@ -93,17 +94,6 @@ pub struct Waiting {
     pub absent: BTreeSet<Query>,
     /// Since when.
     pub since: Option<Instant>,
-}
-
-/// What has happened since the start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Changes that HAProxy took by a reload.
-    pub reloads: u64,
-    /// Changes that the running worker took by commands.
-    pub by_commands: u64,
-    /// How often the worker did not run what the file held.
-    pub divergences: u64,
 }
 
 /// The machine.
@@ -629,8 +619,8 @@ impl Core {
     }
 
     /// What has happened since the start.
-    pub fn counts(&self) -> Counts {
-        self.counts
+    pub fn counts(&self) -> &Counts {
+        &self.counts
     }
 
     /// The last look at HAProxy.
@@ -639,22 +629,15 @@ impl Core {
     }
 }
 
+#[track_caller]
 fn say(actions: &mut Vec<Action>, weight: Weight, message: String) {
-    actions.push(Action::Say(Notice {
-        weight,
-        message,
-        revision: None,
-        took: None,
-    }));
+    actions.push(Action::Say(Notice::new(weight, message)));
 }
 
+#[track_caller]
 fn say_about(actions: &mut Vec<Action>, weight: Weight, message: String, revision: &Revision) {
-    actions.push(Action::Say(Notice {
-        weight,
-        message,
-        revision: Some(revision.clone()),
-        took: None,
-    }));
+    let notice = Notice::new(weight, message).about(revision);
+    actions.push(Action::Say(notice));
 }
 
 fn seconds(time: Duration) -> String {
@@ -666,6 +649,7 @@ fn milliseconds(time: Duration) -> String {
 }
 
 mod applying;
+mod counts;
 mod memory;
 mod pace;
 mod watches;

@@ -2,6 +2,7 @@
 //! core and the loop around it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -133,6 +134,8 @@ pub enum Outcome {
     Busy(String),
     /// It could not be tried; nothing changed.
     Failed(String),
+    /// HAProxy was told and nothing shows that it took it; the former files are back.
+    Unconfirmed(String),
 }
 
 /// What a look at HAProxy and the files showed.
@@ -150,6 +153,8 @@ pub struct Observed {
     pub drift: Vec<String>,
     /// Whether a worker answered at all.
     pub reachable: bool,
+    /// Whether it runs the set that a worker confirmed last, in this process's life or before it.
+    pub confirmed: bool,
     /// Its servers beside the file.
     pub servers: Servers,
 }
@@ -216,4 +221,38 @@ pub struct Notice {
     pub revision: Option<Revision>,
     /// How long it took.
     pub took: Option<Duration>,
+    /// Where it is said; lines from one place are of one kind, and many of a kind are summed up.
+    pub kind: &'static Location<'static>,
+}
+
+impl Notice {
+    /// A line that the caller says.
+    #[track_caller]
+    pub fn new(weight: Weight, message: impl Into<String>) -> Notice {
+        Notice {
+            weight,
+            message: message.into(),
+            revision: None,
+            took: None,
+            kind: Location::caller(),
+        }
+    }
+
+    /// About this set.
+    #[must_use]
+    pub fn about(self, revision: &Revision) -> Notice {
+        Notice {
+            revision: Some(revision.clone()),
+            ..self
+        }
+    }
+
+    /// About something that took so long.
+    #[must_use]
+    pub fn took(self, took: Duration) -> Notice {
+        Notice {
+            took: Some(took),
+            ..self
+        }
+    }
 }

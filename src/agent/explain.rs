@@ -2,7 +2,7 @@
 
 use crate::apply::set::SetFile;
 use crate::diagnostic::{Diagnostic, Place};
-use crate::haproxy::Finding;
+use crate::haproxy::{Finding, redact};
 use crate::template::SourceMap;
 
 /// Points at the template where the map knows it, else at the rendered line. `maps` stand in the
@@ -64,7 +64,7 @@ pub fn explain(finding: &Finding, files: &[SetFile], maps: &[SourceMap]) -> Diag
         "rendered as {}:{}: {}",
         path.display(),
         finding.line,
-        rendered.text.trim()
+        redact::hide(rendered.text.trim(), &[])
     ));
     for query in &origin.queries {
         diagnostic.notes.push(format!("with the answer to {query}"));

@@ -14,6 +14,7 @@ use crate::diagnostic::{Diagnostic, with_causes};
 use crate::haproxy::Finding;
 use crate::source::consul::Consul;
 use crate::source::{ErrorClass, ReadError, Update};
+use crate::status::repeats;
 use crate::template::TemplateSet;
 
 /// An update of a source as an event.
@@ -118,6 +119,8 @@ pub fn observed(observation: &Observation) -> Observed {
     };
     if let Seen::Running(running) = &observation.seen {
         observed.reachable = true;
+        observed.confirmed =
+            observation.confirmed.is_some() && running.revision == observation.confirmed;
         observed.running.clone_from(&running.revision);
         observed.worker = Some(running.pid);
         observed.version = Some(running.version.clone());
@@ -130,12 +133,12 @@ pub fn say(notice: &Notice) {
     let revision = notice.revision.as_ref().map(Revision::as_str);
     let took_ms = notice.took.map(|took| took.as_millis() as u64);
     let message = &notice.message;
-    match notice.weight {
+    repeats::of_kind(notice.kind, || match notice.weight {
         Weight::Error => tracing::error!(revision, took_ms, "{message}"),
         Weight::Warning => tracing::warn!(revision, took_ms, "{message}"),
         Weight::Info => tracing::info!(revision, took_ms, "{message}"),
         Weight::Detail => tracing::debug!(revision, took_ms, "{message}"),
-    }
+    });
 }
 
 /// The verdict in the core's words; findings point into the templates where that is known.
@@ -219,7 +222,7 @@ pub fn outcome(
         }
         // Nothing shows that HAProxy does not like the set, and the former files are back: it may be
         // tried again.
-        Verdict::Unconfirmed { reason, .. } => Outcome::Failed(reason),
+        Verdict::Unconfirmed { reason, .. } => Outcome::Unconfirmed(reason),
         Verdict::Busy { old_workers } => Outcome::Busy(format!(
             "HAProxy still has {old_workers} old workers with open connections; the next reload waits. Lower hard-stop-after, or raise haproxy.max_old_workers."
         )),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::exit;
 use crate::settings::model::{Format, Kind, Level, Mode, Template};
-use crate::settings::types::SecretText;
+use crate::settings::types::{ListenAddress, SecretText};
 use crate::settings::{Environment, Settings, Sources};
 
 use super::Failure;
@@ -169,6 +169,9 @@ pub struct SidecarFlags {
     /// Where the last good sets, the lock and the status socket are
     #[arg(long, value_name = "FOLDER")]
     pub state_dir: Option<PathBuf>,
+    /// Serve metrics, health and the status page by HTTP there
+    #[arg(long, value_name = "ADDRESS:PORT", env = "GATEWRIGHT_STATUS_LISTEN")]
+    pub status_listen: Option<ListenAddress>,
     /// How much is logged
     #[arg(long, value_enum, value_name = "LEVEL")]
     pub log_level: Option<Level>,
@@ -188,6 +191,9 @@ impl SidecarFlags {
         }
         if let Some(directory) = &self.state_dir {
             settings.state.directory = Some(directory.clone());
+        }
+        if let Some(listen) = self.status_listen {
+            settings.status.listen = Some(listen);
         }
         if let Some(level) = self.log_level {
             settings.log.level = level;

@@ -4,8 +4,10 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+mod plain;
 mod text;
 
+pub use plain::{is_unplain, plain};
 pub use text::render;
 
 /// How bad it is.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::Finding;
 use super::config::Config;
+use super::redact;
 use crate::diagnostic::Severity;
 
 /// No more than this is read of what HAProxy says.
@@ -50,9 +51,13 @@ pub fn parse(stderr: &[u8], stdout: &[u8], places: Places<'_>) -> Vec<Finding> {
     let summary = summaries
         .into_iter()
         .find(|m| !has_error && m.severity == Severity::Error);
+    let secrets = match rest.is_empty() {
+        true => Vec::new(),
+        false => places.config.map(redact::secrets).unwrap_or_default(),
+    };
     let mut findings: Vec<Finding> = Vec::new();
     for message in rest.into_iter().chain(summary).take(FINDINGS_MAX) {
-        let finding = message.finding(places);
+        let finding = message.finding(places, &secrets);
         if !findings.contains(&finding) {
             findings.push(finding);
         }
@@ -74,7 +79,7 @@ pub fn reload_reply(reply: &[u8], places: Places<'_>) -> ReloadReply {
         }
         ReloadReply::Refused(findings)
     } else {
-        ReloadReply::Unknown(printable(text.trim_end()))
+        ReloadReply::Unknown(printable(&redact::hide(text.trim_end(), &[])))
     }
 }
 
@@ -86,7 +91,10 @@ fn without_reason(said: &str) -> Finding {
         code: "haproxy",
         message: match said {
             "" => "HAProxy did not load the configuration and gave no reason.".to_owned(),
-            said => printable(&format!("HAProxy did not load the configuration: {said}")),
+            said => printable(&redact::hide(
+                &format!("HAProxy did not load the configuration: {said}"),
+                &[],
+            )),
         },
         file: None,
         line: 0,
@@ -181,7 +189,7 @@ impl Message {
         starts.iter().any(|start| self.text.starts_with(start))
     }
 
-    fn finding(self, places: Places<'_>) -> Finding {
+    fn finding(self, places: Places<'_>, secrets: &[String]) -> Finding {
         let (place, text) = located(&self.text);
         let column = column(text);
         let (file, line) = match place {
@@ -202,7 +210,7 @@ impl Message {
         Finding {
             severity: self.severity,
             code: "haproxy",
-            message: printable(&message),
+            message: printable(&redact::hide(&message, secrets)),
             file,
             line,
             column,

@@ -7,11 +7,13 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::process::Command;
 
 use super::child::{self, ChildError, Limits};
+use super::redact;
+use super::tally::TALLY;
 
 /// Output that is kept of one run.
 const OUTPUT_LIMIT: usize = 64 * 1024;
@@ -108,6 +110,13 @@ impl Invocation {
 
 /// Runs `BINARY flags -c -f A -f B …`. Kills and reaps it with all its children at the limit.
 pub async fn check(invocation: &Invocation, limit: Duration) -> Result<Outcome, CheckError> {
+    let begun = Instant::now();
+    let outcome = run(invocation, limit).await;
+    TALLY.validated(&outcome, begun.elapsed());
+    outcome
+}
+
+async fn run(invocation: &Invocation, limit: Duration) -> Result<Outcome, CheckError> {
     let limits = Limits {
         time: limit,
         output: OUTPUT_LIMIT,
@@ -123,7 +132,10 @@ pub async fn check(invocation: &Invocation, limit: Duration) -> Result<Outcome, 
         (None, Some(signal)) => Err(CheckError::Killed { signal }),
         (status, _) => Err(CheckError::Unknown {
             status: status.unwrap_or(-1),
-            output: String::from_utf8_lossy(&output).chars().take(300).collect(),
+            output: redact::hide(&String::from_utf8_lossy(&output), &[])
+                .chars()
+                .take(300)
+                .collect(),
         }),
     }
 }

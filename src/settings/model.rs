@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::types::{FileMode, Lasting, SecretText, Share, Size, Time};
+use super::types::{FileMode, Lasting, ListenAddress, SecretText, Share, Size, Time};
 
 /// The whole of `gatewright.toml`.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -446,6 +446,10 @@ impl Default for State {
 pub struct Status {
     /// The socket; without it `status.sock` in the state directory.
     pub socket: Option<PathBuf>,
+    /// Where metrics, health and the status page are served by HTTP; without it nowhere.
+    pub listen: Option<ListenAddress>,
+    /// The names under which the listener may be asked for, beside IP addresses and `localhost`.
+    pub hosts: Vec<String>,
 }
 
 /// How much is logged.

@@ -2,6 +2,7 @@
 //! refuses an impossible text itself, so that the error points at the value.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -245,6 +246,30 @@ impl<'de> Deserialize<'de> for FileMode {
                     "`{text}` is no file mode. Write octal permission bits that let the owner read, such as \"0640\"."
                 ))
             })
+    }
+}
+
+/// An address and port to listen on, written as `127.0.0.1:9877` or `[::1]:9877`. Port 0 is a free one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListenAddress(pub SocketAddr);
+
+impl std::str::FromStr for ListenAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<ListenAddress, String> {
+        text.trim().parse().map(ListenAddress).map_err(|_| {
+            format!(
+                "`{text}` is no address to listen on. Write an IP address and a port: `127.0.0.1:9877` or `[::1]:9877`."
+            )
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for ListenAddress {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<ListenAddress, D::Error> {
+        String::deserialize(from)?
+            .parse()
+            .map_err(de::Error::custom)
     }
 }
 

@@ -2,4 +2,5 @@
 //! It only reads; nothing here changes what the sidecar does.
 
 pub mod model;
+pub mod repeats;
 pub mod socket;

@@ -59,6 +59,8 @@ impl Core {
         };
         self.pace.applied(counts, now);
         let first = self.applied.is_none();
+        let cause = Cause::of(self.repair, self.applied.as_ref(), revision);
+        self.counts.ended(cause, &outcome);
         // The status shows what HAProxy is now.
         self.next_look = self.next_look.min(now + LOOK_AFTER);
         let interval = now + self.timing.reload_interval;
@@ -93,12 +95,9 @@ impl Core {
                 took,
             } => {
                 let story = format!("{changes}: {means} confirmed in {}", milliseconds(took));
-                actions.push(Action::Say(Notice {
-                    weight: Weight::Info,
-                    message: format!("{story}, revision {revision}."),
-                    revision: Some(revision.clone()),
-                    took: Some(took),
-                }));
+                let line = format!("{story}, revision {revision}.");
+                let notice = Notice::new(Weight::Info, line).about(revision).took(took);
+                actions.push(Action::Say(notice));
                 self.settle_on(revision, true, story, now);
                 match reloaded {
                     true => {
@@ -138,7 +137,7 @@ impl Core {
                     self.needs_reload = Some("it was tried".to_owned());
                 }
             }
-            Outcome::Failed(error) => {
+            Outcome::Failed(error) | Outcome::Unconfirmed(error) => {
                 self.retries += 1;
                 let pause = RETRY
                     .1
@@ -312,6 +311,7 @@ impl Core {
             return;
         }
         // Somebody else reloaded HAProxy, or it came back with older files: bring it to ours.
+        applied.confirmed = false;
         if !self.timing.tells {
             return;
         }

@@ -27,6 +27,7 @@ use super::version::Version;
 use crate::apply::set::REVISION_VARIABLE;
 use crate::haproxy::socket::{SocketError, exchange};
 use crate::haproxy::stats::{Running, WorkerSocket};
+use crate::haproxy::tally::TALLY;
 
 /// The most commands in one exchange, so that a worker gets back to its traffic.
 const BATCH_LIMIT: usize = 100;
@@ -102,6 +103,7 @@ impl Session {
             Err(cause) => batch.error = Some(SendError::Unspeakable(cause)),
         }
         batch.took = begun.elapsed();
+        TALLY.told(commands.len(), &batch);
         batch
     }
 
