@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::core::{Core, Timing};
 use super::event::{Action, Answers, Event, Loaded, Rendered, WatchId};
 use super::files::FileWatch;
+use super::pulse::Pulse;
 use super::snapshot;
 use super::translate::{event_of, inspect, observed, outcome, say};
 use crate::apply::execute::{Applier, Means, Observation, Verdict};
@@ -29,6 +30,7 @@ use crate::diagnostic::Diagnostic;
 use crate::haproxy::supervise::Supervisor;
 use crate::source::Update;
 use crate::source::consul::{Consul, Watch};
+use crate::status::http::{Listen, Sources, StatusListener};
 use crate::status::model::{Frame, Status};
 use crate::status::socket::{Question, Released};
 use crate::template::{self, Slots, TemplateSet};
@@ -74,6 +76,18 @@ pub struct Parts {
     pub supervised: bool,
     /// What the status always says.
     pub warnings: Vec<String>,
+    /// Where the status is served by HTTP.
+    pub listen: Option<Listen>,
+}
+
+/// How the loop is asked and what tells others that it turns.
+pub struct Telling {
+    /// What is asked.
+    pub questions: mpsc::Receiver<Question>,
+    /// Who asks by HTTP.
+    pub sources: Sources,
+    /// The listener, open already, so that an address that cannot be had has failed before this.
+    pub listener: Option<StatusListener>,
 }
 
 /// What came of a task.
@@ -145,8 +159,12 @@ pub struct Sidecar {
     supervisor: Option<Supervisor>,
     /// Settings that wait for the applier to come back.
     waiting_settings: Option<Box<Parts>>,
-    /// What is wrong with the settings as they are on disk.
-    settings_errors: Vec<String>,
+    /// Whether the settings are being read, and whether they are to be read once more after that.
+    reading_settings: bool,
+    read_again: bool,
+    listener: Option<StatusListener>,
+    /// Whom a listener asks.
+    sources: Sources,
     files_read: BTreeSet<PathBuf>,
     file_watch: Option<FileWatch>,
     updates: mpsc::Sender<Update>,
@@ -160,8 +178,14 @@ impl Sidecar {
         parts: Parts,
         mut applier: Applier,
         read_settings: ReadSettings,
-        mut questions: mpsc::Receiver<Question>,
+        telling: Telling,
     ) -> std::io::Result<()> {
+        let Telling {
+            mut questions,
+            sources,
+            listener,
+        } = telling;
+        let mut pulse = Pulse::new(sources.heartbeat.clone());
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hang_up = signal(SignalKind::hangup())?;
@@ -181,6 +205,8 @@ impl Sidecar {
                 started: now,
                 mode: parts.mode.clone(),
                 warnings: parts.warnings.clone(),
+                settings_errors: Vec::new(),
+                listening: listener.as_ref().map(|one| one.address().to_string()),
             },
             parts,
             read_settings,
@@ -201,17 +227,24 @@ impl Sidecar {
             allow_loss: false,
             lost: false,
             waiting_settings: None,
-            settings_errors: Vec::new(),
+            reading_settings: false,
+            read_again: false,
+            listener,
+            sources,
             files_read: BTreeSet::new(),
             file_watch: None,
             updates,
             messages,
         };
+        for warning in &sidecar.frame.warnings {
+            tracing::warn!("{warning}");
+        }
         sidecar.watch_files();
         sidecar.start_haproxy();
         sidecar.carry_out(actions);
         notify(NotifyState::Ready);
         loop {
+            pulse.beat();
             let due = sidecar.core.poll_timeout();
             tokio::select! {
                 // Cancel-safe: a signal that is not taken now is taken in the next turn.
@@ -222,6 +255,8 @@ impl Sidecar {
                     notify(NotifyState::Reloading);
                     sidecar.settings_again();
                 }
+                // Cancel-safe: a beat that is missed comes with the next turn.
+                () = pulse.due() => {}
                 _ = user_one.recv() => tracing::warn!("SIGUSR1 is not used here and was ignored."),
                 _ = user_two.recv() => tracing::warn!("SIGUSR2 is not used here and was ignored."),
                 // Cancel-safe: a message stays in its queue until it is taken.
@@ -265,6 +300,7 @@ impl Sidecar {
     ) {
         tracing::info!("Ending; a second signal ends at once.");
         notify(NotifyState::Stopping);
+        self.listener = None;
         self.watches.clear();
         let last = async {
             while self.applier.is_none() || self.core.is_saving() {
@@ -354,11 +390,8 @@ impl Sidecar {
     }
 
     fn status(&self) -> Status {
-        let mut frame = self.frame.clone();
         let source = self.parts.consul.status();
-        frame.warnings.extend(source.warnings());
-        frame.warnings.extend(self.settings_errors.iter().cloned());
-        Status::of(&self.core, &frame, Instant::now())
+        Status::of(&self.core, &source, &self.frame, Instant::now())
     }
 
     // Actions.
@@ -545,6 +578,11 @@ impl Sidecar {
                 self.settings_again();
             }
             Message::Settings(result) => {
+                self.reading_settings = false;
+                if std::mem::take(&mut self.read_again) {
+                    self.settings_again();
+                    return;
+                }
                 self.settings_read(result);
                 notify(NotifyState::Ready);
             }
@@ -627,7 +665,13 @@ impl Sidecar {
 
     // Settings.
 
+    /// Asked for while they are read, they are read once more after that, however often it was asked.
     fn settings_again(&mut self) {
+        if self.reading_settings {
+            self.read_again = true;
+            return;
+        }
+        self.reading_settings = true;
         let read = Arc::clone(&self.read_settings);
         self.work(move || Message::Settings(read().map(Box::new)));
     }
@@ -635,18 +679,18 @@ impl Sidecar {
     fn settings_read(&mut self, result: Result<Box<Parts>, Vec<Diagnostic>>) {
         match result {
             Err(errors) => {
-                self.settings_errors = errors
+                self.frame.settings_errors = errors
                     .iter()
                     .map(|error| format!("{error} The settings read before stay in force."))
                     .collect();
-                for error in &self.settings_errors {
+                for error in &self.frame.settings_errors {
                     tracing::error!("{error}");
                 }
                 // Templates may have changed all the same.
                 self.event(Event::TemplatesChanged);
             }
             Ok(parts) => {
-                self.settings_errors.clear();
+                self.frame.settings_errors.clear();
                 self.waiting_settings = Some(parts);
                 self.applier_is_back();
             }
@@ -671,9 +715,9 @@ impl Sidecar {
         match open(&parts, self.supervisor.as_ref()) {
             Ok(applier) => self.applier = Some(Box::new(applier)),
             Err(error) => {
-                self.settings_errors =
+                self.frame.settings_errors =
                     vec![format!("{error} The settings read before stay in force.")];
-                tracing::error!("{}", self.settings_errors[0]);
+                tracing::error!("{}", self.frame.settings_errors[0]);
                 match open(&self.parts, self.supervisor.as_ref()) {
                     Ok(applier) => self.applier = Some(Box::new(applier)),
                     Err(error) => {
@@ -694,6 +738,7 @@ impl Sidecar {
         self.carry_out(actions);
         self.frame.mode.clone_from(&parts.mode);
         self.frame.warnings.clone_from(&parts.warnings);
+        self.listen(parts.listen.clone());
         let old = std::mem::replace(&mut self.parts, *parts);
         if consul_changed {
             tracing::info!("Consul's settings have changed; every query is asked anew.");
@@ -704,6 +749,35 @@ impl Sidecar {
         }
         self.watch_files();
         self.event(Event::TemplatesChanged);
+    }
+
+    /// Serves the status by HTTP where the settings say so now. An address that cannot be had leaves the
+    /// former one in use.
+    fn listen(&mut self, wanted: Option<Listen>) {
+        match (&self.listener, wanted) {
+            (_, None) => self.listener = None,
+            (Some(listener), Some(wanted)) if listener.is_as(&wanted) => {}
+            (former, Some(wanted)) => {
+                // The same address with other names has to be given up first.
+                if former
+                    .as_ref()
+                    .is_some_and(|one| one.address() == wanted.address)
+                {
+                    self.listener = None;
+                }
+                match StatusListener::start(wanted, self.sources.clone()) {
+                    Ok(listener) => {
+                        tracing::info!("The status is served on http://{}/.", listener.address());
+                        self.listener = Some(listener);
+                    }
+                    Err(error) => {
+                        tracing::error!("{error}");
+                        self.frame.settings_errors.push(error);
+                    }
+                }
+            }
+        }
+        self.frame.listening = self.listener.as_ref().map(|one| one.address().to_string());
     }
 
     // Files.

@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use crate::agent::run::Sidecar;
+use crate::agent::run::{Sidecar, Telling};
 use crate::apply::execute::ApplyError;
 use crate::diagnostic::Diagnostic;
 use crate::exit;
 use crate::settings::{Settings, environment};
+use crate::status::heartbeat::Heartbeat;
+use crate::status::http::{Sources, StatusListener};
 use crate::status::socket::StatusSocket;
 
 use super::flags::{SettingsFlag, SidecarFlags, SourceFlags};
@@ -41,7 +43,7 @@ impl Run {
     pub fn run(self) -> Result<u8, Failure> {
         let environment = environment::read();
         let settings = self.load(&environment)?;
-        log::start(&settings.log);
+        let _logging = log::start(&settings.log);
         let status_socket = settings.status_socket(&environment);
         let mode = wiring::mode_word(wiring::resolve_mode(&settings));
         let file = self.settings.config.clone();
@@ -54,6 +56,16 @@ impl Run {
             wiring::check_destinations(&settings).map_err(open_failure)?;
             let applier = wiring::open_applier(&settings, &environment).map_err(open_failure)?;
             let (send, questions) = mpsc::channel(16);
+            let sources = Sources {
+                questions: send.clone(),
+                heartbeat: Heartbeat::default(),
+            };
+            let listener = wiring::listen(&settings)
+                .map(|listen| StatusListener::start(listen, sources.clone()))
+                .transpose()
+                .map_err(|error| {
+                    Failure::one(exit::SETTINGS, Diagnostic::error("status-listen", error))
+                })?;
             let _socket = StatusSocket::listen(&status_socket, send).map_err(|error| {
                 Failure::one(
                     exit::FAILURE,
@@ -73,6 +85,9 @@ impl Run {
                 settings.consul.addresses.join(", "),
                 status_socket.display()
             );
+            if let Some(listener) = &listener {
+                tracing::info!("The status is served on http://{}/.", listener.address());
+            }
             let parts = wiring::parts(settings, environment, file.as_deref())?;
             let again = Arc::new(move || {
                 let environment = environment::read();
@@ -82,7 +97,12 @@ impl Run {
                     })
                     .map_err(|failure| failure.diagnostics)
             });
-            Sidecar::run(parts, applier, again, questions)
+            let telling = Telling {
+                questions,
+                sources,
+                listener,
+            };
+            Sidecar::run(parts, applier, again, telling)
                 .await
                 .map_err(|error| {
                     Failure::one(

@@ -5,6 +5,11 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::agent::core::Core;
+use crate::diagnostic::Diagnostic;
+use crate::source::consul::SourceStatus;
+
+pub use super::parts::{Certificate, Consul, LogLines, Reloads, Work};
+use super::process::Process;
 
 /// The whole status.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -17,6 +22,12 @@ pub struct Status {
     pub uptime_seconds: f64,
     /// One word for the whole.
     pub state: State,
+    /// Whether HAProxy runs a set that it has confirmed. A Consul that is away changes nothing in that.
+    #[serde(default)]
+    pub ready: bool,
+    /// Why not, a sentence.
+    #[serde(default)]
+    pub not_ready: Option<String>,
     /// What HAProxy has taken.
     pub applied: Option<Applied>,
     /// What was refused, and why.
@@ -29,6 +40,12 @@ pub struct Status {
     pub waiting_seconds: Option<f64>,
     /// What is wrong with the templates.
     pub template_errors: Vec<String>,
+    /// The same without words of the configuration: what kind, and where.
+    #[serde(default)]
+    pub template_errors_at: Vec<String>,
+    /// What is wrong with the settings on disk; also among the warnings.
+    #[serde(default)]
+    pub settings_errors: Vec<String>,
     /// Instances that were left out, a sentence each.
     pub quarantined: Vec<String>,
     /// Every watched query.
@@ -43,6 +60,21 @@ pub struct Status {
     pub haproxy: HAProxy,
     /// What somebody should know and may have forgotten, such as unverified TLS.
     pub warnings: Vec<String>,
+    /// Consul as it is asked.
+    #[serde(default)]
+    pub consul: Consul,
+    /// What was done since the start, and how it ended.
+    #[serde(default)]
+    pub work: Work,
+    /// What the log has left out.
+    #[serde(default)]
+    pub log: LogLines,
+    /// What this process costs.
+    #[serde(default)]
+    pub process: Process,
+    /// Where metrics, health and the page are served by HTTP.
+    #[serde(default)]
+    pub listening: Option<String>,
 }
 
 /// One word for the whole.
@@ -63,6 +95,44 @@ pub enum State {
     Guarded,
     /// A set is on its way.
     Applying,
+}
+
+impl State {
+    /// All of them.
+    pub const ALL: [State; 7] = [
+        State::Starting,
+        State::Confirmed,
+        State::Unconfirmed,
+        State::Held,
+        State::Waiting,
+        State::Guarded,
+        State::Applying,
+    ];
+
+    /// Its word, as in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Starting => "starting",
+            State::Confirmed => "confirmed",
+            State::Unconfirmed => "unconfirmed",
+            State::Held => "held",
+            State::Waiting => "waiting",
+            State::Guarded => "guarded",
+            State::Applying => "applying",
+        }
+    }
+
+    /// What it means, for a person.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            State::Starting => "nothing was applied yet",
+            State::Confirmed => "HAProxy runs what the catalog says",
+            State::Unconfirmed => "the files are current, HAProxy has not confirmed them",
+            State::Held | State::Waiting => "the last good configuration is in force",
+            State::Guarded => "what vanished from the catalog in mass is kept",
+            State::Applying => "a new set is on its way",
+        }
+    }
 }
 
 /// What HAProxy has taken.
@@ -87,6 +157,9 @@ pub struct Held {
     pub by: String,
     /// Why.
     pub why: Vec<String>,
+    /// The same without words of the configuration: what kind, and where.
+    #[serde(default)]
+    pub at: Vec<String>,
 }
 
 /// A watched query.
@@ -179,19 +252,35 @@ pub struct Frame {
     pub mode: String,
     /// Standing warnings.
     pub warnings: Vec<String>,
+    /// What is wrong with the settings on disk.
+    pub settings_errors: Vec<String>,
+    /// Where HTTP is served.
+    pub listening: Option<String>,
 }
 
 impl Status {
-    /// Reads the core.
-    pub fn of(core: &Core, frame: &Frame, now: Instant) -> Status {
+    /// Reads the core and the source.
+    pub fn of(core: &Core, source: &SourceStatus, frame: &Frame, now: Instant) -> Status {
         let since = |then: Instant| (now - then).as_secs_f64();
         let waiting = core.waiting();
         let observed = core.observed();
+        let not_ready = not_ready(core);
+        let consul = Consul::of(source);
+        let warnings = frame
+            .warnings
+            .iter()
+            .chain(&frame.settings_errors)
+            .chain(core.crowded())
+            .cloned()
+            .chain(source.warnings())
+            .chain(consul.certificates.iter().filter_map(expiring));
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             uptime_seconds: since(frame.started),
             state: state(core),
+            ready: not_ready.is_none(),
+            not_ready,
             applied: core.applied().map(|applied| Applied {
                 revision: applied.revision.to_string(),
                 confirmed: applied.confirmed,
@@ -207,6 +296,7 @@ impl Status {
                 }
                 .to_owned(),
                 why: refused.why.iter().map(ToString::to_string).collect(),
+                at: refused.why.iter().map(kind_and_place).collect(),
             }),
             pending: core.pending().map(ToString::to_string),
             waiting_for: waiting
@@ -217,6 +307,8 @@ impl Status {
                 .collect(),
             waiting_seconds: waiting.since.map(since),
             template_errors: core.template_errors().map(ToString::to_string).collect(),
+            template_errors_at: core.template_errors().map(kind_and_place).collect(),
+            settings_errors: frame.settings_errors.clone(),
             quarantined: core.quarantined().to_vec(),
             queries: core
                 .watches()
@@ -262,12 +354,12 @@ impl Status {
                 by_commands: core.counts().by_commands,
                 divergences: core.counts().divergences,
             },
-            warnings: frame
-                .warnings
-                .iter()
-                .chain(core.crowded())
-                .cloned()
-                .collect(),
+            warnings: warnings.collect(),
+            consul,
+            work: Work::of(core.counts()),
+            log: LogLines::now(),
+            process: Process::read(),
+            listening: frame.listening.clone(),
         }
     }
 }
@@ -304,3 +396,57 @@ fn state(core: &Core) -> State {
         }
     }
 }
+
+/// Ready means that HAProxy runs a set that it has confirmed: by this process, or before it started and
+/// nothing newer was applied yet.
+fn not_ready(core: &Core) -> Option<String> {
+    let observed = core.observed();
+    match core.applied() {
+        Some(applied) if applied.confirmed => None,
+        Some(applied) => Some(format!(
+            "HAProxy has not confirmed revision {}: {}.",
+            applied.revision,
+            match (observed.reachable, &observed.running) {
+                (false, _) => "no worker answers".to_owned(),
+                (true, Some(running)) => format!("it reports {running}"),
+                (true, None) => "it reports no revision".to_owned(),
+            }
+        )),
+        None if observed.confirmed => None,
+        None => Some("No set was applied since the start.".to_owned()),
+    }
+}
+
+/// What kind of error and where, without the words that it quotes.
+fn kind_and_place(error: &Diagnostic) -> String {
+    match &error.place {
+        Some(place) => format!("{} at {place}", error.code),
+        None => error.code.to_owned(),
+    }
+}
+
+/// A sentence about a certificate that expires soon or has expired.
+fn expiring(certificate: &Certificate) -> Option<String> {
+    const SOON: f64 = 14.0 * 86_400.0;
+    let Certificate {
+        purpose,
+        file,
+        expires_in_seconds: left,
+        ..
+    } = certificate;
+    let when = match *left {
+        left if left > SOON => return None,
+        left if left > 0.0 => format!("expires in {:.1} days", left / 86_400.0),
+        _ => "has expired".to_owned(),
+    };
+    let whose = match purpose.as_str() {
+        "client" => "The certificate that is shown to Consul",
+        _ => "A certificate of the authorities that are trusted for Consul",
+    };
+    Some(format!(
+        "{whose} ({file}) {when}. Replace the file; it is read again by itself."
+    ))
+}
+
+#[cfg(test)]
+pub(super) mod tests;

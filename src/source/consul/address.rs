@@ -45,6 +45,19 @@ impl Address {
     pub fn is_tls(&self) -> bool {
         matches!(self, Address::Tcp { tls: true, .. })
     }
+
+    /// Whether what is sent there stays on this machine.
+    pub fn is_local(&self) -> bool {
+        match self {
+            Address::Unix(_) => true,
+            Address::Tcp { host, .. } => {
+                host == "localhost"
+                    || host
+                        .parse::<std::net::IpAddr>()
+                        .is_ok_and(|address| address.is_loopback())
+            }
+        }
+    }
 }
 
 impl Default for Address {

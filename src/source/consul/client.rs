@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout};
 
 use super::super::Freshness;
 use super::address::Choice;
+use super::certificate::{self, Certificate};
 use super::connections::{Connections, TURN};
 use super::error::{ErrorClass, ReadError};
 use super::outage::Outage;
@@ -60,6 +61,7 @@ struct Shared {
     stamp: Stamp,
     looked_at: Instant,
     tls_problem: Option<String>,
+    certificates: Vec<Certificate>,
     choice: Choice,
     /// Of each address: until when it asked to be left alone.
     throttled: Vec<Option<Instant>>,
@@ -131,6 +133,7 @@ impl Client {
                 stamp,
                 looked_at: Instant::now(),
                 tls_problem: None,
+                certificates: certificate::in_use(&options.tls),
                 choice: Choice::new(count),
                 throttled: vec![None; count],
                 kept_alive: vec![false; count],
@@ -275,6 +278,7 @@ impl Client {
             connection_limit: self.connections.limit(),
             token: self.token.status(),
             tls_problem: shared.tls_problem.clone(),
+            certificates: shared.certificates.clone(),
             insecure_skip_verify: self.options.tls.insecure_skip_verify,
         }
     }
@@ -564,6 +568,7 @@ impl Client {
             Ok(endpoints) => {
                 shared.endpoints = Arc::new(endpoints);
                 shared.tls_problem = None;
+                shared.certificates = certificate::in_use(&self.options.tls);
             }
             Err(error) => shared.tls_problem = Some(error.to_string()),
         }

@@ -33,6 +33,21 @@ pub enum ErrorClass {
 }
 
 impl ErrorClass {
+    /// All of them.
+    pub const ALL: [ErrorClass; 11] = [
+        ErrorClass::Unreachable,
+        ErrorClass::Timeout,
+        ErrorClass::Tls,
+        ErrorClass::Protocol,
+        ErrorClass::TooLarge,
+        ErrorClass::Forbidden,
+        ErrorClass::Throttled,
+        ErrorClass::Rejected,
+        ErrorClass::Server,
+        ErrorClass::NoLeader,
+        ErrorClass::Unaskable,
+    ];
+
     /// A stable word, for metrics and status.
     pub fn as_str(self) -> &'static str {
         match self {

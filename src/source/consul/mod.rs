@@ -15,6 +15,7 @@ use crate::catalog::{Answer, Query};
 
 mod address;
 mod answer;
+mod certificate;
 mod client;
 mod connections;
 mod error;
@@ -33,6 +34,7 @@ mod real_tests;
 mod tests;
 
 pub use address::Address;
+pub use certificate::Certificate;
 pub use error::{ErrorClass, ReadError};
 pub use tls::TlsOptions;
 pub use token::{Secret, TokenSource, TokenStatus};
@@ -151,6 +153,8 @@ pub struct SourceStatus {
     pub token: TokenStatus,
     /// Why changed certificate files could not be loaded; the old ones stay in use.
     pub tls_problem: Option<String>,
+    /// The files of certificates in use, with when they expire.
+    pub certificates: Vec<Certificate>,
     /// A warning: certificates are not verified.
     pub insecure_skip_verify: bool,
 }

@@ -1,0 +1,646 @@
+//! The status as Prometheus reads it (text exposition format 0.0.4). Written by hand: it is one value
+//! turned into lines, and a test reads it back strictly. Series are bounded: beyond a number of queries
+//! the rest is told as one.
+
+use std::fmt::Write as _;
+
+use super::model::{Hold, State, Status, Watched};
+use super::process::{Process, wall_clock};
+use crate::diagnostic::plain;
+
+/// Queries that have series of their own; the rest has one, under [`OTHERS`].
+pub const QUERIES_MAX: usize = 1_000;
+/// The label of the rest.
+pub const OTHERS: &str = "(others)";
+/// Longer label values are cut, in characters.
+const LABEL_MAX: usize = 256;
+
+/// What a metric is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// It goes up and down.
+    Gauge,
+    /// It only goes up, from the start of the process.
+    Counter,
+    /// A count and a sum.
+    Summary,
+}
+
+use Kind::{Counter, Gauge, Summary};
+
+/// Every metric: name, kind, labels, meaning. The README's table is this one.
+pub const FAMILIES: &[(&str, Kind, &str, &str)] = &[
+    ("gatewright_build_info", Gauge, "version", "Always 1."),
+    (
+        "gatewright_uptime_seconds",
+        Gauge,
+        "",
+        "Time since the start.",
+    ),
+    (
+        "gatewright_loop_quiet_seconds",
+        Gauge,
+        "",
+        "Time since the loop turned last; more than 10 means that it stands still. The metrics below, up to the process's, are missing then.",
+    ),
+    (
+        "gatewright_ready",
+        Gauge,
+        "",
+        "Whether HAProxy runs a set that it has confirmed.",
+    ),
+    (
+        "gatewright_state",
+        Gauge,
+        "state",
+        "1 for the state it is in: starting, confirmed, unconfirmed, held, waiting, guarded, applying; 0 for the others.",
+    ),
+    (
+        "gatewright_applied_info",
+        Gauge,
+        "revision, confirmed",
+        "The set that was applied last. Always 1.",
+    ),
+    (
+        "gatewright_applied_age_seconds",
+        Gauge,
+        "",
+        "Time since then.",
+    ),
+    (
+        "gatewright_refused",
+        Gauge,
+        "by",
+        "Whether a newer set is refused, by validation or haproxy, and the last good one is in force.",
+    ),
+    (
+        "gatewright_pending",
+        Gauge,
+        "",
+        "Whether a set waits for its turn or is being applied.",
+    ),
+    (
+        "gatewright_template_errors",
+        Gauge,
+        "",
+        "Errors of the templates on disk and of the last rendering; the last good set is in force meanwhile.",
+    ),
+    (
+        "gatewright_settings_errors",
+        Gauge,
+        "",
+        "Errors of the settings on disk; the former ones are in force meanwhile.",
+    ),
+    (
+        "gatewright_warnings",
+        Gauge,
+        "",
+        "Standing warnings, such as unverified TLS; the status has them in words.",
+    ),
+    (
+        "gatewright_waiting_queries",
+        Gauge,
+        "",
+        "Queries and keys that a rendering waits for; nothing is applied meanwhile.",
+    ),
+    (
+        "gatewright_waiting_seconds",
+        Gauge,
+        "",
+        "How long it has waited; 0 when it does not.",
+    ),
+    (
+        "gatewright_quarantined_instances",
+        Gauge,
+        "",
+        "Instances that are left out, because their data is unfit.",
+    ),
+    ("gatewright_queries", Gauge, "", "Watched queries."),
+    (
+        "gatewright_queries_failing",
+        Gauge,
+        "",
+        "Those whose last request failed.",
+    ),
+    (
+        "gatewright_query_age_seconds",
+        Gauge,
+        "query",
+        "How old what is known may be; +Inf before the first answer.",
+    ),
+    (
+        "gatewright_query_items",
+        Gauge,
+        "query",
+        "How many things the last answer holds.",
+    ),
+    (
+        "gatewright_query_failing_seconds",
+        Gauge,
+        "query",
+        "Time since the first failure in a row; 0 when the last request succeeded.",
+    ),
+    (
+        "gatewright_guard_holds",
+        Gauge,
+        "",
+        "Queries of which the guard keeps what has vanished in mass.",
+    ),
+    (
+        "gatewright_guard_held_items",
+        Gauge,
+        "query",
+        "What it keeps.",
+    ),
+    (
+        "gatewright_guard_present_items",
+        Gauge,
+        "query",
+        "What the catalog still shows.",
+    ),
+    (
+        "gatewright_guard_reference_items",
+        Gauge,
+        "query",
+        "What the loss is judged by.",
+    ),
+    (
+        "gatewright_guard_hold_seconds",
+        Gauge,
+        "query",
+        "How long it has kept them.",
+    ),
+    (
+        "gatewright_snapshot_age_seconds",
+        Gauge,
+        "",
+        "Time since the snapshot was written; missing before the first time.",
+    ),
+    (
+        "gatewright_snapshot_queries",
+        Gauge,
+        "",
+        "Queries that are answered from the snapshot, because Consul does not answer them.",
+    ),
+    (
+        "gatewright_consul_requests_total",
+        Counter,
+        "",
+        "Requests to Consul.",
+    ),
+    (
+        "gatewright_consul_errors_total",
+        Counter,
+        "class",
+        "Those that failed: unreachable, timeout, tls, protocol, too_large, forbidden, throttled, rejected, server, no_leader, unaskable.",
+    ),
+    (
+        "gatewright_consul_watches",
+        Gauge,
+        "",
+        "Watches, each with one connection.",
+    ),
+    (
+        "gatewright_consul_address_switches_total",
+        Counter,
+        "",
+        "How often another of the addresses was taken.",
+    ),
+    (
+        "gatewright_consul_throttled_seconds",
+        Gauge,
+        "",
+        "How long Consul asked to be left alone, from now; 0 when it does not.",
+    ),
+    (
+        "gatewright_certificate_expiry_timestamp_seconds",
+        Gauge,
+        "purpose, file",
+        "When the first certificate of the file expires: client (shown to Consul) or ca (trusted for Consul).",
+    ),
+    (
+        "gatewright_changes_total",
+        Counter,
+        "result",
+        "Applied sets by how it ended: unchanged, commands, reload, written (nobody could be told), refused (by validation or the gate), rejected (by HAProxy), unconfirmed, busy (too many old workers), failed (not tried).",
+    ),
+    (
+        "gatewright_reloads_total",
+        Counter,
+        "cause, result",
+        "Reloads. cause: first, structure (a change that commands do not make), repair (the worker did not run what the file held), foreign (HAProxy was restarted or reloaded by others). result: confirmed, rejected, unconfirmed.",
+    ),
+    (
+        "gatewright_divergences_total",
+        Counter,
+        "",
+        "How often the worker did not run what the file held.",
+    ),
+    (
+        "gatewright_runtime_batches_total",
+        Counter,
+        "result",
+        "Batches of Runtime API commands: done, refused, failed.",
+    ),
+    (
+        "gatewright_runtime_commands_total",
+        Counter,
+        "",
+        "Runtime API commands that were answered.",
+    ),
+    (
+        "gatewright_validations_total",
+        Counter,
+        "result",
+        "Runs of haproxy -c: valid, invalid, not_run (cut off or not started, which says nothing about the files).",
+    ),
+    (
+        "gatewright_validation_duration_seconds",
+        Summary,
+        "",
+        "How long they took.",
+    ),
+    (
+        "gatewright_haproxy_reachable",
+        Gauge,
+        "",
+        "Whether a worker answered at the last look.",
+    ),
+    (
+        "gatewright_haproxy_running_info",
+        Gauge,
+        "revision, version",
+        "What it reported. Always 1.",
+    ),
+    (
+        "gatewright_haproxy_old_workers",
+        Gauge,
+        "",
+        "Workers that still serve their last connections.",
+    ),
+    (
+        "gatewright_haproxy_leaving_servers",
+        Gauge,
+        "",
+        "Servers that were removed and still have connections.",
+    ),
+    (
+        "gatewright_haproxy_by_hand",
+        Gauge,
+        "",
+        "Servers that people have set to something else than the file.",
+    ),
+    (
+        "gatewright_drifted_files",
+        Gauge,
+        "",
+        "Files that are not as they were written.",
+    ),
+    (
+        "gatewright_log_lines_summed_up_total",
+        Counter,
+        "",
+        "Repeated log lines that one line a minute told together.",
+    ),
+    (
+        "gatewright_log_lines_lost_total",
+        Counter,
+        "",
+        "Log lines that are lost, because nobody read the log.",
+    ),
+    ("process_resident_memory_bytes", Gauge, "", "Memory in use."),
+    ("process_open_fds", Gauge, "", "Open file descriptors."),
+    ("process_max_fds", Gauge, "", "The most that it may have."),
+    ("process_cpu_seconds_total", Counter, "", "Processor time."),
+    ("process_threads", Gauge, "", "Threads."),
+    (
+        "process_start_time_seconds",
+        Gauge,
+        "",
+        "When it started, since 1970.",
+    ),
+    (
+        "gatewright_child_processes",
+        Gauge,
+        "",
+        "Children alive: a validation, and under supervise HAProxy's master.",
+    ),
+];
+
+/// What is known without the loop.
+#[derive(Debug, Clone)]
+pub struct Own {
+    /// Time since the start.
+    pub uptime_seconds: f64,
+    /// Time since the loop turned last.
+    pub quiet_seconds: f64,
+    /// What the process costs.
+    pub process: Process,
+}
+
+/// The exposition. Without a status, because the loop does not answer, only what is known without it.
+pub fn render(status: Option<&Status>, own: &Own) -> String {
+    let mut out = Exposition(String::with_capacity(16 << 10));
+    out.one(
+        "gatewright_build_info",
+        &[("version", env!("CARGO_PKG_VERSION"))],
+        1.0,
+    );
+    out.value("gatewright_uptime_seconds", own.uptime_seconds);
+    out.value("gatewright_loop_quiet_seconds", own.quiet_seconds);
+    if let Some(status) = status {
+        sidecar(&mut out, status);
+        queries(&mut out, &status.queries);
+        guard(&mut out, status);
+        consul(&mut out, status);
+        work(&mut out, status);
+        haproxy(&mut out, status);
+        out.value(
+            "gatewright_log_lines_summed_up_total",
+            status.log.summed_up as f64,
+        );
+        out.value("gatewright_log_lines_lost_total", status.log.lost as f64);
+    }
+    let process = &own.process;
+    out.value(
+        "process_resident_memory_bytes",
+        process.resident_bytes as f64,
+    );
+    out.value("process_open_fds", process.open_fds as f64);
+    out.value("process_max_fds", process.max_fds as f64);
+    out.value("process_cpu_seconds_total", process.cpu_seconds);
+    out.value("process_threads", process.threads as f64);
+    out.value(
+        "process_start_time_seconds",
+        (wall_clock() - own.uptime_seconds).round(),
+    );
+    out.value("gatewright_child_processes", process.children as f64);
+    out.0
+}
+
+fn sidecar(out: &mut Exposition, status: &Status) {
+    out.value("gatewright_ready", truth(status.ready));
+    out.begin("gatewright_state");
+    for state in State::ALL {
+        let here = truth(state == status.state);
+        out.sample("gatewright_state", &[("state", state.as_str())], here);
+    }
+    if let Some(applied) = &status.applied {
+        let confirmed = if applied.confirmed { "true" } else { "false" };
+        let labels = [
+            ("revision", applied.revision.as_str()),
+            ("confirmed", confirmed),
+        ];
+        out.one("gatewright_applied_info", &labels, 1.0);
+        out.value("gatewright_applied_age_seconds", applied.seconds_ago);
+    }
+    out.begin("gatewright_refused");
+    for by in ["validation", "haproxy"] {
+        let refused = status.held.as_ref().is_some_and(|held| held.by == by);
+        out.sample("gatewright_refused", &[("by", by)], truth(refused));
+    }
+    out.value("gatewright_pending", truth(status.pending.is_some()));
+    out.value(
+        "gatewright_template_errors",
+        status.template_errors.len() as f64,
+    );
+    out.value(
+        "gatewright_settings_errors",
+        status.settings_errors.len() as f64,
+    );
+    out.value("gatewright_warnings", status.warnings.len() as f64);
+    out.value(
+        "gatewright_waiting_queries",
+        status.waiting_for.len() as f64,
+    );
+    out.value(
+        "gatewright_waiting_seconds",
+        status.waiting_seconds.unwrap_or(0.0),
+    );
+    out.value(
+        "gatewright_quarantined_instances",
+        status.quarantined.len() as f64,
+    );
+}
+
+fn queries(out: &mut Exposition, queries: &[Watched]) {
+    let failing = queries.iter().filter(|query| query.error.is_some());
+    out.value("gatewright_queries", queries.len() as f64);
+    out.value("gatewright_queries_failing", failing.count() as f64);
+    let age = |query: &Watched| query.age_seconds.unwrap_or(f64::INFINITY);
+    let items = |query: &Watched| query.items.unwrap_or(0) as f64;
+    let failing = |query: &Watched| query.failing_seconds.unwrap_or(0.0);
+    let name = |query: &Watched| query.query.clone();
+    out.each("gatewright_query_age_seconds", queries, name, age, f64::max);
+    out.each("gatewright_query_items", queries, name, items, |a, b| a + b);
+    out.each(
+        "gatewright_query_failing_seconds",
+        queries,
+        name,
+        failing,
+        f64::max,
+    );
+}
+
+fn guard(out: &mut Exposition, status: &Status) {
+    let holds = &status.holds;
+    let sum = |a: f64, b: f64| a + b;
+    let name = |hold: &Hold| hold.query.clone();
+    out.value("gatewright_guard_holds", holds.len() as f64);
+    out.each(
+        "gatewright_guard_held_items",
+        holds,
+        name,
+        |hold| hold.held as f64,
+        sum,
+    );
+    out.each(
+        "gatewright_guard_present_items",
+        holds,
+        name,
+        |hold| hold.present as f64,
+        sum,
+    );
+    out.each(
+        "gatewright_guard_reference_items",
+        holds,
+        name,
+        |hold| hold.reference as f64,
+        sum,
+    );
+    out.each(
+        "gatewright_guard_hold_seconds",
+        holds,
+        name,
+        |hold| hold.since_seconds,
+        f64::max,
+    );
+    let snapshot = status.snapshot.as_ref();
+    if let Some(age) = snapshot.and_then(|snapshot| snapshot.saved_seconds_ago) {
+        out.value("gatewright_snapshot_age_seconds", age);
+    }
+    let in_use = snapshot.map_or(0, |snapshot| snapshot.in_use);
+    out.value("gatewright_snapshot_queries", in_use as f64);
+}
+
+fn consul(out: &mut Exposition, status: &Status) {
+    let consul = &status.consul;
+    out.value("gatewright_consul_requests_total", consul.requests as f64);
+    out.begin("gatewright_consul_errors_total");
+    for (class, count) in &consul.errors {
+        out.sample(
+            "gatewright_consul_errors_total",
+            &[("class", class)],
+            *count as f64,
+        );
+    }
+    out.value("gatewright_consul_watches", consul.watches as f64);
+    out.value(
+        "gatewright_consul_address_switches_total",
+        consul.switches as f64,
+    );
+    out.value(
+        "gatewright_consul_throttled_seconds",
+        consul.throttled_seconds.unwrap_or(0.0),
+    );
+    const EXPIRY: &str = "gatewright_certificate_expiry_timestamp_seconds";
+    out.begin(EXPIRY);
+    for certificate in &consul.certificates {
+        let labels = [
+            ("purpose", certificate.purpose.as_str()),
+            ("file", &certificate.file),
+        ];
+        out.sample(EXPIRY, &labels, certificate.not_after as f64);
+    }
+}
+
+fn work(out: &mut Exposition, status: &Status) {
+    let work = &status.work;
+    out.counts("gatewright_changes_total", "result", &work.changes);
+    out.begin("gatewright_reloads_total");
+    for reloads in &work.reloads {
+        let labels = [
+            ("cause", reloads.cause.as_str()),
+            ("result", &reloads.result),
+        ];
+        out.sample("gatewright_reloads_total", &labels, reloads.count as f64);
+    }
+    out.value(
+        "gatewright_divergences_total",
+        status.haproxy.divergences as f64,
+    );
+    out.counts("gatewright_runtime_batches_total", "result", &work.batches);
+    out.value("gatewright_runtime_commands_total", work.commands as f64);
+    out.counts("gatewright_validations_total", "result", &work.validations);
+    const DURATION: &str = "gatewright_validation_duration_seconds";
+    out.begin(DURATION);
+    out.sample(&format!("{DURATION}_sum"), &[], work.validation_seconds);
+    let runs: u64 = work.validations.values().sum();
+    out.sample(&format!("{DURATION}_count"), &[], runs as f64);
+}
+
+fn haproxy(out: &mut Exposition, status: &Status) {
+    let haproxy = &status.haproxy;
+    out.value("gatewright_haproxy_reachable", truth(haproxy.reachable));
+    if haproxy.reachable {
+        let revision = haproxy.running.as_deref().unwrap_or_default();
+        let version = haproxy.version.as_deref().unwrap_or_default();
+        let labels = [("revision", revision), ("version", version)];
+        out.one("gatewright_haproxy_running_info", &labels, 1.0);
+    }
+    out.value("gatewright_haproxy_old_workers", haproxy.old_workers as f64);
+    out.value(
+        "gatewright_haproxy_leaving_servers",
+        haproxy.leaving.len() as f64,
+    );
+    out.value("gatewright_haproxy_by_hand", haproxy.by_hand.len() as f64);
+    out.value("gatewright_drifted_files", haproxy.drift.len() as f64);
+}
+
+fn truth(truth: bool) -> f64 {
+    f64::from(u8::from(truth))
+}
+
+struct Exposition(String);
+
+impl Exposition {
+    /// The two lines before the samples of a metric.
+    fn begin(&mut self, name: &str) {
+        let known = FAMILIES.iter().find(|(known, ..)| *known == name);
+        debug_assert!(known.is_some(), "{name} is not in the table");
+        let Some((_, kind, _, help)) = known else {
+            return;
+        };
+        let kind = match kind {
+            Gauge => "gauge",
+            Counter => "counter",
+            Summary => "summary",
+        };
+        let help = help.replace('\\', "\\\\").replace('\n', "\\n");
+        let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
+        self.0.push_str(name);
+        for (index, (label, value)) in labels.iter().enumerate() {
+            let start = if index == 0 { '{' } else { ',' };
+            let _ = write!(self.0, "{start}{label}=\"{}\"", escaped(value));
+        }
+        if !labels.is_empty() {
+            self.0.push('}');
+        }
+        let _ = match value {
+            value if value == f64::INFINITY => writeln!(self.0, " +Inf"),
+            value => writeln!(self.0, " {value}"),
+        };
+    }
+
+    fn one(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
+        self.begin(name);
+        self.sample(name, labels, value);
+    }
+
+    fn value(&mut self, name: &str, value: f64) {
+        self.one(name, &[], value);
+    }
+
+    fn counts(
+        &mut self,
+        name: &str,
+        label: &str,
+        counts: &std::collections::BTreeMap<String, u64>,
+    ) {
+        self.begin(name);
+        for (word, count) in counts {
+            self.sample(name, &[(label, word)], *count as f64);
+        }
+    }
+
+    /// One series for each, up to the bound; `join` makes one of the rest.
+    fn each<T>(
+        &mut self,
+        name: &str,
+        all: &[T],
+        query: impl Fn(&T) -> String,
+        value: impl Fn(&T) -> f64,
+        join: impl Fn(f64, f64) -> f64,
+    ) {
+        self.begin(name);
+        let (own, rest) = all.split_at(all.len().min(QUERIES_MAX));
+        for one in own {
+            self.sample(name, &[("query", &query(one))], value(one));
+        }
+        if let Some(joined) = rest.iter().map(value).reduce(join) {
+            self.sample(name, &[("query", OTHERS)], joined);
+        }
+    }
+}
+
+/// As a label's value is written. A name from the catalog stays on its line and within bounds.
+fn escaped(value: &str) -> String {
+    let short: String = value.chars().take(LABEL_MAX).collect();
+    plain(&short).replace('\\', "\\\\").replace('"', "\\\"")
+}
+
+#[cfg(test)]
+mod tests;
