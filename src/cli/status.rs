@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use crate::diagnostic::Diagnostic;
 use crate::exit;
-use crate::settings::{Environment, environment};
-use crate::status::model::{Hold, Snapshot, State, Status, Watched};
+use crate::settings::{Environment, environment, status_socket_of};
+use crate::status::model::{Certificate, Consul, Hold, LogLines, Snapshot, Status, Watched, Work};
 use crate::status::socket;
+use crate::status::words::{age, grouped, size};
 
 use super::Failure;
 use super::flags::SettingsFlag;
@@ -50,13 +51,30 @@ impl StatusCommand {
         Ok(exit::OK)
     }
 
+    /// The socket. While the settings are wrong a sidecar may run that has read them before: it is
+    /// looked for where what can still be read of them says, or at the usual place.
     fn path(&self, environment: &Environment) -> Result<PathBuf, Failure> {
-        match &self.socket {
-            Some(path) => Ok(path.clone()),
-            None => Ok(self
-                .settings
-                .load(environment, |_| {})?
-                .status_socket(environment)),
+        if let Some(path) = &self.socket {
+            return Ok(path.clone());
+        }
+        match self.settings.load(environment, |_| {}) {
+            Ok(settings) => Ok(settings.status_socket(environment)),
+            Err(failure) => {
+                let file = self.settings.config.as_deref();
+                let Some(path) = file.and_then(|file| status_socket_of(file, environment)) else {
+                    return Err(failure);
+                };
+                failure.print();
+                let message = format!(
+                    "The settings are wrong, as told above; a sidecar is asked on {} all the same.",
+                    path.display()
+                );
+                super::failure::print_diagnostics(&[Diagnostic::warning(
+                    "wrong-settings",
+                    message,
+                )]);
+                Ok(path)
+            }
         }
     }
 }
@@ -77,16 +95,11 @@ pub(super) fn not_running(path: &Path, error: &std::io::Error) -> Failure {
 fn describe(status: &Status) -> String {
     let mut lines = Vec::new();
     let bold = anstyle::Style::new().bold();
-    let state = match status.state {
-        State::Starting => "starting: nothing was applied yet",
-        State::Confirmed => "confirmed: HAProxy runs what the catalog says",
-        State::Unconfirmed => "unconfirmed: the files are current, HAProxy has not confirmed them",
-        State::Held => "held: the last good configuration is in force",
-        State::Waiting => "waiting: the last good configuration is in force",
-        State::Guarded => "guarded: what vanished from the catalog in mass is kept",
-        State::Applying => "applying a new set",
-    };
+    let state = format!("{}: {}", status.state.as_str(), status.state.meaning());
     lines.push(format!("{bold}{state}{bold:#}"));
+    if let Some(why) = &status.not_ready {
+        lines.push(format!("  not ready  {why}"));
+    }
     if let Some(applied) = &status.applied {
         let confirmed = if applied.confirmed {
             "confirmed"
@@ -141,21 +154,38 @@ fn describe(status: &Status) -> String {
         )
     });
     lines.push(format!(
-        "  changes    {} by commands, {} by a reload, {} divergences put right",
-        haproxy.by_commands, haproxy.reloads, haproxy.divergences
+        "  changes    {} by commands, {} by a reload, {} divergences put right{}",
+        grouped(haproxy.by_commands),
+        grouped(haproxy.reloads),
+        grouped(haproxy.divergences),
+        not_taken(&status.work)
     ));
     section(&mut lines, "leaving", &haproxy.leaving);
     section(&mut lines, "by hand", &haproxy.by_hand);
     section(&mut lines, "drift", &haproxy.drift);
+    lines.push(format!("  consul     {}", consul(&status.consul)));
+    section(&mut lines, "", &certificates(&status.consul));
     lines.push("  queries".to_owned());
     lines.extend(status.queries.iter().map(watched));
     lines.extend(status.snapshot.iter().map(snapshot));
     lines.push(format!(
-        "  sidecar    {} pid {}, up {}",
+        "  sidecar    {} pid {}, up {}, {}",
         status.version,
         status.pid,
-        age(status.uptime_seconds)
+        age(status.uptime_seconds),
+        size(status.process.resident_bytes)
     ));
+    if let Some(address) = &status.listening {
+        lines.push(format!("  served on  http://{address}/"));
+    }
+    let LogLines { summed_up, lost } = status.log;
+    if summed_up + lost > 0 {
+        lines.push(format!(
+            "  log        {} repeated lines summed up, {} lost",
+            grouped(summed_up),
+            grouped(lost)
+        ));
+    }
     lines.join("\n") + "\n"
 }
 
@@ -164,6 +194,57 @@ fn section(lines: &mut Vec<String>, name: &str, sentences: &[String]) {
         let name = if index == 0 { name } else { "" };
         lines.push(format!("  {name:<10} {sentence}"));
     }
+}
+
+/// Changes that HAProxy has not taken, if there were any.
+fn not_taken(work: &Work) -> String {
+    ["refused", "rejected", "unconfirmed", "failed"]
+        .iter()
+        .filter_map(|word| {
+            let count = work
+                .changes
+                .get(*word)
+                .copied()
+                .filter(|count| *count > 0)?;
+            Some(format!(", {} {word}", grouped(count)))
+        })
+        .collect()
+}
+
+fn consul(consul: &Consul) -> String {
+    let failed: u64 = consul.errors.values().sum();
+    let classes: Vec<String> = consul
+        .errors
+        .iter()
+        .filter(|(_, count)| **count > 0)
+        .map(|(class, count)| format!("{} {class}", grouped(*count)))
+        .collect();
+    let failed = match failed {
+        0 => String::new(),
+        failed => format!(", {} failed ({})", grouped(failed), classes.join(", ")),
+    };
+    let throttled = match consul.throttled_seconds {
+        Some(seconds) => format!("; asks to be left alone for {}", age(seconds)),
+        None => String::new(),
+    };
+    format!(
+        "{}, {} requests{failed}{throttled}",
+        consul.address,
+        grouped(consul.requests)
+    )
+}
+
+fn certificates(consul: &Consul) -> Vec<String> {
+    let one = |certificate: &Certificate| {
+        let left = certificate.expires_in_seconds;
+        let when = match left {
+            left if left > 0.0 => format!("expires in {}", age(left)),
+            left => format!("expired {} ago", age(-left)),
+        };
+        let Certificate { purpose, file, .. } = certificate;
+        format!("{purpose} certificate {file} {when}")
+    };
+    consul.certificates.iter().map(one).collect()
 }
 
 fn hold(hold: &Hold) -> String {
@@ -214,14 +295,4 @@ fn watched(watched: &Watched) -> String {
         _ => String::new(),
     };
     format!("    {}: {known}{failing}", watched.query)
-}
-
-/// Seconds in the unit a person would choose.
-fn age(seconds: f64) -> String {
-    match seconds {
-        seconds if seconds < 120.0 => format!("{seconds:.0} s"),
-        seconds if seconds < 7_200.0 => format!("{:.0} min", seconds / 60.0),
-        seconds if seconds < 172_800.0 => format!("{:.0} h", seconds / 3_600.0),
-        seconds => format!("{:.0} days", seconds / 86_400.0),
-    }
 }

@@ -24,6 +24,7 @@ pub fn check(settings: &Settings, path: &Path, source: &str) -> Vec<Diagnostic> 
     check.environment(settings);
     check.haproxy(settings);
     check.guard(settings);
+    check.status(settings);
     check.found
 }
 
@@ -167,6 +168,18 @@ impl Check<'_> {
                 1_000 * millisecond,
                 24 * 60 * minute,
             ),
+            (
+                ["apply", "audit_interval"],
+                apply.audit_interval,
+                1_000 * millisecond,
+                24 * 60 * minute,
+            ),
+            (
+                ["consul", "max_stale"],
+                consul.max_stale,
+                Duration::ZERO,
+                24 * 60 * minute,
+            ),
         ] {
             if time.0 < least || time.0 > most {
                 let range = format!("Choose from {} to {}.", Time(least), Time(most));
@@ -184,23 +197,65 @@ impl Check<'_> {
                 "Make `max_settle` at least as long.",
             );
         }
-        for (keys, value) in [
-            (["state", "keep"], settings.state.keep),
-            (["haproxy", "max_old_workers"], haproxy.max_old_workers),
+        const MANY: usize = 1_000;
+        const GIB: usize = 1 << 30;
+        let templates = &settings.templates;
+        for (keys, value, most) in [
+            (["state", "keep"], settings.state.keep, MANY),
+            (
+                ["haproxy", "max_old_workers"],
+                haproxy.max_old_workers,
+                MANY,
+            ),
             (
                 ["catalog", "max_discovery_rounds"],
                 settings.catalog.max_discovery_rounds as usize,
+                MANY,
             ),
-            (["consul", "max_answer"], consul.max_answer.0),
-            (
-                ["templates", "max_template"],
-                settings.templates.max_template.0,
-            ),
-            (["templates", "max_output"], settings.templates.max_output.0),
+            (["consul", "max_answer"], consul.max_answer.0, GIB),
+            (["templates", "max_template"], templates.max_template.0, GIB),
+            (["templates", "max_output"], templates.max_output.0, GIB),
         ] {
-            if value == 0 {
-                let message = format!("`{}` is 0.", keys.join("."));
-                self.wrong(&keys, "out-of-range", message, "Choose at least 1.");
+            if value == 0 || value > most {
+                let most = match most {
+                    GIB => "1GiB".to_owned(),
+                    most => most.to_string(),
+                };
+                let message = format!("`{}` is {value}, which is out of range.", keys.join("."));
+                let range = format!("Choose from 1 to {most}.");
+                self.wrong(&keys, "out-of-range", message, &range);
+            }
+        }
+        let drain = &haproxy.drain;
+        let backends = drain.backends.iter();
+        let times = backends.map(|(name, time)| (vec!["haproxy", "drain", "backends", name], time));
+        for (keys, time) in times.chain([(vec!["haproxy", "drain", "time"], &drain.time)]) {
+            if time.0 > 24 * 60 * minute {
+                let message = format!("`{}` is {time}, which is out of range.", keys.join("."));
+                self.wrong(&keys, "out-of-range", message, "Choose from 0s to 1d.");
+            }
+        }
+    }
+
+    fn status(&mut self, settings: &Settings) {
+        let status = &settings.status;
+        if !status.hosts.is_empty() && status.listen.is_none() {
+            self.conflict(
+                &["status", "hosts"],
+                "`status.hosts` is set and `status.listen` is not.",
+                "Set `listen` too, or take `hosts` out.",
+            );
+        }
+        for (index, host) in status.hosts.iter().enumerate() {
+            let plain =
+                |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+            if host.is_empty() || !host.bytes().all(plain) {
+                self.wrong(
+                    &["status", "hosts", &index.to_string()],
+                    "wrong-value",
+                    format!("`{host}` is no host name."),
+                    "Write the name alone, without a port: \"gateway-1.example\".",
+                );
             }
         }
     }

@@ -37,6 +37,9 @@ impl Sources<'_> {
             None => (nowhere, String::new()),
             Some(path) => (path, read(path).map_err(|wrong| vec![wrong])?),
         };
+        if self.file.is_some() {
+            refuse_empty(path, &source).map_err(|wrong| vec![wrong])?;
+        }
         let mut settings = parse(path, &source).map_err(|wrong| vec![wrong])?;
         if let Some(path) = self.file {
             refuse_readable_secret(path, &source, &settings).map_err(|wrong| vec![wrong])?;
@@ -53,7 +56,10 @@ impl Sources<'_> {
         }
         let here = std::env::current_dir().unwrap_or_default();
         settings.make_absolute(&here);
-        let wrong = check::check(&settings, path, &source);
+        let mut wrong = check::check(&settings, path, &source);
+        if wrong.is_empty() {
+            wrong.extend(one_file_twice(&settings, path, &source));
+        }
         if wrong.is_empty() {
             Ok(settings)
         } else {
@@ -67,6 +73,31 @@ pub fn parse(path: &Path, source: &str) -> Result<Settings, Diagnostic> {
     toml::from_str(source).map_err(|error| error::diagnose(path, source, &error))
 }
 
+/// The status socket that a settings file names which is wrong elsewhere, or the usual one when nothing
+/// can be made of it. `None` when the file cannot be read at all.
+pub fn status_socket_of(path: &Path, environment: &Environment) -> Option<PathBuf> {
+    let source = std::fs::read_to_string(path).ok()?;
+    let value = |table: &str, key: &str| {
+        // What stands on lines of its own is found in a text that is no TOML as well.
+        let lines = source.lines().map(str::trim);
+        let mut of_table = lines
+            .skip_while(|line| *line != format!("[{table}]"))
+            .skip(1)
+            .take_while(|line| !line.starts_with('['));
+        of_table.find_map(|line| {
+            let (name, value) = line.split_once('=')?;
+            let value: toml::Table = toml::from_str(&format!("value ={value}")).ok()?;
+            (name.trim() == key).then(|| value["value"].as_str().map(PathBuf::from))?
+        })
+    };
+    let mut settings = Settings::default();
+    settings.status.socket = value("status", "socket");
+    settings.state.directory = value("state", "directory");
+    let folder = std::path::absolute(path).ok()?.parent()?.to_owned();
+    settings.make_absolute(&folder);
+    Some(settings.status_socket(environment))
+}
+
 fn read(path: &Path) -> Result<String, Diagnostic> {
     std::fs::read_to_string(path).map_err(|error| {
         Diagnostic::error(
@@ -76,6 +107,51 @@ fn read(path: &Path) -> Result<String, Diagnostic> {
         .at(Place::file(path))
         .help("Name an existing file with --config, or leave --config out to use flags and Consul's environment variables only.")
     })
+}
+
+/// A file that was cut or never written must not replace everything by defaults.
+fn refuse_empty(path: &Path, source: &str) -> Result<(), Diagnostic> {
+    let says_something = |line: &str| {
+        let line = line.trim();
+        !line.is_empty() && !line.starts_with('#')
+    };
+    if source.lines().any(says_something) {
+        return Ok(());
+    }
+    Err(Diagnostic::error(
+        "empty",
+        "The settings file is empty, or holds comments alone.",
+    )
+    .at(Place::file(path))
+    .help("Write at least one setting, or leave --config out to use flags and Consul's environment variables only."))
+}
+
+/// Two templates that write one file by different ways: `..`, or folders that are links.
+fn one_file_twice(settings: &Settings, path: &Path, source: &str) -> Option<Diagnostic> {
+    let place = |destination: &Path| {
+        let folder = std::fs::canonicalize(destination.parent()?).ok()?;
+        Some(folder.join(destination.file_name()?))
+    };
+    let mut seen = std::collections::BTreeMap::new();
+    for (index, template) in settings.template.iter().enumerate() {
+        let Some(place) = place(&template.destination) else {
+            continue;
+        };
+        if let Some(first) = seen.insert(place, index) {
+            let keys = ["template", &index.to_string(), "destination"];
+            let place = error::locate(source, &keys).map_or_else(
+                || Place::file(path),
+                |span| Place::bytes(path, source, span),
+            );
+            let message = format!(
+                "Template {} already writes the same file under another path.",
+                first + 1
+            );
+            let help = "Give each template a destination of its own.";
+            return Some(Diagnostic::error("conflict", message).at(place).help(help));
+        }
+    }
+    None
 }
 
 /// A token in a file that others can read is no secret.

@@ -19,9 +19,9 @@ main{max-width:60rem;margin:0 auto}h1{font-size:1.1rem;margin:0 0 .8rem;font-wei
 .good{background:var(--goodback);color:var(--good)}.warn{background:var(--warnback);color:var(--warn)}.bad{background:var(--badback);color:var(--bad)}\
 section{background:var(--card);border:1px solid var(--line);border-radius:.6rem;padding:.2rem 1rem;margin:.6rem 0;overflow-wrap:anywhere}\
 .look{border-left:.35rem solid var(--warn)}ul{margin:.6rem 0;padding-left:1.1rem}li{margin:.3rem 0}\
-dl{display:grid;grid-template-columns:minmax(7rem,11rem) 1fr;gap:.35rem .8rem;margin:.6rem 0}dt{color:var(--soft)}dd{margin:0}\
+dl{display:grid;grid-template-columns:fit-content(9rem) 1fr;gap:.35rem .8rem;margin:.6rem 0}dt{color:var(--soft)}dd{margin:0}\
 table{width:100%;border-collapse:collapse;margin:.4rem 0;font-size:.95rem}th{text-align:left;color:var(--soft);font-weight:400}th,td{padding:.3rem .6rem .3rem 0;border-bottom:1px solid var(--line);vertical-align:top}tr:last-child td{border:0}\
-.number{text-align:right;white-space:nowrap;padding-right:0}td.bad,td.warn{background:none}code{font:0.92em ui-monospace,monospace}footer,.soft{color:var(--soft);font-size:.9rem}a{color:inherit}";
+.number{text-align:right;white-space:nowrap;padding:.3rem 0 .3rem .8rem}td.bad,td.warn{background:none}code{font:0.92em ui-monospace,monospace}footer,.soft{color:var(--soft);font-size:.9rem}a{color:inherit}";
 
 /// The page of a sidecar that answers.
 pub fn page(status: &Status) -> String {
@@ -69,6 +69,7 @@ fn begin(class: &str, title: &str, meaning: &str) -> String {
 fn headline(status: &Status) -> (&'static str, &'static str) {
     let class = match status.state {
         _ if !status.ready => "bad",
+        _ if status.queries.iter().any(|query| query.error.is_some()) => "warn",
         State::Held | State::Waiting | State::Guarded | State::Unconfirmed => "warn",
         State::Confirmed | State::Applying | State::Starting => "good",
     };
@@ -78,6 +79,7 @@ fn headline(status: &Status) -> (&'static str, &'static str) {
 /// What somebody should look at, each as a sentence.
 fn look_at(out: &mut String, status: &Status) {
     let mut all: Vec<String> = status.not_ready.iter().map(|why| text(why)).collect();
+    all.extend(failing(&status.queries));
     if let Some(held) = &status.held {
         all.push(format!(
             "Set <code>{}</code> is refused by {}: {}. <code>gatewright status</code> on the machine shows the whole message.",
@@ -127,6 +129,29 @@ fn look_at(out: &mut String, status: &Status) {
         let _ = write!(out, "<li>{one}</li>");
     }
     out.push_str("</ul></section>\n");
+}
+
+/// What cannot be read of the catalog, in one sentence.
+fn failing(queries: &[Watched]) -> Option<String> {
+    let failing: Vec<&Watched> = queries.iter().filter(|one| one.error.is_some()).collect();
+    let oldest = failing
+        .iter()
+        .filter_map(|one| one.age_seconds)
+        .reduce(f64::max);
+    let known = match oldest {
+        _ if failing.is_empty() => return None,
+        Some(oldest) => format!(
+            "What is known, at most {} old, stays in force.",
+            age(oldest)
+        ),
+        None => "Nothing is known of them yet.".to_owned(),
+    };
+    let (some, all) = (failing.len() as u64, queries.len() as u64);
+    Some(format!(
+        "Consul does not answer {} of {} queries. {known}",
+        grouped(some),
+        grouped(all)
+    ))
 }
 
 /// The first sentences, and how many more.
