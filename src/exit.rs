@@ -9,7 +9,8 @@ pub const OK: u8 = 0;
 pub const FAILURE: u8 = 1;
 /// The command line is wrong. Clap uses the same number.
 pub const USAGE: u8 = 2;
-/// The settings file, a flag or an environment variable holds an impossible value.
+/// The settings file, a flag or an environment variable holds an impossible value, or one that is not to
+/// be had here: an address to listen on that is taken.
 pub const SETTINGS: u8 = 3;
 /// A template, partial or fixture cannot be loaded or rendered.
 pub const TEMPLATE: u8 = 4;

@@ -16,3 +16,4 @@ mod real_parts;
 mod runtime;
 mod shipped_templates;
 mod support;
+mod telling;

@@ -186,7 +186,8 @@ impl Core {
             counts: Counts::default(),
             observed: Observed::default(),
             observing: false,
-            next_look: now + timing.compare_interval,
+            // The first look is soon: a HAProxy that runs the last good set makes us ready.
+            next_look: now + LOOK_AFTER.min(timing.compare_interval),
         };
         (core, vec![Action::LoadTemplates])
     }

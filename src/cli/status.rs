@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, plain};
 use crate::exit;
 use crate::settings::{Environment, environment, status_socket_of};
 use crate::status::model::{Certificate, Consul, Hold, LogLines, Snapshot, Status, Watched, Work};
@@ -186,7 +186,10 @@ fn describe(status: &Status) -> String {
             grouped(lost)
         ));
     }
-    lines.join("\n") + "\n"
+    // Names from the catalog do nothing to a terminal; the first line is ours alone.
+    let told = lines.iter().skip(1).map(|line| plain(line));
+    let first = lines.iter().take(1).map(|line| line.as_str().into());
+    first.chain(told).collect::<Vec<_>>().join("\n") + "\n"
 }
 
 fn section(lines: &mut Vec<String>, name: &str, sentences: &[String]) {

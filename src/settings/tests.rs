@@ -93,7 +93,7 @@ fn the_example_holds_every_key_with_its_default() {
 }
 
 #[test]
-fn an_unknown_key_is_shown_with_the_nearest_one() {
+fn k01_an_unknown_key_is_shown_with_the_nearest_one() {
     assert_eq!(
         wrong("[consul]\nadresses = [\"http://x:1\"]\n"),
         "\
@@ -109,7 +109,7 @@ error[unknown-key]: There is no setting `adresses` here.
 }
 
 #[test]
-fn a_wrong_type_and_an_impossible_value_point_at_the_value() {
+fn k01_a_wrong_type_and_an_impossible_value_point_at_the_value() {
     assert_eq!(
         wrong("[consul]\nwait = 60\n"),
         "\
@@ -147,7 +147,7 @@ error[wrong-value]: `sginal` is not one of the values here.
 }
 
 #[test]
-fn keys_that_contradict_each_other_are_all_named() {
+fn k02_keys_that_contradict_each_other_are_all_named() {
     let text = wrong(
         "[consul]\ntoken = \"a\"\ntoken_file = \"/t\"\nwait = \"11m\"\n[haproxy]\nmode = \"signal\"\n[apply]\nsettle = \"2s\"\n",
     );
@@ -164,7 +164,7 @@ fn keys_that_contradict_each_other_are_all_named() {
 }
 
 #[test]
-fn two_templates_may_not_write_one_file() {
+fn k08_two_templates_may_not_write_one_file() {
     let text = wrong(
         "[[template]]\nsource = \"a\"\ndestination = \"/x\"\n[[template]]\nsource = \"b\"\ndestination = \"/x\"\nkind = \"map\"\n",
     );
@@ -173,7 +173,7 @@ fn two_templates_may_not_write_one_file() {
 }
 
 #[test]
-fn text_that_is_no_toml_is_an_error_with_a_place() {
+fn k01_text_that_is_no_toml_is_an_error_with_a_place() {
     let text = wrong("[consul\naddresses = 1\n");
     assert!(
         text.starts_with("error[syntax]: This is not TOML:"),
@@ -240,7 +240,7 @@ fn flags_win_over_the_file_and_the_file_over_the_environment() {
 }
 
 #[test]
-fn a_token_in_a_file_that_others_can_read_is_refused_and_not_shown() {
+fn k03_a_token_in_a_file_that_others_can_read_is_refused_and_not_shown() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("gatewright.toml");
     std::fs::write(&path, "[consul]\ntoken = \"canary-5f2a\"\n").unwrap();
@@ -268,4 +268,202 @@ fn templates_may_not_be_given_the_token() {
     let text = wrong("[templates]\nenvironment = [\"HOME\", \"CONSUL_HTTP_TOKEN\"]\n");
     assert!(text.contains("`CONSUL_HTTP_TOKEN` is a secret"), "{text}");
     assert!(text.contains("gatewright.toml:2:24"), "{text}");
+}
+
+#[test]
+fn k01_a_repeated_key_and_an_empty_file_are_refused() {
+    let text = wrong("[apply]\nsettle = \"1s\"\nsettle = \"2s\"\n");
+    assert!(text.contains("gatewright.toml:3:1"), "{text}");
+    assert!(text.contains("duplicate key"), "{text}");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gatewright.toml");
+    for empty in ["", "\n \n", "# only\n  # comments"] {
+        std::fs::write(&path, empty).unwrap();
+        let sources = Sources {
+            file: Some(&path),
+            environment: &Environment::new(),
+        };
+        let refused = sources.load(|_| {}).unwrap_err();
+        assert_eq!(refused[0].code, "empty", "{empty:?}");
+    }
+}
+
+#[test]
+fn k02_hosts_without_a_listener_and_what_is_no_host_are_refused() {
+    let text = wrong("[status]\nhosts = [\"a.example\"]\n");
+    assert!(
+        text.contains("`status.hosts` is set and `status.listen` is not."),
+        "{text}"
+    );
+    let text = wrong("[status]\nlisten = \"[::1]:80\"\nhosts = [\"a\", \"b:80\"]\n");
+    assert!(text.contains("`b:80` is no host name."), "{text}");
+    assert!(text.contains("gatewright.toml:3:15"), "{text}");
+    let text = wrong("[status]\nlisten = \"9877\"\n");
+    assert!(
+        text.contains("`9877` is no address to listen on."),
+        "{text}"
+    );
+    assert!(text.contains("gatewright.toml:2:10"), "{text}");
+}
+
+#[test]
+fn k04_nothing_in_the_settings_is_expanded() {
+    let text = "[consul]\ndatacenter = \"${HOME}$(id)`id`\"\n[haproxy]\nbinary = \"$HOME/haproxy\"\n\
+                [parameters]\na = \"{{env \\\"HOME\\\"}} %h ~\"\n";
+    let settings = parse(Path::new("gatewright.toml"), text).unwrap();
+    assert_eq!(
+        settings.consul.datacenter.as_deref(),
+        Some("${HOME}$(id)`id`")
+    );
+    assert_eq!(settings.haproxy.binary, Path::new("$HOME/haproxy"));
+    assert_eq!(
+        settings.parameters["a"].as_str(),
+        Some("{{env \"HOME\"}} %h ~")
+    );
+}
+
+#[test]
+fn k05_a_command_is_a_list_of_words() {
+    let text = wrong("[haproxy]\ncommand = \"systemctl reload haproxy\"\n");
+    assert!(text.contains("error[wrong-type]"), "{text}");
+    assert!(text.contains("gatewright.toml:2:11"), "{text}");
+    let text = wrong("[haproxy]\ncommand = [\"\", \"x\"]\n");
+    assert!(
+        text.contains("The first word of `haproxy.command` is empty."),
+        "{text}"
+    );
+}
+
+#[test]
+fn k06_every_path_is_absolute_after_the_load() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gatewright.toml");
+    let text = "[consul]\ntoken_file = \"t\"\n[consul.tls]\nca_file = \"t\"\nca_path = \"t\"\nclient_cert = \"t\"\nclient_key = \"t\"\n\
+                [templates]\npartials = \"t\"\nfiles = \"t\"\n\
+                [haproxy]\nbinary = \"./t\"\nmaster_socket = \"t\"\nstats_socket = \"t\"\npid_file = \"t\"\nworking_directory = \"t\"\nconfig_files = [\"t\"]\n\
+                [state]\ndirectory = \"t\"\n[status]\nsocket = \"t\"\n\
+                [[template]]\nsource = \"t\"\ndestination = \"d//./t\"\n";
+    std::fs::write(&path, text).unwrap();
+    let sources = Sources {
+        file: Some(&path),
+        environment: &Environment::new(),
+    };
+    let settings = sources.load(|_| {}).unwrap();
+    // Whatever path is in it is shown with quotes.
+    let shown = format!("{settings:?}");
+    let relative = ["\"t\"", "\"./t\"", "\"d/"];
+    assert!(!relative.iter().any(|path| shown.contains(path)), "{shown}");
+    assert_eq!(
+        shown.matches("/t\"").count(),
+        text.matches("t\"").count(),
+        "{shown}"
+    );
+    assert_eq!(settings.template[0].destination, folder.path().join("d/t"));
+}
+
+#[test]
+fn k07_every_limit_has_a_range() {
+    // Each key with a number or a time in the example, with values that nobody can mean.
+    let mut table = "";
+    let mut seen = 0;
+    for line in EXAMPLE.lines() {
+        let line = line.strip_prefix("#: ").unwrap_or(line);
+        if line.starts_with('[') {
+            table = line;
+            continue;
+        }
+        let Some((key, value)) = line.split_once(" = ") else {
+            continue;
+        };
+        let is_time = value.trim_matches('"').parse::<types::Time>().is_ok();
+        let is_size = !is_time && value.trim_matches('"').parse::<types::Size>().is_ok();
+        let worst: &[&str] = match value.parse::<i64>() {
+            Ok(_) => &["-1", "18446744073709551616", "1e400"],
+            Err(_) if is_time => &["\"-1s\"", "\"367d\"", "\"99999999999999999999s\"", "0"],
+            Err(_) if is_size => &[
+                "\"-1KiB\"",
+                "\"0\"",
+                "\"17GiB\"",
+                "\"99999999999999999999GiB\"",
+            ],
+            Err(_) => continue,
+        };
+        if table == "[parameters]" || key == "mode" {
+            continue;
+        }
+        seen += 1;
+        for value in worst {
+            let text = wrong(&format!("{table}\n{key} = {value}\n"));
+            assert!(
+                text.contains("gatewright.toml:2:"),
+                "{table} {key} = {value}: {text:?}"
+            );
+        }
+    }
+    assert!(seen >= 20, "{seen}");
+    for (text, range) in [
+        ("[apply]\naudit_interval = \"1ms\"", "Choose from 1s to 1d."),
+        ("[consul]\nmax_stale = \"2d\"", "Choose from 0s to 1d."),
+        ("[state]\nkeep = 1001", "Choose from 1 to 1000."),
+        ("[haproxy]\nmax_old_workers = 0", "Choose from 1 to 1000."),
+        ("[consul]\nmax_answer = \"2GiB\"", "Choose from 1 to 1GiB."),
+        ("[haproxy.drain]\ntime = \"25h\"", "Choose from 0s to 1d."),
+        (
+            "[haproxy.drain]\nbackends = { a = \"25h\" }",
+            "Choose from 0s to 1d.",
+        ),
+    ] {
+        let told = wrong(text);
+        assert!(told.contains(range), "{text}: {told}");
+        assert!(told.contains("gatewright.toml:2:"), "{text}: {told}");
+    }
+}
+
+#[test]
+fn k08_two_ways_to_one_file_are_one_destination() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gatewright.toml");
+    std::fs::create_dir(folder.path().join("real")).unwrap();
+    std::os::unix::fs::symlink(folder.path().join("real"), folder.path().join("link")).unwrap();
+    for other in ["real/../real/h.cfg", "link/h.cfg"] {
+        let text = format!(
+            "[[template]]\nsource = \"a\"\ndestination = \"real/h.cfg\"\n[[template]]\nsource = \"b\"\ndestination = \"{other}\"\n"
+        );
+        std::fs::write(&path, text).unwrap();
+        let sources = Sources {
+            file: Some(&path),
+            environment: &Environment::new(),
+        };
+        let refused = sources.load(|_| {}).unwrap_err();
+        let told = render(&refused[0], false);
+        assert!(told.contains("Template 1 already writes"), "{told}");
+        assert!(told.contains("gatewright.toml:6:15"), "{told}");
+    }
+}
+
+#[test]
+fn the_status_socket_is_found_in_settings_that_are_wrong_elsewhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gatewright.toml");
+    let found = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        status_socket_of(&path, &Environment::new()).unwrap()
+    };
+    let here = folder.path();
+    assert_eq!(
+        found("[apply\nx=\n[status]\n# socket = \"no\"\n socket = \"s.sock\" # here\n"),
+        here.join("s.sock")
+    );
+    assert_eq!(
+        found("[state]\ndirectory = '/var/x'\nkeep = nonsense\n"),
+        Path::new("/var/x/status.sock")
+    );
+    assert_eq!(
+        found("[other]\nsocket = \"s.sock\"\n"),
+        Settings::default().status_socket(&Environment::new())
+    );
+    assert_eq!(
+        status_socket_of(&here.join("missing"), &Environment::new()),
+        None
+    );
 }
