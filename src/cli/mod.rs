@@ -11,6 +11,7 @@ mod release;
 mod render;
 mod run;
 mod status;
+mod warnings;
 mod wiring;
 
 use clap::{Parser, Subcommand};

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -21,9 +20,7 @@ use crate::settings::model::GuardedService;
 use crate::settings::{
     DEFAULT_MASTER_SOCKET, Environment, HandWeights, Kind, Mode, NewServers, Settings,
 };
-use crate::source::consul::{
-    Address, Consul, Options as ConsulOptions, Secret, TlsOptions, TokenSource,
-};
+use crate::source::consul::{Consul, Options as ConsulOptions, Secret, TlsOptions, TokenSource};
 use crate::status::http::Listen;
 use crate::template::{
     self, Grammar, Source, TemplateSet, shipped, shipped_names, shipped_partials,
@@ -42,7 +39,7 @@ pub fn parts(
 ) -> Result<Parts, Failure> {
     let consul = consul(&settings)?;
     let mode = resolve_mode(&settings);
-    let warnings = warnings(&settings);
+    let warnings = super::warnings::standing(&settings);
     let template_files = settings
         .template
         .iter()
@@ -95,47 +92,6 @@ pub fn listen(settings: &Settings) -> Option<Listen> {
         address: settings.status.listen?.0,
         hosts: settings.status.hosts.clone(),
     })
-}
-
-/// What the settings allow that somebody may have forgotten.
-fn warnings(settings: &Settings) -> Vec<String> {
-    let mut warnings = Vec::new();
-    let consul = &settings.consul;
-    if consul.tls.insecure_skip_verify {
-        warnings.push(
-            "Consul's certificate is not verified (consul.tls.insecure_skip_verify).".to_owned(),
-        );
-    }
-    let secret =
-        consul.token.is_some() || consul.token_file.is_some() || consul.http_auth.is_some();
-    for address in consul.addresses.iter().filter(|_| secret) {
-        let open = address
-            .parse::<Address>()
-            .is_ok_and(|address| !address.is_tls() && !address.is_local());
-        if open {
-            warnings.push(format!(
-                "The token or password goes to {address} unencrypted. Use https there."
-            ));
-        }
-    }
-    if let Some(file) = &consul.token_file
-        && std::fs::metadata(file).is_ok_and(|file| file.permissions().mode() & 0o007 != 0)
-    {
-        warnings.push(format!(
-            "Everybody on this machine can read the token file {}. Take the rights of others away (chmod o= {}).",
-            file.display(),
-            file.display()
-        ));
-    }
-    if let Some(listen) = settings.status.listen
-        && !listen.0.ip().is_loopback()
-    {
-        warnings.push(format!(
-            "The status is served on {}, which other machines may reach (status.listen).",
-            listen.0
-        ));
-    }
-    warnings
 }
 
 /// What Consul was made from; secrets as a hash, so that a new token is noticed.

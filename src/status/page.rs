@@ -31,9 +31,9 @@ pub fn page(status: &Status) -> String {
     facts(&mut out, status);
     queries(&mut out, &status.queries);
     counts(&mut out, status);
-    let _ = write!(
+    let _ = writeln!(
         out,
-        "<footer><p>Gatewright {} · process {} · up {} · {} · <a href=\"/metrics\">metrics</a> · <a href=\"/status\">JSON</a> · <a href=\"/readyz\">ready</a> · <a href=\"/healthz\">alive</a></p></footer></main></body></html>\n",
+        "<footer><p>Gatewright {} · process {} · up {} · {} · <a href=\"/metrics\">metrics</a> · <a href=\"/status\">JSON</a> · <a href=\"/readyz\">ready</a> · <a href=\"/healthz\">alive</a></p></footer></main></body></html>",
         text(&status.version),
         status.pid,
         age(status.uptime_seconds),
@@ -49,9 +49,9 @@ pub fn page_without(quiet: f64) -> String {
         "not alive",
         "The loop does not answer, so nothing is watched and nothing applied. HAProxy goes on with what it runs.",
     );
-    let _ = write!(
+    let _ = writeln!(
         out,
-        "<section class=\"look\"><p>It turned last {} ago. Restart Gatewright; it goes on from its last good set.</p></section></main></body></html>\n",
+        "<section class=\"look\"><p>It turned last {} ago. Restart Gatewright; it goes on from its last good set.</p></section></main></body></html>",
         age(quiet)
     );
     out

@@ -163,7 +163,7 @@ fn p10_every_metric_is_written_by_the_rules_and_stands_in_the_readme() {
         .collect();
     for (name, kind, labels, help) in FAMILIES {
         let kind = format!("{kind:?}").to_lowercase();
-        let row = vec![
+        let row = [
             format!("`{name}`"),
             kind,
             (*labels).to_owned(),

@@ -28,7 +28,7 @@ fn well_formed(html: &str) -> Result<(), String> {
         if !KNOWN.contains(&name) {
             return Err(format!("unknown element {tag:?}"));
         }
-        if tag.matches('"').count() % 2 != 0 {
+        if !tag.matches('"').count().is_multiple_of(2) {
             return Err(format!("an open attribute in {tag:?}"));
         }
         if let Some(name) = tag.strip_prefix('/') {

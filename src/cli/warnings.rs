@@ -1,0 +1,96 @@
+//! What settings allow and somebody may have forgotten: told at the start and by the status for ever.
+
+use std::os::unix::fs::PermissionsExt;
+
+use crate::settings::Settings;
+use crate::source::consul::Address;
+
+/// What the settings allow that somebody may have forgotten.
+pub fn standing(settings: &Settings) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let consul = &settings.consul;
+    if consul.tls.insecure_skip_verify {
+        warnings.push(
+            "Consul's certificate is not verified (consul.tls.insecure_skip_verify).".to_owned(),
+        );
+    }
+    let secret =
+        consul.token.is_some() || consul.token_file.is_some() || consul.http_auth.is_some();
+    for address in consul.addresses.iter().filter(|_| secret) {
+        let open = address
+            .parse::<Address>()
+            .is_ok_and(|address| !address.is_tls() && !address.is_local());
+        if open {
+            warnings.push(format!(
+                "The token or password goes to {address} unencrypted. Use https there."
+            ));
+        }
+    }
+    if let Some(file) = &consul.token_file
+        && std::fs::metadata(file).is_ok_and(|file| file.permissions().mode() & 0o007 != 0)
+    {
+        warnings.push(format!(
+            "Everybody on this machine can read the token file {}. Take the rights of others away (chmod o= {}).",
+            file.display(),
+            file.display()
+        ));
+    }
+    if let Some(listen) = settings.status.listen
+        && !listen.0.ip().is_loopback()
+    {
+        warnings.push(format!(
+            "The status is served on {}, which other machines may reach (status.listen).",
+            listen.0
+        ));
+    }
+    warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::types::SecretText;
+
+    #[test]
+    fn l12_k03_what_is_open_is_told() {
+        let mut settings = Settings::default();
+        settings.consul.addresses = vec![
+            "http://127.0.0.1:8500".to_owned(),
+            "http://localhost:8500".to_owned(),
+            "http://[::1]:8500".to_owned(),
+            "unix:///run/consul.sock".to_owned(),
+            "https://consul.example".to_owned(),
+        ];
+        settings.consul.token = Some(SecretText::new("canary".to_owned()));
+        settings.status.listen = Some("127.0.0.1:9877".parse().unwrap());
+        assert_eq!(standing(&settings), Vec::<String>::new());
+
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("token");
+        std::fs::write(&file, "canary").unwrap();
+        let bits = |bits| std::fs::Permissions::from_mode(bits);
+        std::fs::set_permissions(&file, bits(0o640)).unwrap();
+        settings.consul.token_file = Some(file.clone());
+        assert_eq!(standing(&settings), Vec::<String>::new());
+
+        std::fs::set_permissions(&file, bits(0o644)).unwrap();
+        settings.consul.tls.insecure_skip_verify = true;
+        settings
+            .consul
+            .addresses
+            .push("http://consul.example:8500".to_owned());
+        settings.status.listen = Some("0.0.0.0:9877".parse().unwrap());
+        let told = standing(&settings);
+        let parts = [
+            "not verified",
+            "unencrypted",
+            "can read the token file",
+            "0.0.0.0:9877",
+        ];
+        assert_eq!(told.len(), parts.len(), "{told:?}");
+        for (sentence, part) in told.iter().zip(parts) {
+            assert!(sentence.contains(part), "{sentence}");
+            assert!(!sentence.contains("canary"), "{sentence}");
+        }
+    }
+}
