@@ -199,9 +199,9 @@ fn p10_m05_m09_l04_l14_metrics_and_health_follow_what_happens_and_no_secret_is_t
             asked.load(Ordering::Relaxed)
         ),
     );
-    assert!(told.metric(by_commands) >= 13.0);
+    told.wait_for_metric(by_commands, |value| value >= 13.0);
     assert_eq!(told.metric(first), 1.0, "nothing was reloaded");
-    assert!(told.metric("gatewright_log_lines_summed_up_total") >= 1.0);
+    told.wait_for_metric("gatewright_log_lines_summed_up_total", |value| value >= 1.0);
     let log = gatewright.log();
     let applied = log.lines().filter(|line| line.contains("confirmed in"));
     assert!(applied.count() <= 11, "{log}");

@@ -299,3 +299,39 @@ fn watched(watched: &Watched) -> String {
     };
     format!("    {}: {known}{failing}", watched.query)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnostic::is_unplain;
+
+    #[test]
+    fn l09_p10_the_text_tells_everything_and_does_nothing_to_a_terminal() {
+        let text = describe(&crate::status::model::tests::status());
+        let (first, rest) = text.split_once('\n').unwrap();
+        assert!(first.contains("held: the last good configuration is in force"));
+        for line in rest.lines() {
+            assert!(!line.contains(is_unplain), "{line:?}");
+        }
+        for part in [
+            "revision   0123456789abcdef (confirmed), applied 12 s ago",
+            "refused    revision fedcba9876543210 by validation",
+            "waits for  key \"a/b\" since 61 s",
+            "guarded    service \"web\": 8 of 10 kept",
+            "left out   Instance web</td>",
+            "warning    Consul's certificate is not verified.",
+            "changes    1,204,567 by commands, 3 by a reload, 1 divergences put right",
+            "leaving    web/a",
+            "by hand    web/b is in maintenance.",
+            "drift      The file /etc/haproxy.cfg was changed.",
+            "consul     https://127.0.0.1:8501, 10,000 requests, 2 failed (2 timeout)",
+            "client certificate /etc/client.pem expires in 100 s",
+            "failing for 2 s",
+            "snapshot   written 4 s ago",
+            "served on  http://127.0.0.1:9877/",
+            "log        1,204 repeated lines summed up, 1 lost",
+        ] {
+            assert!(text.contains(part), "{part} is not in:\n{text}");
+        }
+    }
+}

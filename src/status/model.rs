@@ -449,4 +449,4 @@ fn expiring(certificate: &Certificate) -> Option<String> {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;
