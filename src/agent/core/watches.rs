@@ -191,11 +191,14 @@ impl Core {
             return;
         }
         self.revisions += 1;
-        watched.known = Some(Known {
+        let former = watched.known.replace(Known {
             answer,
             revision: self.revisions,
         });
-        self.rounds = 0;
+        // The first answer to a query that a rendering found belongs to that rendering's rounds.
+        if former.is_some() {
+            self.rounds = 0;
+        }
         self.mark_changed(now);
     }
 
