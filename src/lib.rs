@@ -10,8 +10,8 @@
 //!
 //! * [`catalog`]: queries and answers as plain values;
 //! * [`source`]: Consul, read by blocking queries, one task a query;
-//! * [`template`]: Handlebars, configuration escaping, the queries a template makes;
 //! * [`haproxy`]: what HAProxy is: its configuration language, its validation, its sockets, its process;
+//! * [`template`]: Handlebars, configuration escaping, the queries a template makes;
 //! * [`apply`]: how a rendered set becomes what HAProxy runs;
 //! * [`agent`]: the pure core of the sidecar and the loop around it;
 //! * [`status`]: what it tells;

@@ -200,7 +200,7 @@ fn assert_parts(text: &str, parts: &[&str]) {
 }
 
 #[test]
-fn a_broken_template_leaves_the_old_one_in_force() {
+fn d02_d05_a_broken_template_leaves_the_old_one_in_force() {
     let partials: &dyn Fn(&Setup) = &|setup| {
         setup.file("partials/a.hbs", "    # a\n").unwrap();
         setup.file("partials/b.hbs", "    # b\n").unwrap();
@@ -281,7 +281,7 @@ fn a_broken_template_leaves_the_old_one_in_force() {
 }
 
 #[test]
-fn an_error_while_templates_are_broken_does_not_stop_the_catalog() {
+fn d02_an_error_while_templates_are_broken_does_not_stop_the_catalog() {
     let stage = Stage::start(&Differs::default());
     stage.template("{{#each");
     stage.until("the error of the template", |status| {
@@ -566,7 +566,7 @@ fn leftovers(directory: &Path) -> BTreeSet<String> {
 }
 
 #[test]
-fn e13_a_template_that_is_swapped_as_a_config_map_is_picked_up() {
+fn d11_e13_a_template_that_is_swapped_as_a_config_map_is_picked_up() {
     let config_map: &dyn Fn(&Setup) = &|setup| {
         setup.file("map/..one/haproxy.cfg.hbs", "").unwrap();
         setup.file("map/..two/haproxy.cfg.hbs", "").unwrap();
@@ -633,7 +633,7 @@ backend {{keyOrDefault "second" "other"}}
 "#;
 
 #[test]
-fn f10_a_set_of_three_files_is_swapped_as_one() {
+fn d14_f10_a_set_of_three_files_is_swapped_as_one() {
     let files: &dyn Fn(&Setup) = &|setup| {
         setup
             .file(

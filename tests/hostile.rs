@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::support::backend::Backend;
 use crate::support::consul::{Consul, instance};
 use crate::support::gatewright::{Gatewright, Setup};
+use crate::support::haproxy::HAProxy;
 use crate::support::traffic::{Limits, Traffic};
 use crate::support::{process, temp, tools, wait_for};
 
@@ -275,7 +276,7 @@ fn unfit(good: SocketAddr) -> Vec<(Value, &'static str)> {
 }
 
 #[test]
-fn hostile_data_adds_nothing_and_stops_no_good_instance() {
+fn p6_c01_c02_c03_c04_c05_c06_c07_c08_c10_hostile_data_adds_nothing_and_stops_no_good_instance() {
     let mut stage = Stage::start(EVERYWHERE);
     let good = [
         Backend::start("good").unwrap(),
@@ -407,7 +408,7 @@ backend web
 "#;
 
 #[test]
-fn a_value_that_its_place_cannot_hold_refuses_only_that_rendering() {
+fn p6_c01_c02_c03_a_value_that_its_place_cannot_hold_refuses_only_that_rendering() {
     let control = "holds a control character, which could begin a new line or word";
     let expression = "holds a `%`, which HAProxy may evaluate as an expression";
     let cases: &[(&str, &str, usize, &str, &str)] = &[
@@ -486,8 +487,10 @@ fn a_value_that_its_place_cannot_hold_refuses_only_that_rendering() {
             .unwrap();
         let place = format!("haproxy.cfg.hbs:{line}:");
         assert!(error.contains(&place), "{value:?} in {place}: {error}");
-        let sentence = format!("The value `{shown}` {reason}.");
+        let sentence = format!("The value {reason}.");
         assert!(error.contains(&sentence), "{sentence}\n{error}");
+        let told = shown.len() > 2 && error.contains(shown);
+        assert!(!told, "a value is not shown: {error}");
         assert!(!error.contains(char::is_control), "{error:?}");
         assert_eq!(stage.file(), before, "{value:?}");
         let good = format!("good-{number}");
@@ -498,4 +501,49 @@ fn a_value_that_its_place_cannot_hold_refuses_only_that_rendering() {
     assert_eq!(report.failed, 0, "{:?}", report.errors);
     assert!(report.ok() > 0);
     assert_eq!(stage.gatewright.stop(LIMIT).unwrap(), 0);
+}
+
+#[test]
+fn d01_broken_templates_are_refused_at_the_start_and_haproxy_is_left_alone() {
+    let [port] = temp::free_ports().unwrap();
+    let running = format!(
+        "defaults\n    mode http\n    timeout connect 1s\n    timeout client 1s\n    timeout server 1s\nfrontend in\n    bind 127.0.0.1:{port}\n    http-request return status 204\n"
+    );
+    let haproxy = HAProxy::start("2.6", &running).unwrap();
+    let before = (std::fs::read(haproxy.config()).unwrap(), haproxy.worker());
+    for (template, place) in [
+        (
+            "defaults\n  {{#each (service \"web\")}}\n",
+            "haproxy.cfg.hbs:2:3",
+        ),
+        ("defaults\n{{serverNam this}}\n", "haproxy.cfg.hbs:2:3"),
+    ] {
+        let setup = Setup::new().unwrap();
+        setup.file("haproxy.cfg.hbs", template).unwrap();
+        setup
+            .settings(&format!(
+                "[consul]\naddresses = [\"http://127.0.0.1:1\"]\n\
+                 [[template]]\nsource = \"haproxy.cfg.hbs\"\ndestination = \"{}\"\n\
+                 [haproxy]\nmode = \"master\"\nmaster_socket = \"{}\"\n\
+                 [state]\ndirectory = \"{{dir}}/state\"\n",
+                haproxy.config().display(),
+                haproxy.master_socket().display(),
+            ))
+            .unwrap();
+        let output = setup.call(&["run", "-c", "gatewright.toml"]).unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        // One exit code for each kind of fault: 4 is that of templates.
+        assert_eq!(output.status.code(), Some(4), "{told}");
+        assert!(told.contains(place), "{told}");
+    }
+    assert_eq!(
+        (std::fs::read(haproxy.config()).unwrap(), haproxy.worker()),
+        before
+    );
+    assert_eq!(
+        crate::support::http::get(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), "/")
+            .unwrap()
+            .status,
+        204
+    );
 }

@@ -4,10 +4,12 @@
 mod answer;
 pub mod fixture;
 pub mod guard;
+mod network;
 mod query;
 pub mod snapshot;
 
 pub use answer::{
     Answer, Instance, KeyValue, Known, Meta, Node, NodeDetail, NodeService, ServiceName,
 };
+pub use network::Network;
 pub use query::{HealthFilter, Kind, Query, Scope, Status};

@@ -201,6 +201,7 @@ fn alone(settings: &Settings, path: &Path) -> Settings {
 fn check_one(case: &Case, environment: &Environment) -> Result<Vec<Diagnostic>, Failure> {
     let (mut set, mut told) = wiring::load_templates(&case.settings, environment)
         .map_err(|wrong| Failure::new(exit::TEMPLATE, wrong))?;
+    set.be_strict();
     let catalog = Catalog::Fixture(Box::new(case.fixture.clone()), case.fixture_path.clone());
     let rounds = case.settings.catalog.max_discovery_rounds;
     let gathered = run::block_on(gather(&mut set, &catalog, rounds))??;

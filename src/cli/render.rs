@@ -245,7 +245,7 @@ fn explain(set: &mut TemplateSet, gathered: &Gathered, candidate: &Candidate) ->
             .quarantined
             .iter()
             .fold(BTreeMap::new(), |mut counts, one| {
-                *counts.entry(&one.query).or_default() += 1;
+                *counts.entry(one.query.as_ref()).or_default() += 1;
                 counts
             });
     for (query, (known, freshness)) in &gathered.answers {
@@ -253,7 +253,7 @@ fn explain(set: &mut TemplateSet, gathered: &Gathered, candidate: &Candidate) ->
             "\n{bold}{query}{bold:#}\n  {} known",
             known.answer.len()
         ));
-        if let Some(count) = left_out.get(query) {
+        if let Some(count) = left_out.get(&Some(query)) {
             text.push_str(&format!(", {count} left out"));
         }
         if let Some(freshness) = freshness {

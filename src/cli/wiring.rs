@@ -1,7 +1,8 @@
 //! From settings to the parts that do the work.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -308,6 +309,15 @@ fn template_options(settings: &Settings, environment: &Environment) -> template:
     let from = &settings.templates;
     template::Options {
         host_names: settings.catalog.allow_host_names,
+        allow_addresses: settings.catalog.allow_addresses.clone(),
+        deny_addresses: settings.catalog.deny_addresses.clone(),
+        local_addresses: (!settings.catalog.allow_own_listeners).then(local_addresses),
+        destinations: settings
+            .template
+            .iter()
+            .map(|template| template.destination.clone())
+            .collect(),
+        raw: from.allow_raw,
         environment: from
             .environment
             .iter()
@@ -324,6 +334,19 @@ fn template_options(settings: &Settings, environment: &Environment) -> template:
         timeout: from.timeout.0,
         ..template::Options::default()
     }
+}
+
+/// The addresses of this machine's interfaces.
+fn local_addresses() -> BTreeSet<IpAddr> {
+    nix::ifaddrs::getifaddrs()
+        .into_iter()
+        .flatten()
+        .filter_map(|interface| {
+            let address = interface.address?;
+            let four = address.as_sockaddr_in().map(|four| four.ip().into());
+            four.or_else(|| address.as_sockaddr_in6().map(|six| six.ip().into()))
+        })
+        .collect()
 }
 
 fn json(value: &toml::Value) -> serde_json::Value {

@@ -333,11 +333,27 @@ impl Check<'_> {
                     "Give each template a destination of its own.",
                 );
             }
-            if template.source == template.destination {
+            let partials = settings.templates.partials.as_ref();
+            if settings
+                .template
+                .iter()
+                .any(|other| other.source == template.destination)
+            {
                 self.conflict(
                     &["template", &at, "destination"],
-                    "The destination is the template itself.",
+                    "The destination is a template itself.",
                     "Write the result to another file.",
+                );
+            } else if template
+                .destination
+                .extension()
+                .is_some_and(|end| end == "hbs")
+                && partials.is_some_and(|folder| template.destination.parent() == Some(folder))
+            {
+                self.conflict(
+                    &["template", &at, "destination"],
+                    "The destination would be a partial, which templates read.",
+                    "Write the result to another folder.",
                 );
             }
             if template.destination.file_name().is_none() {

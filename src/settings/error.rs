@@ -10,10 +10,16 @@ use crate::diagnostic::{Diagnostic, Place, nearest};
 /// The reader's error as a diagnostic: an unknown key gets the nearest known one.
 pub fn diagnose(path: &Path, source: &str, error: &toml::de::Error) -> Diagnostic {
     let message = error.message();
-    let place = match error.span() {
+    let mut place = match error.span() {
         Some(span) => Place::bytes(path, source, span),
         None => Place::file(path),
     };
+    let secret = is_secret(&place.text);
+    if let Some(key) = &secret {
+        place.text = format!("{key} = (not shown)");
+        place.column = place.column.min(key.chars().count()).max(1);
+        place.length = 1;
+    }
     if let Some(rest) = message.strip_prefix("unknown field ") {
         return unknown_key(rest).at(place);
     }
@@ -32,6 +38,11 @@ pub fn diagnose(path: &Path, source: &str, error: &toml::de::Error) -> Diagnosti
         return Diagnostic::error("missing-key", format!("The key `{field}` is missing here."))
             .at(place)
             .help(format!("Add `{field} = …`."));
+    }
+    if secret.is_some() {
+        return Diagnostic::error("wrong-value", "The value here cannot be used.")
+            .at(place)
+            .help("See examples/settings/gatewright.toml for each key and its form. It is not shown because it may be a secret.");
     }
     if let Some(rest) = message.strip_prefix("invalid type: ") {
         return Diagnostic::error(
@@ -54,6 +65,19 @@ pub fn diagnose(path: &Path, source: &str, error: &toml::de::Error) -> Diagnosti
         sentence.push('.');
     }
     Diagnostic::error(code, sentence).at(place)
+}
+
+/// The key of a line whose value may be a secret, also when the key is misspelt.
+fn is_secret(line: &str) -> Option<String> {
+    let key = line.split_once('=')?.0.trim();
+    let near = |secret: &str| strsim::damerau_levenshtein(&key.to_lowercase(), secret) <= 2;
+    let within = |word: &str| key.to_lowercase().contains(word);
+    let secret = near("token")
+        || near("http_auth")
+        || ["token", "auth", "secret", "password"]
+            .into_iter()
+            .any(within);
+    (secret && !near("token_file")).then(|| key.to_owned())
 }
 
 fn unknown_key(rest: &str) -> Diagnostic {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::types::{FileMode, Lasting, ListenAddress, SecretText, Share, Size, Time};
+use crate::catalog::Network;
 
 /// The whole of `gatewright.toml`.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -120,14 +121,30 @@ pub struct Tls {
 pub struct Catalog {
     /// Lets instances through whose address is a host name.
     pub allow_host_names: bool,
+    /// The networks that instances' addresses must lie in; without any, all but the following.
+    pub allow_addresses: Vec<Network>,
+    /// The networks that they must not lie in.
+    pub deny_addresses: Vec<Network>,
+    /// Lets instances through that are an address on which the configuration itself listens.
+    pub allow_own_listeners: bool,
     /// How many times templates may discover further queries before the change is held.
     pub max_discovery_rounds: u32,
 }
+
+/// Where machines in a cloud get their credentials (the same at AWS, Azure, Google and others; with
+/// IPv6 at AWS).
+const METADATA: [&str; 2] = ["169.254.169.254", "fd00:ec2::254"];
 
 impl Default for Catalog {
     fn default() -> Catalog {
         Catalog {
             allow_host_names: false,
+            allow_addresses: Vec::new(),
+            deny_addresses: METADATA
+                .iter()
+                .filter_map(|address| address.parse().ok())
+                .collect(),
+            allow_own_listeners: false,
             max_discovery_rounds: 8,
         }
     }
@@ -174,6 +191,8 @@ pub struct Templates {
     pub files: Option<PathBuf>,
     /// Environment variables that the helpers `env` and `mustEnv` may read.
     pub environment: Vec<String>,
+    /// Whether the helper `raw` may write values as they are.
+    pub allow_raw: bool,
     /// The largest template or partial.
     pub max_template: Size,
     /// The largest rendered file.
@@ -188,6 +207,7 @@ impl Default for Templates {
             partials: None,
             files: None,
             environment: Vec::new(),
+            allow_raw: false,
             max_template: Size(256 << 10),
             max_output: Size::mebibytes(64),
             timeout: Time::seconds(5),

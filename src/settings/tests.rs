@@ -41,6 +41,7 @@ fn the_example_holds_every_key_with_its_default() {
     expected.consul.namespace = shown.consul.namespace.clone();
     expected.consul.partition = shown.consul.partition.clone();
     expected.consul.tls = shown.consul.tls.clone();
+    expected.catalog.allow_addresses = shown.catalog.allow_addresses.clone();
     expected.templates.partials = shown.templates.partials.clone();
     expected.templates.files = shown.templates.files.clone();
     expected.templates.environment = shown.templates.environment.clone();
@@ -466,4 +467,53 @@ fn the_status_socket_is_found_in_settings_that_are_wrong_elsewhere() {
         status_socket_of(&here.join("missing"), &Environment::new()),
         None
     );
+}
+
+#[test]
+fn p7_a_misspelt_secret_is_not_shown() {
+    for text in [
+        "[consul]\ntoken = \"canary",
+        "[consul]\ntokn = \"canary\"\n",
+        "[consul]\ntoken = [\"canary\"]\n",
+        "[consul]\ntoken = 4711\n",
+        "[consul]\nhttp_auth = canary\n",
+        "[consul]\ntoken = \"canary\" x\n",
+        "[consul]\npassword = \"canary\"\n",
+    ] {
+        let told = wrong(text);
+        assert!(told.contains("gatewright.toml:2:"), "{told}");
+        assert!(!told.contains("canary") && !told.contains("4711"), "{told}");
+    }
+}
+
+#[test]
+fn d12_a_destination_that_templates_read_is_refused() {
+    let template = |source: &str, destination: &str| {
+        format!("[[template]]\nsource = \"{source}\"\ndestination = \"{destination}\"\n")
+    };
+    let itself = wrong(&template("/t/a.hbs", "/t/a.hbs"));
+    assert!(
+        itself.contains("The destination is a template itself."),
+        "{itself}"
+    );
+    let other = wrong(&format!(
+        "{}{}",
+        template("/t/a.hbs", "/t/b.hbs"),
+        template("/t/b.hbs", "/t/c")
+    ));
+    assert!(
+        other.contains("The destination is a template itself."),
+        "{other}"
+    );
+    let partial = wrong(&format!(
+        "{}[templates]\npartials = \"/p\"\n",
+        template("/t/a.hbs", "/p/x.hbs")
+    ));
+    assert!(partial.contains("would be a partial"), "{partial}");
+}
+
+#[test]
+fn c05_networks_are_read() {
+    let told = wrong("[catalog]\nallow_addresses = [\"10.0.0.0/33\"]\n");
+    assert!(told.contains("`10.0.0.0/33` is no network."), "{told}");
 }

@@ -1,46 +1,21 @@
-//! Answers as the values that templates see, in Consul's spelling. Here bad instances are put
-//! aside: they are left out, named, and never keep the others from being rendered.
+//! Answers as the values that templates see, in Consul's spelling, without what was found unfit
+//! ([`super::judge`]).
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
 use super::helpers::shorten;
+use super::judge::{
+    Addresses, Quarantined, instance_words, judge, node_fault, node_service_fault, text_fault,
+};
 use super::names::server_ids;
 use crate::catalog::{Answer, Instance, KeyValue, Known, Meta, Node, Query};
-
-/// The longest name, id or tag that is taken from the catalog.
-const MAX_TEXT: usize = 1024;
 
 /// The field of an instance with its server's id, which is settled among those of one answer. No
 /// template need know it: the helper `serverId` reads it.
 pub const SERVER_ID: &str = "@serverId";
-
-/// An instance that was left out.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Quarantined {
-    /// Whose answer it is in.
-    pub query: Query,
-    /// Its node, without control characters.
-    pub node: String,
-    /// Its id, without control characters.
-    pub id: String,
-    /// Why, to follow "because".
-    pub reason: String,
-}
-
-impl std::fmt::Display for Quarantined {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            out,
-            "Instance {} on node {} of {} is left out because {}.",
-            self.id, self.node, self.query, self.reason
-        )
-    }
-}
 
 /// An answer as it was judged. Values are made of it when they are asked for, one item at a time
 /// where that is enough: as JSON an instance takes ten times the room.
@@ -60,11 +35,11 @@ pub struct Slot {
 
 /// What is known of an item of an answer.
 #[derive(Debug, Clone, Copy)]
-struct Item {
+pub struct Item {
     /// A number that two items share only if they are equal.
     stamp: u64,
     /// Whether it was found to be fit by itself, whatever stands beside it.
-    fit: bool,
+    pub fit: bool,
     /// Of an instance that is kept: its server's id, settled among all of them. It is part of what
     /// templates see, so another id is another item.
     server_id: u32,
@@ -76,7 +51,7 @@ impl Slot {
     pub fn new(
         query: &Query,
         known: &Known,
-        host_names: bool,
+        addresses: Addresses<'_>,
         last: Option<&Arc<Slot>>,
         next: &mut u64,
     ) -> Slot {
@@ -96,15 +71,38 @@ impl Slot {
             (Answer::Tree(new), Some((Answer::Tree(old), items))) => stamps(new, old, items, next),
             (other, _) => (0..other.len()).map(|_| Item::new(next)).collect(),
         };
+        let mut leave_out = |kind: &str, name: &str, reason: String| {
+            quarantined.push(Quarantined {
+                query: Some(query.clone()),
+                what: format!("{kind} {}", shorten(name)),
+                reason,
+            });
+            Some(())
+        };
         let kept = match answer.as_ref() {
             Answer::Instances(list) => {
-                let kept = judge(query, list, &mut items, host_names, &mut quarantined);
+                let kept = judge(query, list, &mut items, addresses, &mut quarantined);
                 settle(list, &kept, &mut items, next);
                 kept
             }
-            Answer::Services(list) => (0..list.len())
-                .filter(|place| text_fault(&list[*place].name).is_none())
-                .collect(),
+            Answer::Services(list) => sieve(list, |service| {
+                let fault = text_fault(&service.name)?;
+                leave_out("Service", &service.name, format!("its name {fault}"))
+            }),
+            Answer::Nodes(list) => sieve(list, |node| {
+                leave_out("Node", &node.name, node_fault(node)?)
+            }),
+            Answer::Tree(list) => sieve(list, |key| {
+                let control = key.path.contains(char::is_control);
+                let reason = "its path holds a control character".to_owned();
+                control.then(|| leave_out("Key", &key.path, reason))?
+            }),
+            Answer::Node(Some(detail)) => {
+                sieve(&detail.services, |service| {
+                    leave_out("Service", &service.id, node_service_fault(service)?)
+                });
+                (0..1).collect()
+            }
             other => (0..other.len()).collect(),
         };
         Slot {
@@ -115,6 +113,38 @@ impl Slot {
             kept,
             quarantined,
         }
+    }
+
+    /// The instances, whether or not they are left out; none if it is another kind of answer.
+    pub fn instances(&self) -> &[Instance] {
+        match self.answer.as_ref() {
+            Answer::Instances(list) => list,
+            _ => &[],
+        }
+    }
+
+    /// The answer as the catalog has it.
+    pub fn known(&self) -> Known {
+        Known {
+            answer: Arc::clone(&self.answer),
+            revision: self.revision,
+        }
+    }
+
+    /// How an item is called in sentences.
+    pub fn words(&self, index: usize) -> Option<(String, Option<Query>)> {
+        let place = *self.kept.get(index)?;
+        let what = match self.answer.as_ref() {
+            Answer::Instances(list) => {
+                let one = list.get(place)?;
+                instance_words(&one.node, &one.id)
+            }
+            Answer::Services(list) => format!("Service {}", shorten(&list.get(place)?.name)),
+            Answer::Nodes(list) => format!("Node {}", shorten(&list.get(place)?.name)),
+            Answer::Tree(keys) => format!("Key {}", shorten(&keys.get(place)?.path)),
+            Answer::Datacenters(_) | Answer::Node(_) | Answer::Key(_) => return None,
+        };
+        Some((what, Some(self.query.clone())))
     }
 
     /// Whether there is no such thing.
@@ -162,6 +192,7 @@ impl Slot {
                 let services: Value = detail
                     .services
                     .iter()
+                    .filter(|service| node_service_fault(service).is_none())
                     .map(|service| {
                         json!({
                             "ID": service.id, "Service": service.name, "Name": service.name,
@@ -223,6 +254,13 @@ fn printable(tags: &[String]) -> Vec<&String> {
         .collect()
 }
 
+/// The places of those without a fault.
+fn sieve<T>(list: &[T], mut fault: impl FnMut(&T) -> Option<()>) -> Vec<usize> {
+    (0..list.len())
+        .filter(|place| fault(&list[*place]).is_none())
+        .collect()
+}
+
 /// Gives each kept instance the id of its server.
 fn settle(list: &[Instance], kept: &[usize], items: &mut [Item], next: &mut u64) {
     let identities: Vec<(&str, &str)> = kept
@@ -239,157 +277,6 @@ fn settle(list: &[Instance], kept: &[usize], items: &mut [Item], next: &mut u64)
             };
         }
     }
-}
-
-/// The places of the instances that are kept; the others are noted.
-fn judge(
-    query: &Query,
-    list: &[Instance],
-    items: &mut [Item],
-    host_names: bool,
-    quarantined: &mut Vec<Quarantined>,
-) -> Vec<usize> {
-    // In a sorted list nothing is listed twice.
-    let distinct = list.is_sorted_by(|one, next| (&one.node, &one.id) < (&next.node, &next.id));
-    let mut names: BTreeSet<(&str, &str)> = BTreeSet::new();
-    let faults: Vec<Option<String>> = list
-        .iter()
-        .zip(items)
-        .map(|(one, item)| {
-            if !item.fit
-                && let Some(fault) = fault(one, host_names)
-            {
-                return Some(fault);
-            }
-            item.fit = true;
-            (!distinct && !names.insert((&one.node, &one.id)))
-                .then(|| "its node and id were listed before".to_owned())
-        })
-        .collect();
-    let mut places: Vec<(&str, i64, usize)> = list
-        .iter()
-        .zip(&faults)
-        .enumerate()
-        .filter(|(_, (_, fault))| fault.is_none())
-        .map(|(place, (one, _))| (one.address.as_str(), one.port, place))
-        .collect();
-    places.sort_unstable();
-    // Of several fit ones at one address the healthiest stays, then the first.
-    let mut addresses: BTreeMap<(&str, i64), &Instance> = BTreeMap::new();
-    for group in places.chunk_by(|one, next| (one.0, one.1) == (next.0, next.1)) {
-        let best = group.iter().filter_map(|(_, _, place)| list.get(*place));
-        if let ([(address, port, _), _, ..], Some(best)) =
-            (group, best.min_by_key(|one| one.status))
-        {
-            addresses.insert((address, *port), best);
-        }
-    }
-    let mut kept = Vec::with_capacity(list.len());
-    for (place, (one, fault)) in list.iter().zip(faults).enumerate() {
-        let other = addresses
-            .get(&(one.address.as_str(), one.port))
-            .filter(|best| !std::ptr::eq(**best, one));
-        let reason = match (fault, other) {
-            (None, None) => {
-                kept.push(place);
-                continue;
-            }
-            (Some(reason), _) => reason,
-            (None, Some(best)) => format!(
-                "instance {} on node {} has the same address {}:{}",
-                shorten(&best.id),
-                shorten(&best.node),
-                one.address,
-                one.port
-            ),
-        };
-        quarantined.push(Quarantined {
-            query: query.clone(),
-            node: shorten(&one.node),
-            id: shorten(&one.id),
-            reason,
-        });
-    }
-    kept
-}
-
-/// What makes an instance unfit, if anything.
-fn fault(one: &Instance, host_names: bool) -> Option<String> {
-    for (name, text) in [
-        ("node", &one.node),
-        ("id", &one.id),
-        ("service name", &one.name),
-    ] {
-        if let Some(fault) = text_fault(text) {
-            return Some(format!("its {name} {fault}"));
-        }
-    }
-    if one.address.parse::<IpAddr>().is_err() && !(host_names && is_host_name(&one.address)) {
-        return Some(format!(
-            "its address `{}` is no IP address{}",
-            shorten(&one.address),
-            if host_names { " or host name" } else { "" }
-        ));
-    }
-    if let Ok(ip) = one.address.parse::<IpAddr>()
-        && (ip.is_unspecified() || ip.is_multicast() || ip.to_string() == "255.255.255.255")
-    {
-        return Some(format!("its address {ip} is that of no single host"));
-    }
-    if !(1..=65535).contains(&one.port) {
-        return Some(format!("its port {} is not between 1 and 65535", one.port));
-    }
-    let texts = one
-        .tags
-        .iter()
-        .chain([&one.node_address, &one.node_id, &one.node_datacenter]);
-    let pairs = [
-        &one.service_meta,
-        &one.node_meta,
-        &one.node_tagged_addresses,
-    ];
-    let pairs = pairs
-        .into_iter()
-        .flatten()
-        .flat_map(|(key, value)| [key, value]);
-    let tagged = one
-        .service_tagged_addresses
-        .iter()
-        .flat_map(|(name, (address, _))| [name, address]);
-    texts
-        .chain(pairs)
-        .chain(tagged)
-        .any(|text| text.contains(char::is_control))
-        .then(|| "one of its tags or metadata holds a control character".to_owned())
-}
-
-fn text_fault(text: &str) -> Option<&'static str> {
-    if text.is_empty() {
-        Some("is empty")
-    } else if text.len() > MAX_TEXT {
-        Some("is longer than 1024 bytes")
-    } else if text.contains(char::is_control) {
-        Some("holds a control character")
-    } else {
-        None
-    }
-}
-
-/// A host name as DNS has it (RFC 1123): labels of letters, digits and inner hyphens.
-pub fn is_host_name(text: &str) -> bool {
-    text.len() <= 253
-        && text.trim_end_matches('.').split('.').all(|label| {
-            !label.is_empty()
-                && label.len() <= 63
-                && !label.starts_with('-')
-                && !label.ends_with('-')
-                && label
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-        })
-        && !text
-            .bytes()
-            .all(|byte| byte.is_ascii_digit() || byte == b'.')
 }
 
 fn instance(one: &Instance, server_id: u32) -> Value {
@@ -452,6 +339,9 @@ fn list_key(query: &Query, key: Option<&KeyValue>) -> Option<Value> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::listeners::Listeners;
     use super::*;
     use crate::catalog::fixture::Fixture;
 
@@ -460,7 +350,14 @@ mod tests {
             answer: Arc::new(answer.clone()),
             revision: 1,
         };
-        let slot = Slot::new(query, &known, host_names, None, &mut 0);
+        let own = Listeners::default();
+        let addresses = Addresses {
+            host_names,
+            allow: &[],
+            deny: &[],
+            own: &own,
+        };
+        let slot = Slot::new(query, &known, addresses, None, &mut 0);
         (slot.value(), slot.quarantined)
     }
 
@@ -498,9 +395,22 @@ mod tests {
         };
         let query = Query::service("web");
         let mut next = 0;
-        let all = Slot::new(&query, &known(&three), false, None, &mut next);
+        let own = Listeners::default();
+        let addresses = Addresses {
+            host_names: false,
+            allow: &[],
+            deny: &[],
+            own: &own,
+        };
+        let all = Slot::new(&query, &known(&three), addresses, None, &mut next);
         let all = Arc::new(all);
-        let two = Slot::new(&query, &known(&three[1..]), false, Some(&all), &mut next);
+        let two = Slot::new(
+            &query,
+            &known(&three[1..]),
+            addresses,
+            Some(&all),
+            &mut next,
+        );
         let alone = server_ids(&[("n", &three[2])])[0];
         assert_ne!(all.item(2)[SERVER_ID], alone);
         assert_eq!(two.item(1)[SERVER_ID], alone);
@@ -510,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_instances_are_left_out_and_named() {
+    fn c06_c09_c10_bad_instances_are_left_out_and_named() {
         let fixture: Fixture = serde_json::from_str(
             r#"{ "services": { "web": [
                 { "Address": "10.0.0.1", "Port": 80, "ID": "good" },

@@ -12,16 +12,25 @@ use handlebars::{
 };
 use serde_json::{Map, Value, json};
 
-use super::helpers::{EachHelper, FragmentHelper, as_text, describe, failed, shorten};
+use super::helpers::{EachHelper, FragmentHelper, as_text, describe, failed};
+use super::judge::Quarantined;
+use super::listeners::Listeners;
 use super::load::{self, Loaded};
 use super::memo::Memo;
-use super::recorder::{Pen, Recorder};
+use super::recorder::{Ended, LeftOut, Pen, Recorder};
 use super::slots::Slots;
 use super::source_map::{Origin, Position, SourceMap};
 use super::writer::{END, LineMarks, Stop, VALUE, Writer};
-use super::{Options, Outcome, Rendering, Source};
+use super::{Grammar, Options, Outcome, Rendering, Source};
 use crate::catalog::{Known, Query};
 use crate::diagnostic::{Diagnostic, nearest};
+
+/// The stack of a rendering: blocks within partials within partials, each as deep as is allowed, take
+/// a quarter of it in a debug build. Only what is used of it is real memory.
+const STACK: usize = 64 << 20;
+
+/// How often a rendering is made anew because of where it listens.
+const LISTENER_ROUNDS: usize = 3;
 
 /// The context's field with the settings' parameters.
 pub const PARAMETERS: &str = "parameters";
@@ -41,6 +50,8 @@ pub struct TemplateSet {
     memos: Vec<Memo>,
     /// Who has which slot of the helper `slots`, by the last complete rendering.
     assigned: Slots,
+    /// Whether what cannot be rendered refuses the whole.
+    strict: bool,
 }
 
 impl std::fmt::Debug for TemplateSet {
@@ -69,6 +80,7 @@ impl TemplateSet {
             recorder,
             context: Context::from(json!({ PARAMETERS: parameters })),
             assigned: Slots::default(),
+            strict: false,
         };
         Ok((set, warnings))
     }
@@ -76,6 +88,12 @@ impl TemplateSet {
     /// The queries that can be read off the templates.
     pub fn literal_queries(&self) -> &BTreeSet<Query> {
         &self.loaded.literal
+    }
+
+    /// From now on, an item of the catalog that cannot be rendered refuses the whole rendering instead
+    /// of being left out: for those who look for faults.
+    pub fn be_strict(&mut self) {
+        self.strict = true;
     }
 
     /// Who has which slot of the helper `slots`. Newly loaded templates go on from what the ones
@@ -95,8 +113,43 @@ impl TemplateSet {
     }
 
     /// Renders every template from these answers.
+    ///
+    /// An instance that is an address on which the result listens is left out, which may change
+    /// where it listens; so it is rendered until that stays.
     pub fn render(&mut self, answers: &BTreeMap<Query, Known>) -> Result<Outcome, Vec<Diagnostic>> {
         self.recorder.take_in(answers);
+        let before = self.assigned.clone();
+        let mut all = Listeners::default();
+        for round in 0..=LISTENER_ROUNDS {
+            let outcome = self.render_once()?;
+            let Outcome::Complete(rendering) = &outcome else {
+                return Ok(outcome);
+            };
+            let listeners = self.listeners(&rendering.files);
+            all = all.and(&listeners);
+            // A listener that exists only as long as its instance is left in: both stay out.
+            let wanted = match round {
+                LISTENER_ROUNDS => return Ok(outcome),
+                round if round + 1 == LISTENER_ROUNDS => all.clone(),
+                _ => listeners,
+            };
+            if !self.recorder.listens(wanted) {
+                return Ok(outcome);
+            }
+            self.assigned.clone_from(&before);
+        }
+        self.render_once()
+    }
+
+    fn listeners(&self, files: &[String]) -> Listeners {
+        let files = files.iter().zip(&self.loaded.sources);
+        let texts = files
+            .filter(|(_, source)| source.grammar == Grammar::Haproxy)
+            .map(|(text, _)| text.as_str());
+        Listeners::of(texts, self.recorder.options().local_addresses.as_ref())
+    }
+
+    fn render_once(&mut self) -> Result<Outcome, Vec<Diagnostic>> {
         let mut memos = std::mem::take(&mut self.memos);
         let result = self.run(false, &mut memos);
         self.memos = memos;
@@ -109,9 +162,11 @@ impl TemplateSet {
                 used: state.asked(),
             });
         }
-        let quarantined = state
-            .used()
-            .flat_map(|(_, slot)| slot.quarantined.iter().cloned())
+        let left_out = std::mem::take(&mut state.left_out);
+        let judged = state.used().flat_map(|(_, slot)| &slot.quarantined);
+        let quarantined = judged
+            .cloned()
+            .chain(left_out.iter().map(|one| self.left_out(one)))
             .collect();
         // Slots of names that are not used any more go with the backend they were in.
         self.assigned = std::mem::take(&mut state.assigned);
@@ -122,6 +177,27 @@ impl TemplateSet {
             crowded: std::mem::take(&mut state.crowded),
             files_read: state.files.clone(),
         }))
+    }
+
+    /// An item that could not be rendered, in words.
+    fn left_out(&self, one: &LeftOut) -> Quarantined {
+        let wrong = self.diagnose(
+            0,
+            &one.error,
+            one.stop,
+            one.last.as_ref(),
+            one.near.as_ref(),
+        );
+        let message = wrong.message.trim_end_matches('.');
+        let place = wrong
+            .place
+            .as_ref()
+            .map_or(String::new(), |place| format!("{place}: "));
+        Quarantined {
+            query: one.query.clone(),
+            what: one.what.clone(),
+            reason: format!("the template cannot write it ({place}{message})"),
+        }
     }
 
     /// How many fragments were taken again so far.
@@ -202,19 +278,43 @@ impl TemplateSet {
         )
     }
 
+    /// Renders all files, on a stack of which it is known that the deepest templates fit.
     fn run(&self, marked: bool, memos: &mut [Memo]) -> Result<Run, Vec<Diagnostic>> {
+        let failed = |message: String| {
+            vec![
+                Diagnostic::error("render", message)
+                    .help("Nothing was changed; the next change of the catalog tries again."),
+            ]
+        };
+        std::thread::scope(|scope| {
+            std::thread::Builder::new()
+                .name("render".to_owned())
+                .stack_size(STACK)
+                .spawn_scoped(scope, || self.run_here(marked, memos))
+                .map_err(|error| failed(format!("No thread can be started to render: {error}.")))?
+                .join()
+                .unwrap_or_else(|_| {
+                    Err(failed(
+                        "The rendering failed in a way that it should not.".to_owned(),
+                    ))
+                })
+        })
+    }
+
+    fn run_here(&self, marked: bool, memos: &mut [Memo]) -> Result<Run, Vec<Diagnostic>> {
         let registry = match &self.marked {
             Some(registry) if marked => registry,
             _ => &self.registry,
         };
-        self.recorder.state().begin(&self.assigned, marked);
         let options = self.recorder.options();
         let deadline = Instant::now() + options.timeout;
+        self.recorder
+            .state()
+            .begin(&self.assigned, deadline, marked);
         let mut files = Vec::new();
         let mut marks = Vec::new();
         let mut wrong = Vec::new();
         for (index, memo) in memos.iter_mut().enumerate() {
-            let mut pen = Pen(&self.recorder);
             {
                 let mut state = self.recorder.state();
                 state.memo = std::mem::take(memo);
@@ -224,38 +324,44 @@ impl TemplateSet {
                     marks.push(Vec::new());
                     continue;
                 }
-                let grammar = self.loaded.sources[index].grammar;
-                let writer = Writer::new(grammar, options.max_output, deadline, marked);
-                state.begin_file(writer, &mut pen);
             }
-            let name = load::root_name(index);
-            let result = catch_unwind(AssertUnwindSafe(|| match registry.get_template(&name) {
-                Some(template) => template.render(
-                    registry,
-                    &self.context,
-                    &mut RenderContext::new(template.name.as_ref()),
-                    &mut pen,
-                ),
-                None => Err(failed("The template is not registered.")),
-            }));
-            let ended = self.recorder.state().end_file();
-            *memo = ended.memo;
-            let stop = ended.stop;
-            if !marked && !matches!(result, Ok(Ok(()))) {
-                *memo = Memo::default();
+            let (assigned, crowded) = {
+                let state = self.recorder.state();
+                (state.assigned.clone(), state.crowded.len())
+            };
+            let mut result = self.file(index, registry, deadline, marked, false);
+            let failed = matches!(&result, Ok((Err(_), ended)) if matches!(ended.stop, None | Some(Stop::Refused(_))));
+            if failed && !self.strict && !self.recorder.is_incomplete() {
+                // Once more, without what fails.
+                let mut state = self.recorder.state();
+                state.assigned = assigned;
+                state.crowded.truncate(crowded);
+                drop(state);
+                result = self.file(index, registry, deadline, marked, true);
             }
             match result {
-                Ok(Ok(())) => {
-                    if !marked {
+                Ok((Ok(()), ended)) => {
+                    if !marked && !failed {
+                        *memo = ended.memo;
                         memo.finish(&ended.text, ended.peak);
+                    } else if marked {
+                        *memo = ended.memo;
                     }
                     files.push(ended.text);
                     marks.push(ended.lines);
                 }
                 // With something unknown, helpers were given nothing; what they say of it is moot.
-                Ok(Err(_)) if self.recorder.is_incomplete() => {}
-                Ok(Err(error)) => wrong.push(self.diagnose(index, &error, stop)),
-                Err(_) => wrong.push(
+                Ok((Err(_), ended)) if self.recorder.is_incomplete() => {
+                    if marked {
+                        *memo = ended.memo;
+                    }
+                }
+                Ok((Err(error), ended)) => {
+                    let state = self.recorder.state();
+                    let (last, near) = (state.last.as_ref(), state.near.as_ref());
+                    wrong.push(self.diagnose(index, &error, ended.stop, last, near));
+                }
+                Err(()) => wrong.push(
                     Diagnostic::error("panic", "A helper failed in a way that it should not.")
                         .at(crate::diagnostic::Place::file(&self.loaded.sources[index].path))
                         .help("Please report this with the template and the catalog; nothing was changed."),
@@ -269,21 +375,60 @@ impl TemplateSet {
         }
     }
 
+    /// Renders one file; an error when a helper panicked. With `isolating`, items of the catalog that
+    /// cannot be rendered are left out, and nothing is remembered.
+    fn file(
+        &self,
+        index: usize,
+        registry: &Handlebars<'static>,
+        deadline: Instant,
+        marked: bool,
+        isolating: bool,
+    ) -> Result<(Result<(), RenderError>, Ended), ()> {
+        let mut pen = Pen(&self.recorder);
+        {
+            let mut state = self.recorder.state();
+            state.isolating = isolating;
+            let grammar = self.loaded.sources[index].grammar;
+            let max_output = self.recorder.options().max_output;
+            let writer = Writer::new(grammar, max_output, deadline, marked);
+            state.begin_file(writer, &mut pen);
+        }
+        let name = load::root_name(index);
+        let result = catch_unwind(AssertUnwindSafe(|| match registry.get_template(&name) {
+            Some(template) => template.render(
+                registry,
+                &self.context,
+                &mut RenderContext::new(template.name.as_ref()),
+                &mut pen,
+            ),
+            None => Err(failed("The template is not registered.")),
+        }));
+        let mut state = self.recorder.state();
+        state.isolating = false;
+        let ended = state.end_file();
+        result.map(|result| (result, ended)).map_err(|_| ())
+    }
+
     /// What went wrong and where, in the words of a person who wrote the template.
-    fn diagnose(&self, index: usize, error: &RenderError, stop: Option<Stop>) -> Diagnostic {
-        let state = self.recorder.state();
-        let last = state.last.as_ref();
+    fn diagnose(
+        &self,
+        index: usize,
+        error: &RenderError,
+        stop: Option<Stop>,
+        last: Option<&(String, String)>,
+        near: Option<&(String, String)>,
+    ) -> Diagnostic {
         let diagnostic = match (stop, error.reason()) {
+            // The value itself may be a secret, and this is logged.
             (Some(Stop::Refused(refusal)), _) => {
-                let (path, value) = last.map_or(("", ""), |(path, value)| (path, value));
-                let path = if path.is_empty() {
-                    String::new()
-                } else {
-                    format!(" of `{path}`")
+                let path = match last {
+                    Some((path, _)) if !path.is_empty() => format!(" of `{path}`"),
+                    _ => String::new(),
                 };
                 Diagnostic::error(
                     "hostile-value",
-                    format!("The value `{}`{path} {}.", shorten(value), refusal.reason()),
+                    format!("The value{path} {}.", refusal.reason()),
                 )
                 .help(refusal.help())
             }
@@ -307,7 +452,7 @@ impl TemplateSet {
                 let path = path.as_deref().unwrap_or("this");
                 let diagnostic =
                     Diagnostic::error("missing-value", format!("There is no `{path}` here."));
-                match &state.near {
+                match near {
                     Some((missing, near)) if missing == path => {
                         diagnostic.help(format!("Did you mean `{near}`?"))
                     }
@@ -438,9 +583,13 @@ impl HelperDef for EmitHelper {
             )));
         };
         if text.contains(['\u{1}', '\u{2}', '\u{3}']) {
+            let path = if path.is_empty() {
+                String::new()
+            } else {
+                format!(" of `{path}`")
+            };
             return Err(failed(format!(
-                "The value `{}` holds a control character.",
-                shorten(&text)
+                "The value{path} holds a control character."
             )));
         }
         let mark = self.recorder.mark(helper);
@@ -485,12 +634,59 @@ impl HelperDef for TextHelper {
             .unwrap_or_default();
         let control = |letter: char| letter.is_control() && !matches!(letter, '\n' | '\t');
         if text.contains(control) {
-            return Err(failed(format!(
-                "The text `{}` holds a control character, which not even `raw` writes.",
-                shorten(&text)
-            )));
+            return Err(failed(
+                "The text holds a control character, which not even `raw` writes.",
+            ));
         }
         let mark = self.recorder.mark(helper);
         Ok(ScopedJson::Derived(format!("{mark}{text}").into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Broken;
+
+    impl HelperDef for Broken {
+        fn call<'reg: 'rc, 'rc>(
+            &self,
+            _: &Helper<'rc>,
+            _: &'reg Handlebars<'reg>,
+            _: &'rc Context,
+            _: &mut RenderContext<'reg, 'rc>,
+            _: &mut dyn Output,
+        ) -> HelperResult {
+            panic!("canary")
+        }
+    }
+
+    #[test]
+    fn d07_a_helper_that_panics_refuses_only_that_rendering() {
+        let template = |text: &str| Source {
+            name: "t".into(),
+            path: "t.hbs".into(),
+            text: text.into(),
+            grammar: Grammar::Haproxy,
+        };
+        let templates = vec![template("x {{toUpper \"a\"}}"), template("y")];
+        let (mut set, _) = TemplateSet::load(templates, Vec::new(), Options::default()).unwrap();
+        let complete = |set: &mut TemplateSet| match set.render(&BTreeMap::new()) {
+            Ok(Outcome::Complete(rendering)) => Ok(rendering.files),
+            Ok(incomplete) => panic!("{incomplete:?}"),
+            Err(wrong) => Err(wrong),
+        };
+        set.registry.register_helper("toUpper", Box::new(Broken));
+        for _ in 0..2 {
+            let wrong = complete(&mut set).unwrap_err();
+            assert_eq!((wrong.len(), wrong[0].code), (1, "panic"));
+            assert!(!format!("{wrong:?}").contains("canary"));
+        }
+        super::super::helpers::register(&mut set.registry, &set.recorder);
+        assert_eq!(
+            complete(&mut set),
+            Ok(vec!["x A".to_owned(), "y".to_owned()])
+        );
     }
 }

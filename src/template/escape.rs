@@ -37,6 +37,8 @@ pub enum Refusal {
     Expression,
     /// `$` names a variable in an address, however it is quoted.
     Variable,
+    /// It would be another kind of address: a socket, or what HAProxy inherited.
+    Socket,
     /// It would be an option, such as `-f FILE` of an ACL, or the brace that ends one.
     Option,
     /// It stands inside `(…)` or `[…]`, where other characters have a meaning too.
@@ -56,6 +58,9 @@ impl Refusal {
             Refusal::EndsWord => "holds a character that would end the word here",
             Refusal::Expression => "holds a `%`, which HAProxy may evaluate as an expression",
             Refusal::Variable => "holds a `$`, which HAProxy takes for a variable in an address",
+            Refusal::Socket => {
+                "stands where a server's address does and holds an `@`, or begins with `/`: it would be a socket"
+            }
             Refusal::Option => "would be an option or a brace to HAProxy",
             Refusal::Argument => {
                 "stands inside parentheses or brackets and holds more than letters, digits and `_.:/@-`"
@@ -72,7 +77,11 @@ impl Refusal {
             Refusal::BeginsLine => {
                 "Write the keyword in the template, or use {{raw …}} if a value must choose it."
             }
-            Refusal::Expression | Refusal::Variable | Refusal::Option | Refusal::Argument => {
+            Refusal::Expression
+            | Refusal::Variable
+            | Refusal::Socket
+            | Refusal::Option
+            | Refusal::Argument => {
                 "Mend the value in the catalog, or use {{raw …}} if it is meant so."
             }
             Refusal::EndsWord => {
@@ -274,6 +283,9 @@ impl Escaper {
         if value.contains('$') && WITH_ADDRESS.contains(&self.keyword.as_str()) {
             return Err(Refusal::Variable);
         }
+        if self.is_server_address() && value_is_socket(value, !self.in_word || self.word_empty) {
+            return Err(Refusal::Socket);
+        }
         // Quotes do not help: HAProxy compares the word that is left of them.
         let begins = !self.in_word || self.word_empty;
         if begins && (value.starts_with('-') || value == "{" || value == "}") {
@@ -312,6 +324,21 @@ impl Escaper {
         Ok(())
     }
 
+    /// Whether a value written now is the address of a server, or part of it.
+    fn is_server_address(&self) -> bool {
+        let word = if self.in_word {
+            self.words
+        } else {
+            self.words + 1
+        };
+        match self.keyword.as_str() {
+            "server" => word == 3,
+            "dispatch" => word == 2,
+            "server-template" => word == 4,
+            _ => false,
+        }
+    }
+
     /// A key ends at the first blank and a comment begins with the line: neither may come from
     /// data. A value goes on to the end of the line and may hold both.
     fn map_value(&mut self, value: &str, out: &mut String) -> Result<(), Refusal> {
@@ -343,6 +370,11 @@ impl Escaper {
             out.push_str("\"\"");
         }
     }
+}
+
+/// HAProxy 2.6, section 11 "Address formats": `unix@`, `abns@`, `fd@`, `sockpair@`, or a path.
+fn value_is_socket(value: &str, begins: bool) -> bool {
+    value.contains('@') || (begins && value.starts_with('/'))
 }
 
 #[cfg(test)]
@@ -413,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_escaped_by_where_it_lands() {
+    fn c01_c03_d04_a_value_is_escaped_by_where_it_lands() {
         for (before, value, after, expected) in [
             ("server a ", "b c", "\n", "server a b\\ c\n"),
             ("set \"x ", "$a \"\\", "\"", "set \"x \\$a \\\"\\\\\""),
@@ -426,6 +458,14 @@ mod tests {
             ("set ", "", "# c", "set \"\"# c"),
             ("# note ", "a b", "\n", "# note a b\n"),
             ("a ", "#b", "", "a \\#b"),
+            (
+                "server s 10.0.0.1:80 crt ",
+                "/a@b",
+                "",
+                "server s 10.0.0.1:80 crt /a@b",
+            ),
+            ("bind ", "unix@/run/x", "", "bind unix@/run/x"),
+            ("a ", "{{key \"x\"}}", "", "a {{key\\ \\\"x\\\"}}"),
         ] {
             assert_eq!(
                 write(
@@ -446,6 +486,12 @@ mod tests {
             ("acl a src ", "-f", Refusal::Option),
             ("acl a src \"", "-f", Refusal::Option),
             ("use_backend b if { src ", "}", Refusal::Option),
+            ("server s ", "unix@/run/x", Refusal::Socket),
+            ("server s ", "/run/x", Refusal::Socket),
+            ("server s \"", "/run/x", Refusal::Socket),
+            ("server s ipv4", "@1", Refusal::Socket),
+            ("dispatch ", "fd@3", Refusal::Socket),
+            ("server ", "$TOKEN", Refusal::Variable),
             ("server s ", "$TOKEN", Refusal::Variable),
             ("server s \"", "${TOKEN}", Refusal::Variable),
             ("a b(", "c),d", Refusal::Argument),
@@ -493,7 +539,7 @@ mod tests {
         /// Whatever the values are, the words of each line are as many as with a harmless value,
         /// and each value arrives whole; or the file is refused.
         #[test]
-        fn no_value_changes_the_structure(
+        fn c02_c03_no_value_changes_the_structure(
             pieces in proptest::collection::vec((piece(), any::<String>()), 1..6)
         ) {
             let mut hostile = Vec::new();
@@ -519,7 +565,7 @@ mod tests {
         }
 
         #[test]
-        fn a_value_arrives_as_it_was(value in "\\PC{1,20}") {
+        fn c03_a_value_arrives_as_it_was(value in "\\PC{1,20}") {
             for (before, after) in [("a ", ""), ("a \"", "\""), ("a '", "'")] {
                 let parts = [(before, false), (value.as_str(), true), (after, false)];
                 if let Ok(text) = write(Grammar::Haproxy, &parts) {

@@ -11,6 +11,7 @@ use super::helpers::{self, Action, Entry};
 use super::place::{explain, name_place, tag_place};
 use super::rewrite::{Rewriter, block, head};
 use super::scan;
+use super::scope::{self, Scope};
 use super::{Options, Source};
 use crate::catalog::Query;
 use crate::diagnostic::{Diagnostic, Place, nearest};
@@ -147,6 +148,9 @@ pub fn load(
         current: 0,
         node: Node::Source(0),
         inline: BTreeSet::new(),
+        options,
+        scope: Scope::Unknown,
+        bound: Vec::new(),
     };
     let parsed: Vec<Option<Template>> = (0..sources.len())
         .map(|index| check.source(index, options))
@@ -201,6 +205,11 @@ struct Check<'a> {
     current: usize,
     node: Node,
     inline: BTreeSet<String>,
+    options: &'a Options,
+    /// What `this` is here.
+    scope: Scope,
+    /// Names that blocks around bind.
+    bound: Vec<String>,
 }
 
 impl Check<'_> {
@@ -209,6 +218,11 @@ impl Check<'_> {
         let errors_before = self.errors.len();
         self.current = index;
         self.node = Node::Source(index);
+        // A partial sees what is around it.
+        self.scope = match index < self.templates {
+            true => Scope::Fields(&[]),
+            false => Scope::Unknown,
+        };
         if source.text.len() > options.max_template {
             self.errors.push(
                 Diagnostic::error(
@@ -311,7 +325,16 @@ impl Check<'_> {
             ),
             Element::HelperBlock(helper) => {
                 self.call(helper, line, column, true);
-                for inner in [&helper.template, &helper.inverse].into_iter().flatten() {
+                self.condition(helper, line, column);
+                let (outer, bound) = (self.scope, self.bound.len());
+                self.scope = scope::inside(helper, outer);
+                self.bound.extend(scope::binds(helper));
+                if let Some(inner) = &helper.template {
+                    self.template(inner);
+                }
+                self.scope = outer;
+                self.bound.truncate(bound);
+                if let Some(inner) = &helper.inverse {
                     self.template(inner);
                 }
             }
@@ -335,9 +358,11 @@ impl Check<'_> {
                 };
                 self.inline.insert(name.clone());
                 let outer = std::mem::replace(&mut self.node, Node::Inline(name));
+                let scope = std::mem::replace(&mut self.scope, Scope::Unknown);
                 if let Some(inner) = &decorator.template {
                     self.template(inner);
                 }
+                self.scope = scope;
                 self.node = outer;
             }
             Element::PartialExpression(partial) | Element::PartialBlock(partial) => {
@@ -385,6 +410,25 @@ impl Check<'_> {
         self.call(helper, line, column, false);
     }
 
+    /// A condition on what is never there is silently false, even in strict mode.
+    fn condition(&mut self, helper: &HelperTemplate, line: usize, column: usize) {
+        let Some((name, known)) = scope::never_there(helper, self.scope, &self.bound) else {
+            return;
+        };
+        let place = name_place(&self.sources[self.current], line, column, name);
+        let warning = Diagnostic::warning(
+            "never-there",
+            format!("There is no `{name}` here, so this condition is always the same."),
+        )
+        .at(place);
+        self.warnings
+            .push(match nearest(name, known.iter().copied()) {
+                Some(near) => warning.help(format!("Did you mean `{near}`?")),
+                None => warning
+                    .help("Name a field of what is gone through, or a name that a block binds."),
+            });
+    }
+
     /// A call of a helper, in a tag of its own, as a block or as a parameter.
     fn call(&mut self, helper: &HelperTemplate, line: usize, column: usize, block: bool) {
         let name = head(&helper.name);
@@ -427,6 +471,33 @@ impl Check<'_> {
             return;
         }
         self.parameters(entry, helper, at());
+        if matches!(entry.action, Action::Raw) && !block && !self.options.raw {
+            self.errors.push(
+                Diagnostic::error(
+                    "raw-not-allowed",
+                    "`raw` would write a value without escaping, and the settings do not allow it.",
+                )
+                .at(at())
+                .help("Write {{…}}, or set templates.allow_raw = true if the value may add words and lines."),
+            );
+        }
+        if let (Action::File, Some(folder), Some(Parameter::Literal(name))) =
+            (entry.action, &self.options.files, helper.params.first())
+            && let Some(path) = name.as_str().map(|name| folder.join(name))
+            && self.options.destinations.contains(&path)
+        {
+            self.errors.push(
+                Diagnostic::error(
+                    "circular",
+                    format!(
+                        "A template makes {}, so the configuration would depend on itself.",
+                        path.display()
+                    ),
+                )
+                .at(at())
+                .help("Read another file, or give the template another destination."),
+            );
+        }
         if let Action::Query(reads) = entry.action {
             let pairs: BTreeMap<&str, &Parameter> = helper
                 .hash

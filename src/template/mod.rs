@@ -8,6 +8,8 @@ mod closed;
 mod engine;
 mod escape;
 pub mod helpers;
+mod judge;
+mod listeners;
 mod load;
 mod memo;
 mod names;
@@ -15,21 +17,23 @@ mod place;
 mod recorder;
 mod rewrite;
 mod scan;
+mod scope;
 mod shipped;
 mod slots;
 mod source_map;
 mod writer;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::catalog::Query;
+use crate::catalog::{Network, Query};
 
-pub use answers::Quarantined;
 pub use engine::TemplateSet;
 pub use escape::Grammar;
-pub use names::{server_id, server_ids, server_name};
+pub use judge::Quarantined;
+pub use names::{backend_name, server_id, server_ids, server_name};
 pub use shipped::{shipped, shipped_names, shipped_partials};
 pub use slots::{Crowded, Slots};
 pub use source_map::{Origin, Position, SourceMap};
@@ -52,6 +56,17 @@ pub struct Source {
 pub struct Options {
     /// Lets instances through whose address is a host name.
     pub host_names: bool,
+    /// The networks that instances' addresses must lie in, if there are any.
+    pub allow_addresses: Vec<Network>,
+    /// The networks that they must not lie in.
+    pub deny_addresses: Vec<Network>,
+    /// This machine's addresses, to leave out instances that are an address on which the rendered
+    /// configuration listens; without it they are let through.
+    pub local_addresses: Option<BTreeSet<IpAddr>>,
+    /// The files that the templates make; the helper `file` does not read them.
+    pub destinations: Vec<PathBuf>,
+    /// Whether the helper `raw` may write values as they are.
+    pub raw: bool,
     /// Environment variables that may be read, with their values.
     pub environment: BTreeMap<String, Option<String>>,
     /// The folder below which files may be read.
@@ -72,6 +87,11 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             host_names: false,
+            allow_addresses: Vec::new(),
+            deny_addresses: Vec::new(),
+            local_addresses: Some(BTreeSet::new()),
+            destinations: Vec::new(),
+            raw: false,
             environment: BTreeMap::new(),
             files: None,
             parameters: serde_json::Map::new(),
@@ -106,7 +126,7 @@ pub struct Rendering {
     pub files: Vec<String>,
     /// The queries asked.
     pub used: BTreeSet<Query>,
-    /// Instances left out of the answers used.
+    /// What was left out, of the answers used and while rendering.
     pub quarantined: Vec<Quarantined>,
     /// Slots that are nearly all used.
     pub crowded: Vec<Crowded>,
@@ -114,6 +134,8 @@ pub struct Rendering {
     pub files_read: BTreeSet<PathBuf>,
 }
 
+#[cfg(test)]
+mod data_tests;
 #[cfg(test)]
 mod server_tests;
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Server names and ids: legal for HAProxy, unique, and the same for the same instance for ever.
+//! Names of servers and backends, and ids: legal for HAProxy, unique, and the same for the same instance for ever.
 //!
 //! Both depend on the node and the service id alone, so that neither a change nor a reload renames
 //! a server or moves clients that need not move. HAProxy takes letters, digits and `_ . : -` in
@@ -39,6 +39,15 @@ pub fn server_name(node: &str, id: &str) -> String {
         clean(id, cut),
         hash(node, id)
     )
+}
+
+/// The name of a backend for one service: its own where that is legal, else a cleaned form that ends in
+/// `::` and a hash of the original. No two services share one: a plain name holds no `::`.
+pub fn backend_name(service: &str) -> String {
+    if plain(service, true) && service.len() < MAX_NAME {
+        return service.to_owned();
+    }
+    format!("{}::{}", clean(service, MAX_NAME - 22), hash("", service))
 }
 
 /// The id of the server for one instance that is alone, or that nothing is known about beside it.
@@ -166,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn plain_names_stay_readable_and_others_are_told_apart() {
+    fn c07_c08_plain_names_stay_readable_and_others_are_told_apart() {
         assert_eq!(server_name("node-1", "web-1"), "node-1:web-1");
         assert_eq!(server_name("n", "host:web:80"), "n:host:web:80");
         let names = [
@@ -266,7 +275,7 @@ mod tests {
         }
 
         #[test]
-        fn names_are_legal_and_never_collide(
+        fn c07_c08_names_are_legal_and_never_collide(
             pairs in proptest::collection::btree_set(("[ab._:/ é]{0,4}", "[ab._:/ é]{0,4}"), 0..40)
         ) {
             let mut seen = BTreeMap::new();
@@ -275,6 +284,19 @@ mod tests {
                 prop_assert!(name.chars().all(|letter| legal(letter) || letter == ':'));
                 prop_assert!(!name.is_empty() && name.len() <= MAX_NAME);
                 prop_assert_eq!(seen.insert(name, (node, id)), None);
+            }
+        }
+
+        #[test]
+        fn c07_backends_are_legal_and_no_two_services_share_one(
+            services in proptest::collection::btree_set("[aA._:/ é\u{202e}]{1,4}|a{98,102}|global|program", 0..40)
+        ) {
+            let mut seen = BTreeMap::new();
+            for service in services {
+                let name = backend_name(&service);
+                prop_assert!(name.chars().all(|letter| legal(letter) || letter == ':'));
+                prop_assert!(!name.is_empty() && name.len() <= MAX_NAME);
+                prop_assert_eq!(seen.insert(name, service), None);
             }
         }
     }

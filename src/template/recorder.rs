@@ -6,15 +6,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
-use handlebars::{Helper, Output, RenderContext};
+use handlebars::{Helper, Output, RenderContext, RenderError};
 
 use super::Options;
 use super::answers::Slot;
 use super::closed::Plan;
+use super::judge::Addresses;
+use super::listeners::Listeners;
 use super::memo::Memo;
 use super::slots::{Crowded, Group, Slots};
-use super::writer::{END, LineMarks, POSITION, Stop, Writer};
+use super::writer::{END, LineMarks, POSITION, Snapshot, Stop, Writer};
 use crate::catalog::{Known, Query};
 
 /// Remembers what a rendering asked.
@@ -33,8 +36,15 @@ pub struct State {
     slots: BTreeMap<u64, Arc<Slot>>,
     editions: BTreeMap<Query, u64>,
     next: u64,
+    /// Where the configuration listens, as far as instances were judged by it.
+    own: Listeners,
 
     // For one rendering.
+    deadline: Option<Instant>,
+    /// Whether items that cannot be rendered are left out.
+    pub isolating: bool,
+    /// Those that were.
+    pub left_out: Vec<LeftOut>,
     used: BTreeSet<u64>,
     /// Queries without an answer.
     pub needed: BTreeSet<Query>,
@@ -63,6 +73,19 @@ pub struct State {
     pub memo: Memo,
     /// How many fragments were taken again, for tests.
     pub taken_again: usize,
+}
+
+/// An item that could not be rendered.
+pub struct LeftOut {
+    /// Which, and where it comes from.
+    pub what: String,
+    pub query: Option<Query>,
+    /// Why.
+    pub error: RenderError,
+    pub stop: Option<Stop>,
+    /// See [`State::last`] and [`State::near`].
+    pub last: Option<(String, String)>,
+    pub near: Option<(String, String)>,
 }
 
 /// A file that was written.
@@ -124,6 +147,7 @@ impl Recorder {
             slots,
             editions,
             next,
+            own,
             ..
         } = &mut *state;
         editions.retain(|query, edition| {
@@ -138,13 +162,57 @@ impl Recorder {
             if last.is_some_and(|slot| slot.revision == known.revision) {
                 continue;
             }
-            let slot = Slot::new(query, known, self.options.host_names, last, next);
+            let slot = Slot::new(query, known, self.addresses(own), last, next);
             *next += 1;
             if let Some(former) = editions.insert(query.clone(), *next) {
                 slots.remove(&former);
             }
             slots.insert(*next, Arc::new(slot));
         }
+    }
+
+    fn addresses<'a>(&'a self, own: &'a Listeners) -> Addresses<'a> {
+        Addresses {
+            host_names: self.options.host_names,
+            allow: &self.options.allow_addresses,
+            deny: &self.options.deny_addresses,
+            own,
+        }
+    }
+
+    /// Takes note of where the configuration listens and judges the answers again that this
+    /// concerns; false when there are none.
+    pub fn listens(&self, listeners: Listeners) -> bool {
+        let mut state = self.state();
+        if state.own == listeners {
+            return false;
+        }
+        let former = std::mem::replace(&mut state.own, listeners);
+        let State {
+            slots,
+            editions,
+            next,
+            own,
+            ..
+        } = &mut *state;
+        let mut concerned = false;
+        for (query, edition) in editions.iter_mut() {
+            let Some(slot) = slots.get(edition) else {
+                continue;
+            };
+            let turns = |one| former.have(one) != own.have(one);
+            if !slot.instances().iter().any(turns) {
+                continue;
+            }
+            let known = slot.known();
+            let judged = Slot::new(query, &known, self.addresses(own), Some(slot), next);
+            *next += 1;
+            slots.remove(edition);
+            slots.insert(*next, Arc::new(judged));
+            *edition = *next;
+            concerned = true;
+        }
+        concerned
     }
 
     /// Notes a query; `demanded` says that its absence keeps the rendering from being used.
@@ -219,13 +287,70 @@ impl Recorder {
         }
     }
 
+    // Limits, and items that are left out.
+
+    /// Whether the rendering has taken too long; then it is stopped.
+    pub fn is_late(&self) -> bool {
+        let mut state = self.state();
+        let late = state.deadline.is_some_and(|end| Instant::now() > end);
+        if late && let Some(writer) = &mut state.writer {
+            writer.stop = Some(Stop::TooSlow);
+        }
+        late
+    }
+
+    /// Whether an item that is written to this output may be left out. Only what goes straight into
+    /// the file can be taken back.
+    pub fn isolates(&self, out: &mut dyn Output) -> bool {
+        let state = self.state();
+        state.isolating && state.pen == std::ptr::from_mut(out).addr()
+    }
+
+    /// How the file stands before an item.
+    pub fn snapshot(&self) -> Option<Snapshot> {
+        self.state().writer.as_ref()?.snapshot()
+    }
+
+    /// Takes an item that failed back out of the file, if it is the item that is wrong. What is not
+    /// known yet, too large or too slow concerns the whole rendering.
+    pub fn take_back(
+        &self,
+        snapshot: Snapshot,
+        (what, query): (String, Option<Query>),
+        error: RenderError,
+    ) -> Result<LeftOut, RenderError> {
+        if self.is_incomplete() {
+            return Err(error);
+        }
+        let mut state = self.state();
+        let State {
+            writer, last, near, ..
+        } = &mut *state;
+        let Some(writer) = writer.as_mut() else {
+            return Err(error);
+        };
+        if matches!(writer.stop, Some(Stop::TooLarge | Stop::TooSlow)) {
+            return Err(error);
+        }
+        let stop = writer.stop.take();
+        writer.restore(snapshot);
+        Ok(LeftOut {
+            what,
+            query,
+            error,
+            stop,
+            last: last.clone(),
+            near: near.take(),
+        })
+    }
+
     // Fragments.
 
     /// Whether what is written to this output goes straight into the file, with nothing between
     /// that would change it: partials are indented on the way, and their blocks are kept aside.
     pub fn writes_straight(&self, out: &mut dyn Output) -> bool {
         let state = self.state();
-        !state.marked && state.pen == std::ptr::from_mut(out).addr()
+        !state.marked && !state.isolating && state.pen == std::ptr::from_mut(out).addr()
     }
 
     /// Begins a fragment; only where [`Recorder::writes_straight`].
@@ -276,7 +401,7 @@ impl Recorder {
 }
 
 /// The engine's notes for indenting.
-fn notes(engine: &RenderContext<'_, '_>) -> [bool; 3] {
+pub fn notes(engine: &RenderContext<'_, '_>) -> [bool; 3] {
     [
         engine.get_trailine_newline(),
         engine.get_content_produced(),
@@ -286,7 +411,9 @@ fn notes(engine: &RenderContext<'_, '_>) -> [bool; 3] {
 
 impl State {
     /// Before a rendering.
-    pub fn begin(&mut self, before: &Slots, marked: bool) {
+    pub fn begin(&mut self, before: &Slots, deadline: Instant, marked: bool) {
+        self.deadline = Some(deadline);
+        self.left_out.clear();
         self.before = before.clone();
         self.assigned = Slots::default();
         self.crowded.clear();
@@ -303,7 +430,7 @@ impl State {
     /// Before a file: what it is written by, and where the pen is.
     pub fn begin_file(&mut self, writer: Writer, pen: &mut Pen<'_>) {
         self.pen = std::ptr::from_mut(pen).addr();
-        if !self.marked {
+        if !self.marked && !self.isolating {
             self.memo.begin(writer.escaper());
         }
         self.writer = Some(writer);

@@ -63,6 +63,15 @@ enum Frame {
     Position(String),
 }
 
+/// How a file stood; what was written since can be taken back.
+pub struct Snapshot {
+    length: usize,
+    escaper: Escaper,
+    peak: usize,
+    /// How many lines had marks, and the rest of the marks without these.
+    marks: Option<(usize, Marks)>,
+}
+
 #[derive(Default)]
 struct Marks {
     at: Option<usize>,
@@ -102,6 +111,38 @@ impl Writer {
     /// Whether no value or position is only half written.
     pub fn is_between(&self) -> bool {
         matches!(self.frame, Frame::Literal)
+    }
+
+    /// How it stands, unless a value or position is half written.
+    pub fn snapshot(&self) -> Option<Snapshot> {
+        self.is_between().then(|| Snapshot {
+            length: self.text.len(),
+            escaper: self.escaper.clone(),
+            peak: self.peak,
+            marks: self.marks.as_ref().map(|marks| {
+                let rest = Marks {
+                    at: marks.at,
+                    offset: marks.offset,
+                    includes: marks.includes.clone(),
+                    lines: Vec::new(),
+                    line: marks.line.clone(),
+                };
+                (marks.lines.len(), rest)
+            }),
+        })
+    }
+
+    /// Takes back what was written since.
+    pub fn restore(&mut self, snapshot: Snapshot) {
+        self.text.truncate(snapshot.length);
+        self.escaper = snapshot.escaper;
+        self.peak = snapshot.peak;
+        self.frame = Frame::Literal;
+        if let (Some(marks), Some((count, mut former))) = (&mut self.marks, snapshot.marks) {
+            former.lines = std::mem::take(&mut marks.lines);
+            former.lines.truncate(count);
+            *marks = former;
+        }
     }
 
     /// Whether so many bytes more are allowed.

@@ -11,9 +11,12 @@ use handlebars::{
 };
 use serde_json::{Map, Value};
 
-use super::super::answers::Slot;
+use super::super::answers::{SERVER_ID, Slot};
 use super::super::closed::Plan;
-use super::super::recorder::{Begun, Recorder};
+use super::super::judge::instance_words;
+use super::super::recorder::{Begun, LeftOut, Recorder, notes};
+use super::failed;
+use crate::catalog::Query;
 
 /// The pair that the engine adds: the number of the block among all positions.
 pub const SPOT: &str = "@spot";
@@ -81,11 +84,17 @@ impl HelperDef for EachHelper {
         state.push_block(BlockContext::new());
         let path = param.context_path();
         let count = items.len();
+        // Whatever an item that fails leaves behind in the engine goes with it.
+        let engine = self.recorder.isolates(out).then(|| state.clone());
+        let mut left_out: Vec<LeftOut> = Vec::new();
         let mut fields = match &items {
             Items::Fields(fields) => Some(fields.iter()),
             _ => None,
         };
         for index in 0..count {
+            if self.recorder.is_late() {
+                return Err(failed("The time is over."));
+            }
             let name = fields.as_mut().and_then(Iterator::next);
             let key = prefix
                 .as_ref()
@@ -137,17 +146,48 @@ impl HelperDef for EachHelper {
                     (made, _) => block.set_base_value(made.unwrap_or_default()),
                 }
             }
-            template.render(registry, context, state, out)?;
+            let around = engine.as_ref().and_then(|engine| {
+                let words = words(&items, index)?;
+                Some((engine, words, self.recorder.snapshot()?))
+            });
+            let notes = notes(state);
+            match (template.render(registry, context, state, out), around) {
+                (Ok(()), _) => {}
+                (Err(error), Some((engine, words, snapshot))) => {
+                    left_out.push(self.recorder.take_back(snapshot, words, error)?);
+                    *state = engine.clone();
+                    let [newline, content, indent] = notes;
+                    state.set_trailing_newline(newline);
+                    state.set_content_produced(content);
+                    state.set_indent_before_write(indent);
+                }
+                (Err(error), None) => return Err(error),
+            }
             if matches!(begun, Begun::Fresh) {
                 self.recorder.leave(state);
             }
         }
+        self.note(left_out, count)?;
         state.pop_block();
         Ok(())
     }
 }
 
 impl EachHelper {
+    /// Notes the items that were left out. A value that its place cannot hold is the item's own fault;
+    /// what else goes wrong with every one of them is wrong with the template.
+    fn note(&self, mut left_out: Vec<LeftOut>, count: usize) -> HelperResult {
+        if left_out.len() == count
+            && let Some(at) = left_out.iter().position(|one| one.stop.is_none())
+        {
+            let first = left_out.swap_remove(at);
+            self.recorder.state().near = first.near;
+            return Err(first.error);
+        }
+        self.recorder.state().left_out.extend(left_out);
+        Ok(())
+    }
+
     /// What the keys of all rounds have in common: the place, and what is bound outside to the
     /// names that the body reads. `None` when the rounds cannot be remembered.
     fn prefix<'reg: 'rc, 'rc>(
@@ -185,6 +225,20 @@ impl EachHelper {
         }
         state.pop_block();
         Ok(small.then_some((plan, prefix)))
+    }
+}
+
+/// How an item is called if it is one of the catalog, also in a list that a helper made.
+fn words(items: &Items<'_>, index: usize) -> Option<(String, Option<Query>)> {
+    match items {
+        Items::Answer(slot) => slot.words(index),
+        Items::List(list) => {
+            let item = list.get(index)?;
+            item.get(SERVER_ID)?;
+            let text = |name: &str| item.get(name).and_then(Value::as_str);
+            Some((instance_words(text("Node")?, text("ID")?), None))
+        }
+        Items::Fields(_) => None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Helpers that read what is not the catalog: parameters, environment variables, files.
 
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use handlebars::{Context, Handlebars, Helper, HelperDef, RenderContext, RenderError, ScopedJson};
@@ -119,14 +119,14 @@ impl HelperDef for FileHelper {
                 "Templates may not read files. Name their folder in templates.files.",
             ));
         };
-        let text = read_below(folder, &name).map_err(failed)?;
+        let text = read_below(folder, &name, &options.destinations).map_err(failed)?;
         self.recorder.read_file(folder.join(&name));
         Ok(ScopedJson::Derived(text.into()))
     }
 }
 
 /// Reads a file that is really below a folder, wherever links lead.
-fn read_below(folder: &Path, name: &str) -> Result<String, String> {
+fn read_below(folder: &Path, name: &str, destinations: &[PathBuf]) -> Result<String, String> {
     let plain = Path::new(name)
         .components()
         .all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
@@ -141,6 +141,12 @@ fn read_below(folder: &Path, name: &str) -> Result<String, String> {
         let path = folder.join(name).canonicalize()?;
         if !path.starts_with(&base) {
             return Err(std::io::Error::other("it lies outside of templates.files"));
+        }
+        let is_this = |one: &PathBuf| one.canonicalize().is_ok_and(|one| one == path);
+        if destinations.iter().any(is_this) {
+            return Err(std::io::Error::other(
+                "a template makes it, so the configuration would depend on itself",
+            ));
         }
         let size = std::fs::metadata(&path)?;
         if !size.is_file() || size.len() > MAX_FILE {

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use handlebars::{Context, Handlebars, Helper, HelperDef, RenderContext, RenderError, ScopedJson};
 use serde_json::Value;
 
-use super::super::answers::{SERVER_ID, is_host_name};
-use super::super::names::{IDS, server_id, server_name};
+use super::super::answers::SERVER_ID;
+use super::super::judge::is_host_name;
+use super::super::names::{IDS, backend_name, server_id, server_name};
 use super::super::recorder::Recorder;
 use super::super::slots::{MOST, SPARE_ADDRESS};
 use super::{Call, Given, describe, failed, refuse_missing, truthy};
@@ -18,6 +19,14 @@ use super::{Call, Given, describe, failed, refuse_missing, truthy};
 pub fn name(call: &Call<'_>) -> Given {
     let (node, id) = identity(call.value(0))?;
     Ok(server_name(node, id).into())
+}
+
+pub fn backend(call: &Call<'_>) -> Given {
+    let name = call.text(0)?;
+    if name.is_empty() {
+        return Err("`backendName` wants the name of a service, and this is empty.".to_owned());
+    }
+    Ok(backend_name(&name).into())
 }
 
 pub fn id(call: &Call<'_>) -> Given {

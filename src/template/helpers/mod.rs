@@ -19,6 +19,7 @@ use handlebars::{
 };
 use serde_json::Value;
 
+pub(super) use catalog::Reads;
 pub use catalog::{AT, FORM, HANDLE, TRUTH, literal_query};
 pub(super) use each::{EachHelper, FragmentHelper, SPOT};
 pub use haproxy::COLUMN;
@@ -122,13 +123,13 @@ pub fn truthy(value: &Value) -> bool {
     }
 }
 
-/// A value for an error message: its kind, and a short text of it.
+/// A value for an error message. A text may be a secret, so only its length is told.
 pub fn describe(value: &Value) -> String {
     match value {
         Value::Null => "nothing".to_owned(),
         Value::Bool(truth) => format!("`{truth}`"),
         Value::Number(number) => format!("the number {number}"),
-        Value::String(text) => format!("the text `{}`", shorten(text)),
+        Value::String(text) => format!("a text of {} letters", text.chars().count()),
         Value::Array(list) => format!("a list of {}", list.len()),
         Value::Object(_) => "an object".to_owned(),
     }

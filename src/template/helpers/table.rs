@@ -37,6 +37,8 @@ pub static TABLE: &[Entry] = &[
     Entry { name: "tree", parameters: (1, 1), pairs: PLACE_PAIRS, action: Query(Reads::Tree), example: "{{#each (tree \"haproxy\")}}{{Key}} {{Value}}{{/each}}",
         what: "All keys below a prefix: Key, Path, Value." },
     // HAProxy.
+    Entry { name: "backendName", parameters: (1, 1), pairs: NONE, action: Pure(haproxy::backend), example: "backend {{backendName Name}}",
+        what: "A legal and unique name for a backend, from the name of any service; a legal name stays as it is." },
     Entry { name: "serverName", parameters: (1, 1), pairs: NONE, action: Pure(haproxy::name), example: "server {{serverName this}} {{serverAddress this}}",
         what: "A legal, unique and stable name for an instance, from its node and id." },
     Entry { name: "serverAddress", parameters: (1, 1), pairs: NONE, action: Pure(haproxy::address), example: "server {{serverName this}} {{serverAddress this}}",
@@ -48,7 +50,7 @@ pub static TABLE: &[Entry] = &[
     Entry { name: "slots", parameters: (1, 1), pairs: &["name", "spare", "options"], action: Slots, example: "{{slots (service \"web\") name=\"web\" spare=4 options=\"check\"}}",
         what: "Numbered servers that instances are given in turn, some of them spare and disabled: for backends that HAProxy adds no server to at run time (static-rr, or a hash without hash-type consistent)." },
     Entry { name: "raw", parameters: (1, 1), pairs: NONE, action: Raw, example: "{{raw (key \"haproxy/extra\")}}",
-        what: "Writes a value without escaping: it may add words and lines. Only for what you trust." },
+        what: "Writes a value without escaping: it may add words and lines. Only for what you trust, and only if templates.allow_raw is true." },
     // Parameters, environment, files.
     Entry { name: "parameter", parameters: (1, 2), pairs: NONE, action: Parameter(Missing::Refused), example: "{{parameter \"listen\" \"127.0.0.1:8080\"}}",
         what: "A value of [parameters], or the second parameter when it is not set." },

@@ -4,6 +4,10 @@ use serde_json::Value;
 
 use super::{Call, Given, truthy};
 
+/// The largest text that a replacement makes: chains of them grow fast, and no limit on the time of a
+/// rendering ends one that has begun.
+const MAX_VALUE: usize = 1 << 20;
+
 pub fn split(call: &Call<'_>) -> Given {
     let (separator, text) = (call.text(0)?, call.text(1)?);
     let parts: Vec<Value> = if text.is_empty() {
@@ -38,6 +42,10 @@ pub fn replace_all(call: &Call<'_>) -> Given {
     if from.is_empty() {
         return Err("`replaceAll` wants a text to replace that is not empty.".to_owned());
     }
+    let grown = text.matches(&from).count().saturating_mul(to.len());
+    if grown > MAX_VALUE {
+        return Err("The result of `replaceAll` would be larger than 1 MiB.".to_owned());
+    }
     Ok(text.replace(&from, &to).into())
 }
 
@@ -47,7 +55,15 @@ pub fn regex_match(call: &Call<'_>) -> Given {
 
 pub fn regex_replace(call: &Call<'_>) -> Given {
     let (pattern, replacement, text) = (call.text(0)?, call.text(1)?, call.text(2)?);
-    Ok(regex(&pattern)?
+    let regex = regex(&pattern)?;
+    // A reference such as `$0` may stand for the whole text.
+    let each = replacement
+        .len()
+        .saturating_add(replacement.matches('$').count().saturating_mul(text.len()));
+    if regex.find_iter(&text).count().saturating_mul(each) > MAX_VALUE {
+        return Err("The result of `regexReplace` could be larger than 1 MiB.".to_owned());
+    }
+    Ok(regex
         .replace_all(&text, replacement.as_str())
         .as_ref()
         .into())
@@ -57,12 +73,7 @@ fn regex(pattern: &str) -> Result<regex_lite::Regex, String> {
     regex_lite::RegexBuilder::new(pattern)
         .size_limit(1 << 20)
         .build()
-        .map_err(|error| {
-            format!(
-                "`{}` is no regular expression: {error}.",
-                super::shorten(pattern)
-            )
-        })
+        .map_err(|error| format!("The pattern is no regular expression: {error}."))
 }
 
 pub fn default(call: &Call<'_>) -> Given {

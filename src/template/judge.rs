@@ -1,0 +1,268 @@
+//! Which items of an answer are fit to be used. A bad one is put aside: it is left out, named, and
+//! never keeps the others from being rendered. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use super::answers::Item;
+use super::helpers::shorten;
+use super::listeners::Listeners;
+use crate::catalog::{Instance, Network, Node, NodeService, Query};
+
+/// The longest name, id or tag that is taken from the catalog.
+const MAX_TEXT: usize = 1024;
+
+/// Something of the catalog that was left out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quarantined {
+    /// Whose answer it is in, where that is known.
+    pub query: Option<Query>,
+    /// What it is, without control characters: `Instance ID on node NODE`, `Node NODE`.
+    pub what: String,
+    /// Why, to follow "because".
+    pub reason: String,
+}
+
+impl std::fmt::Display for Quarantined {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(&self.what)?;
+        if let Some(query) = &self.query {
+            write!(out, " of {query}")?;
+        }
+        write!(out, " is left out because {}.", self.reason)
+    }
+}
+
+/// How an instance is called in sentences.
+pub fn instance_words(node: &str, id: &str) -> String {
+    format!("Instance {} on node {}", shorten(id), shorten(node))
+}
+
+/// Which addresses instances may have.
+#[derive(Debug, Clone, Copy)]
+pub struct Addresses<'a> {
+    /// Whether it may be a host name.
+    pub host_names: bool,
+    /// The networks it must lie in, if there are any.
+    pub allow: &'a [Network],
+    /// The networks it must not lie in.
+    pub deny: &'a [Network],
+    /// Where the configuration itself listens.
+    pub own: &'a Listeners,
+}
+
+/// The places of the instances that are kept; the others are noted.
+pub fn judge(
+    query: &Query,
+    list: &[Instance],
+    items: &mut [Item],
+    addresses: Addresses<'_>,
+    quarantined: &mut Vec<Quarantined>,
+) -> Vec<usize> {
+    // In a sorted list nothing is listed twice.
+    let distinct = list.is_sorted_by(|one, next| (&one.node, &one.id) < (&next.node, &next.id));
+    let mut names: BTreeSet<(&str, &str)> = BTreeSet::new();
+    let faults: Vec<Option<String>> = list
+        .iter()
+        .zip(items)
+        .map(|(one, item)| {
+            if !item.fit
+                && let Some(fault) = fault(one, addresses)
+            {
+                return Some(fault);
+            }
+            item.fit = true;
+            // Where the configuration listens may change while the instance does not.
+            if addresses.own.have(one) {
+                return Some(format!(
+                    "its address {}:{} is one on which the configuration itself listens",
+                    one.address, one.port
+                ));
+            }
+            (!distinct && !names.insert((&one.node, &one.id)))
+                .then(|| "its node and id were listed before".to_owned())
+        })
+        .collect();
+    let mut places: Vec<(&str, i64, usize)> = list
+        .iter()
+        .zip(&faults)
+        .enumerate()
+        .filter(|(_, (_, fault))| fault.is_none())
+        .map(|(place, (one, _))| (one.address.as_str(), one.port, place))
+        .collect();
+    places.sort_unstable();
+    // Of several fit ones at one address the healthiest stays, then the first.
+    let mut best_at: BTreeMap<(&str, i64), &Instance> = BTreeMap::new();
+    for group in places.chunk_by(|one, next| (one.0, one.1) == (next.0, next.1)) {
+        let best = group.iter().filter_map(|(_, _, place)| list.get(*place));
+        if let ([(address, port, _), _, ..], Some(best)) =
+            (group, best.min_by_key(|one| one.status))
+        {
+            best_at.insert((address, *port), best);
+        }
+    }
+    let mut kept = Vec::with_capacity(list.len());
+    for (place, (one, fault)) in list.iter().zip(faults).enumerate() {
+        let other = best_at
+            .get(&(one.address.as_str(), one.port))
+            .filter(|best| !std::ptr::eq(**best, one));
+        let reason = match (fault, other) {
+            (None, None) => {
+                kept.push(place);
+                continue;
+            }
+            (Some(reason), _) => reason,
+            (None, Some(best)) => format!(
+                "instance {} on node {} has the same address {}:{}",
+                shorten(&best.id),
+                shorten(&best.node),
+                one.address,
+                one.port
+            ),
+        };
+        quarantined.push(Quarantined {
+            query: Some(query.clone()),
+            what: instance_words(&one.node, &one.id),
+            reason,
+        });
+    }
+    kept
+}
+
+/// What makes an instance unfit, if anything.
+fn fault(one: &Instance, addresses: Addresses<'_>) -> Option<String> {
+    for (name, text) in [
+        ("node", &one.node),
+        ("id", &one.id),
+        ("service name", &one.name),
+    ] {
+        if let Some(fault) = text_fault(text) {
+            return Some(format!("its {name} {fault}"));
+        }
+    }
+    if let Some(fault) = address_fault(&one.address, addresses) {
+        return Some(fault);
+    }
+    if !(1..=65535).contains(&one.port) {
+        return Some(format!("its port {} is not between 1 and 65535", one.port));
+    }
+    let texts = one
+        .tags
+        .iter()
+        .chain([&one.node_address, &one.node_id, &one.node_datacenter]);
+    let pairs = [
+        &one.service_meta,
+        &one.node_meta,
+        &one.node_tagged_addresses,
+    ];
+    let pairs = pairs
+        .into_iter()
+        .flatten()
+        .flat_map(|(key, value)| [key, value]);
+    let tagged = one
+        .service_tagged_addresses
+        .iter()
+        .flat_map(|(name, (address, _))| [name, address]);
+    texts
+        .chain(pairs)
+        .chain(tagged)
+        .any(|text| text.contains(char::is_control))
+        .then(|| "one of its tags or metadata holds a control character".to_owned())
+}
+
+fn address_fault(text: &str, addresses: Addresses<'_>) -> Option<String> {
+    let Ok(ip) = text.parse::<IpAddr>() else {
+        return (!(addresses.host_names && is_host_name(text))).then(|| {
+            format!(
+                "its address `{}` is no IP address{}",
+                shorten(text),
+                if addresses.host_names {
+                    " or host name"
+                } else {
+                    ""
+                }
+            )
+        });
+    };
+    // IPv4 written as IPv6 is reached as IPv4.
+    let plain = ip.to_canonical();
+    if plain.is_unspecified()
+        || plain.is_multicast()
+        || plain == IpAddr::V4(std::net::Ipv4Addr::BROADCAST)
+    {
+        return Some(format!("its address {ip} is that of no single host"));
+    }
+    if let Some(network) = addresses.deny.iter().find(|one| one.contains(plain)) {
+        return Some(format!(
+            "its address {ip} lies in {network}, which catalog.deny_addresses forbids"
+        ));
+    }
+    if !addresses.allow.is_empty() && !addresses.allow.iter().any(|one| one.contains(plain)) {
+        return Some(format!(
+            "its address {ip} lies in no network of catalog.allow_addresses"
+        ));
+    }
+    None
+}
+
+/// What makes a node unfit to be listed, if anything.
+pub fn node_fault(node: &Node) -> Option<String> {
+    if let Some(fault) = text_fault(&node.name) {
+        return Some(format!("its name {fault}"));
+    }
+    let pairs = [&node.tagged_addresses, &node.meta].into_iter().flatten();
+    [&node.id, &node.address, &node.datacenter]
+        .into_iter()
+        .chain(pairs.flat_map(|(key, value)| [key, value]))
+        .any(|text| text.contains(char::is_control))
+        .then(|| "its address or metadata holds a control character".to_owned())
+}
+
+/// What makes a service of a node unfit to be listed, if anything.
+pub fn node_service_fault(service: &NodeService) -> Option<String> {
+    for (name, text) in [("id", &service.id), ("name", &service.name)] {
+        if let Some(fault) = text_fault(text) {
+            return Some(format!("its {name} {fault}"));
+        }
+    }
+    let pairs = service.meta.iter().flat_map(|(key, value)| [key, value]);
+    pairs
+        .chain([&service.address])
+        .any(|text| text.contains(char::is_control))
+        .then(|| "its address or metadata holds a control character".to_owned())
+}
+
+/// What makes a name unfit, if anything, to follow it in a sentence.
+pub fn text_fault(text: &str) -> Option<&'static str> {
+    if text.is_empty() {
+        Some("is empty")
+    } else if text.len() > MAX_TEXT {
+        Some("is longer than 1024 bytes")
+    } else if text.contains(char::is_control) {
+        Some("holds a control character")
+    } else {
+        None
+    }
+}
+
+/// A host name as DNS has it (RFC 1123): labels of letters, digits and inner hyphens. One that ends in
+/// a number is none: the system's resolver takes `127.1` and `0x7f000001` for addresses.
+pub fn is_host_name(text: &str) -> bool {
+    let text = text.strip_suffix('.').unwrap_or(text);
+    let last = text.rsplit('.').next().unwrap_or_default();
+    let hexadecimal = last
+        .get(..2)
+        .is_some_and(|begin| begin.eq_ignore_ascii_case("0x"));
+    text.len() <= 253
+        && !hexadecimal
+        && !last.bytes().all(|byte| byte.is_ascii_digit())
+        && text.split('.').all(|label| {
+            !label.is_empty()
+                && label.len() <= 63
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+                && label
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        })
+}
