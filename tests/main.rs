@@ -14,6 +14,7 @@ mod modes;
 mod quickstart;
 mod real_parts;
 mod runtime;
+mod secrets;
 mod shipped_templates;
 mod support;
 mod telling;

@@ -44,6 +44,12 @@ impl Run {
         let environment = environment::read();
         let settings = self.load(&environment)?;
         let _logging = log::start(&settings.log);
+        if settings.consul.token.is_some()
+            || settings.consul.token_file.is_some()
+            || settings.consul.http_auth.is_some()
+        {
+            keep_memory_private();
+        }
         let status_socket = settings.status_socket(&environment);
         let mode = wiring::mode_word(wiring::resolve_mode(&settings));
         let file = self.settings.config.clone();
@@ -121,6 +127,18 @@ impl Run {
             self.sidecar.apply(settings);
             self.source.apply(settings, environment);
         })
+    }
+}
+
+/// No core dump and no other process of the same user shows a secret that is in memory. What is
+/// started from here may dump its core again: the hard limit stays, and the flag ends with `exec`.
+fn keep_memory_private() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let limited = getrlimit(Resource::RLIMIT_CORE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_CORE, 0, hard));
+    let private = nix::sys::prctl::set_dumpable(false);
+    if let Err(error) = limited.and(private) {
+        tracing::warn!("Core dumps cannot be switched off: {error}.");
     }
 }
 

@@ -422,6 +422,29 @@ mod tests {
     }
 
     #[test]
+    fn c14_c15_order_and_what_no_template_sees_are_no_change() {
+        let list: Vec<Value> = (0..5)
+            .map(|number| entry(&format!("w{number}"), json!(80 + number), ("c", "passing")))
+            .collect();
+        let known = instances(HealthFilter::Passing, json!(list));
+        let mut noisy: Vec<Value> = list.into_iter().rev().collect();
+        noisy.rotate_left(2);
+        for (index, one) in noisy.iter_mut().enumerate() {
+            for part in ["Node", "Service"] {
+                one[part]["CreateIndex"] = json!(index);
+                one[part]["ModifyIndex"] = json!(1000 + index);
+            }
+            one["Service"]["EnableTagOverride"] = json!(true);
+            one["Service"]["Tags"] = json!(["a", "b"]);
+            one["Checks"][1]["Output"] = json!(format!("HTTP GET took {index} ms"));
+            one["Checks"][1]["Notes"] = json!("again");
+            one["Checks"][1]["ModifyIndex"] = json!(2000 + index);
+            one["Coord"] = json!({ "Vec": [0.1 * index as f64], "Error": 1.5 });
+        }
+        assert_eq!(instances(HealthFilter::Passing, json!(noisy)), known);
+    }
+
+    #[test]
     fn the_worst_check_of_node_and_service_counts() {
         let all = json!([
             entry("a", json!(1), ("c", "passing")),
@@ -502,7 +525,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lists_are_sorted() {
+    fn c14_c16_the_lists_are_sorted() {
         let kinds = kinds();
         assert_eq!(
             parse(&kinds[1], br#"{"web":["b","a"],"consul":null}"#)

@@ -1,0 +1,484 @@
+//! Secrets stay secret: a token is searched for in every byte that the program and its children show,
+//! and values of the catalog in what is logged and told.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::backend::Backend;
+use crate::support::consul::{Consul, instance};
+use crate::support::gatewright::{Setup, binary};
+use crate::support::process::{command, descendants};
+use crate::support::traffic::send;
+use crate::support::{temp, tools, wait_for};
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+const TOKEN: &str = "canary-0b4c6f7e-secret";
+const PASSWORD: &str = "canary-5e1d-password";
+
+const TEMPLATE: &str = r#"defaults
+    mode http
+    timeout connect 1s
+    timeout client 5s
+    timeout server 5s
+frontend in
+    bind @bind@
+    http-request set-header X-Note "{{keyOrDefault "note" "none"}}"
+    http-request set-header X-Route "%[path,map(@dir@/routes.map,none)]"
+    default_backend web
+backend web
+{{#each (service "web")}}
+    server {{serverName this}} {{serverAddress this}} weight {{Weights.Passing}} # {{#if ServiceMeta.password}}{{ServiceMeta.password}}{{/if}}
+{{/each}}
+"#;
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn files_below(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            found.extend(files_below(&path));
+        } else if path.is_file() {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// A program that notes its environment and arguments and becomes another one.
+fn noting(setup: &Setup, name: &str, program: &str) -> String {
+    let seen = setup.path("seen");
+    std::fs::create_dir_all(&seen).unwrap();
+    setup
+        .file(
+            name,
+            &format!(
+                "#!/bin/sh\n{{ cat /proc/$$/environ; echo \"$@\"; }} > {seen}/{name}.$$\nexec {program}\n"
+            ),
+        )
+        .unwrap();
+    let path = setup.directory().join(name);
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    setup.path(name)
+}
+
+/// What of the environment of its own children a program must show for the test to have looked at all.
+fn seen(setup: &Setup, name: &str) -> Vec<String> {
+    files_below(&setup.directory().join("seen"))
+        .iter()
+        .filter(|path| path.to_string_lossy().contains(name))
+        .map(|path| text(&std::fs::read(path).unwrap()))
+        .collect()
+}
+
+/// Passes requests on to Consul and counts those that carry the token and the password.
+struct Gate {
+    address: SocketAddr,
+    with_token: Arc<AtomicUsize>,
+    with_password: Arc<AtomicUsize>,
+}
+
+impl Gate {
+    /// In front of `consul`; without one every answer is a 403.
+    fn start(consul: Option<SocketAddr>) -> Gate {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let gate = Gate {
+            address: listener.local_addr().unwrap(),
+            with_token: Arc::default(),
+            with_password: Arc::default(),
+        };
+        let (token, password) = (
+            Arc::clone(&gate.with_token),
+            Arc::clone(&gate.with_password),
+        );
+        // Ends with the test program; each connection ends with its request.
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (token, password) = (Arc::clone(&token), Arc::clone(&password));
+                std::thread::spawn(move || {
+                    let mut head = String::new();
+                    let mut reader = BufReader::new(&stream);
+                    while reader.read_line(&mut head).is_ok_and(|size| size > 2) {}
+                    if head.contains(&format!(": {TOKEN}\r\n")) {
+                        token.fetch_add(1, Ordering::Relaxed);
+                    }
+                    if head.to_lowercase().contains("authorization: basic ") {
+                        password.fetch_add(1, Ordering::Relaxed);
+                    }
+                    let Some(consul) = consul else {
+                        let _ = (&stream).write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 13\r\nConnection: close\r\n\r\nACL not found");
+                        return;
+                    };
+                    let Ok(mut upstream) = std::net::TcpStream::connect(consul) else {
+                        return;
+                    };
+                    let head = head.trim_end().to_owned() + "\r\nConnection: close\r\n\r\n";
+                    let _ = upstream.write_all(head.as_bytes());
+                    let _ = std::io::copy(&mut upstream, &mut (&stream));
+                    let _ = stream.shutdown(std::net::Shutdown::Both);
+                });
+            }
+        });
+        gate
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+}
+
+/// Settings for a supervised HAProxy.
+fn settings(
+    setup: &Setup,
+    consul: &str,
+    more: &str,
+    format: &str,
+    level: &str,
+    entrance: SocketAddr,
+) {
+    let real = tools::haproxy("2.6").unwrap();
+    let program = noting(setup, "haproxy", &format!("{} \"$@\"", real.display()));
+    let template = TEMPLATE
+        .replace("@bind@", &entrance.to_string())
+        .replace("@dir@", setup.path("").trim_end_matches('/'));
+    setup.file("haproxy.cfg.hbs", &template).unwrap();
+    setup
+        .file("routes.map.hbs", "/ {{keyOrDefault \"route\" \"none\"}}\n")
+        .unwrap();
+    setup
+        .settings(&format!(
+            "[consul]\naddresses = [\"{consul}\"]\n{more}\n\
+             [[template]]\nsource = \"haproxy.cfg.hbs\"\ndestination = \"{{dir}}/haproxy.cfg\"\n\
+             [[template]]\nsource = \"routes.map.hbs\"\ndestination = \"{{dir}}/routes.map\"\nkind = \"map\"\n\
+             [haproxy]\nmode = \"supervise\"\nbinary = \"{program}\"\n\
+             [apply]\nreload_interval = \"200ms\"\n\
+             [log]\nlevel = \"{level}\"\nformat = \"{format}\"\n\
+             [state]\ndirectory = \"{{dir}}/state\"\n",
+        ))
+        .unwrap();
+    let file = setup.directory().join("gatewright.toml");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+#[test]
+fn p7_a_token_is_nowhere_to_be_seen() {
+    let consul = Consul::start().unwrap();
+    let backend = Backend::start("one").unwrap();
+    consul
+        .register_instance("web", "one", backend.address())
+        .unwrap();
+    let gate = Gate::start(Some(consul.address()));
+    let auth = format!("http_auth = \"user:{PASSWORD}\"\n");
+    // By the environment, by a file, in the settings; each way to log.
+    for (way, format) in [
+        ("environment", "json"),
+        ("file", "text"),
+        ("settings", "json"),
+    ] {
+        let [port] = temp::free_ports().unwrap();
+        let entrance = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let mut setup = Setup::new().unwrap().env("NO_COLOR", "1");
+        let more = match way {
+            "environment" => {
+                setup = setup.env("CONSUL_HTTP_TOKEN", TOKEN);
+                String::new()
+            }
+            "file" => {
+                setup.file("token", &format!("{TOKEN}\n")).unwrap();
+                let path = setup.path("token");
+                setup = setup.env("CONSUL_HTTP_TOKEN_FILE", &path);
+                String::new()
+            }
+            _ => format!("token = \"{TOKEN}\"\n{auth}"),
+        };
+        settings(&setup, &gate.url(), &more, format, "trace", entrance);
+        let before = gate.with_token.load(Ordering::Relaxed);
+        let mut gatewright = setup.run().unwrap();
+        wait_for(LIMIT, "the first answer", || {
+            (send(entrance, 1).ok() == 1).then_some(())
+        })
+        .unwrap_or_else(|error| panic!("{error}\n{}", gatewright.log()));
+        assert!(gate.with_token.load(Ordering::Relaxed) > before, "{way}");
+        let changed = format!("changed by {way}");
+        consul.set_key("note", &changed).unwrap();
+        wait_for(LIMIT, "a change", || {
+            setup
+                .read("haproxy.cfg")
+                .ok()?
+                .contains(&changed)
+                .then_some(())
+        })
+        .unwrap();
+
+        let mut shown = vec![("log".to_owned(), gatewright.log())];
+        let own = gatewright.process().pid();
+        let limits = std::fs::read_to_string(format!("/proc/{own}/limits")).unwrap();
+        let core = limits
+            .lines()
+            .find(|line| line.starts_with("Max core file size"));
+        let words: Vec<&str> = core.unwrap().split_whitespace().collect();
+        assert_eq!(words[4], "0", "{core:?}");
+        let family = descendants(own);
+        assert!(!family.is_empty());
+        for process in family.iter().chain([&own]) {
+            let line = std::fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
+            shown.push((format!("the command line of {process}"), text(&line)));
+        }
+        for process in &family {
+            let environment = std::fs::read(format!("/proc/{process}/environ")).unwrap_or_default();
+            assert!(!text(&environment).contains("CONSUL_"));
+            shown.push((format!("the environment of {process}"), text(&environment)));
+        }
+        // The master and every validation.
+        let children = seen(&setup, "haproxy");
+        assert!(
+            children.iter().any(|one| one.contains(" -c ")),
+            "{children:?}"
+        );
+        assert!(
+            children.iter().any(|one| !one.contains(" -c ")),
+            "{children:?}"
+        );
+        assert!(children.iter().all(|one| !one.contains("CONSUL_")));
+        let socket = setup.path("state/status.sock");
+        for json in [&[][..], &["--json"]] {
+            let mut status = command(&binary().unwrap(), ["status", "--socket", &socket]);
+            let output = status.args(json).output().unwrap();
+            assert_eq!(output.status.code(), Some(0));
+            shown.push(("the status".to_owned(), text(&output.stdout)));
+        }
+        let config = setup.path("gatewright.toml");
+        for words in [
+            &["render", "-c", &config][..],
+            &["render", "-c", &config, "--explain"],
+            &["render", "-c", &config, "--diff"],
+            &["capture", "-c", &config, "-o", "captured.json"],
+            &["check", "-c", &config],
+        ] {
+            let output = setup.call(words).unwrap();
+            let said = text(&output.stdout) + &text(&output.stderr);
+            shown.push((words.join(" "), said));
+        }
+        // The settings are read again, and refused, with the secret on the wrong line.
+        let good = setup.read("gatewright.toml").unwrap();
+        let wrong = format!("{good}\n[consul.tls]\ntokn = \"{TOKEN}\"\n");
+        setup.file("gatewright.toml", &wrong).unwrap();
+        gatewright.reload();
+        gatewright
+            .wait_for_log(LIMIT, &["There is no setting `tokn` here"])
+            .unwrap();
+        let output = setup.call(&["check", "-c", &config]).unwrap();
+        assert_eq!(output.status.code(), Some(3));
+        shown.push(("the refused settings".to_owned(), text(&output.stderr)));
+        assert_eq!(gatewright.stop(LIMIT).unwrap(), 0);
+        shown.push(("the whole log".to_owned(), gatewright.log()));
+        for path in files_below(setup.directory()) {
+            if !path.ends_with("token") && !path.ends_with("gatewright.toml") {
+                let name = path.display().to_string();
+                shown.push((name, text(&std::fs::read(&path).unwrap_or_default())));
+            }
+        }
+        for (what, text) in shown {
+            for secret in [TOKEN, PASSWORD, "dXNlcjpjYW5hcnk"] {
+                assert!(!text.contains(secret), "{what}: {text}");
+            }
+        }
+    }
+    assert!(gate.with_password.load(Ordering::Relaxed) > 0);
+}
+
+#[test]
+fn p7_no_error_tells_a_secret_and_a_reload_command_gets_none() {
+    let refusing = Gate::start(None);
+    let setup = Setup::new()
+        .unwrap()
+        .env("CONSUL_HTTP_TOKEN", TOKEN)
+        .env("CONSUL_HTTP_AUTH", &format!("user:{PASSWORD}"));
+    let [port] = temp::free_ports().unwrap();
+    let entrance = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    settings(&setup, &refusing.url(), "", "text", "trace", entrance);
+    setup.file("catalog.json", "{").unwrap();
+    setup.file("broken.hbs", "{{#each").unwrap();
+    setup
+        .file("wrong.toml", &format!("[consul]\ntoken = \"{TOKEN}\n"))
+        .unwrap();
+    setup
+        .file("open.toml", &format!("[consul]\ntoken = \"{TOKEN}\"\n"))
+        .unwrap();
+    let open = setup.directory().join("open.toml");
+    std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let mut shown = Vec::new();
+    for words in [
+        &["render", "-c", "gatewright.toml", "--timeout", "1"][..],
+        &[
+            "render",
+            "-c",
+            "gatewright.toml",
+            "--consul-addr",
+            "127.0.0.1:1",
+            "--timeout",
+            "1",
+        ],
+        &[
+            "render",
+            "-c",
+            "gatewright.toml",
+            "--catalog",
+            "catalog.json",
+        ],
+        &["render", "-t", "broken.hbs", "--timeout", "1"],
+        &[
+            "capture",
+            "-c",
+            "gatewright.toml",
+            "--consul-addr",
+            "ftp://x",
+        ],
+        &[
+            "capture",
+            "-c",
+            "gatewright.toml",
+            "-o",
+            "none.json",
+            "--timeout",
+            "1",
+        ],
+        &["check", "-c", "wrong.toml"],
+        &["check", "-c", "open.toml"],
+        &["check", "broken.hbs"],
+        &["run", "-c", "wrong.toml"],
+        &["run", "-c", "open.toml"],
+        &["run", "-t", "broken.hbs", "--destination", "/x/y"],
+        &["status", "-c", "gatewright.toml"],
+        &["no-such-command"],
+    ] {
+        let output = setup.call(words).unwrap();
+        assert_ne!(output.status.code(), Some(0), "{words:?}");
+        assert!(!output.stderr.is_empty(), "{words:?}");
+        shown.push((
+            words.join(" "),
+            text(&output.stdout) + &text(&output.stderr),
+        ));
+    }
+    assert!(refusing.with_token.load(Ordering::Relaxed) > 0);
+
+    // A sidecar that Consul refuses.
+    let mut gatewright = setup.run().unwrap();
+    gatewright.wait_for_log(LIMIT, &["ACL not found"]).unwrap();
+    assert_eq!(gatewright.stop(LIMIT).unwrap(), 0);
+    shown.push(("the log".to_owned(), gatewright.log()));
+
+    // The command that reloads.
+    let consul = Consul::start().unwrap();
+    let gate = Gate::start(Some(consul.address()));
+    settings(&setup, &gate.url(), "", "text", "trace", entrance);
+    let command = noting(&setup, "reload", "true");
+    let text_of = setup.read("gatewright.toml").unwrap();
+    let text_of = text_of.replace(
+        "mode = \"supervise\"",
+        &format!("mode = \"command\"\ncommand = [\"{command}\"]"),
+    );
+    setup.file("gatewright.toml", &text_of).unwrap();
+    let mut gatewright = setup.run().unwrap();
+    wait_for(LIMIT, "the reload command", || {
+        seen(&setup, "reload")
+            .into_iter()
+            .find(|one| one.ends_with('\n'))
+    })
+    .unwrap_or_else(|error| panic!("{error}\n{}", gatewright.log()));
+    assert_eq!(gatewright.stop(LIMIT).unwrap(), 0);
+    shown.push(("the log with a command".to_owned(), gatewright.log()));
+    for one in seen(&setup, "reload") {
+        assert!(!one.contains("CONSUL_"), "{one}");
+        shown.push(("the reload command".to_owned(), one));
+    }
+    for (what, text) in shown {
+        for secret in [TOKEN, PASSWORD, "dXNlcjpjYW5hcnk"] {
+            assert!(!text.contains(secret), "{what}: {text}");
+        }
+    }
+}
+
+/// Values go where the template puts them, and nowhere else.
+#[test]
+fn c18_a_value_is_neither_logged_nor_told() {
+    let consul = Consul::start().unwrap();
+    let backend = Backend::start("one").unwrap();
+    let value = |step: &str| format!("canary-{step}-value");
+    let register = |step: &str| {
+        let mut body = instance("web", "one", backend.address());
+        body["Meta"] = json!({ "password": value(step) });
+        consul.register(&body).unwrap();
+    };
+    register("meta");
+    consul.set_key("note", &value("first")).unwrap();
+    consul.set_key("route", &value("first")).unwrap();
+    let [port] = temp::free_ports().unwrap();
+    let entrance = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let setup = Setup::new().unwrap().env("NO_COLOR", "1");
+    settings(&setup, &consul.url(), "", "json", "debug", entrance);
+    let mut gatewright = setup.run().unwrap();
+    let told = Mutex::new(String::new());
+    let until = |what: &str, holds: &dyn Fn(&serde_json::Value) -> bool| {
+        setup
+            .wait_for_status(LIMIT, what, |status| {
+                told.lock().unwrap().push_str(&status.to_string());
+                holds(status).then_some(())
+            })
+            .unwrap_or_else(|error| panic!("{error}\n{}", gatewright.log()));
+    };
+    let holds = |name: &str, step: &str| {
+        setup
+            .read(name)
+            .is_ok_and(|text| text.contains(&value(step)))
+    };
+    until("the first set", &|status| {
+        status["state"] == "confirmed"
+            && holds("haproxy.cfg", "first")
+            && holds("routes.map", "first")
+    });
+    // By a reload, by a command to the map, and by the text of an instance.
+    consul.set_key("note", &value("second")).unwrap();
+    until("a reload", &|status| {
+        status["state"] == "confirmed" && holds("haproxy.cfg", "second")
+    });
+    consul.set_key("route", &value("second")).unwrap();
+    until("a change of the map", &|status| {
+        status["state"] == "confirmed" && holds("routes.map", "second")
+    });
+    register("other");
+    until("a change of an instance", &|status| {
+        status["state"] == "confirmed" && holds("haproxy.cfg", "other")
+    });
+    // What its place cannot hold is refused without being shown.
+    consul
+        .set_key("note", &format!("{}%", value("third")))
+        .unwrap();
+    until("the refusal", &|status| {
+        status["template_errors"][0]
+            .as_str()
+            .is_some_and(|error| error.contains("holds a `%`"))
+    });
+    consul.set_key("note", &value("fourth")).unwrap();
+    until("the mended value", &|status| {
+        status["state"] == "confirmed" && holds("haproxy.cfg", "fourth")
+    });
+    assert_eq!(gatewright.stop(LIMIT).unwrap(), 0);
+    for (what, text) in [
+        ("status", told.into_inner().unwrap()),
+        ("log", gatewright.log()),
+    ] {
+        assert!(!text.contains("canary"), "{what}: {text}");
+    }
+}
