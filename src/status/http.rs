@@ -316,11 +316,8 @@ impl Known {
         }
         let (send, receive) = oneshot::channel();
         let asking = async {
-            self.sources
-                .questions
-                .send(Question::Status(send))
-                .await
-                .ok()?;
+            let question = Question::Status(send);
+            self.sources.questions.send(question).await.ok()?;
             receive.await.ok()
         };
         // Cancel safety: a question that nobody waits for is answered into the void.

@@ -24,11 +24,11 @@ impl Bench {
             let mut unanswered = Vec::new();
             while let Some(question) = questions.blocking_recv() {
                 count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                match (question, &answers) {
-                    (Question::Status(back), Some(status)) => {
+                match (&answers, question) {
+                    (Some(status), Question::Status(back)) => {
                         let _ = back.send(status.clone());
                     }
-                    (question, _) => unanswered.push(question),
+                    (_, question) => unanswered.push(question),
                 }
             }
         });
