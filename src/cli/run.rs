@@ -59,7 +59,7 @@ impl Run {
             // reads them again once it watches the files, so that no change in between is lost.
             wiring::load_templates(&settings, &environment)
                 .map_err(|wrong| Failure::new(exit::TEMPLATE, wrong))?;
-            wiring::check_destinations(&settings).map_err(open_failure)?;
+            wiring::check_destinations(&settings, &environment).map_err(open_failure)?;
             let applier = wiring::open_applier(&settings, &environment).map_err(open_failure)?;
             let (send, questions) = mpsc::channel(16);
             let sources = Sources {

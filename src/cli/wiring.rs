@@ -401,10 +401,18 @@ pub fn rules(settings: &Settings) -> Rules {
     }
 }
 
-/// Whether files can be put where the settings name them.
-pub fn check_destinations(settings: &Settings) -> Result<(), ApplyError> {
-    let mut templates = settings.template.iter();
-    templates.try_for_each(|template| {
+/// Whether files can be put where the settings name them. What lies in the state directory can: that one
+/// is made when the locks are taken.
+pub fn check_destinations(
+    settings: &Settings,
+    environment: &Environment,
+) -> Result<(), ApplyError> {
+    let state = settings.state_directory(environment);
+    let mut elsewhere = settings
+        .template
+        .iter()
+        .filter(|template| state.exists() || template.destination.parent() != Some(&state));
+    elsewhere.try_for_each(|template| {
         target::check(&template.destination).map_err(ApplyError::Destination)
     })
 }
