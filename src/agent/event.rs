@@ -175,7 +175,7 @@ pub enum Action {
     /// Look at HAProxy and the files.
     Observe,
     /// Ask Consul once, beside the watches, and bring the answer back.
-    Inspect(Inquiry),
+    Inspect(Box<Inquiry>),
     /// Write the snapshot.
     Save(Content),
     /// Let the applier take a set that has lost servers since the last good one.

@@ -410,7 +410,7 @@ impl Sidecar {
                 Action::Render(answers) => self.render(answers),
                 Action::Apply(candidate, means) => self.apply(candidate, means),
                 Action::Observe => self.observe(),
-                Action::Inspect(inquiry) => self.inspect(inquiry),
+                Action::Inspect(inquiry) => self.inspect(*inquiry),
                 Action::Save(content) => self.save(content),
                 Action::AllowLoss => {
                     self.allow_loss = true;

@@ -12,105 +12,27 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::time::Instant;
 
 mod evidence;
 mod hold;
+mod inquire;
 mod items;
+mod output;
 mod rules;
 #[cfg(test)]
 mod tests;
 
 pub use evidence::{Evidence, Inquiry, Silence};
+pub use output::{End, Output, View};
 pub use rules::{Rule, Rules};
 
-use self::evidence::{Finding, Sight, States};
+use self::evidence::Finding;
 use self::hold::{Guarded, Hold};
+use self::inquire::{AT_A_TIME, Canary, LOST};
 use self::items::Present;
-use super::{Answer, Kind, Query, Scope, Status};
-
-/// How often Consul is asked about a hold, while there are few.
-const PACE: Duration = Duration::from_secs(10);
-/// So many holds are asked about at that pace.
-const FEW: usize = 50;
-/// How many questions are on their way at a time.
-const AT_A_TIME: usize = 8;
-/// A question that was not answered for so long is asked again.
-const LOST: Duration = Duration::from_secs(60);
-
-/// What the guard wants done, or has done.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Output {
-    /// What templates see of this query may differ now.
-    Changed(Query),
-    /// Consul is to be asked.
-    Ask(Inquiry),
-    /// A hold began; its reason is known.
-    Began(View),
-    /// A hold that people were told of has ended.
-    Ended {
-        /// The hold as it was.
-        hold: View,
-        /// What ended it.
-        why: End,
-    },
-}
-
-/// What ends a hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// Enough items are there again.
-    Returned,
-    /// Those that are gone are in maintenance.
-    Maintenance,
-    /// Others stand at the addresses of those that are gone.
-    Replaced,
-    /// The time of the operator's rule has run.
-    Time,
-    /// The operator let them go.
-    Released,
-    /// The guard was switched off.
-    Off,
-    /// No template asks for them any more.
-    Unasked,
-}
-
-impl std::fmt::Display for End {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.write_str(match self {
-            End::Returned => "enough of them are back",
-            End::Maintenance => "they are in maintenance",
-            End::Replaced => "others took their places",
-            End::Time => "its time is over",
-            End::Released => "it was released",
-            End::Off => "the guard was switched off",
-            End::Unasked => "no template asks for them any more",
-        })
-    }
-}
-
-/// One hold, for people.
-#[derive(Debug, Clone, PartialEq)]
-pub struct View {
-    /// The query.
-    pub query: Query,
-    /// Its service, where it is of one.
-    pub service: Option<String>,
-    /// How many items the catalog shows.
-    pub present: usize,
-    /// How many are held.
-    pub held: usize,
-    /// By how many the loss is judged.
-    pub reference: usize,
-    /// Why, a whole sentence.
-    pub reason: String,
-    /// When it began.
-    pub since: Instant,
-    /// When its time has run; `None` when it does not run or has no end.
-    pub ends_at: Option<Instant>,
-}
+use super::{Answer, Kind, Query, Scope};
 
 /// The guard over all queries.
 #[derive(Debug)]
@@ -119,18 +41,6 @@ pub struct Guard {
     queries: BTreeMap<Query, Guarded>,
     holding: BTreeSet<Query>,
     canaries: BTreeMap<Scope, Canary>,
-}
-
-/// The canary in one datacenter.
-#[derive(Debug, Clone, Copy, Default)]
-struct Canary {
-    /// Whether it was ever seen: only then its absence proves anything.
-    seen: bool,
-    sight: Sight,
-    /// When it was answered last.
-    at: Option<Instant>,
-    /// The first look, until there is an answer of any kind.
-    first: Option<Instant>,
 }
 
 impl Guard {
@@ -230,21 +140,6 @@ impl Guard {
         }
     }
 
-    /// Takes what came of an [`Inquiry`].
-    #[must_use]
-    pub fn inspected(&mut self, evidence: Evidence, now: Instant) -> Vec<Output> {
-        let mut out = Vec::new();
-        if let Some((scope, seen)) = &evidence.canary {
-            self.saw_canary(scope, *seen, now);
-        }
-        if let Some(query) = &evidence.about {
-            self.learn(query, &evidence, now, &mut out);
-        }
-        self.judge_holds(now, &mut out);
-        self.ask(now, &mut out);
-        out
-    }
-
     /// Does what has fallen due.
     #[must_use]
     pub fn handle_timeout(&mut self, now: Instant) -> Vec<Output> {
@@ -268,7 +163,8 @@ impl Guard {
         first.chain(next).min()
     }
 
-    /// Lets go what is held of these services (or queries, as a template asks them), or everything. Gives the names of what was.
+    /// Lets go what is held of these services (or queries, as a template asks them), or everything.
+    /// Gives the names of what was.
     #[must_use]
     pub fn release(
         &mut self,
@@ -485,210 +381,6 @@ impl Guard {
             since: hold.since,
             ends_at: hold.last_due(limit).filter(|_| runs),
         })
-    }
-
-    // Asking.
-
-    fn holds(&self) -> impl Iterator<Item = (&Query, &Hold)> {
-        self.holding
-            .iter()
-            .filter_map(|query| Some((query, self.queries.get(query)?.hold.as_ref()?)))
-    }
-
-    fn in_flight(&self) -> usize {
-        self.holds()
-            .filter(|(_, hold)| hold.asked.is_some())
-            .count()
-    }
-
-    /// The more there is to ask, the more seldom.
-    fn pace(&self) -> Duration {
-        PACE * (1 + u32::try_from(self.holding.len() / FEW).unwrap_or(u32::MAX - 1))
-    }
-
-    /// Asks about the holds that are due, a few at a time.
-    fn ask(&mut self, now: Instant, out: &mut Vec<Output>) {
-        for (scope, canary) in &mut self.canaries {
-            if canary.first.is_some_and(|due| now >= due) {
-                canary.first = Some(now + PACE);
-                out.push(Output::Ask(Inquiry {
-                    about: None,
-                    unfiltered: None,
-                    canary: Some(evidence::canary(&self.rules.canary, scope)),
-                }));
-            }
-        }
-        let mut free = AT_A_TIME.saturating_sub(
-            self.holds()
-                .filter(|(_, hold)| hold.asked.is_some_and(|asked| now < asked + LOST))
-                .count(),
-        );
-        let mut due: Vec<(Instant, Query)> = self
-            .holds()
-            .filter(|(_, hold)| hold.asked.is_none_or(|asked| now >= asked + LOST))
-            .filter(|(_, hold)| now >= hold.ask_at)
-            .map(|(query, hold)| (hold.ask_at, query.clone()))
-            .collect();
-        due.sort();
-        for (_, query) in due {
-            if free == 0 {
-                return;
-            }
-            free -= 1;
-            let scope = canary_scope(&query.scope);
-            let Some(hold) = self
-                .queries
-                .get_mut(&query)
-                .and_then(|one| one.hold.as_mut())
-            else {
-                continue;
-            };
-            hold.asked = Some(now);
-            // A look at the canary before the loss proves nothing about it.
-            let known = self.canaries.get(&scope).and_then(|canary| canary.at);
-            let recent = known.is_some_and(|at| at > hold.since && at + PACE / 2 > now);
-            let canary = (!self.rules.canary.is_empty() && !recent)
-                .then(|| evidence::canary(&self.rules.canary, &scope));
-            out.push(Output::Ask(Inquiry {
-                unfiltered: evidence::unfiltered(&query),
-                about: Some(query),
-                canary,
-            }));
-        }
-    }
-
-    fn look_for_canary(&mut self, scope: &Scope, now: Instant, out: &mut Vec<Output>) {
-        if self.rules.canary.is_empty() {
-            return;
-        }
-        let scope = canary_scope(scope);
-        if !self.canaries.contains_key(&scope) {
-            let canary = Canary {
-                first: Some(now),
-                ..Canary::default()
-            };
-            self.canaries.insert(scope, canary);
-            self.ask(now, out);
-        }
-    }
-
-    fn saw_canary(&mut self, scope: &Scope, seen: Result<bool, Silence>, now: Instant) {
-        let canary = self.canaries.entry(canary_scope(scope)).or_default();
-        if seen != Err(Silence::Unknown) {
-            canary.first = None;
-            canary.at = Some(now);
-        }
-        canary.sight = match seen {
-            Ok(true) => {
-                canary.seen = true;
-                Sight::Visible
-            }
-            Ok(false) | Err(Silence::Forbidden) if canary.seen => Sight::Lost,
-            _ => Sight::Unknown,
-        };
-    }
-
-    /// What an inquiry says about the hold of a query.
-    fn learn(&mut self, query: &Query, evidence: &Evidence, now: Instant, out: &mut Vec<Output>) {
-        let pace = self.pace();
-        let rule = self.rules.of(query);
-        let sight = self
-            .canaries
-            .get(&canary_scope(&query.scope))
-            .map(|canary| canary.sight)
-            .unwrap_or_default();
-        let Some(guarded) = self.queries.get_mut(query) else {
-            return;
-        };
-        let filtered = match &evidence.instances {
-            Some(Ok(_)) => evidence.filtered,
-            _ => guarded.filtered,
-        } && !guarded.filtered_before;
-        let Some(hold) = &mut guarded.hold else {
-            return;
-        };
-        hold.asked = None;
-        let mut in_maintenance = BTreeSet::new();
-        if let Some(Ok(instances)) = &evidence.instances {
-            let states = States::new(instances);
-            let maintained =
-                |(node, id): &items::Key| states.at(node, id) == Some(Status::Maintenance);
-            let departed = guarded.departed.keys().filter(|key| maintained(key));
-            let held = hold.items.keys().filter(|key| maintained(key));
-            in_maintenance.extend(departed.chain(held).cloned());
-            hold.items.retain(|key, _| !in_maintenance.contains(key));
-            let held = hold.items.values().map(|(item, _)| item);
-            hold.finding = Finding::of(held, &states);
-        } else {
-            hold.finding = match (&evidence.instances, sight) {
-                (None, Sight::Visible) => Finding::Absent,
-                (None, _) if self.rules.canary.is_empty() => Finding::Absent,
-                (Some(Err(Silence::Forbidden)), _) => {
-                    Finding::NotPermitted("The token may not read it any more".to_owned())
-                }
-                _ => Finding::Silent,
-            };
-        }
-        if sight == Sight::Lost {
-            hold.finding = Finding::NotPermitted(format!(
-                "The token no longer sees the service {}",
-                self.rules.canary
-            ));
-        } else if filtered {
-            hold.finding = Finding::NotPermitted("The answer was filtered by ACLs".to_owned());
-        }
-        // A pause of this process or of Consul is not time that has run.
-        if hold.finding.counts() {
-            hold.clock = hold.reading(now, 2 * pace);
-        }
-        hold.counted = now;
-        guarded
-            .departed
-            .retain(|key, _| !in_maintenance.contains(key));
-        guarded.forgive(in_maintenance.len());
-        let mut ended = End::Maintenance;
-        let Some(hold) = &mut guarded.hold else {
-            return;
-        };
-        let floor = rule.floor(query, hold.reference.max(guarded.count));
-        let limit = rule.hold_for(guarded.count, floor);
-        let before = hold.items.len();
-        if let (Some(limit), true) = (limit, hold.finding.counts()) {
-            let clock = hold.clock;
-            hold.items.retain(|_, (_, at)| *at + limit > clock);
-        }
-        let over = before - hold.items.len();
-        if over > 0 {
-            hold.reference = hold.reference.saturating_sub(over).max(guarded.count);
-            ended = End::Time;
-        }
-        let next = hold.first_due(limit).filter(|_| hold.finding.counts());
-        hold.ask_at = next.map_or(now + pace, |due| due.clamp(now + PACE / 100, now + pace));
-        if hold.items.is_empty() {
-            self.end(query, ended, now, out);
-            return;
-        }
-        if over > 0 || !in_maintenance.is_empty() {
-            out.push(Output::Changed(query.clone()));
-        }
-        if self.is_fine(query, now) {
-            self.end(query, ended, now, out);
-            return;
-        }
-        if let Some(guarded) = self.queries.get_mut(query)
-            && let Some(hold) = &mut guarded.hold
-            && !std::mem::replace(&mut hold.told, true)
-        {
-            out.extend(self.view(query).map(Output::Began));
-        }
-    }
-}
-
-/// The canary is the servers' own service: one in each datacenter.
-fn canary_scope(scope: &Scope) -> Scope {
-    Scope {
-        datacenter: scope.datacenter.clone(),
-        ..Scope::default()
     }
 }
 

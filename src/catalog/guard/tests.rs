@@ -1,9 +1,11 @@
 //! The guard's rules, one by one and over any sequence of answers and times.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 
 use super::*;
-use crate::catalog::{HealthFilter, Instance};
+use crate::catalog::{HealthFilter, Instance, Status};
 
 fn instance(id: &str) -> Instance {
     Instance {
@@ -97,7 +99,7 @@ impl Bench {
                 Output::Ask(inquiry) => {
                     self.asked += 1;
                     if self.answers {
-                        let evidence = self.evidence(inquiry);
+                        let evidence = self.evidence(*inquiry);
                         let out = self.guard.inspected(evidence, self.now);
                         self.carry_out(out);
                     }

@@ -445,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn the_worst_check_of_node_and_service_counts() {
+    fn b13_b14_the_worst_check_of_node_and_service_counts() {
         let all = json!([
             entry("a", json!(1), ("c", "passing")),
             entry("b", json!(1), ("c", "warning")),

@@ -177,7 +177,7 @@ fn a_mass_loss_is_not_rendered_and_its_reason_is_asked_for() {
     let asked: Vec<&Inquiry> = did
         .iter()
         .filter_map(|one| match one {
-            Action::Inspect(inquiry) => Some(inquiry),
+            Action::Inspect(inquiry) => Some(&**inquiry),
             _ => None,
         })
         .collect();
@@ -255,7 +255,7 @@ fn j01_a_query_that_fails_is_answered_by_the_snapshot() {
 }
 
 #[test]
-fn a_snapshot_older_than_the_files_is_not_rendered() {
+fn j02_a_snapshot_older_than_the_files_is_not_rendered() {
     let content = left(10, "ten");
     let mut stage = Stage::new(Some((&content, "newer")));
     stage.watched(None);
@@ -332,12 +332,11 @@ fn a_set_refused_for_lost_servers_is_let_through_by_a_release() {
         stage
     };
     let allowed = |stage: &mut Stage| {
-        let found = stage.take(|one| match one {
+        stage.take(|one| match one {
             Action::AllowLoss => Some(1),
             Action::Apply(..) => Some(2),
             _ => None,
-        });
-        found
+        })
     };
     let mut stage = refused("last-servers-lost");
     for _ in 0..20 {
