@@ -117,22 +117,6 @@ fn b01_b02_b03_b05_a_misbehaving_index_costs_two_requests_in_five_seconds() {
         measured::note("e02", &format!("{name}: requests in 5 s"), asked);
         assert!(asked <= 2, "{name}: {:?}", proxy.requests());
     }
-    // The content is followed all the same, at the pace of a poll.
-    consul.set_key("a", "second").unwrap();
-    let changed = Instant::now();
-    wait_for(LIMIT, "the change", || {
-        let second = |known: &(Option<String>, bool)| known.0.as_deref() == Some("second");
-        running
-            .iter()
-            .all(|(_, _, source)| source.all(1, second))
-            .then_some(())
-    })
-    .unwrap();
-    measured::note(
-        "e02",
-        "a change is seen after",
-        format!("{:.1} s", changed.elapsed().as_secs_f64()),
-    );
 }
 
 #[test]
@@ -164,7 +148,7 @@ fn b25_fifty_sources_come_back_apart() {
     // Long enough for the backoffs to have grown.
     let gone = Instant::now();
     proxy.forget();
-    std::thread::sleep(Duration::from_secs(6));
+    std::thread::sleep(Duration::from_secs(4));
     let rate = proxy.requests().len() as f64 / gone.elapsed().as_secs_f64() / SOURCES as f64;
     measured::note(
         "B25",
@@ -172,16 +156,12 @@ fn b25_fifty_sources_come_back_apart() {
         format!("{rate:.2}"),
     );
     assert!(rate < 4.0, "{rate}");
+    proxy.forget();
     consul.restart().unwrap();
     let back = Instant::now();
-    proxy.forget();
     until("all to be back", true);
     let took = back.elapsed();
-    let mut times: Vec<Duration> = proxy
-        .requests()
-        .iter()
-        .filter_map(|request| request.at.checked_duration_since(back))
-        .collect();
+    let mut times: Vec<Instant> = proxy.requests().iter().map(|request| request.at).collect();
     times.sort();
     let peak = times
         .iter()
@@ -195,12 +175,12 @@ fn b25_fifty_sources_come_back_apart() {
         .unwrap_or(0);
     measured::note(
         "B25",
-        "50 sources with 3 watches: all back after",
+        "50 sources with 3 watches: all back, after Consul was ready",
         format!("{:.1} s", took.as_secs_f64()),
     );
     measured::note(
         "B25",
-        "requests until then; most in 250 ms",
+        "requests from its start until then; most in 250 ms",
         format!("{}; {peak}", times.len()),
     );
     assert!(times.len() <= SOURCES * keys.len() * 4, "{}", times.len());

@@ -387,8 +387,12 @@ fn connect_from(source: Ipv4Addr, upstream: SocketAddr) -> std::io::Result<TcpSt
 /// Takes whatever comes and says nothing, until the client goes.
 fn swallow(stream: &TcpStream, shared: &Shared) -> Option<()> {
     let mut reader = Reader::new(stream.try_clone().ok()?);
-    while !shared.closing.load(Ordering::Relaxed) && reader.discard() {}
-    Some(())
+    loop {
+        // Each look waits for something to come.
+        if shared.closing.load(Ordering::Relaxed) || !reader.discard() {
+            return Some(());
+        }
+    }
 }
 
 /// Closing sends a reset.

@@ -194,7 +194,7 @@ fn silent(actions: Vec<Action>) -> Vec<Action> {
 mod guard;
 
 #[test]
-fn nothing_is_rendered_before_every_query_has_answered() {
+fn b18_nothing_is_rendered_before_every_query_has_answered() {
     let mut bench = Bench::new();
     let actions = bench.event(loaded(&["a", "b"]));
     assert_eq!(
@@ -404,7 +404,7 @@ fn what_could_not_be_tried_is_tried_again_with_growing_pauses() {
 }
 
 #[test]
-fn a_query_that_is_no_longer_used_is_cancelled_and_its_late_answers_are_dropped() {
+fn b17_a_query_that_is_no_longer_used_is_cancelled_and_its_late_answers_are_dropped() {
     let mut bench = Bench::new();
     bench.event(loaded(&["a", "b"]));
     let late = bench.core.watches()[&Query::service("b")].id;
@@ -454,7 +454,7 @@ fn d13_queries_found_while_rendering_are_watched_for_a_bounded_number_of_rounds(
 }
 
 #[test]
-fn a_failing_query_holds_nothing_back_that_does_not_use_it() {
+fn b22_a_failing_query_holds_nothing_back_that_does_not_use_it() {
     let mut bench = Bench::new();
     bench.event(loaded(&["a", "b"]));
     bench.answer("a", 1);

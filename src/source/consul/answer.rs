@@ -498,7 +498,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_an_error_and_not_an_empty_list() {
+    fn a07_nonsense_is_an_error_and_not_an_empty_list() {
         for body in [
             "", "null", "[null]", "[{}]", "{}", "[", "<html>", "[[]]", "[1]",
         ] {
@@ -522,6 +522,26 @@ mod tests {
                 _ => assert!(null.is_err(), "{kind:?}"),
             }
         }
+    }
+
+    #[test]
+    fn a14_depth_length_doubles_and_bad_text_are_errors_or_harmless() {
+        let deep = "[".repeat(100_000) + &"]".repeat(100_000);
+        let long = format!("[{}]", "9".repeat(1 << 20));
+        let bad = b"[{\"Node\": \"\xff\xfe\"}]".to_vec();
+        for body in [deep.into_bytes(), long.into_bytes(), bad] {
+            for kind in kinds() {
+                assert!(parse(&kind, &body).is_err(), "{kind:?}");
+            }
+        }
+        let twice = r#"[{"Node":{"Node":"n","Node":"m","Address":"10.0.0.1"},
+            "Service":{"ID":"w","Service":"web"},"Checks":[]}]"#;
+        assert!(parse(&service(HealthFilter::Any), twice.as_bytes()).is_err());
+        let mut port = entry("w", json!(1), ("c", "passing")).to_string();
+        port = port.replace("\"Port\":1,", &format!("\"Port\":{},", "9".repeat(1 << 20)));
+        // A number that no integer holds is no reason to lose the other instances.
+        let list = parse(&service(HealthFilter::Any), format!("[{port}]").as_bytes());
+        assert!(list.is_err() || list.is_ok_and(|list| list.len() == 1));
     }
 
     #[test]
@@ -585,7 +605,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_json_is_read_without_a_panic(value in any_json(), cut in any::<prop::sample::Index>()) {
+        fn a14_any_json_is_read_without_a_panic(value in any_json(), cut in any::<prop::sample::Index>()) {
             let text = value.to_string();
             let cut = cut.index(text.len() + 1);
             for kind in kinds() {
@@ -595,7 +615,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_read_without_a_panic(body in prop::collection::vec(any::<u8>(), 0..64)) {
+        fn a14_any_bytes_are_read_without_a_panic(body in prop::collection::vec(any::<u8>(), 0..64)) {
             for kind in kinds() {
                 let _ = parse(&kind, &body);
             }

@@ -3,6 +3,10 @@
 
 use std::time::{Duration, Instant};
 
+/// An answer that Consul held for so long shows that all is well.
+const WELL: Duration = Duration::from_millis(500);
+/// And so does a time without a failure.
+const QUIET: Duration = Duration::from_secs(30);
 /// Requests a watch may make at once before the bucket holds it.
 pub(super) const BURST: u32 = 2;
 /// How long one token takes to come back; Consul's documentation suggests to poll at this rate.
@@ -32,7 +36,8 @@ const BACKOFF_LEAST: Duration = Duration::from_millis(25);
 ///
 /// Each request takes a token. Content that really changed fills the bucket, so changes are
 /// followed at once, and lets a number of answers without news pass; time that Consul held a request
-/// gives its token back early; a failure gives it back, because the backoff paces failures.
+/// gives its token back early; a failure and the first answer after it give theirs back, because the
+/// backoff paces them. The backoff starts anew only when all is well, not at the first answer.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Pace {
     /// When the bucket will be full again (the "theoretical arrival time" of the cell rate algorithm).
@@ -45,6 +50,10 @@ pub(super) struct Pace {
     credit: u32,
     /// Failures since the last good answer.
     failures: u32,
+    /// How far the backoff has grown.
+    step: u32,
+    /// When the last request went out that failed.
+    failed_at: Option<Instant>,
 }
 
 impl Pace {
@@ -83,12 +92,15 @@ impl Pace {
     /// A good answer came; `changed` when its content differs from the one before. The first
     /// answer of a watch does not count as a change.
     pub(super) fn answered(&mut self, changed: bool, now: Instant) {
-        self.failures = 0;
+        let returned = std::mem::take(&mut self.failures) > 0;
         let held = self.sent_at.map_or(Duration::ZERO, |sent_at| {
             now.saturating_duration_since(sent_at)
         });
+        if changed || held >= WELL {
+            self.step = 0;
+        }
         let given_back = match self.credit {
-            0 => held.saturating_mul(HELD).min(REFILL),
+            0 if !returned => held.saturating_mul(HELD).min(REFILL),
             _ => REFILL,
         };
         self.credit = match changed {
@@ -110,7 +122,15 @@ impl Pace {
         most: Option<Duration>,
     ) -> Duration {
         self.given_up();
-        let backoff = backoff(self.failures, chance, most.unwrap_or(BACKOFF_MOST));
+        if let (Some(now), Some(before)) = (
+            self.sent_at,
+            std::mem::replace(&mut self.failed_at, self.sent_at),
+        ) && now.saturating_duration_since(before) >= QUIET
+        {
+            self.step = 0;
+        }
+        let backoff = backoff(self.step, chance, most.unwrap_or(BACKOFF_MOST));
+        self.step = self.step.saturating_add(1);
         self.failures = self.failures.saturating_add(1);
         match retry_after {
             Some(asked) => asked + backoff.min(asked / 4),
@@ -126,10 +146,8 @@ impl Pace {
 }
 
 /// Full jitter: anywhere below the step, which doubles from 0.25 s to `most`.
-fn backoff(failures: u32, chance: f64, most: Duration) -> Duration {
-    let step = BACKOFF_FIRST
-        .saturating_mul(1 << failures.min(16))
-        .min(most);
+fn backoff(step: u32, chance: f64, most: Duration) -> Duration {
+    let step = BACKOFF_FIRST.saturating_mul(1 << step.min(16)).min(most);
     step.mul_f64(chance.clamp(0.0, 1.0)).max(BACKOFF_LEAST)
 }
 
@@ -270,6 +288,43 @@ mod tests {
         assert_eq!(pace.failures(), 0);
     }
 
+    #[test]
+    fn a01_a_watch_that_comes_back_is_not_held_by_what_failed_before() {
+        let (mut now, mut pace) = (Instant::now(), Pace::default());
+        for _ in 0..3 {
+            pace.asked(now);
+            now += pace.failed(0.5, None, None);
+            // The answer that brings it up to date, and the question that Consul will hold.
+            pace.asked(now);
+            pace.answered(false, now);
+            assert!(pace.wait(now) <= FLOOR);
+            now += pace.wait(now);
+            pace.asked(now);
+            now += Duration::from_secs(2);
+            pace.answered(false, now);
+            assert_eq!(pace.step, 0);
+        }
+    }
+
+    #[test]
+    fn failures_and_answers_in_turn_are_spread_as_failures_alone_are() {
+        let start = Instant::now();
+        let (mut now, mut pace, mut requests) = (start, Pace::default(), 0);
+        while now - start < Duration::from_secs(60) {
+            pace.asked(now);
+            now += pace.failed(0.5, None, None);
+            pace.asked(now);
+            pace.answered(false, now);
+            now += pace.wait(now);
+            requests += 2;
+        }
+        assert!(requests <= 24, "{requests}");
+        // After a quiet time the backoff is short again.
+        now += QUIET;
+        pace.asked(now);
+        assert!(pace.failed(0.5, None, None) < BACKOFF_FIRST);
+    }
+
     proptest! {
         #[test]
         fn b02_b03_unchanged_content_that_comes_at_once_is_asked_for_at_most_twice_and_then_every_15_s(
@@ -291,10 +346,10 @@ mod tests {
 
         #[test]
         fn a01_a09_a_backoff_is_bounded_and_honours_retry_after(
-            failures in 0u32..200, chance in 0.0f64..1.0, asked in prop::option::of(0u64..300),
+            step in 0u32..200, chance in 0.0f64..1.0, asked in prop::option::of(0u64..300),
             most in prop::option::of(Just(ALONE_MOST)),
         ) {
-            let mut pace = Pace { failures, ..Pace::default() };
+            let mut pace = Pace { step, ..Pace::default() };
             let asked = asked.map(Duration::from_secs);
             let wait = pace.failed(chance, asked, most);
             prop_assert!(wait >= BACKOFF_LEAST);

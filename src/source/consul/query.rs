@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_segment_is_not_asked() {
+    fn c17_what_cannot_be_a_segment_is_not_asked() {
         for query in [
             Query::service(""),
             Query::service(".."),
@@ -287,7 +287,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_name_leaves_its_segment(name in any::<String>()) {
+        fn c17_no_name_leaves_its_segment(name in any::<String>()) {
             if let Ok(request) = request(&Query::service(&name), &Scope::default()) {
                 let rest = request.path.strip_prefix("/v1/health/service/").unwrap();
                 prop_assert!(rest.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~%".contains(&b)));

@@ -17,7 +17,10 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
 use super::super::{Update, WatchId};
-use super::{Address, Consul, ConsulError, ErrorClass, Options, TlsOptions, Watch};
+use super::{
+    Address, Consul, ConsulError, ErrorClass, Options, ReadError, Secret, TlsOptions, TokenSource,
+    Watch,
+};
 use crate::catalog::{Answer, HealthFilter, Kind, Meta, Query, Scope, Status};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -40,6 +43,7 @@ fn executable() -> PathBuf {
 struct Agent {
     child: Child,
     folder: tempfile::TempDir,
+    token: Option<String>,
     http: u16,
     https: u16,
 }
@@ -83,6 +87,9 @@ impl Agent {
         let agent = Agent {
             child: Agent::spawn(folder.path()),
             folder,
+            token: config["acl"]["tokens"]["master"]
+                .as_str()
+                .map(str::to_owned),
             http: ports[0],
             https: ports[1],
         };
@@ -131,21 +138,47 @@ impl Agent {
     }
 
     fn consul(&self) -> Consul {
-        consul(self.address(), TlsOptions::default()).unwrap()
+        self.consul_with(self.token.as_ref().map_or(TokenSource::None, |token| {
+            TokenSource::Value(Secret::new(token.clone()))
+        }))
     }
 
-    /// A PUT over plain HTTP.
+    fn consul_with(&self, token: TokenSource) -> Consul {
+        Consul::new(Options {
+            addresses: vec![self.address()],
+            token,
+            wait: Duration::from_secs(1),
+            ..Options::default()
+        })
+        .unwrap()
+    }
+
+    /// A PUT over plain HTTP, with the token that may do everything.
     fn put(&self, path: &str, body: &str) {
+        let (status, answer) = self.send("PUT", path, self.token.as_deref(), body.as_bytes());
+        let answer = String::from_utf8_lossy(&answer);
+        assert_eq!(status, 200, "{path}: {answer}");
+    }
+
+    /// One request; the status and the body of its answer.
+    fn send(&self, method: &str, path: &str, token: Option<&str>, body: &[u8]) -> (u16, Vec<u8>) {
         let mut stream = TcpStream::connect(("127.0.0.1", self.http)).unwrap();
-        write!(
-            stream,
-            "PUT {path} HTTP/1.1\r\nHost: c\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        let token = token.map_or(String::new(), |token| {
+            format!("X-Consul-Token: {token}\r\n")
+        });
+        // By version 1.0 the answer comes in one piece.
+        let head = format!(
+            "{method} {path} HTTP/1.0\r\n{token}Content-Length: {}\r\n\r\n",
             body.len()
-        )
-        .unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(body).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let end = answer.windows(4).position(|at| at == b"\r\n\r\n").unwrap();
+        let head = String::from_utf8_lossy(&answer[..end]).into_owned();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, answer.split_off(end + 4))
     }
 
     fn register(&self, id: &str, port: u16) {
@@ -323,7 +356,7 @@ async fn every_other_kind_is_answered() {
 }
 
 #[tokio::test]
-async fn keys_are_read_watched_and_missed() {
+async fn b16_b20_keys_are_read_watched_and_missed() {
     let agent = Agent::start(json!({})).await;
     let consul = agent.consul();
     let (_watch, mut updates) = watch(&consul, Query::key("app/mode é?"));
@@ -358,25 +391,164 @@ async fn keys_are_read_watched_and_missed() {
 }
 
 #[tokio::test]
-async fn a_killed_agent_is_waited_for() {
+async fn a01_a_killed_agent_is_waited_for() {
     let mut agent = Agent::start(json!({})).await;
     let consul = agent.consul();
     agent.put("/v1/kv/a", "1");
     let (_watch, mut updates) = watch(&consul, Query::key("a"));
     answer_where(&mut updates, |answer| answer.len() == 1).await;
     agent.kill();
-    let failed = async {
-        loop {
-            if let Some(Update::Failed { error, .. }) = updates.recv().await {
-                return error;
-            }
-        }
-    };
-    let error = timeout(PATIENCE, failed).await.unwrap();
+    let error = next_error(&mut updates).await;
     assert_eq!(error.class, ErrorClass::Unreachable, "{error}");
     // A development agent forgets everything, so its index starts again and the key is gone.
     agent.restart().await;
     answer_where(&mut updates, |answer| *answer == Answer::Key(None)).await;
+}
+
+/// Waits for a failure.
+async fn next_error(updates: &mut mpsc::Receiver<Update>) -> ReadError {
+    let failed = async {
+        loop {
+            match updates.recv().await {
+                Some(Update::Failed { error, .. }) => return error,
+                Some(_) => {}
+                None => panic!("the watch has ended"),
+            }
+        }
+    };
+    timeout(PATIENCE, failed).await.unwrap()
+}
+
+/// The policy that the README names; nothing here may need more.
+const MINIMAL: &str = r#"service_prefix "" { policy = "read" }
+node_prefix "" { policy = "read" }
+key_prefix "" { policy = "read" }"#;
+
+#[tokio::test]
+async fn a11_b11_l02_l03_tokens_come_and_go_and_need_only_read() {
+    let master = "00000000-1111-2222-3333-444444444444";
+    let agent = Agent::start(json!({"acl": {"enabled": true, "default_policy": "deny",
+        "tokens": {"master": master, "agent": master}}}))
+    .await;
+    agent.register("w1", 81);
+    agent.put("/v1/kv/a/b", "c");
+    let rules = json!({"Name": "gatewright", "Rules": MINIMAL}).to_string();
+    agent.put("/v1/acl/policy", &rules);
+    let id = |number: u32| format!("{number:08}-aaaa-bbbb-cccc-dddddddddddd");
+    let token = |number: u32| {
+        let body = json!({"AccessorID": id(number), "SecretID": id(number + 50),
+                          "Policies": [{"Name": "gatewright"}]});
+        agent.put("/v1/acl/token", &body.to_string());
+        id(number + 50)
+    };
+    let (first, second) = (token(1), token(2));
+    let tree = of(Kind::Tree { prefix: "a".into() });
+
+    // Too few rights look like nothing at all, but for a single key. A token that is unknown is refused.
+    let anonymous = agent.consul_with(TokenSource::None);
+    assert_eq!(read(&anonymous, &Query::service("web")).await.len(), 0);
+    assert_eq!(read(&anonymous, &tree).await, Answer::Tree(Vec::new()));
+    let error = anonymous
+        .read_once(&Query::key("a/b"), PATIENCE)
+        .await
+        .unwrap_err();
+    assert_eq!(error.class, ErrorClass::Forbidden, "{error}");
+    let unknown = agent.consul_with(TokenSource::Value(Secret::new(id(99))));
+    let error = unknown
+        .read_once(&Query::service("web"), PATIENCE)
+        .await
+        .unwrap_err();
+    assert_eq!(error.class, ErrorClass::Forbidden, "{error}");
+    assert!(error.detail.contains("ACL not found"), "{error}");
+
+    // The documented policy is enough for every kind, and lets nothing be written.
+    let path = agent.folder.path().join("token");
+    std::fs::write(&path, &first).unwrap();
+    let consul = agent.consul_with(TokenSource::File(path.clone()));
+    let services = of(Kind::Services {
+        node_meta: Meta::new(),
+        filter: None,
+    });
+    let node = of(Kind::Node { name: "n1".into() });
+    for query in [
+        Query::service("web"),
+        services,
+        of(nodes()),
+        node,
+        of(Kind::Datacenters),
+        Query::key("a/b"),
+        tree,
+    ] {
+        assert!(!read(&consul, &query).await.is_empty(), "{query}");
+    }
+    assert_eq!(agent.send("PUT", "/v1/kv/a/b", Some(&first), b"x").0, 403);
+
+    let (_watch, mut updates) = watch(&consul, Query::service("web"));
+    answer_where(&mut updates, |answer| ports(answer) == [81]).await;
+    let (status, _) = agent.send(
+        "DELETE",
+        &format!("/v1/acl/token/{}", id(1)),
+        Some(master),
+        b"",
+    );
+    assert_eq!(status, 200);
+    let error = next_error(&mut updates).await;
+    assert_eq!(error.class, ErrorClass::Forbidden, "{error}");
+    // The next one is laid beside it and moved over it.
+    std::fs::write(path.with_extension("new"), format!("{second}\n")).unwrap();
+    std::fs::rename(path.with_extension("new"), &path).unwrap();
+    let back = async {
+        while let Some(update) = updates.recv().await {
+            match update {
+                Update::Unchanged { .. } => return,
+                Update::Answered { answer, .. } => panic!("{answer:?}"),
+                Update::Failed { .. } => {}
+            }
+        }
+    };
+    timeout(PATIENCE, back).await.unwrap();
+
+    // A token that Consul does not know yet leaves the one before in use.
+    let third = id(53);
+    std::fs::write(&path, &third).unwrap();
+    agent.register("w2", 82);
+    answer_where(&mut updates, |answer| ports(answer) == [81, 82]).await;
+    let deadline = Instant::now() + PATIENCE;
+    while consul.status().token.problem.is_none() {
+        assert!(
+            Instant::now() < deadline,
+            "the unknown token was not noticed"
+        );
+        let _ = timeout(Duration::from_millis(50), updates.recv()).await;
+    }
+    assert_eq!(token(3), third);
+    while consul.status().token.problem.is_some() {
+        assert!(Instant::now() < deadline, "the new token was not taken");
+        let _ = timeout(Duration::from_millis(50), updates.recv()).await;
+    }
+}
+
+#[tokio::test]
+async fn b01_b04_a_restored_snapshot_is_followed() {
+    let agent = Agent::start(json!({})).await;
+    agent.put("/v1/kv/a", "old");
+    let (status, snapshot) = agent.send("GET", "/v1/snapshot", None, b"");
+    assert_eq!(status, 200);
+    let value = |answer: &Answer, what: &str| match answer {
+        Answer::Key(Some(pair)) => pair.value.as_deref() == Some(what),
+        _ => false,
+    };
+    for count in 0..30 {
+        agent.put("/v1/kv/noise", &count.to_string());
+    }
+    agent.put("/v1/kv/a", "new");
+    let (_watch, mut updates) = watch(&agent.consul(), Query::key("a"));
+    answer_where(&mut updates, |answer| value(answer, "new")).await;
+    let (status, _) = agent.send("PUT", "/v1/snapshot", None, &snapshot);
+    assert_eq!(status, 200);
+    answer_where(&mut updates, |answer| value(answer, "old")).await;
+    agent.put("/v1/kv/a", "newer");
+    answer_where(&mut updates, |answer| value(answer, "newer")).await;
 }
 
 #[tokio::test]
@@ -432,7 +604,7 @@ impl Authority {
 }
 
 #[tokio::test]
-async fn tls_with_a_private_authority_client_certificate_and_server_name() {
+async fn a15_tls_with_a_private_authority_client_certificate_and_server_name() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let authority = Authority::new(folder.path(), "ca");
@@ -517,7 +689,7 @@ async fn tls_with_a_private_authority_client_certificate_and_server_name() {
 }
 
 #[tokio::test]
-async fn a_rotated_client_certificate_is_taken_once_it_is_whole() {
+async fn a16_a_rotated_client_certificate_is_taken_once_it_is_whole() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let authority = Authority::new(folder.path(), "ca");

@@ -228,7 +228,7 @@ async fn class_of(bytes: Vec<u8>) -> ErrorClass {
 }
 
 #[tokio::test]
-async fn a_misbehaving_index_gives_at_most_two_requests() {
+async fn b01_b02_b03_b05_a_misbehaving_index_gives_at_most_two_requests() {
     type Index = fn(usize) -> String;
     let kinds: [Index; 6] = [
         |_| "X-Consul-Index: 0".into(),
@@ -278,7 +278,7 @@ async fn real_changes_are_followed_at_once() {
 }
 
 #[tokio::test]
-async fn a_500_gives_neither_index_nor_data_and_the_next_query_starts_over() {
+async fn a08_a_500_gives_neither_index_nor_data_and_the_next_query_starts_over() {
     let fake = Fake::start(|_, n| match n {
         0 => json("X-Consul-Index: 5", &web(1)),
         1 => Reply::Whole(reply(
@@ -306,7 +306,7 @@ async fn a_500_gives_neither_index_nor_data_and_the_next_query_starts_over() {
 }
 
 #[tokio::test]
-async fn the_token_goes_to_the_configured_address_only_and_is_never_shown() {
+async fn a12_l01_l05_the_token_goes_to_the_configured_address_only_and_is_never_shown() {
     let other = Fake::start(|_, _| json("X-Consul-Index: 5", &web(666))).await;
     let location = format!("Location: {}/v1/health/service/web", other.address);
     let fake = Fake::start(move |_, n| {
@@ -332,7 +332,7 @@ async fn the_token_goes_to_the_configured_address_only_and_is_never_shown() {
 }
 
 #[tokio::test]
-async fn a_403_reads_the_token_file_again() {
+async fn a11_l02_a_403_reads_the_token_file_again() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("token");
     std::fs::write(&path, "old\n").unwrap();
@@ -358,7 +358,7 @@ async fn a_403_reads_the_token_file_again() {
 }
 
 #[tokio::test]
-async fn a_429_is_left_alone_for_as_long_as_it_asks() {
+async fn a09_a_429_is_left_alone_for_as_long_as_it_asks() {
     let fake = Fake::start(|head, n| match n {
         0 => Reply::Whole(reply("429 Too Many Requests", &["Retry-After: 2"], b"")),
         _ => blocks(head, &web(1)),
@@ -380,7 +380,7 @@ async fn a_429_is_left_alone_for_as_long_as_it_asks() {
 }
 
 #[tokio::test]
-async fn a_gzip_bomb_is_cut_off_at_the_cap() {
+async fn a13_a_gzip_bomb_is_cut_off_at_the_cap() {
     // 64 MiB of spaces, which is white space in front of JSON.
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     for _ in 0..1024 {
@@ -404,7 +404,7 @@ async fn a_gzip_bomb_is_cut_off_at_the_cap() {
 }
 
 #[tokio::test]
-async fn a_trickled_body_is_abandoned() {
+async fn a04_a_trickled_body_is_abandoned() {
     let fake = Fake::start(|head, n| match n {
         0 => {
             let whole = reply(
@@ -425,7 +425,7 @@ async fn a_trickled_body_is_abandoned() {
 }
 
 #[tokio::test]
-async fn an_answer_cut_off_or_nonsense_is_discarded_whole() {
+async fn a05_a06_a07_an_answer_cut_off_or_nonsense_is_discarded_whole() {
     let fake = Fake::start(|head, n| {
         let headers = ["Content-Type: application/json", "X-Consul-Index: 9"];
         match n {
@@ -457,7 +457,7 @@ async fn an_answer_cut_off_or_nonsense_is_discarded_whole() {
 }
 
 #[tokio::test]
-async fn a_black_holed_connection_is_given_up_and_not_used_again() {
+async fn a02_a_black_holed_connection_is_given_up_and_not_used_again() {
     // The second request, a blocking one, is swallowed.
     let fake = Fake::start(|_, n| match n {
         0 => json("X-Consul-Index: 5", &web(1)),
@@ -487,7 +487,7 @@ async fn a_black_holed_connection_is_given_up_and_not_used_again() {
 }
 
 #[tokio::test]
-async fn a_kept_alive_connection_that_is_closed_as_we_write_is_no_failure() {
+async fn a21_a_kept_alive_connection_that_is_closed_as_we_write_is_no_failure() {
     let fake = Fake::start(|head, n| match n {
         1 => Reply::Cut(Vec::new()),
         _ => blocks(head, &web(1)),
@@ -503,7 +503,7 @@ async fn a_kept_alive_connection_that_is_closed_as_we_write_is_no_failure() {
 }
 
 #[tokio::test]
-async fn dropping_a_watch_closes_its_connection() {
+async fn b17_dropping_a_watch_closes_its_connection() {
     let fake = Fake::start(|head, _| blocks(head, &web(1))).await;
     let consul = fake.consul(|_| {});
     let (watch, mut updates) = watch(&consul);
@@ -518,7 +518,7 @@ async fn dropping_a_watch_closes_its_connection() {
 }
 
 #[tokio::test]
-async fn another_address_takes_over_with_a_fresh_index() {
+async fn a19_another_address_takes_over_with_a_fresh_index() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let dead = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
@@ -541,7 +541,7 @@ async fn another_address_takes_over_with_a_fresh_index() {
 }
 
 #[tokio::test]
-async fn a_stale_answer_is_asked_for_again_and_used_when_that_fails() {
+async fn b06_a_stale_answer_is_asked_for_again_and_used_when_that_fails() {
     let fake = Fake::start(|head, _| {
         if head.contains("stale") {
             json(
@@ -590,9 +590,10 @@ async fn only_consul_s_own_404_means_absent() {
 }
 
 #[tokio::test]
-async fn each_status_has_its_class() {
+async fn a06_a08_a11_a12_each_status_has_its_class() {
     for (status, class) in [
         ("204 No Content", ErrorClass::Protocol),
+        ("301 Moved Permanently", ErrorClass::Protocol),
         ("307 Temporary Redirect", ErrorClass::Protocol),
         ("400 Bad Request", ErrorClass::Rejected),
         ("401 Unauthorized", ErrorClass::Forbidden),
@@ -603,7 +604,7 @@ async fn each_status_has_its_class() {
 }
 
 #[tokio::test]
-async fn a_deadline_ends_a_single_read() {
+async fn b22_a_deadline_ends_a_single_read() {
     let fake = Fake::start(|_, _| Reply::Stuck(Vec::new())).await;
     let consul = fake.consul(|_| {});
     let error = consul
@@ -620,7 +621,7 @@ async fn a_deadline_ends_a_single_read() {
 }
 
 #[tokio::test]
-async fn a_secure_address_is_never_downgraded() {
+async fn a15_a_secure_address_is_never_downgraded() {
     let fake = Fake::start(|_, _| json("X-Consul-Index: 5", &web(1))).await;
     let consul = fake.consul(|options| {
         options.addresses = vec![fake.address.parse::<super::Address>().unwrap().secured()];
@@ -635,4 +636,218 @@ async fn a_secure_address_is_never_downgraded() {
         .await
         .unwrap_err();
     assert!(!fake.requests().iter().any(|head| head.contains(CANARY)));
+}
+
+#[tokio::test]
+async fn b04_other_content_under_the_same_index_is_delivered() {
+    let fake = Fake::start(|head, n| match n {
+        0 => json("X-Consul-Index: 5", &web(1)),
+        1 => json("X-Consul-Index: 5", &web(2)),
+        _ => blocks(head, &web(2)),
+    })
+    .await;
+    let (_watch, mut updates) = watch(&fake.consul(|_| {}));
+    assert_eq!(next_port(&mut updates).await, 1);
+    assert_eq!(next_port(&mut updates).await, 2);
+}
+
+#[tokio::test]
+async fn b05_what_a_lagging_server_says_does_not_replace_what_is_newer() {
+    // The stale answers come from two servers in turn, one of which is behind.
+    let fake = Fake::start(|head, n| {
+        let newer = || json("X-Consul-Index: 9", &web(9));
+        match n {
+            0 => newer(),
+            _ if !head.contains("stale") && n < 4 => Reply::Whole(reply(
+                "500 Internal Server Error",
+                &[],
+                b"No cluster leader",
+            )),
+            _ if !head.contains("stale") => newer(),
+            _ => json("X-Consul-Index: 5", &web(5)),
+        }
+    })
+    .await;
+    let consul = fake.consul(|options| options.stale = true);
+    let (_watch, mut updates) = watch(&consul);
+    assert_eq!(next_port(&mut updates).await, 9);
+    // Without a leader nothing is said for what is older…
+    assert_eq!(next_error(&mut updates).await.class, ErrorClass::NoLeader);
+    // …and with one it decides.
+    loop {
+        match next(&mut updates).await {
+            Update::Unchanged { freshness, .. } => break assert_eq!(freshness.index, 9),
+            Update::Answered { answer, .. } => panic!("{answer:?}"),
+            Update::Failed { .. } => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn b11_a_token_that_ends_while_a_query_blocks_holds_what_is_known() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("token");
+    std::fs::write(&path, "short-lived").unwrap();
+    let fake = Fake::start(|head, n| match n {
+        0 => json("X-Consul-Index: 5", &web(1)),
+        _ if head.contains("x-consul-token: next\r\n") => blocks(head, &web(1)),
+        _ => Reply::Whole(reply(
+            "403 Forbidden",
+            &["X-Consul-Index: 6"],
+            b"ACL not found",
+        )),
+    })
+    .await;
+    let consul = fake.consul(|options| options.token = TokenSource::File(path.clone()));
+    let (_watch, mut updates) = watch(&consul);
+    assert_eq!(next_port(&mut updates).await, 1);
+    assert_eq!(next_error(&mut updates).await.class, ErrorClass::Forbidden);
+    std::fs::write(&path, "next").unwrap();
+    loop {
+        match next(&mut updates).await {
+            Update::Unchanged { .. } => break,
+            Update::Failed { error, .. } => assert_eq!(error.class, ErrorClass::Forbidden),
+            Update::Answered { answer, .. } => panic!("{answer:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn b21_i10_the_server_s_clock_is_not_looked_at() {
+    let fake = Fake::start(|head, n| match n {
+        0 => json(
+            "X-Consul-Index: 5\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT",
+            &web(1),
+        ),
+        1 => json(
+            "X-Consul-Index: 6\r\nDate: Fri, 31 Dec 9999 23:59:59 GMT",
+            &web(2),
+        ),
+        _ => blocks(head, &web(2)),
+    })
+    .await;
+    let (_watch, mut updates) = watch(&fake.consul(|_| {}));
+    for _ in 0..2 {
+        match next(&mut updates).await {
+            Update::Answered { freshness, .. } => {
+                assert_eq!(
+                    (freshness.age, freshness.last_contact),
+                    (None, Duration::ZERO)
+                );
+                assert!(freshness.at.elapsed() < PATIENCE);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn b23_what_consul_cannot_block_on_is_polled() {
+    let fake = Fake::start(|_, n| {
+        let list = if n == 0 {
+            r#"["dc1"]"#
+        } else {
+            r#"["dc1","dc2"]"#
+        };
+        json("X-Other: 1", list)
+    })
+    .await;
+    let consul = fake.consul(|options| options.poll_interval = Duration::from_millis(50));
+    let (out, mut updates) = mpsc::channel(64);
+    let query = Query {
+        kind: crate::catalog::Kind::Datacenters,
+        scope: crate::catalog::Scope::default(),
+    };
+    let _watch = consul.watch(WatchId(1), query, out);
+    for count in [1, 2] {
+        match next(&mut updates).await {
+            Update::Answered { answer, .. } => assert_eq!(answer.len(), count),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(matches!(next(&mut updates).await, Update::Unchanged { .. }));
+    assert!(fake.requests().iter().all(|head| !head.contains("index=")));
+}
+
+#[tokio::test]
+async fn a10_many_watches_are_warned_of() {
+    let fake = Fake::start(|head, _| blocks(head, &web(1))).await;
+    let consul = fake.consul(|_| {});
+    let (out, mut updates) = mpsc::channel(256);
+    let watch = |id| {
+        consul.watch(
+            WatchId(id),
+            Query::service(&format!("web-{id}")),
+            out.clone(),
+        )
+    };
+    let mut watches: Vec<Watch> = (0..150).map(watch).collect();
+    assert_eq!(consul.status().warnings(), Vec::<String>::new());
+    watches.push(watch(150));
+    let warnings = consul.status().warnings();
+    assert!(
+        warnings[0].starts_with("151 queries are watched"),
+        "{warnings:?}"
+    );
+    assert!(matches!(next(&mut updates).await, Update::Answered { .. }));
+}
+
+/// A certificate for `127.0.0.1` from an authority of its own, with this year as its end.
+fn certificate(folder: &std::path::Path, name: &str, until: i32) -> rustls::ServerConfig {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+    params.not_before = rcgen::date_time_ymd(2000, 1, 1);
+    params.not_after = rcgen::date_time_ymd(until, 1, 1);
+    let certificate = params.self_signed(&key).unwrap();
+    std::fs::write(folder.join("ca.pem"), certificate.pem()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![certificate.der().clone()],
+            rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+        )
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a15_an_expired_certificate_is_refused() {
+    for (until, class) in [(2001, ErrorClass::Tls), (4000, ErrorClass::Protocol)] {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Arc::new(certificate(folder.path(), "consul.test", until));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("https://{}", listener.local_addr().unwrap());
+        // Speaks TLS, and nothing that is an answer of Consul.
+        let server = std::thread::spawn({
+            let listener = listener.into_std().unwrap();
+            listener.set_nonblocking(false).unwrap();
+            move || {
+                use std::io::Read as _;
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut tls = rustls::ServerConnection::new(config).unwrap();
+                let mut stream = rustls::Stream::new(&mut tls, &mut stream);
+                if matches!(stream.read(&mut [0; 4096]), Ok(count) if count > 0) {
+                    let _ = stream.write_all(b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\n\r\n");
+                }
+            }
+        });
+        let consul = Consul::new(Options {
+            addresses: vec![address.parse().unwrap()],
+            tls: super::TlsOptions {
+                ca_file: Some(folder.path().join("ca.pem")),
+                server_name: Some("consul.test".into()),
+                ..super::TlsOptions::default()
+            },
+            ..Options::default()
+        })
+        .unwrap();
+        let error = consul
+            .read_once(&Query::service("web"), PATIENCE)
+            .await
+            .unwrap_err();
+        assert_eq!(error.class, class, "{error}");
+        server.join().unwrap();
+    }
 }

@@ -117,7 +117,6 @@ impl Watcher {
                         let called = outage::called_back(
                             self.failed_at.into_std(),
                             Instant::now().into_std(),
-                            self.client.watches.load(Ordering::Relaxed),
                             fastrand::f64(),
                         );
                         Some(State::Resting(Rest::Until(until.min(called.into()))))
