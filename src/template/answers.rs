@@ -420,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn c06_c09_c10_bad_instances_are_left_out_and_named() {
+    fn b15_c06_c09_c10_bad_instances_are_left_out_and_named() {
         let fixture: Fixture = serde_json::from_str(
             r#"{ "services": { "web": [
                 { "Address": "10.0.0.1", "Port": 80, "ID": "good" },

@@ -47,12 +47,16 @@ fn a01_a02_a03_refused_black_holed_and_frozen_connections() {
         seen < Duration::from_millis(75_000 - 60_000 * 17 / 16 + 1_063),
         "{seen:?}"
     );
-    let fresh = proxy
-        .requests()
-        .into_iter()
-        .filter(|request| !request.target.contains("index="))
-        .count();
-    assert!(fresh >= 2, "both start over: {:?}", proxy.requests());
+    wait_for(LIMIT, "both to start over", || {
+        let fresh = |part: &str| {
+            let of = |request: &&Request| {
+                request.target.contains(part) && !request.target.contains("index=")
+            };
+            proxy.requests().iter().any(|request| of(&request))
+        };
+        (fresh("/service/web") && fresh("/kv/note")).then_some(())
+    })
+    .unwrap();
     stage.all_serve(&["one", "two", "three"]);
     stage.follows("none");
 
