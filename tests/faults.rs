@@ -697,7 +697,7 @@ fn d14_f10_a_set_of_three_files_is_swapped_as_one() {
 }
 
 #[test]
-fn e03_e11_killed_at_any_moment_it_leaves_a_good_file_and_converges() {
+fn e03_e11_j12_killed_at_any_moment_it_leaves_a_good_file_and_converges() {
     let consul = Consul::start().unwrap();
     let backends = [
         Backend::start("one").unwrap(),

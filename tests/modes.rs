@@ -19,6 +19,8 @@ use crate::support::process::{self, Process, command};
 use crate::support::traffic::{Limits, Traffic, send};
 use crate::support::{http, temp, tools, wait_for};
 
+mod crashes;
+
 const LIMIT: Duration = Duration::from_secs(30);
 /// The end after SIGTERM: ten seconds for work on its way, and some for a busy machine.
 const END: Duration = Duration::from_secs(12);
@@ -463,22 +465,22 @@ fn a_hundred_changes_on(consul: &Consul, mode: Mode, version: &'static str) {
 }
 
 #[test]
-fn no_request_fails_over_a_hundred_changes_under_supervise() {
+fn g01_g15_no_request_fails_over_a_hundred_changes_under_supervise() {
     a_hundred_changes(Supervise, &["2.6", "3.2"]);
 }
 
 #[test]
-fn no_request_fails_over_a_hundred_changes_by_the_master_socket() {
+fn g01_g15_no_request_fails_over_a_hundred_changes_by_the_master_socket() {
     a_hundred_changes(Master, &["2.6", "2.8", "3.0", "3.2"]);
 }
 
 #[test]
-fn no_request_fails_over_a_hundred_changes_by_signal() {
+fn g01_g15_no_request_fails_over_a_hundred_changes_by_signal() {
     a_hundred_changes(Usr2, &["2.6", "3.2"]);
 }
 
 #[test]
-fn no_request_fails_over_a_hundred_changes_by_command() {
+fn g01_g15_no_request_fails_over_a_hundred_changes_by_command() {
     a_hundred_changes(Command, &["2.6"]);
 }
 
@@ -513,7 +515,7 @@ fn requests_follow_the_catalog() {
 // What others do to HAProxy.
 
 #[test]
-fn a_haproxy_that_others_reloaded_or_restarted_is_brought_back() {
+fn g09_g17_j05_a_haproxy_that_others_reloaded_or_restarted_is_brought_back() {
     let consul = Consul::start().unwrap();
     for mode in [Master, Usr2] {
         let mut world = World::new(&consul, mode, "2.6", 2);
@@ -545,7 +547,7 @@ fn a_haproxy_that_others_reloaded_or_restarted_is_brought_back() {
 }
 
 #[test]
-fn a_haproxy_that_starts_later_is_confirmed_without_a_further_write() {
+fn g08_j04_a_haproxy_that_starts_later_is_confirmed_without_a_further_write() {
     let consul = Consul::start().unwrap();
     let mut world = World::new(&consul, Master, "3.2", 2);
     world.run(&consul);
@@ -562,7 +564,7 @@ fn a_haproxy_that_starts_later_is_confirmed_without_a_further_write() {
 // Ending.
 
 #[test]
-fn an_end_leaves_a_haproxy_of_others_alone() {
+fn i03_j11_an_end_leaves_a_haproxy_of_others_alone() {
     let mut consul = Consul::start().unwrap();
     let mut world = World::new(&consul, Master, "2.6", 2);
     world.start(&consul);
@@ -603,7 +605,7 @@ fn an_end_leaves_a_haproxy_of_others_alone() {
 }
 
 #[test]
-fn a_supervised_haproxy_finishes_its_requests_and_ends_with_us() {
+fn j11_a_supervised_haproxy_finishes_its_requests_and_ends_with_us() {
     let consul = Consul::start().unwrap();
     let mut world = World::new(&consul, Supervise, "2.6", 2);
     world.start(&consul);
@@ -614,7 +616,7 @@ fn a_supervised_haproxy_finishes_its_requests_and_ends_with_us() {
 }
 
 #[test]
-fn a_second_signal_ends_a_supervised_haproxy_at_once() {
+fn i03_a_second_signal_ends_a_supervised_haproxy_at_once() {
     let consul = Consul::start().unwrap();
     let mut world = World::new(&consul, Supervise, "3.2", 2);
     world.start(&consul);
@@ -630,7 +632,7 @@ fn a_second_signal_ends_a_supervised_haproxy_at_once() {
 }
 
 #[test]
-fn a_supervised_haproxy_ends_with_us_while_a_set_is_being_validated() {
+fn i03_a_supervised_haproxy_ends_with_us_while_a_set_is_being_validated() {
     let consul = Consul::start().unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -732,7 +734,7 @@ fn e10_a_second_instance_on_the_same_destination_says_so_and_goes() {
 }
 
 #[test]
-fn a_restart_with_an_unchanged_world_writes_and_reloads_nothing() {
+fn j07_a_restart_with_an_unchanged_world_writes_and_reloads_nothing() {
     let consul = Consul::start().unwrap();
     for (mode, version) in [(Master, "2.6"), (Usr2, "3.2"), (Supervise, "3.2")] {
         let mut world = World::new(&consul, mode, version, 2);

@@ -97,7 +97,7 @@ pub struct Waiting {
 }
 
 /// The machine.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Core {
     timing: Timing,
     next_watch: u64,
@@ -132,6 +132,8 @@ pub struct Core {
     /// The last one that was rendered whole, whatever came of it.
     latest: Option<Arc<Candidate>>,
     applied: Option<Applied>,
+    /// The same set, to bring HAProxy back to. Older than the latest where that was refused.
+    in_force: Option<Arc<Candidate>>,
     refused: Option<Refused>,
     /// Since when a set is refused for the servers it has lost since the last good one.
     loss_since: Option<Instant>,
@@ -178,6 +180,7 @@ impl Core {
             pace: Pace::default(),
             latest: None,
             applied: None,
+            in_force: None,
             refused: None,
             loss_since: None,
             not_before: None,
@@ -290,6 +293,7 @@ impl Core {
         self.applied = None;
         self.pending = None;
         self.latest = None;
+        self.in_force = None;
         self.needs_reload = None;
         self.not_before = None;
         self.no_reload_before = None;
@@ -658,5 +662,7 @@ mod watches;
 pub use memory::Memory;
 pub use watches::Watched;
 
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests;

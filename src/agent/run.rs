@@ -22,7 +22,7 @@ use super::files::FileWatch;
 use super::pulse::Pulse;
 use super::snapshot;
 use super::translate::{event_of, inspect, observed, outcome, say};
-use crate::apply::execute::{Applier, Means, Observation, Verdict};
+use crate::apply::execute::{Applier, Ending, Means, Observation, Verdict};
 use crate::apply::set::Candidate;
 use crate::catalog::guard::{self, Evidence, Inquiry};
 use crate::catalog::snapshot::Content;
@@ -157,6 +157,8 @@ pub struct Sidecar {
     lost: bool,
     /// The HAProxy of ours, whoever has the applier.
     supervisor: Option<Supervisor>,
+    /// Tells the applier, whoever has it, that we are ending.
+    ending: Ending,
     /// Settings that wait for the applier to come back.
     waiting_settings: Option<Box<Parts>>,
     /// Whether the settings are being read, and whether they are to be read once more after that.
@@ -221,6 +223,7 @@ impl Sidecar {
             ),
             generation: 0,
             supervisor: applier.guardian(),
+            ending: applier.ending(),
             applier: Some(Box::new(applier)),
             asked: None,
             snapshot: path,
@@ -302,6 +305,7 @@ impl Sidecar {
         notify(NotifyState::Stopping);
         self.listener = None;
         self.watches.clear();
+        self.ending.begin();
         let last = async {
             while self.applier.is_none() || self.core.is_saving() {
                 match messages.recv().await {
@@ -719,7 +723,10 @@ impl Sidecar {
                     vec![format!("{error} The settings read before stay in force.")];
                 tracing::error!("{}", self.frame.settings_errors[0]);
                 match open(&self.parts, self.supervisor.as_ref()) {
-                    Ok(applier) => self.applier = Some(Box::new(applier)),
+                    Ok(applier) => {
+                        self.ending = applier.ending();
+                        self.applier = Some(Box::new(applier));
+                    }
                     Err(error) => {
                         tracing::error!("{error}");
                         self.lost = true;
@@ -730,6 +737,9 @@ impl Sidecar {
         }
         // Under another mode HAProxy is left to those who manage it from now on.
         self.supervisor = self.applier.as_mut().and_then(|applier| applier.guardian());
+        if let Some(applier) = &self.applier {
+            self.ending = applier.ending();
+        }
         let consul_changed = parts.consul_identity != self.parts.consul_identity;
         self.core.settings_changed(parts.timing);
         let actions = self

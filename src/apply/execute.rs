@@ -12,6 +12,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 mod certificates;
@@ -56,7 +57,26 @@ pub struct Applier {
     pending: Option<Change>,
     /// By what the first set is judged that follows the last good one of a former process.
     loss: Option<guard::Rules>,
+    /// Said once: we are ending, and no validation is waited for.
+    ending: Ending,
     _lock: Lock,
+}
+
+/// Tells an applier that is at work that we are ending: a validation under way is killed, since nothing
+/// is swapped in yet; what comes after that is brought to its end.
+#[derive(Debug, Clone, Default)]
+pub struct Ending(Arc<tokio::sync::watch::Sender<bool>>);
+
+impl Ending {
+    /// We are ending.
+    pub fn begin(&self) {
+        self.0.send_replace(true);
+    }
+
+    /// Waits for that.
+    async fn begun(&self) {
+        let _ = self.0.subscribe().wait_for(|begun| *begun).await;
+    }
 }
 
 impl Applier {
@@ -96,6 +116,7 @@ impl Applier {
             memory: Memory::default(),
             pending,
             loss: None,
+            ending: Ending::default(),
             _lock: lock,
         })
     }
@@ -129,6 +150,11 @@ impl Applier {
     /// Under `supervise`, the handle to HAProxy, started or not. It can be kept and used at any time.
     pub fn guardian(&mut self) -> Option<Supervisor> {
         self.haproxy.guardian()
+    }
+
+    /// By which it is told, whoever has it then, that we are ending.
+    pub fn ending(&self) -> Ending {
+        self.ending.clone()
     }
 
     /// Takes over the HAProxy of an applier that this one replaces. False when the settings name
@@ -297,10 +323,7 @@ impl Applier {
         }
         let master = self.master().await;
         let staged = self.staged(candidate, master.as_ref())?;
-        let base = invocation(&self.options);
-        let limit = self.options.validate_timeout;
-        let mut findings =
-            validate::by_haproxy(candidate, &staged, &base, master.as_ref(), limit).await?;
+        let mut findings = self.validated(candidate, &staged, master.as_ref()).await?;
         if !is_error(&findings) && judged {
             findings.extend(gate::judge(candidate, self.last_good(), &self.rules));
             findings.extend(self.lost(candidate));
@@ -377,6 +400,22 @@ impl Applier {
             return Err(error.into());
         }
         Ok(change)
+    }
+
+    /// HAProxy's own validation, unless we are ending.
+    async fn validated(
+        &self,
+        candidate: &Candidate,
+        staged: &Staged,
+        master: Option<&Master>,
+    ) -> Result<Vec<Finding>, ApplyError> {
+        let base = invocation(&self.options);
+        let limit = self.options.validate_timeout;
+        tokio::select! {
+            // Cancel safe: a validation that is dropped is killed with its whole group.
+            findings = validate::by_haproxy(candidate, staged, &base, master, limit) => findings,
+            () = self.ending.begun() => Err(ApplyError::Ending),
+        }
     }
 
     fn refused(&self, candidate: &Candidate, findings: Vec<Finding>) -> Verdict {

@@ -143,6 +143,9 @@ pub enum ApplyError {
         /// The file.
         destination: PathBuf,
     },
+    /// A validation that was under way when we were told to end.
+    #[error("Gatewright ends, so the validation under way was given up. Nothing was changed.")]
+    Ending,
     /// There is no such set to go back to.
     #[error("There is no earlier good set to go back to.")]
     NothingKept,

@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn f06_at_the_limit_the_whole_group_dies() {
+    async fn f06_g12_at_the_limit_the_whole_group_dies() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("pid");
         let script = format!("sleep 600 & echo $! > {}; wait", file.display());

@@ -389,7 +389,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_but_a_master_is_accepted() {
+    async fn g06_g14_nothing_but_a_master_is_accepted() {
         for pid in [-1, 0, 1, std::process::id().cast_signed()] {
             assert!(matches!(
                 Master::open(pid),
@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_pid_file_that_fills_late_is_read() {
+    async fn g07_a_pid_file_that_fills_late_is_read() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("pid");
         assert!(matches!(

@@ -17,7 +17,7 @@ use super::testing::{Haproxy, configuration, eventually, free_port, get, haproxy
 const ALL: [&str; 4] = ["2.6", "2.8", "3.0", "3.2"];
 
 #[tokio::test]
-async fn every_version_tells_the_outcome_of_a_reload() {
+async fn g02_every_version_tells_the_outcome_of_a_reload() {
     for version in ALL {
         let directory = tempfile::tempdir().unwrap();
         let main = directory.path().join("h.cfg");
@@ -77,7 +77,7 @@ fn supervisor(directory: &Path, port: u16) -> Supervisor {
 }
 
 #[tokio::test]
-async fn a_second_order_to_end_does_not_wait_for_connections() {
+async fn i03_a_second_order_to_end_does_not_wait_for_connections() {
     let directory = tempfile::tempdir().unwrap();
     let port = free_port();
     let supervisor = supervisor(directory.path(), port);
@@ -110,8 +110,8 @@ async fn a_second_order_to_end_does_not_wait_for_connections() {
 /// Runs itself once more as process 1 of a pid namespace of its own (needs root): what a dead master
 /// leaves behind is reaped, and our own children are left to their owner.
 #[tokio::test]
-async fn as_process_one_nothing_stays_unreaped() {
-    const NAME: &str = "haproxy::real_tests::as_process_one_nothing_stays_unreaped";
+async fn i01_as_process_one_nothing_stays_unreaped() {
+    const NAME: &str = "haproxy::real_tests::i01_as_process_one_nothing_stays_unreaped";
     if std::process::id() != 1 {
         let output = Command::new("unshare")
             .args(["--pid", "--fork", "--mount-proc", "--kill-child"])

@@ -5,6 +5,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+#[path = "../../tests/support/measured.rs"]
+pub mod measured;
+
+mod tools {
+    pub fn root() -> std::path::PathBuf {
+        env!("CARGO_MANIFEST_DIR").into()
+    }
+}
+
 /// The program of one version, such as `2.6`.
 pub fn haproxy(version: &str) -> PathBuf {
     let tools = std::env::var_os("GATEWRIGHT_TOOLS").map_or_else(

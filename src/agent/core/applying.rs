@@ -61,6 +61,9 @@ impl Core {
         let first = self.applied.is_none();
         let cause = Cause::of(self.repair, self.applied.as_ref(), revision);
         self.counts.ended(cause, &outcome);
+        if let Outcome::Unchanged | Outcome::Confirmed { .. } | Outcome::Written { .. } = outcome {
+            self.in_force.clone_from(&candidate);
+        }
         // The status shows what HAProxy is now.
         self.next_look = self.next_look.min(now + LOOK_AFTER);
         let interval = now + self.timing.reload_interval;
@@ -161,8 +164,12 @@ impl Core {
 
     fn settle_on(&mut self, revision: &Revision, confirmed: bool, story: String, now: Instant) {
         self.retries = 0;
-        self.refused = None;
-        self.loss_since = None;
+        // One that HAProxy was brought back to says nothing of a later one that was refused.
+        let is_latest = |latest: &Arc<Candidate>| latest.revision == *revision;
+        if self.latest.as_ref().is_none_or(is_latest) {
+            self.refused = None;
+            self.loss_since = None;
+        }
         self.applied = Some(Applied {
             revision: revision.clone(),
             confirmed,
@@ -315,12 +322,12 @@ impl Core {
         if !self.timing.tells {
             return;
         }
-        if let Some(latest) = &self.latest
-            && latest.revision == applied.revision
+        if let Some(ours) = &self.in_force
+            && ours.revision == applied.revision
             && self
                 .refused
                 .as_ref()
-                .is_none_or(|refused| refused.revision != latest.revision)
+                .is_none_or(|refused| refused.revision != ours.revision)
         {
             let running = match &self.observed.running {
                 Some(revision) => format!("revision {revision}"),
@@ -331,11 +338,11 @@ impl Core {
                 Weight::Warning,
                 format!(
                     "HAProxy runs {running} instead of {}; it is brought back.",
-                    latest.revision
+                    ours.revision
                 ),
-                &latest.revision,
+                &ours.revision,
             );
-            self.pending = Some(Arc::clone(latest));
+            self.pending = Some(Arc::clone(ours));
         }
     }
 
@@ -355,7 +362,7 @@ impl Core {
             return; // The reload waits, or has not helped either.
         }
         self.counts.divergences += 1;
-        let reloads = self.timing.tells && self.latest.is_some();
+        let reloads = self.timing.tells && self.in_force.is_some();
         let remedy = match reloads {
             true => "HAProxy is reloaded",
             false => "Reload HAProxy",
@@ -365,7 +372,7 @@ impl Core {
         say(actions, Weight::Warning, message);
         if reloads {
             self.repair = true;
-            self.pending = self.pending.take().or_else(|| self.latest.clone());
+            self.pending = self.pending.take().or_else(|| self.in_force.clone());
         }
     }
 }

@@ -227,7 +227,7 @@ fn commands_go_out_at_once_and_need_no_quiet_time() {
 }
 
 #[test]
-fn a_reload_waits_for_a_quiet_time_but_not_for_ever() {
+fn g04_a_reload_waits_for_a_quiet_time_but_not_for_ever() {
     let mut bench = Bench::new().applied("one");
     bench.after(TIMING.reload_interval);
     let start = bench.now;
@@ -282,7 +282,7 @@ fn what_only_a_reload_puts_right_is_reloaded() {
 }
 
 #[test]
-fn the_newest_set_wins_and_reloads_keep_their_distance() {
+fn g04_the_newest_set_wins_and_reloads_keep_their_distance() {
     let mut bench = Bench::new().applied("one");
     bench.change(2);
     // Within the interval nothing is applied, and a newer set replaces the one that waits.
@@ -470,7 +470,7 @@ fn b22_a_failing_query_holds_nothing_back_that_does_not_use_it() {
 }
 
 #[test]
-fn a_haproxy_that_somebody_else_moved_is_brought_back() {
+fn g17_a_haproxy_that_somebody_else_moved_is_brought_back() {
     let mut bench = Bench::new().applied("one");
     bench.looks = false;
     assert_eq!(bench.wait(), [Action::Observe]);
@@ -487,7 +487,7 @@ fn a_haproxy_that_somebody_else_moved_is_brought_back() {
 }
 
 #[test]
-fn a_haproxy_that_is_gone_is_no_error_and_is_confirmed_when_it_comes_back() {
+fn g08_a_haproxy_that_is_gone_is_no_error_and_is_confirmed_when_it_comes_back() {
     let mut bench = Bench::new().applied("one");
     bench.looks = false;
     assert_eq!(bench.wait(), [Action::Observe]);

@@ -29,9 +29,9 @@ use super::super::gate;
 use super::super::plan::{Comparison, Known, Plan, Pool, Steps, compare, of_backend};
 use super::super::set::{Candidate, Revision, SetFile};
 use super::super::tell::Seen;
-use super::super::validate::{self, Master};
+use super::super::validate::Master;
 use super::telling::{Outcome, Telling, mark, read};
-use super::{Applier, ApplyError, Verdict, invocation, is_error, runs, runs_set};
+use super::{Applier, ApplyError, Verdict, is_error, runs, runs_set};
 use crate::haproxy::runtime::{ServerRow, Session};
 use crate::haproxy::stats::Running;
 
@@ -139,16 +139,14 @@ impl Applier {
             directory: self.directory(),
         };
         let staged = self.staged(candidate, master.as_ref())?;
-        let base = invocation(&self.options);
         // Until this change has ended well, what runs must be compared with the file again.
         let audited = self.memory.audited.take();
-        let limit = self.options.validate_timeout;
         let said = Notify::new();
         let (told, validated) =
             tokio::join!(change.tell(&steps, self.options.policy, &said), async {
                 // Starting a process takes longer than most batches.
                 let _ = tokio::time::timeout(HEAD_START, said.notified()).await;
-                validate::by_haproxy(candidate, &staged, &base, master.as_ref(), limit).await
+                self.validated(candidate, &staged, master.as_ref()).await
             },);
         self.memory.note(&steps, &told);
         let findings = match validated {

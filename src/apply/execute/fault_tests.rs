@@ -135,7 +135,7 @@ fn end_of(lines: &[String]) -> usize {
 }
 
 #[tokio::test]
-async fn h07_h09_h16_a_worker_that_is_replaced_at_any_line_ends_equal() {
+async fn g09_g17_h07_h09_h16_a_worker_that_is_replaced_at_any_line_ends_equal() {
     for version in VERSIONS {
         let mut bench = Bench::with_proxy(version).await;
         let mut applier = bench.settled().await;
@@ -264,7 +264,7 @@ async fn h02_a_frozen_worker_ends_equal() {
 
 /// Gatewright ends at a line; what it has said by then is carried out, or is not.
 #[tokio::test]
-async fn h11_an_end_of_gatewright_at_any_line_ends_equal() {
+async fn h11_j12_an_end_of_gatewright_at_any_line_ends_equal() {
     for version in VERSIONS {
         let mut bench = Bench::with_proxy(version).await;
         let mut applier = bench.settled().await;

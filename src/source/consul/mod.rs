@@ -205,9 +205,13 @@ impl Consul {
     ///
     /// While `out` is full the watch asks nothing; its next request sees whatever is newest then.
     pub fn watch(&self, id: WatchId, query: Query, out: mpsc::Sender<Update>) -> Watch {
-        let watcher = watch::Watcher::new(Arc::clone(&self.client), id, query, out);
+        let client = Arc::clone(&self.client);
+        let begin = move || {
+            let (client, query, out) = (Arc::clone(&client), query.clone(), out.clone());
+            watch::Watcher::new(client, id, query, out).run()
+        };
         Watch {
-            task: tokio::spawn(watcher.run()),
+            task: tokio::spawn(keep_alive(begin)),
         }
     }
 
@@ -223,6 +227,47 @@ impl Consul {
     /// What the source is doing.
     pub fn status(&self) -> SourceStatus {
         self.client.status()
+    }
+}
+
+/// A watch that panics is started anew after a while; one that silently ended would be blind for ever.
+async fn keep_alive<F: Future<Output = ()> + Send + 'static>(begin: impl Fn() -> F) {
+    let mut pause = Duration::from_secs(1);
+    loop {
+        // Ends with this task, which the handle ends.
+        let mut running = tokio::task::JoinSet::new();
+        running.spawn(begin());
+        match running.join_next().await {
+            Some(Err(error)) if error.is_panic() => {
+                tracing::error!(
+                    "A watch of Consul has failed by a mistake in Gatewright and is started anew in {} s. What is known stays in force.",
+                    pause.as_secs()
+                );
+            }
+            _ => return,
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(60));
+    }
+}
+
+#[cfg(test)]
+mod keep_alive_tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn i06_a_watch_that_panics_is_started_anew_with_growing_pauses() {
+        let begun = AtomicU32::new(0);
+        let at = tokio::time::Instant::now();
+        keep_alive(|| {
+            let number = begun.fetch_add(1, Ordering::Relaxed);
+            async move { assert!(number >= 3, "a mistake of ours") }
+        })
+        .await;
+        assert_eq!(begun.load(Ordering::Relaxed), 4);
+        assert_eq!(at.elapsed().as_secs(), 1 + 2 + 4);
     }
 }
 

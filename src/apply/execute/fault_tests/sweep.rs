@@ -11,7 +11,7 @@ use std::path::Path;
 use super::bench::{Bench, Servers, Traffic};
 use super::*;
 use crate::haproxy::master::{MasterSocket, Reload};
-use crate::haproxy::testing::haproxy;
+use crate::haproxy::testing::{haproxy, measured};
 
 const NAME: &str = concat!(
     module_path!(),
@@ -80,7 +80,7 @@ async fn g13_j08_j12_killed_after_every_effect_it_converges() {
         all += count;
     }
     for (way, count) in counts {
-        eprintln!("measured: crash sweep | places in {way} | {count}");
+        measured::note("crash sweep", &format!("places in {way}"), count);
     }
     assert!(all > 150, "{all} places: are they still where they were?");
 }

@@ -1,0 +1,643 @@
+//! Every state that the machine can reach in a small world, and what must be so in each of them.
+//!
+//! The machine is the real [`Core`]. The world around it is a few numbers: what the catalog wants, what
+//! the live files hold, what the worker has loaded, how far a change has come. What can happen next is
+//! tried from every state, breadth first; a bounded number of changes of the catalog and of faults keeps
+//! the whole finite. From every state, too, the world is let be without a further fault, and the machine
+//! has to come to what the catalog wants. That is not a property of single states, which is why this is
+//! no ready-made checker.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::PathBuf;
+
+use super::*;
+use crate::apply::set::{Role, SetFile};
+use crate::apply::verdict::Servers;
+
+/// The set that runs at the beginning; one that only a reload brings; one that commands bring.
+const FORMER: u8 = 0;
+const LOADED: u8 = 1;
+const TOLD: u8 = 2;
+/// What validation refuses; what it accepts and HAProxy cannot load.
+const INVALID: u8 = 3;
+const UNLOADABLE: u8 = 4;
+/// What somebody else made HAProxy load.
+const FOREIGN: u8 = 9;
+
+/// How often the catalog changes, and how many faults there are, on the way to any state.
+const CHANGES: u8 = 2;
+/// With 2 there are 289,151 states, all of them good, which take a minute; `GATEWRIGHT_MODEL_FAULTS` sets it.
+const FAULTS: u8 = 1;
+
+/// A calm world must be where it should after so many steps, and at one instant only so many happen.
+const CALM: usize = 120;
+const AT_ONCE: usize = 20;
+
+const TIMING: Timing = Timing {
+    settle: Duration::from_secs(1),
+    max_settle: Duration::from_secs(3),
+    reload_interval: Duration::from_secs(2),
+    compare_interval: Duration::from_secs(10),
+    max_rounds: 3,
+    tells: true,
+};
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Phase {
+    /// Nothing was done yet.
+    Begun,
+    /// The files are swapped in and the journal says so; HAProxy is being told.
+    Swapped,
+}
+
+/// What happens next. Those of the last group are faults.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Step {
+    Change(u8),
+    Rendered,
+    Applied,
+    Observed,
+    Time,
+    HaproxyStarts,
+
+    TimedOut,
+    Busy,
+    SignalLost,
+    AnsweredLate,
+    Crash { told: bool },
+    OthersReload,
+    HaproxyKilled,
+}
+
+const STEPS: [Step; 18] = [
+    Step::Change(FORMER),
+    Step::Change(LOADED),
+    Step::Change(TOLD),
+    Step::Change(INVALID),
+    Step::Change(UNLOADABLE),
+    Step::Rendered,
+    Step::Applied,
+    Step::Observed,
+    Step::Time,
+    Step::HaproxyStarts,
+    Step::TimedOut,
+    Step::Busy,
+    Step::SignalLost,
+    Step::AnsweredLate,
+    Step::Crash { told: false },
+    Step::Crash { told: true },
+    Step::OthersReload,
+    Step::HaproxyKilled,
+];
+
+#[derive(Clone)]
+struct World {
+    core: Core,
+    now: Instant,
+    wanted: u8,
+    /// What the live files hold, and what a failed change goes back to.
+    files: u8,
+    good: u8,
+    /// The set of a change that has not ended.
+    journal: Option<u8>,
+    worker: Option<u8>,
+    /// What this HAProxy has rejected.
+    rejected: Option<u8>,
+    rendering: Option<u8>,
+    applying: Option<(u8, Means, Phase)>,
+    observing: bool,
+    changes: u8,
+    faults: u8,
+}
+
+fn candidate(content: u8) -> Arc<Candidate> {
+    Arc::new(Candidate::new(vec![SetFile {
+        destination: PathBuf::from("/h.cfg"),
+        role: Role::Config,
+        mode: None,
+        text: format!("content {content}"),
+    }]))
+}
+
+fn revision(content: u8) -> Revision {
+    candidate(content).revision.clone()
+}
+
+/// The sets by their revisions, made once.
+struct Sets(Vec<Arc<Candidate>>);
+
+impl Sets {
+    fn number(&self, revision: &Revision) -> u8 {
+        let found = self.0.iter().position(|set| set.revision == *revision);
+        u8::try_from(found.unwrap()).unwrap()
+    }
+}
+
+fn query() -> Query {
+    Query::service("web")
+}
+
+fn by_commands(from: u8, to: u8) -> bool {
+    from.max(to) == TOLD && from != to
+}
+
+fn is_good(content: u8) -> bool {
+    content <= TOLD
+}
+
+impl World {
+    /// Gatewright has just started beside a HAProxy on the former set, which is its last good one.
+    fn new(sets: &Sets) -> World {
+        let now = Instant::now();
+        let mut world = World {
+            core: Core::new(TIMING, now).0,
+            now,
+            wanted: FORMER,
+            files: FORMER,
+            good: FORMER,
+            journal: None,
+            worker: Some(FORMER),
+            rejected: None,
+            rendering: None,
+            applying: None,
+            observing: false,
+            changes: CHANGES,
+            faults: std::env::var("GATEWRIGHT_MODEL_FAULTS")
+                .ok()
+                .and_then(|number| number.parse().ok())
+                .unwrap_or(FAULTS),
+        };
+        world.start(sets);
+        world
+    }
+
+    fn start(&mut self, sets: &Sets) {
+        let (core, _) = Core::new(TIMING, self.now);
+        self.core = core;
+        (self.rendering, self.applying, self.observing) = (None, None, false);
+        let loaded = Loaded {
+            literal: BTreeSet::from([query()]),
+            warnings: Vec::new(),
+        };
+        self.event(Event::Loaded(Ok(loaded)), sets);
+        self.answer(sets);
+    }
+
+    fn answer(&mut self, sets: &Sets) {
+        let watch = self.core.watches()[&query()].id;
+        let content = usize::from(self.wanted);
+        let event = Event::Answered {
+            watch,
+            query: query(),
+            answer: Some(Arc::new(Answer::Datacenters(vec![String::new(); content]))),
+            age: Duration::ZERO,
+        };
+        self.event(event, sets);
+    }
+
+    fn event(&mut self, event: Event, sets: &Sets) {
+        let actions = self.core.handle(event, self.now);
+        self.carry_out(actions, sets);
+    }
+
+    fn carry_out(&mut self, actions: Vec<Action>, sets: &Sets) {
+        for action in actions {
+            match action {
+                Action::Render(answers) => {
+                    assert_eq!(self.rendering, None, "two renderings at once");
+                    let known = answers.0.values().next().unwrap();
+                    self.rendering = Some(u8::try_from(known.answer.len()).unwrap());
+                }
+                Action::Apply(candidate, means) => {
+                    assert_eq!(self.applying, None, "two sets in flight");
+                    assert!(!self.observing, "applied while HAProxy is looked at");
+                    let content = sets.number(&candidate.revision);
+                    self.applying = Some((content, means, Phase::Begun));
+                }
+                Action::Observe => {
+                    assert!(self.applying.is_none() && !self.observing);
+                    self.observing = true;
+                }
+                Action::StartWatch(..)
+                | Action::StopWatch(_)
+                | Action::LoadTemplates
+                | Action::Say(_) => {}
+            }
+        }
+    }
+
+    /// The world after this step; `None` where it cannot happen.
+    fn after(&self, step: Step, sets: &Sets) -> Option<World> {
+        let mut world = self.clone();
+        let is_fault = STEPS.iter().position(|one| *one == step)? >= 10;
+        if is_fault {
+            world.faults = world.faults.checked_sub(1)?;
+        }
+        world.take(step, sets)?;
+        world.check(self);
+        Some(world)
+    }
+
+    fn take(&mut self, step: Step, sets: &Sets) -> Option<()> {
+        match step {
+            Step::Change(content) => {
+                // What kills HAProxy at its start is another matter than what it is told while it runs.
+                let starts = content == UNLOADABLE && self.worker.is_none();
+                if content == self.wanted || starts {
+                    return None;
+                }
+                self.changes = self.changes.checked_sub(1)?;
+                self.wanted = content;
+                self.answer(sets);
+            }
+            Step::Rendered => {
+                let content = self.rendering.take()?;
+                let rendered = Rendered::Complete {
+                    candidate: Arc::clone(&sets.0[usize::from(content)]),
+                    used: BTreeSet::from([query()]),
+                    quarantined: Vec::new(),
+                    crowded: BTreeMap::new(),
+                };
+                self.event(Event::Rendered(rendered), sets);
+            }
+            Step::Observed => {
+                if !self.observing {
+                    return None;
+                }
+                self.observing = false;
+                if self.journal.is_none() && self.worker == Some(self.files) {
+                    self.good = self.files;
+                }
+                let observed = Observed {
+                    reachable: self.worker.is_some(),
+                    running: self
+                        .worker
+                        .filter(|content| *content != FOREIGN)
+                        .map(revision),
+                    servers: Servers::default(),
+                    ..Observed::default()
+                };
+                self.event(Event::Observed(observed), sets);
+            }
+            Step::Time => {
+                let due = self.core.poll_timeout()?;
+                self.now = self.now.max(due);
+                let actions = self.core.handle_timeout(self.now);
+                self.carry_out(actions, sets);
+            }
+            Step::HaproxyStarts => {
+                if self.worker.is_some() {
+                    return None;
+                }
+                assert!(is_good(self.files), "HAProxy starts from {}", self.files);
+                self.worker = Some(self.files);
+            }
+            Step::OthersReload => {
+                if self.worker? == FOREIGN {
+                    return None;
+                }
+                self.worker = Some(FOREIGN);
+            }
+            Step::HaproxyKilled => {
+                // A start from files that only the start shows to be bad is HAProxy's own end.
+                let core = &self.core;
+                let held = [&core.latest, &core.pending, &core.applying];
+                let held = held.map(|set| set.as_ref().map(|set| sets.number(&set.revision)));
+                let told = [Some(self.wanted), Some(self.files), self.rendering];
+                let of_it = |set: &Option<u8>| *set == Some(UNLOADABLE);
+                if self.worker.is_none() || held.iter().chain(&told).any(of_it) {
+                    return None;
+                }
+                (self.worker, self.rejected) = (None, None);
+            }
+            Step::Crash { told } => {
+                let swapped = matches!(self.applying, Some((_, _, Phase::Swapped)));
+                if told {
+                    let (content, ..) = self.applying.filter(|_| swapped)?;
+                    self.worker = self.worker.map(|former| match is_good(content) {
+                        true => content,
+                        false => former,
+                    });
+                }
+                self.start(sets);
+            }
+            Step::Applied | Step::TimedOut | Step::Busy | Step::SignalLost | Step::AnsweredLate => {
+                let (content, means, phase) = self.applying?;
+                let outcome = match phase {
+                    Phase::Begun => self.begin(content, means, step)?,
+                    Phase::Swapped => Some(self.tell(content, step)?),
+                };
+                if let Some(outcome) = outcome {
+                    self.applying = None;
+                    let revision = revision(content);
+                    self.event(Event::Applied { revision, outcome }, sets);
+                }
+            }
+        }
+        Some(())
+    }
+
+    /// What the applier does up to the swap of the files; `Some(None)`: it goes on from there.
+    fn begin(&mut self, content: u8, means: Means, step: Step) -> Option<Option<Outcome>> {
+        if let Some(journal) = self.journal.take() {
+            match self.worker == Some(journal) {
+                true => self.good = journal,
+                false => self.files = self.good,
+            }
+        }
+        let runs = self.worker == Some(content) && self.files == content;
+        let fault = step != Step::Applied;
+        let outcome = if means != Means::Reload && runs {
+            self.good = content;
+            Outcome::Unchanged
+        } else if self.rejected == Some(content) {
+            rejected()
+        } else if self.worker.is_none() && self.files == content {
+            written()
+        } else if means != Means::Reload
+            && self.worker == Some(self.good)
+            && by_commands(self.good, content)
+            && step != Step::SignalLost
+        {
+            return match step {
+                Step::Applied => {
+                    (self.worker, self.files, self.good) = (Some(content), content, content);
+                    Some(Some(confirmed(false)))
+                }
+                // The commands are undone.
+                Step::TimedOut => Some(Some(Outcome::Failed("No answer.".into()))),
+                _ => None,
+            };
+        } else if means == Means::Commands {
+            Outcome::NeedsReload("it is so".into())
+        } else {
+            return match step {
+                Step::Busy => Some(Some(Outcome::Busy("Old workers.".into()))),
+                Step::TimedOut => Some(Some(Outcome::Failed("No answer.".into()))),
+                Step::Applied if content == INVALID => Some(Some(Outcome::Refused(why()))),
+                Step::Applied => {
+                    self.files = content;
+                    self.journal = Some(content);
+                    self.applying = Some((content, means, Phase::Swapped));
+                    Some(None)
+                }
+                _ => None,
+            };
+        };
+        // Nothing can go wrong where nothing is done.
+        (!fault || step == Step::SignalLost && means == Means::Commands).then_some(Some(outcome))
+    }
+
+    fn tell(&mut self, content: u8, step: Step) -> Option<Outcome> {
+        self.journal = None;
+        match step {
+            Step::Applied if self.worker.is_none() => Some(written()),
+            Step::Applied if content == UNLOADABLE => {
+                self.files = self.good;
+                self.rejected = Some(content);
+                // It is brought back, should others have moved it.
+                self.worker = Some(self.good);
+                Some(rejected())
+            }
+            Step::Applied => {
+                (self.worker, self.good, self.rejected) = (Some(content), content, None);
+                Some(confirmed(true))
+            }
+            Step::SignalLost | Step::AnsweredLate => {
+                let worker = self.worker?;
+                self.files = self.good;
+                let loaded = step == Step::AnsweredLate && is_good(content);
+                self.worker = Some(if loaded { content } else { worker });
+                Some(Outcome::Failed("No answer.".into()))
+            }
+            _ => None,
+        }
+    }
+
+    /// What must be so in every state.
+    fn check(&self, before: &World) {
+        assert_ne!(self.files, INVALID, "the live files were never validated");
+        assert!(is_good(self.good), "{}", self.good);
+        let unloadable = self.files == UNLOADABLE;
+        assert!(
+            !unloadable || self.journal.is_some(),
+            "HAProxy would not start from the files"
+        );
+        assert_ne!(self.worker, Some(INVALID));
+        // A newer set is never overwritten by an older one: what is begun is the latest, or what is in
+        // force while the latest is refused.
+        if let (None, Some((content, _, Phase::Begun))) = (before.applying, self.applying) {
+            let is = |set: &Option<Arc<Candidate>>| {
+                set.as_ref()
+                    .is_some_and(|set| set.revision == revision(content))
+            };
+            let refused = self.core.refused.as_ref().map(|refused| &refused.revision);
+            let latest = self.core.latest.as_ref().map(|set| &set.revision);
+            assert!(
+                is(&self.core.latest) || is(&self.core.in_force) && refused == latest,
+                "an older set is applied"
+            );
+        }
+    }
+
+    /// What the files and the worker must hold in the end, if this is it.
+    fn has_converged(&self) -> bool {
+        let at_rest = self.applying.is_none() && self.rendering.is_none();
+        let equal = self.journal.is_none()
+            && (self.worker == Some(self.files) || self.nothing_was_applied())
+            && self.files == self.good
+            && is_good(self.files);
+        let right = !is_good(self.wanted) || self.files == self.wanted;
+        let said = match is_good(self.wanted) {
+            true => self.core.applied().is_some_and(|applied| {
+                applied.confirmed && applied.revision == revision(self.wanted)
+            }),
+            false => self
+                .core
+                .refused()
+                .is_some_and(|refused| refused.revision == revision(self.wanted)),
+        };
+        at_rest && equal && right && said
+    }
+
+    /// Whether it has found nothing but refused sets since its start, and so leaves HAProxy to whoever
+    /// made it load something else.
+    fn nothing_was_applied(&self) -> bool {
+        self.core.applied.is_none() && !is_good(self.wanted)
+    }
+
+    /// The next step of a world in which nothing goes wrong any more.
+    fn calm(&self, sets: &Sets) -> World {
+        let order = [
+            Step::HaproxyStarts,
+            Step::Rendered,
+            Step::Applied,
+            Step::Observed,
+            Step::Time,
+        ];
+        let mut found = order.iter().filter_map(|step| self.after(*step, sets));
+        found.next().unwrap()
+    }
+
+    /// The same for any two worlds that cannot be told apart from here on: instants count by their
+    /// distance from now, and what has passed is passed.
+    fn key(&self, sets: &Sets) -> Vec<u16> {
+        let core = &self.core;
+        let ms = |time: Duration| u16::try_from(time.as_millis().min(65_000)).unwrap() + 1;
+        let due =
+            |at: Option<Instant>| at.map_or(0, |at| ms(at.saturating_duration_since(self.now)));
+        let ago = |at: Instant, most: Duration| ms((self.now - at).min(most));
+        let set =
+            |revision: Option<&Revision>| revision.map_or(99, |one| u16::from(sets.number(one)));
+        let of = |one: &Option<Arc<Candidate>>| set(one.as_ref().map(|one| &one.revision));
+        let small = |number: Option<u8>| number.map_or(99, u16::from);
+        let (first, latest) = core.burst.map_or((0, 0), |(first, latest)| {
+            (ago(first, TIMING.max_settle), ago(latest, TIMING.settle))
+        });
+        let phase = self.applying.map_or(99, |(content, means, phase)| {
+            u16::from(content) + 10 * (means as u16) + 100 * (phase as u16)
+        });
+        let flags = [
+            core.changed,
+            core.rendering,
+            core.needs_reload.is_some(),
+            core.repair,
+            core.observing,
+            core.applied
+                .as_ref()
+                .is_some_and(|applied| applied.confirmed),
+            core.refused
+                .as_ref()
+                .is_some_and(|refused| refused.by_haproxy),
+            core.observed.reachable,
+            self.observing,
+        ];
+        let flags = flags.iter().fold(0, |all, flag| all * 2 + u16::from(*flag));
+        vec![
+            flags,
+            first,
+            latest,
+            of(&core.pending),
+            of(&core.applying),
+            of(&core.latest),
+            of(&core.in_force),
+            set(core.applied.as_ref().map(|applied| &applied.revision)),
+            set(core.refused.as_ref().map(|refused| &refused.revision)),
+            due(core.refused.as_ref().and_then(|refused| refused.again)),
+            due(core.not_before),
+            due(core.no_reload_before),
+            u16::try_from(core.retries).unwrap(),
+            due(Some(core.next_look)),
+            set(core.observed.running.as_ref()),
+            u16::from(self.wanted),
+            u16::from(self.files),
+            u16::from(self.good),
+            small(self.journal),
+            small(self.worker),
+            small(self.rejected),
+            small(self.rendering),
+            phase,
+            u16::from(self.changes),
+            u16::from(self.faults),
+        ]
+    }
+}
+
+fn why() -> Vec<Diagnostic> {
+    vec![Diagnostic::error("haproxy", "no")]
+}
+
+fn rejected() -> Outcome {
+    Outcome::Rejected(why())
+}
+
+fn written() -> Outcome {
+    Outcome::Written {
+        reason: "HAProxy is not running".into(),
+        changes: "a change".into(),
+    }
+}
+
+fn confirmed(reloaded: bool) -> Outcome {
+    Outcome::Confirmed {
+        means: "it was told".into(),
+        reloaded,
+        changes: "a change".into(),
+        took: Duration::from_millis(1),
+    }
+}
+
+/// How a state was reached, for the message of a failure.
+fn path(steps: &BTreeMap<usize, (usize, Step)>, mut at: usize) -> Vec<Step> {
+    let mut way = Vec::new();
+    while let Some((from, step)) = steps.get(&at) {
+        way.push(*step);
+        at = *from;
+    }
+    way.reverse();
+    way
+}
+
+#[test]
+fn g01_g13_j12_in_every_state_one_change_at_a_time_and_it_converges() {
+    let sets = Sets((FORMER..=UNLOADABLE).map(candidate).collect());
+    let mut seen = BTreeSet::new();
+    let mut calm_ends_well = BTreeSet::new();
+    let mut came = BTreeMap::new();
+    let mut queue = VecDeque::from([(0, World::new(&sets))]);
+    let mut last = 0;
+    seen.insert(queue[0].1.key(&sets));
+    while let Some((number, world)) = queue.pop_front() {
+        converges(&world, &sets, &mut calm_ends_well, || path(&came, number));
+        for step in STEPS {
+            let next = std::panic::catch_unwind(|| world.after(step, &sets));
+            let next = next.unwrap_or_else(|_| panic!("{:?}, then {step:?}", path(&came, number)));
+            if let Some(next) = next
+                && seen.insert(next.key(&sets))
+            {
+                last += 1;
+                came.insert(last, (number, step));
+                queue.push_back((last, next));
+            }
+        }
+    }
+    crate::haproxy::testing::measured::note("model", "states", seen.len());
+    assert!(seen.len() > 10_000, "{} states only", seen.len());
+}
+
+/// Without a further fault it comes to what is wanted, and never does much without time passing.
+fn converges(
+    world: &World,
+    sets: &Sets,
+    known: &mut BTreeSet<Vec<u16>>,
+    way: impl Fn() -> Vec<Step>,
+) {
+    let mut world = world.clone();
+    let mut passed = Vec::new();
+    let mut at_once = 0;
+    for _ in 0..CALM {
+        let key = world.key(sets);
+        if known.contains(&key) || world.has_converged() {
+            known.extend(passed);
+            known.insert(key);
+            return;
+        }
+        passed.push(key);
+        let next = std::panic::catch_unwind(|| world.calm(sets));
+        let next = next.unwrap_or_else(|_| panic!("{:?}, then calm", way()));
+        at_once = match next.now == world.now {
+            true => at_once + 1,
+            false => 0,
+        };
+        assert!(at_once < AT_ONCE, "no time passes: {:?}", way());
+        world = next;
+    }
+    panic!(
+        "it does not converge: {:?}; wanted {}, files {}, worker {:?}, {:?}",
+        way(),
+        world.wanted,
+        world.files,
+        world.worker,
+        world.core
+    );
+}
