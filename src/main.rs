@@ -3,5 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    gatewright::cli::close_inherited();
     ExitCode::from(gatewright::cli::main())
 }

@@ -157,6 +157,8 @@ pub struct Observed {
     pub confirmed: bool,
     /// Its servers beside the file.
     pub servers: Servers,
+    /// What somebody should know, a sentence each.
+    pub notes: Vec<String>,
 }
 
 /// What is to be done.

@@ -115,6 +115,7 @@ pub fn observed(observation: &Observation) -> Observed {
             .collect(),
         old_workers: observation.old_workers.unwrap_or_default(),
         servers: observation.servers.clone(),
+        notes: observation.notes.clone(),
         ..Observed::default()
     };
     if let Seen::Running(running) = &observation.seen {

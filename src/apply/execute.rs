@@ -20,10 +20,12 @@ mod commands;
 mod load;
 mod look;
 mod memory;
+mod notes;
 mod telling;
 
 use self::commands::Attempt;
 use self::memory::Memory;
+use self::notes::Program;
 use super::files::{self, FileError};
 use super::gate::{self, Rules};
 use super::history::{History, Rejection, StoredSet};
@@ -53,6 +55,10 @@ pub struct Applier {
     haproxy: Haproxy,
     /// What is known of the running worker.
     memory: Memory,
+    /// The program that validates.
+    program: Option<Program>,
+    /// What was warned of in the set that was applied last.
+    warned: Option<String>,
     last_good: Option<StoredSet>,
     pending: Option<Change>,
     /// By what the first set is judged that follows the last good one of a former process.
@@ -114,6 +120,8 @@ impl Applier {
             history,
             haproxy,
             memory: Memory::default(),
+            program: None,
+            warned: None,
             pending,
             loss: None,
             ending: Ending::default(),
@@ -178,6 +186,9 @@ impl Applier {
     /// at the next try.
     fn end(&mut self, result: Result<Verdict, ApplyError>) -> Verdict {
         self.haproxy.hold_restarts(!self.has_configuration());
+        if let Ok(Verdict::Confirmed { findings, .. }) = &result {
+            self.warned = notes::warned(findings);
+        }
         result.unwrap_or_else(|error| {
             match journal::recover(&self.options.state_directory) {
                 Ok(change) => self.pending = change,
@@ -411,9 +422,10 @@ impl Applier {
     ) -> Result<Vec<Finding>, ApplyError> {
         let base = invocation(&self.options);
         let limit = self.options.validate_timeout;
+        let strict = self.rules.strict_warnings;
         tokio::select! {
             // Cancel safe: a validation that is dropped is killed with its whole group.
-            findings = validate::by_haproxy(candidate, staged, &base, master, limit) => findings,
+            findings = validate::by_haproxy(candidate, staged, &base, master, limit, strict) => findings,
             () = self.ending.begun() => Err(ApplyError::Ending),
         }
     }

@@ -30,6 +30,8 @@ pub struct Rules {
     pub allow_bind_loss: bool,
     /// The kinds of section that may be there; `None` allows all.
     pub allowed_sections: Option<BTreeSet<String>>,
+    /// Whether a set about which HAProxy's validation warns is refused.
+    pub strict_warnings: bool,
     /// Whether HAProxy loads no configuration file outside the set. When it does, names that are not
     /// found here may be there.
     pub complete: bool,
@@ -42,6 +44,7 @@ impl Default for Rules {
             require_servers_default: 0,
             allow_bind_loss: false,
             allowed_sections: None,
+            strict_warnings: false,
             complete: true,
         }
     }

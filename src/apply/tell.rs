@@ -343,6 +343,21 @@ impl Haproxy {
         }
     }
 
+    /// Why HAProxy could not be told, where that is certain before it must be: rights that are missing, or
+    /// a pid file that names something else.
+    pub async fn may_not_tell(&self) -> Option<String> {
+        if let Mode::Signal { pid_file } = &self.mode {
+            return match Master::find(pid_file).await {
+                Ok(_) | Err(ProcessError::NotRunning { .. }) => None,
+                Err(error) => Some(error.to_string()),
+            };
+        }
+        match self.master_socket()?.processes().await {
+            Err(error @ SocketError::Denied { .. }) => Some(error.to_string()),
+            _ => None,
+        }
+    }
+
     /// How many workers only finish their connections; `None` where that is not known.
     pub async fn old_workers(&self) -> Option<usize> {
         let processes = self.master_socket()?.processes_within(ABSENT).await.ok()?;

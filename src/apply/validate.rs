@@ -31,17 +31,26 @@ pub struct Master {
 }
 
 /// What HAProxy says about the staged files: warnings, and at least one error if it refuses them.
+/// With `strict` a warning counts as an error.
 pub async fn by_haproxy(
     candidate: &Candidate,
     staged: &Staged,
     base: &Invocation,
     master: Option<&Master>,
     limit: Duration,
+    strict: bool,
 ) -> Result<Vec<Finding>, ApplyError> {
     let invocation = invocation(candidate, staged, base, master)?;
     let outcome = check(&invocation, limit).await?;
     let (Outcome::Valid { output } | Outcome::Invalid { output, .. }) = &outcome;
     let mut findings = read_findings(candidate, staged, output);
+    for finding in findings.iter_mut().filter(|_| strict) {
+        if finding.severity == Severity::Warning {
+            finding.severity = Severity::Error;
+            let why = "The settings refuse warnings (`strict_warnings` in [gate]).";
+            finding.help.get_or_insert_with(|| why.to_owned());
+        }
+    }
     if let Outcome::Invalid { no_listener, .. } = outcome
         && !findings
             .iter()
@@ -110,15 +119,7 @@ fn invocation(
     let mut invocation = base.clone();
     let mut files = base.files.clone();
     if let Some(master) = master {
-        // Its own program, unless the settings name one by its path, or it was replaced by an upgrade
-        // or may not be looked at.
-        let named = base.binary.components().count() > 1;
-        if !named
-            && let Ok(program) = std::fs::read_link(format!("/proc/{}/exe", master.pid))
-            && program.is_file()
-        {
-            invocation.binary = program;
-        }
+        invocation.binary = program(base, Some(master));
         invocation.flags = master.line.flags.clone();
         invocation.working_directory = master
             .directory
@@ -146,6 +147,17 @@ fn invocation(
         (Some(destination), None) => Err(ApplyError::Elsewhere { destination }),
         (None, _) => Ok(invocation),
     }
+}
+
+/// The program that validates: the master's own, unless the settings name one by its path, or it was
+/// replaced by an upgrade or may not be looked at.
+pub fn program(base: &Invocation, master: Option<&Master>) -> PathBuf {
+    let named = base.binary.components().count() > 1;
+    let own = master
+        .filter(|_| !named)
+        .and_then(|master| std::fs::read_link(format!("/proc/{}/exe", master.pid)).ok())
+        .filter(|program| program.is_file());
+    own.unwrap_or_else(|| base.binary.clone())
 }
 
 /// `-f DIRECTORY` loads the `*.cfg` in it that are not hidden, in the order of their names (2.6

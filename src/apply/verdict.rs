@@ -258,6 +258,8 @@ pub struct Observation {
     pub supervised: Option<Status>,
     /// The servers of the worker, as far as they were looked at.
     pub servers: Servers,
+    /// What somebody should know, such as rights that are missing; a sentence each.
+    pub notes: Vec<String>,
 }
 
 /// How the servers of the worker compare with the file.

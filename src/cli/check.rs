@@ -302,9 +302,10 @@ fn by_haproxy(
         environment: wiring::haproxy_environment(&environment::read()),
     };
     let limit = settings.haproxy.validate_timeout.0;
+    let strict = settings.gate.strict_warnings;
     let findings = run::block_on(async {
         let staged = stage(&copy, None, None).map_err(|error| failed(error.to_string()))?;
-        validate::by_haproxy(&copy, &staged, &invocation, None, limit)
+        validate::by_haproxy(&copy, &staged, &invocation, None, limit, strict)
             .await
             .map_err(|error| {
                 Failure::one(

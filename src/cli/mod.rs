@@ -81,6 +81,21 @@ Exit codes:
   3  the settings are wrong             9  the compared texts differ
   4  a template or fixture is wrong    10  no sidecar answers on the status socket";
 
+/// Closes what was open when the program was started, beside the three standard streams: a child of ours
+/// would inherit it from us. Only for the very beginning, when nothing of ours is open.
+pub fn close_inherited() {
+    let inherited: Vec<i32> = std::fs::read_dir("/proc/self/fd")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|descriptor| *descriptor > 2)
+        .collect();
+    for descriptor in inherited {
+        // The one of the folder itself is gone already.
+        let _ = nix::unistd::close(descriptor);
+    }
+}
+
 /// Reads the arguments, runs the command and returns the exit code.
 pub fn main() -> u8 {
     let cli = Cli::parse();

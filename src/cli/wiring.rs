@@ -396,6 +396,7 @@ pub fn rules(settings: &Settings) -> Rules {
         min_servers: settings.gate.min_servers.clone(),
         require_servers_default: settings.gate.min_servers_default,
         allow_bind_loss: settings.gate.allow_bind_loss,
+        strict_warnings: settings.gate.strict_warnings,
         complete: settings.haproxy.config_files.is_empty(),
         ..Rules::default()
     }

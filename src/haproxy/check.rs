@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use tokio::process::Command;
@@ -63,6 +63,14 @@ pub enum CheckError {
     Killed {
         /// The signal.
         signal: i32,
+    },
+    /// It does not say that it is HAProxy.
+    #[error("The program {} does not say that it is HAProxy: {output:?}. Correct `binary` in the settings.", program.display())]
+    NoHaproxy {
+        /// What was run.
+        program: PathBuf,
+        /// The start of its output.
+        output: String,
     },
     /// An exit status that no HAProxy gives for `-c`.
     #[error(
@@ -140,6 +148,36 @@ async fn run(invocation: &Invocation, limit: Duration) -> Result<Outcome, CheckE
     }
 }
 
+/// What a program says to `-v` of itself, as the worker says it in `show info`: `2.6.12-1+deb12u4`.
+pub async fn version(
+    base: &Invocation,
+    program: &Path,
+    limit: Duration,
+) -> Result<String, CheckError> {
+    let mut command = Command::new(program);
+    command
+        .arg("-v")
+        .env_clear()
+        .envs(environment(&base.environment));
+    let limits = Limits {
+        time: limit,
+        output: 4096,
+    };
+    let ended = child::run(command, limits).await?;
+    let output = String::from_utf8_lossy(&ended.output);
+    // `HAProxy version 2.6.12-1+deb12u4 2025/04/24 - https://haproxy.org/`; `HA-Proxy` before 2.4.
+    let word = output
+        .lines()
+        .find_map(|line| line.split_once("roxy version ")?.1.split(' ').next());
+    match (ended.status.success(), word) {
+        (true, Some(word)) => Ok(word.to_owned()),
+        _ => Err(CheckError::NoHaproxy {
+            program: program.to_owned(),
+            output: output.chars().take(300).collect(),
+        }),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -169,6 +207,76 @@ mod tests {
             panic!("valid");
         };
         assert_eq!(output, b"-W -c -f /a.cfg -f /b.cfg\n0\n");
+    }
+
+    /// Whatever is open here, a validator has three descriptors, and nothing to read.
+    #[tokio::test]
+    async fn f11_a_validator_gets_no_input_and_no_descriptor_of_ours() {
+        let (directory, invocation) = script("cat; ls -l /proc/$$/fd");
+        let secret = directory.path().join("secret");
+        std::fs::write(&secret, "secret\n").unwrap();
+        let _open = std::fs::File::open(&secret).unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let _lock = crate::apply::lock::Lock::acquire(
+            &directory.path().join("state"),
+            &directory.path().join("h.cfg"),
+        )
+        .unwrap();
+        let Outcome::Valid { output } = check(&invocation, LIMIT).await.unwrap() else {
+            panic!("valid");
+        };
+        let listed = String::from_utf8(output).unwrap();
+        let open: Vec<&str> = listed
+            .lines()
+            .filter(|line| line.contains("->"))
+            // The script itself is open in the shell that reads it.
+            .filter(|line| !line.ends_with("/haproxy"))
+            .collect();
+        assert_eq!(open.len(), 3, "{listed}");
+        assert!(open[0].ends_with("-> /dev/null"), "{listed}");
+        for line in &open[1..] {
+            assert!(line.contains("-> pipe:"), "{listed}");
+        }
+        drop(listener);
+    }
+
+    #[tokio::test]
+    async fn f07_i11_what_cannot_be_started_is_never_a_yes() {
+        let (directory, invocation) = script("exit 0");
+        // Open for writing (ETXTBSY), as while a package is being unpacked.
+        let busy = std::fs::File::options()
+            .write(true)
+            .open(&invocation.binary)
+            .unwrap();
+        let error = check(&invocation, LIMIT).await.unwrap_err();
+        assert!(
+            matches!(&error, CheckError::Run(ChildError::Start { .. })),
+            "{error}"
+        );
+        drop(busy);
+        assert!(matches!(
+            check(&invocation, LIMIT).await,
+            Ok(Outcome::Valid { .. })
+        ));
+        // Empty, as after a package was unpacked onto a full disk; no program; not executable.
+        let program = |name: &str, text: &[u8], mode: u32| {
+            use std::os::unix::fs::PermissionsExt;
+            let binary = directory.path().join(name);
+            std::fs::write(&binary, text).unwrap();
+            std::fs::set_permissions(&binary, std::fs::Permissions::from_mode(mode)).unwrap();
+            Invocation {
+                binary,
+                ..invocation.clone()
+            }
+        };
+        for (name, text, mode) in [
+            ("empty", &b""[..], 0o755),
+            ("rubbish", b"\x7fELF\0\0", 0o755),
+            ("data", b"#!/bin/sh\nexit 0\n", 0o644),
+        ] {
+            let outcome = check(&program(name, text, mode), LIMIT).await;
+            assert!(outcome.is_err(), "{name}: {outcome:?}");
+        }
     }
 
     #[tokio::test]

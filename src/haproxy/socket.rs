@@ -54,6 +54,14 @@ pub enum SocketError {
         /// The start of what was answered.
         answer: String,
     },
+    /// More was answered than is read.
+    #[error("HAProxy's answer on {} is longer than {limit} bytes and is not used.", path.display())]
+    TooLong {
+        /// The socket.
+        path: PathBuf,
+        /// As much as is read.
+        limit: u64,
+    },
     /// Anything else.
     #[error("Talking to HAProxy on {} failed: {cause}.", path.display())]
     Io {
@@ -101,6 +109,11 @@ pub async fn exchange(path: &Path, lines: &str, limit: Duration) -> (String, Opt
         stream.take(ANSWER_LIMIT).read_to_end(&mut answer).await
     };
     let error = match tokio::time::timeout(limit, talk).await {
+        // What was cut off there must not be taken for the whole.
+        Ok(Ok(length)) if length as u64 >= ANSWER_LIMIT => Some(SocketError::TooLong {
+            path: path.to_owned(),
+            limit: ANSWER_LIMIT,
+        }),
         Ok(Ok(_)) => None,
         Ok(Err(cause)) => Some(classify(path, cause)),
         Err(_) => Some(SocketError::TimedOut {
@@ -120,5 +133,36 @@ fn classify(path: &Path, cause: std::io::Error) -> SocketError {
         }
         ErrorKind::PermissionDenied => SocketError::Denied { path },
         _ => SocketError::Io { path, cause },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn h13_an_answer_that_is_too_long_or_never_ends_is_no_answer() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let listener = tokio::net::UnixListener::bind(&path).unwrap();
+        let server = tokio::spawn(async move {
+            // First more than is read, then a byte now and then for ever.
+            for endless in [false, true] {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let piece = vec![b'x'; 1 << 20];
+                while !endless && stream.write_all(&piece).await.is_ok() {}
+                while endless && stream.write_all(b"x").await.is_ok() {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            }
+        });
+        let error = ask(&path, "show info", Duration::from_secs(60))
+            .await
+            .unwrap_err();
+        assert!(matches!(error, SocketError::TooLong { .. }), "{error}");
+        let limit = Duration::from_millis(300);
+        let error = ask(&path, "show info", limit).await.unwrap_err();
+        assert!(matches!(error, SocketError::TimedOut { .. }), "{error}");
+        server.await.unwrap();
     }
 }

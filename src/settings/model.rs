@@ -225,6 +225,8 @@ pub struct Gate {
     pub min_servers_default: usize,
     /// Lets a new configuration drop an address that the last good one listened on.
     pub allow_bind_loss: bool,
+    /// Refuses a configuration about which `haproxy -c` warns.
+    pub strict_warnings: bool,
 }
 
 /// `[guard]`.

@@ -271,6 +271,7 @@ impl Status {
             .iter()
             .chain(&frame.settings_errors)
             .chain(core.crowded())
+            .chain(&observed.notes)
             .cloned()
             .chain(source.warnings())
             .chain(consul.certificates.iter().filter_map(expiring));

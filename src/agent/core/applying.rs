@@ -285,6 +285,11 @@ impl Core {
                 say(actions, Weight::Warning, sentence.clone());
             }
         }
+        for note in &observed.notes {
+            if !self.observed.notes.contains(note) {
+                say(actions, Weight::Warning, note.clone());
+            }
+        }
         self.compared(&observed, actions);
         self.observed = observed;
         if self.applying.is_some() || self.pending.is_some() {

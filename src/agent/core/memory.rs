@@ -15,7 +15,7 @@ const SAVE_INTERVAL: Duration = Duration::from_secs(1);
 const SAVE_AGAIN: Duration = Duration::from_secs(60);
 
 /// What is kept across processes.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Memory {
     /// Whether anything is.
     keeps: bool,
@@ -34,7 +34,7 @@ pub struct Memory {
 }
 
 /// What a former process left.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Former {
     snapshot: Snapshot,
     /// When it was read: the process's time, and seconds since 1970.

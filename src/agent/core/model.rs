@@ -191,6 +191,7 @@ impl World {
             query: query(),
             answer: Some(Arc::new(Answer::Datacenters(vec![String::new(); content]))),
             age: Duration::ZERO,
+            filtered: false,
         };
         self.event(event, sets);
     }
@@ -221,7 +222,10 @@ impl World {
                 Action::StartWatch(..)
                 | Action::StopWatch(_)
                 | Action::LoadTemplates
+                | Action::Inspect(_)
+                | Action::AllowLoss
                 | Action::Say(_) => {}
+                Action::Save(_) => self.event(Event::Saved(Ok(())), sets),
             }
         }
     }

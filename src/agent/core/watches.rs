@@ -5,7 +5,7 @@ use super::*;
 use crate::catalog::guard::{Evidence, Output};
 
 /// One watched query.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Watched {
     pub(super) id: WatchId,
     pub(super) known: Option<Known>,

@@ -273,7 +273,7 @@ impl Applier {
     }
 
     /// How the master was started does not change while a worker lives.
-    async fn known_master(&mut self) -> Option<Master> {
+    pub(super) async fn known_master(&mut self) -> Option<Master> {
         match &self.memory.master {
             Some(master) => master.clone(),
             None => {

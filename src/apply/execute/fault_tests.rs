@@ -9,7 +9,7 @@ mod sweep;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use tokio::sync::Notify;
 
@@ -481,6 +481,55 @@ async fn e02_h11_a_disk_that_fails_while_commands_are_out_ends_equal() {
             assert_eq!(bench.reloads().await, 0, "{place}");
         }
         assert_eq!(traffic.failed().await, 0, "{version}");
+    }
+}
+
+/// HAProxy is killed while commands go out, or after that, and somebody starts it again from the files as
+/// they are.
+#[tokio::test]
+async fn h08_a_haproxy_that_is_killed_at_any_line_comes_back_with_the_files() {
+    for version in VERSIONS {
+        let bench = Bench::with_proxy(version).await;
+        let mut applier = bench.settled().await;
+        let count = end_of(&lines_of_a_change(&bench, &mut applier).await);
+        drop((applier, bench));
+        for line in [3, count / 2, count, count + 1] {
+            let mut bench = Bench::with_proxy(version).await;
+            let mut applier = bench.settled().await;
+            let next = bench.set(Servers::Next);
+            let master = Pid::from_raw(bench.processes().await.master.pid);
+            let killed = Arc::new(Notify::new());
+            let tell = Arc::clone(&killed);
+            let crash = meanwhile(move || {
+                killpg(master, Signal::SIGKILL).unwrap();
+                tell.notify_one();
+                async { true }
+            });
+            let verdict = if line <= count {
+                bench.proxy().at(line, crash);
+                let again = async {
+                    killed.notified().await;
+                    bench.again().await;
+                };
+                tokio::join!(applier.apply(&next, Means::Any), again).0
+            } else {
+                let verdict = applier.apply(&next, Means::Any).await;
+                assert!(matches!(verdict, Verdict::Confirmed { .. }), "{verdict:?}");
+                killpg(master, Signal::SIGKILL).unwrap();
+                bench.again().await;
+                let (running, _) = bench.worker().await;
+                assert_eq!(running.revision, Some(next.revision.clone()));
+                verdict
+            };
+            let told = bench.bring(&mut applier, Servers::Next).await;
+            let place = format!("{version} line {line} of {count}: {verdict:?} {told:#?}");
+            bench.assert_equal(Servers::Next, &place).await;
+            let reloads = bench.reloads().await;
+            assert!(
+                reloads <= u64::from(line <= count),
+                "{reloads} reloads, {place}"
+            );
+        }
     }
 }
 

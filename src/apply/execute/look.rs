@@ -40,6 +40,11 @@ impl Applier {
             }
             _ => Servers::default(),
         };
+        let notes = self.notes(&seen).await;
+        let old_workers = match &seen {
+            Seen::Absent { .. } => None,
+            _ => self.haproxy.old_workers().await,
+        };
         let state = self.history.state().clone();
         Observation {
             drift: self.drift(state.written.as_ref()),
@@ -48,9 +53,10 @@ impl Applier {
             applied: state.applied,
             confirmed: state.confirmed,
             rejected: state.rejected,
-            old_workers: self.haproxy.old_workers().await,
+            old_workers,
             supervised: self.haproxy.supervisor().map(Supervisor::status),
             servers,
+            notes,
         }
     }
 

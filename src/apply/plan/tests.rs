@@ -40,6 +40,137 @@ fn told(new: &str) -> String {
     diff(&Config::parse(OLD), &Config::parse(new)).to_string()
 }
 
+/// HAProxy takes a port modulo 65536 on its socket (2.6 to 3.2) and a word after `;` as a command, so
+/// what is no address, port or weight must never get that far.
+#[test]
+fn h04_what_is_no_port_weight_or_address_is_never_a_command() {
+    let text = |server: &str| {
+        format!(
+            "backend api\n    balance roundrobin\n    server a 10.0.0.1:80 weight 1\n    {server}\n"
+        )
+    };
+    let rows: Vec<ServerRow> = [("a", 80), ("b", 81)]
+        .into_iter()
+        .enumerate()
+        .map(|(at, (name, port))| row("api", name, at as u32 + 1, [10, 0, 0, 1].into(), port))
+        .collect();
+    let known = Known {
+        version: Version::new(3, 2, 0),
+        rows: &rows,
+        leaving: &BTreeMap::new(),
+        doubtful: &Doubt::None,
+    };
+    let plan = |server: &str| {
+        let comparison = compare(
+            &set(&text("server b 10.0.0.1:81 weight 1")),
+            &set(&text(server)),
+        );
+        match &comparison.reload {
+            Some(reason) => Plan::Reload {
+                reason: reason.clone(),
+            },
+            None => comparison.plan(known, Policy::default()),
+        }
+    };
+    assert!(matches!(
+        plan("server b 10.0.0.1:82 weight 1"),
+        Plan::Commands(_)
+    ));
+    for server in [
+        "server b 10.0.0.1:99999 weight 1",
+        "server b 10.0.0.1:65536 weight 1",
+        "server b 10.0.0.1:0 weight 1",
+        "server b 10.0.0.1:-1 weight 1",
+        "server b 10.0.0.1:+81 weight 1",
+        "server b 10.0.0.1 weight 1",
+        "server b 10.0.0.1:81 weight 257",
+        "server b 10.0.0.1:81 weight -1",
+        "server b 10.0.0.256:81 weight 1",
+        "server b unix@/run/x weight 1",
+        "server b \"10.0.0.1;del server api/a:81\" weight 1",
+    ] {
+        let plan = plan(server);
+        assert!(matches!(plan, Plan::Reload { .. }), "{server}: {plan:?}");
+    }
+}
+
+/// What HAProxy resolves itself has the address that HAProxy gives it.
+#[test]
+fn h17_servers_that_haproxy_resolves_are_not_ours() {
+    let text = |host: &str, count: u32| {
+        format!(
+            "resolvers dns\n    nameserver one 127.0.0.1:53\nbackend api\n    balance roundrobin\n    \
+             server-template t 1-{count} api.example.com:80 resolvers dns init-addr none\n    \
+             server named web.example.com:80 resolvers dns\n    server a {host}:80\n"
+        )
+    };
+    let mut rows = vec![row("api", "a", 1, [10, 0, 0, 1].into(), 80)];
+    // As its resolver has left them: other addresses, one without any.
+    for (at, name) in ["t1", "t2", "named"].into_iter().enumerate() {
+        let mut found = row(
+            "api",
+            name,
+            at as u32 + 2,
+            [10, 9, 9, at as u8].into(),
+            8_080,
+        );
+        found.fqdn = true;
+        found.address = found.address.filter(|_| at != 1);
+        found.admin = AdminState(if at == 1 { 0x20 } else { 0 });
+        rows.push(found);
+    }
+    let old = set(&text("10.0.0.1", 2));
+    let [pool] = &pools(&old)[..] else {
+        panic!("one backend");
+    };
+    assert_eq!(pool.compare(&rows), [], "a look finds nothing to put right");
+    let known = Known {
+        version: Version::new(3, 2, 0),
+        rows: &rows,
+        leaving: &BTreeMap::new(),
+        doubtful: &Doubt::All,
+    };
+    let plan = |new: String| {
+        let comparison = compare(&old, &set(&new));
+        match comparison.reload {
+            Some(_) => None,
+            None => match comparison.plan(known, Policy::default()) {
+                Plan::Commands(steps) => Some(*steps),
+                _ => None,
+            },
+        }
+    };
+    let steps = plan(text("10.0.0.2", 2)).expect("the server beside them moves by commands");
+    let spoken: Vec<String> = steps
+        .servers
+        .all()
+        .map(|command| format!("{command:?}"))
+        .collect();
+    assert!(
+        spoken.iter().all(|command| command.contains("\"a\"")),
+        "{spoken:?}"
+    );
+    assert!(plan(text("10.0.0.1", 3)).is_none());
+    assert!(plan(text("10.0.0.1", 2).replace("web.ex", "api.ex")).is_none());
+}
+
+fn row(backend: &str, server: &str, id: u32, address: std::net::IpAddr, port: u16) -> ServerRow {
+    ServerRow {
+        backend: backend.into(),
+        server: server.into(),
+        id,
+        address: Some(address),
+        port,
+        operational: 2,
+        admin: AdminState(0),
+        user_weight: 1,
+        initial_weight: 1,
+        fqdn: false,
+        forced_id: false,
+        check_enabled: false,
+    }
+}
+
 #[test]
 fn comments_quotes_and_the_revision_are_no_change() {
     let new = format!(

@@ -11,7 +11,7 @@ use super::items::{Item, Key, Present};
 use crate::catalog::Answer;
 
 /// One guarded query.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Guarded {
     /// The source's last answer.
     pub present: Arc<Answer>,
@@ -30,7 +30,7 @@ pub(super) struct Guarded {
 }
 
 /// Items that vanished in mass.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Hold {
     pub since: Instant,
     /// The number of items by which the loss is judged.

@@ -35,7 +35,7 @@ use self::items::Present;
 use super::{Answer, Kind, Query, Scope};
 
 /// The guard over all queries.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Guard {
     rules: Rules,
     queries: BTreeMap<Query, Guarded>,

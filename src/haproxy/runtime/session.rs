@@ -401,6 +401,18 @@ mod tests {
         assert_eq!(piece(&texts(7, 10)), 7);
     }
 
+    /// An answer that ends early has fewer prompts than were asked for, wherever it is cut.
+    #[test]
+    fn h13_a_cut_answer_is_never_taken_for_a_whole_one() {
+        let table = "1\n# be_id be_name\n3 web 1 a\n3 web 2 b\n\n";
+        let whole = format!("\n> Pid: 1\n\n> {table}\n> ");
+        let count = split_at_prompts(&whole, false).len();
+        for end in (0..whole.len()).filter(|end| whole.is_char_boundary(*end)) {
+            let cut = split_at_prompts(&whole[..end], false);
+            assert!(cut.len() < count, "{:?}", &whole[..end]);
+        }
+    }
+
     proptest! {
         #[test]
         fn no_text_panics(text in "(?s).*", close in "[\n>+ (x)1master]*") {

@@ -84,6 +84,15 @@ impl Bench {
         self.reloads = self.processes().await.master.reloads;
     }
 
+    /// Once more, from the files as they are; nobody stands before its socket any more.
+    pub async fn again(&mut self) {
+        self.stats = None;
+        self.haproxy = None;
+        self.haproxy = Some(Haproxy::start(self.version, self.path(), &self.main).await);
+        self.worker().await;
+        self.reloads = self.processes().await.master.reloads;
+    }
+
     /// On the former servers as somebody has written them, with a proxy before the stats socket.
     pub async fn by_hand(version: &'static str) -> Bench {
         let mut bench = Bench::written_by_hand(version).await;

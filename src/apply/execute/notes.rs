@@ -1,0 +1,162 @@
+//! What somebody should know of HAProxy although nothing has failed yet: rights that are missing, a
+//! worker that takes no commands, a program on the disk that is not the one that runs. Looked for at the
+//! start and with each look at HAProxy; changes nothing.
+
+use std::ffi::OsStr;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::unistd::{AccessFlags, eaccess};
+
+use super::super::tell::{Mode, Seen};
+use super::super::validate;
+use super::{Applier, invocation};
+use crate::diagnostic::Severity;
+use crate::haproxy::Finding;
+use crate::haproxy::check::{CheckError, version};
+use crate::haproxy::stats::Running;
+
+/// `haproxy -v` takes milliseconds.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// The answer of a program to `-v`, as long as the program stays the same.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Program {
+    path: PathBuf,
+    /// Device, inode and the time of the last change of the inode.
+    file: (u64, u64, i64),
+    version: Result<String, String>,
+}
+
+impl Applier {
+    /// A sentence for each.
+    pub(super) async fn notes(&mut self, seen: &Seen) -> Vec<String> {
+        let mut notes = Vec::new();
+        if let Seen::Unknown { reason } = seen
+            && (self.haproxy.can_ask() || self.haproxy.can_tell())
+        {
+            notes.push(reason.clone());
+        }
+        notes.extend(self.haproxy.may_not_tell().await);
+        if let Mode::Command { argv } = &self.options.mode
+            && let Some(program) = argv.first()
+            && find(program).is_none()
+        {
+            notes.push(format!(
+                "The reload command {} was not found or may not be run, so HAProxy cannot be reloaded. Install it, or correct `command` in the settings.",
+                Path::new(program).display()
+            ));
+        }
+        let running = match seen {
+            Seen::Running(running) => Some(running),
+            _ => None,
+        };
+        if let Some(running) = running
+            && self.options.commands
+            && self.haproxy.can_tell()
+            && self.session(running).await.is_none()
+        {
+            notes.push(
+                "HAProxy has no socket that takes commands, so each change of a server is a reload. Give a `stats socket` of its configuration `level admin`, or name the master socket in the settings.".to_owned(),
+            );
+        }
+        notes.extend(self.about_program(running).await);
+        notes.extend(self.warned.clone());
+        // Where one reason is behind several of them it is said once.
+        notes.sort();
+        notes.dedup();
+        notes
+    }
+
+    /// What is wrong with the program that validates.
+    async fn about_program(&mut self, running: Option<&Running>) -> Option<String> {
+        let master = match running {
+            Some(running) => {
+                self.memory.meet(running);
+                self.known_master().await
+            }
+            None => None,
+        };
+        let base = invocation(&self.options);
+        let binary = validate::program(&base, master.as_ref());
+        let Some(path) = find(binary.as_os_str()) else {
+            return Some(format!(
+                "The program {}, which validates each set, was not found or may not be run, so nothing can be applied. Install it, or correct `binary` in the settings.",
+                binary.display()
+            ));
+        };
+        let found = std::fs::metadata(&path).ok()?;
+        let file = (found.dev(), found.ino(), found.ctime());
+        if !self
+            .program
+            .as_ref()
+            .is_some_and(|known| (&known.path, known.file) == (&path, file))
+        {
+            let version = version(&base, &path, LIMIT).await;
+            self.program = Some(Program {
+                version: version.map_err(|error: CheckError| error.to_string()),
+                path,
+                file,
+            });
+        }
+        let program = self.program.as_ref()?;
+        match (&program.version, running) {
+            (Err(why), _) => Some(why.clone()),
+            (Ok(version), Some(running)) if *version != running.version => Some(format!(
+                "HAProxy runs version {}, but {}, which validates each set, is {version}. Restart HAProxy, so that what is validated is what is run.",
+                running.version,
+                program.path.display()
+            )),
+            _ => None,
+        }
+    }
+}
+
+/// How often, and where first, a set was warned of.
+pub(super) fn warned(findings: &[Finding]) -> Option<String> {
+    let mut warnings = findings
+        .iter()
+        .filter(|finding| finding.severity == Severity::Warning);
+    let first = warnings.next()?;
+    let place = first.file.as_ref().map_or(String::new(), |file| {
+        format!("{}:{}: ", file.display(), first.line)
+    });
+    let more = match warnings.count() {
+        0 => String::new(),
+        more => format!(" There are {more} more warnings."),
+    };
+    Some(format!(
+        "The set in force was warned of: {place}{}{more}",
+        first.message
+    ))
+}
+
+/// The file of a program, looked up as a process that is started is. `None` when it cannot be run.
+fn find(program: &OsStr) -> Option<PathBuf> {
+    let may_run = |path: &PathBuf| path.is_file() && eaccess(path, AccessFlags::X_OK).is_ok();
+    let path = PathBuf::from(program);
+    if path.components().count() > 1 {
+        return Some(path).filter(may_run);
+    }
+    let path_variable = std::env::var_os("PATH")?;
+    std::env::split_paths(&path_variable)
+        .map(|folder| folder.join(program))
+        .find(may_run)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn f07_i12_a_program_that_may_not_be_run_is_none() {
+        assert!(find(OsStr::new("sh")).is_some());
+        assert!(find(OsStr::new("no-such-program")).is_none());
+        let directory = tempfile::tempdir().unwrap();
+        assert!(find(directory.path().as_os_str()).is_none(), "a directory");
+        let file = directory.path().join("haproxy");
+        std::fs::write(&file, "#!/bin/sh\n").unwrap();
+        assert!(find(file.as_os_str()).is_none(), "not executable");
+    }
+}
