@@ -413,6 +413,10 @@ fn wrapper(directory: &Path) -> PathBuf {
          case \" $* \" in *' -c '*)\n\
          if [ -e {dir}/kill ]; then kill -9 $$; fi\n\
          if [ -e {dir}/hang ]; then echo $$ > {dir}/pid; sleep 600 & wait; fi\n\
+         ls -l /proc/$$/fd > {dir}/fds\n\
+         if [ -e {dir}/slow ]; then\n\
+         mkdir {dir}/one || touch {dir}/two; echo x >> {dir}/count; sleep 0.5\n\
+         {haproxy} \"$@\"; code=$?; rmdir {dir}/one; exit $code; fi\n\
          ;; esac\nexec {haproxy} \"$@\"\n",
         dir = directory.display(),
         haproxy = tools::haproxy("2.6").unwrap().display(),
@@ -423,7 +427,7 @@ fn wrapper(directory: &Path) -> PathBuf {
 }
 
 #[test]
-fn f06_f07_f12_a_validation_that_is_killed_or_hangs_is_never_a_yes() {
+fn f06_f07_f11_f12_a_validation_that_is_killed_or_hangs_is_never_a_yes() {
     let directory = temp::directory().unwrap();
     let stage = Stage::start(&Differs {
         binary: Some(wrapper(directory.path())),
@@ -468,6 +472,41 @@ fn f06_f07_f12_a_validation_that_is_killed_or_hangs_is_never_a_yes() {
     })
     .unwrap();
     stage.goes_on("haproxy.cfg", "hung");
+
+    // A slow one: changes meanwhile wait, the newest wins, and never do two run at once.
+    let slow = directory.path().join("slow");
+    std::fs::write(&slow, "").unwrap();
+    for number in 0..20 {
+        stage
+            .consul
+            .set_key("note", &format!("n-{number}"))
+            .unwrap();
+    }
+    stage.goes_on("haproxy.cfg", "newest");
+    std::fs::remove_file(slow).unwrap();
+    let count = std::fs::read_to_string(directory.path().join("count")).unwrap();
+    let count = count.lines().count();
+    assert!(
+        (1..20).contains(&count),
+        "{count} validations of 21 changes"
+    );
+    assert!(!directory.path().join("two").exists(), "two ran at once");
+    // Nothing that is open in Gatewright, or was when it was started, reaches a validator (F11).
+    let open = std::fs::read_to_string(directory.path().join("fds")).unwrap();
+    for line in open.lines().filter(|line| line.contains("->")) {
+        let known = [
+            " 0 -> /dev/null",
+            " 1 -> pipe:",
+            " 2 -> pipe:",
+            "/wrapper",
+            " 10 -> ",
+        ];
+        let shell = line.contains(&directory.path().display().to_string());
+        assert!(
+            shell || known.iter().any(|known| line.contains(known)),
+            "{open}"
+        );
+    }
     stage.end();
 }
 
@@ -507,7 +546,7 @@ fn e01_e05_e07_a_full_or_read_only_disk_keeps_the_file_that_is_there() {
     let place = temp::directory().unwrap();
     let disk = Disk::mount(place.path().join("disk"));
     let link: &dyn Fn(&Setup) = &|setup| symlink(&disk.0, setup.directory().join("etc")).unwrap();
-    let stage = Stage::start(&Differs {
+    let mut stage = Stage::start(&Differs {
         destination: Some("etc/haproxy.cfg"),
         prepare: Some(link),
         ..Differs::default()
@@ -549,6 +588,20 @@ fn e01_e05_e07_a_full_or_read_only_disk_keeps_the_file_that_is_there() {
         &line,
         &["Mount it writable or choose another destination (under systemd: ReadWritePaths)."],
     );
+    assert_eq!(stage.setup.read("etc/haproxy.cfg").unwrap(), before);
+    // Found at a start it is a mistake: told at once. Settings that are read again go on holding.
+    let settings = stage.setup.path("gatewright.toml");
+    let output = stage.setup.call(&["run", "-c", &settings]).unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    assert_parts(
+        &String::from_utf8_lossy(&output.stderr),
+        &["haproxy.cfg: the file system is read-only. Mount it writable"],
+    );
+    stage.gatewright.reload();
+    stage
+        .gatewright
+        .wait_for_log(LIMIT, &["trying again in 4 s"])
+        .unwrap();
     assert_eq!(stage.setup.read("etc/haproxy.cfg").unwrap(), before);
     disk.writable(true);
     stage.goes_on("etc/haproxy.cfg", "fixed");

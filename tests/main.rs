@@ -11,6 +11,7 @@ mod hostile;
 mod identity;
 mod load;
 mod modes;
+mod privileges;
 mod quickstart;
 mod real_parts;
 mod runtime;

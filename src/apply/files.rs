@@ -215,8 +215,27 @@ pub fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
     Ok(())
 }
 
+/// Keeps what a file holds under a second name beside it. A copy where the system links nothing, such as
+/// another user's file that we may replace and not write to (`fs.protected_hardlinks`, proc(5)).
+pub fn keep(from: &Path, to: &Path) -> Result<(), FileError> {
+    match link(from, to) {
+        Err(error)
+            if matches!(
+                error.cause.kind(),
+                ErrorKind::PermissionDenied | ErrorKind::Unsupported | ErrorKind::TooManyLinks
+            ) =>
+        {
+            let failed = FileError::of("keep", to);
+            let access = Access::of(from).map_err(&failed)?;
+            let bytes = std::fs::read(from).map_err(&failed)?;
+            write_new(to, &bytes, access.unwrap_or(Access::PRIVATE))
+        }
+        other => other,
+    }
+}
+
 /// Gives a file a second name in the same directory.
-pub fn link(from: &Path, to: &Path) -> Result<(), FileError> {
+fn link(from: &Path, to: &Path) -> Result<(), FileError> {
     step(Step::Link, to)
         .and_then(|()| std::fs::hard_link(from, to))
         .map_err(FileError::of("keep", to))?;

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::files::{Access, FileError, beside, link, remove, rename, replace, sync, sync_parent};
+use super::files::{Access, FileError, beside, keep, remove, rename, replace, sync, sync_parent};
 use super::set::Revision;
 use super::stage::{Entry, OLD, Previous};
 
@@ -98,7 +98,7 @@ impl Change {
             if entry.previous == Previous::Absent {
                 continue;
             }
-            link(&entry.target, &old)?;
+            keep(&entry.target, &old)?;
             sync_parent(&old)?;
         }
         for staged in entries.iter().filter_map(|entry| entry.staged.as_ref()) {

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 mod certificates;
+mod validation;
 
 use super::execute::{Applier, ApplyError, Means, Options, Verdict};
 use super::gate::Rules;

@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 use super::process::Watch;
 use super::socket::{SocketError, ask};
 
+/// What a master says that is still starting, or loading for somebody else (3.2).
+const IN_PROGRESS: &str = "Another reload is still in progress";
+
 /// Between two tries while the master replaces itself.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -173,6 +176,8 @@ impl MasterSocket {
             let left = deadline.saturating_duration_since(Instant::now());
             let outcome = match ask(&self.path, "reload", left).await {
                 Ok(answer) => match parse_reply(&answer) {
+                    // It says nothing about this configuration; the next try does.
+                    Some(Reload::Failed { output }) if output.contains(IN_PROGRESS) => None,
                     Some(outcome) => Some(outcome),
                     None => self.follow(&before, watch.as_ref(), deadline).await?,
                 },

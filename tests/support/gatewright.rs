@@ -1,5 +1,6 @@
 //! Gatewright itself as a child process, with a directory of its own for settings, templates and state.
 
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -17,6 +18,7 @@ pub struct Setup {
     environment: Vec<(String, String)>,
     arguments: Vec<String>,
     through: Vec<String>,
+    user: Option<(u32, u32)>,
 }
 
 impl Setup {
@@ -27,6 +29,7 @@ impl Setup {
             environment: Vec::new(),
             arguments: Vec::new(),
             through: Vec::new(),
+            user: None,
         })
     }
 
@@ -64,6 +67,12 @@ impl Setup {
     /// Sets an environment variable. Consul's own are else not passed on.
     pub fn env(mut self, name: &str, value: &str) -> Setup {
         self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Runs as another user and group, which only root may do.
+    pub fn user(mut self, user: u32, group: u32) -> Setup {
+        self.user = Some((user, group));
         self
     }
 
@@ -119,6 +128,9 @@ impl Setup {
             if name.to_string_lossy().starts_with("CONSUL_") {
                 command.env_remove(name);
             }
+        }
+        if let Some((user, group)) = self.user {
+            command.uid(user).gid(group);
         }
         command
             .args(words)
