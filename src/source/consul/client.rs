@@ -97,6 +97,8 @@ pub(super) struct Read {
 struct Target {
     at: usize,
     endpoint: Endpoint,
+    /// All of them, as they were then.
+    endpoints: Arc<Vec<Endpoint>>,
     epoch: u64,
 }
 
@@ -377,6 +379,14 @@ impl Client {
                     let now = Instant::now().into_std();
                     shared.choice.failed(target.at, now, self.options.cool_down);
                 }
+                // What swallowed one connection may have swallowed the idle ones too: no request may wait
+                // on another of those.
+                if error.class == ErrorClass::Timeout
+                    && Arc::ptr_eq(&shared.endpoints, &target.endpoints)
+                    && let Ok(fresh) = tls::endpoints(&self.options)
+                {
+                    shared.endpoints = Arc::new(fresh);
+                }
                 if error.class == ErrorClass::Tls {
                     self.reload_tls(&mut shared);
                 }
@@ -552,6 +562,7 @@ impl Client {
         Target {
             at,
             endpoint: shared.endpoints[at].clone(),
+            endpoints: Arc::clone(&shared.endpoints),
             epoch: shared.choice.epoch,
         }
     }

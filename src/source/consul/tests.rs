@@ -851,3 +851,28 @@ async fn a15_an_expired_certificate_is_refused() {
         server.join().unwrap();
     }
 }
+
+#[tokio::test]
+async fn a02_no_idle_connection_is_used_after_one_was_black_holed() {
+    // Two answers leave two idle connections. Whatever comes over those later is swallowed.
+    let fake = Fake::start(|_, n| match n {
+        0 | 1 => json("X-Consul-Index: 5", &web(1)),
+        2 => Reply::Stuck(Vec::new()),
+        _ => json("X-Consul-Index: 6", &web(2)),
+    })
+    .await;
+    let consul = fake.consul(|options| options.margin = Duration::from_millis(200));
+    let query = Query::service("web");
+    let (one, two) = tokio::join!(
+        consul.read_once(&query, PATIENCE),
+        consul.read_once(&query, PATIENCE)
+    );
+    assert!(one.is_ok() && two.is_ok());
+    let error = consul.read_once(&query, PATIENCE).await.unwrap_err();
+    assert_eq!(error.class, ErrorClass::Timeout, "{error}");
+    until("the idle connections are closed", || {
+        fake.open.load(Ordering::SeqCst) == 0
+    })
+    .await;
+    assert!(consul.read_once(&query, PATIENCE).await.is_ok());
+}
