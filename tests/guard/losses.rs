@@ -223,6 +223,9 @@ fn b12_a_renamed_service_is_held_by_its_name_until_it_is_released() {
         .wait_for_log(LIMIT, &["service", "web", "are held"])
         .unwrap();
     assert!(line.contains("gatewright release web"), "{line}");
+    stage.until("the guarded state", |status| {
+        (status["state"] == "guarded").then_some(())
+    });
     let status = stage
         .setup
         .call(&["status", "-c", &stage.setup.path("gatewright.toml")])
