@@ -330,6 +330,7 @@ fn a_set_refused_for_lost_servers_is_let_through_by_a_release() {
         stage.did.extend(silent(actions));
         let outcome = Outcome::Refused(vec![Diagnostic::error(code, "lost")]);
         stage.event(ended("one", outcome));
+        stage.event(Event::Observed(Observed::default()));
         stage.take(|_| None::<()>);
         stage
     };
@@ -355,6 +356,7 @@ fn a_set_refused_for_lost_servers_is_let_through_by_a_release() {
             stage.event(Event::Observed(Observed::default()));
         }
     }
+    stage.event(Event::Observed(Observed::default()));
     stage.take(|_| None::<()>);
     let (names, actions) = stage.core.release(None, stage.now);
     assert_eq!(names.len(), 1);
