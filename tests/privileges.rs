@@ -103,3 +103,45 @@ fn i12_l11_a_user_of_its_own_is_enough_and_what_it_may_not_do_is_named() {
     assert_eq!(std::os::unix::fs::MetadataExt::gid(&found), GROUP);
     assert_eq!(gatewright.stop(LIMIT).unwrap(), 0);
 }
+
+/// What is built is what was looked at: each crate from one registry with its checksum, and no unsafe code of
+/// ours.
+#[test]
+fn l10_crates_are_locked_and_our_code_is_safe() {
+    let read = |name: &str| std::fs::read_to_string(tools::root().join(name)).unwrap();
+    let lock = read("Cargo.lock");
+    let mut crates = 0;
+    for package in lock.split("[[package]]").skip(1) {
+        if package.contains("name = \"gatewright\"") {
+            continue;
+        }
+        crates += 1;
+        let registry = "source = \"registry+https://github.com/rust-lang/crates.io-index\"";
+        assert!(
+            package.contains(registry) && package.contains("checksum = \""),
+            "{package}"
+        );
+    }
+    assert!(crates > 50, "{crates}");
+    assert!(read("Cargo.toml").contains("unsafe_code = \"deny\""));
+    let rules = read(".cargo/deny.toml");
+    for part in [
+        "[licenses]",
+        "[bans]",
+        "[sources]",
+        "[advisories]",
+        "unknown-git = \"deny\"",
+    ] {
+        assert!(rules.contains(part), "{part}");
+    }
+    let mut left = vec![tools::root().join("src")];
+    while let Some(path) = left.pop() {
+        if path.is_dir() {
+            let inside = std::fs::read_dir(&path).unwrap();
+            left.extend(inside.map(|entry| entry.unwrap().path()));
+        } else {
+            let text = std::fs::read_to_string(&path).unwrap();
+            assert!(!text.contains("allow(unsafe_code)"), "{}", path.display());
+        }
+    }
+}

@@ -353,7 +353,7 @@ async fn e09_e13_an_edit_is_seen_whatever_the_clock_says() {
     let place = Place::new();
     let mut applier = place.open();
     place.apply(&mut applier, "one").await;
-    assert_eq!(applier.observe().await.drift, [PathBuf::new(); 0]);
+    assert!(applier.observe().await.drift.is_empty());
     let map = place.files.join(NAMES[1]);
     let times = || {
         let found = std::fs::metadata(&map).unwrap();
@@ -364,14 +364,14 @@ async fn e09_e13_an_edit_is_seen_whatever_the_clock_says() {
     let file = std::fs::File::options().append(true).open(&map).unwrap();
     file.set_modified(before).unwrap();
     assert_eq!(times(), (before, length), "nothing but the content differs");
-    assert_eq!(applier.observe().await.drift, [map.clone()]);
+    assert_eq!(applier.observe().await.drift, std::slice::from_ref(&map));
     // And the other way: a touched file is none that was changed.
     std::fs::write(&map, "# one\n").unwrap();
     file.set_modified(std::time::SystemTime::UNIX_EPOCH)
         .unwrap();
-    assert_eq!(applier.observe().await.drift, [PathBuf::new(); 0]);
+    assert!(applier.observe().await.drift.is_empty());
     std::fs::remove_file(&map).unwrap();
-    assert_eq!(applier.observe().await.drift, [map.clone()]);
+    assert_eq!(applier.observe().await.drift, std::slice::from_ref(&map));
     // An observation repairs nothing; the next set does.
     assert!(!map.exists());
     place.apply(&mut applier, "one").await;

@@ -88,11 +88,8 @@ impl Applier {
         };
         let found = std::fs::metadata(&path).ok()?;
         let file = (found.dev(), found.ino(), found.ctime());
-        if !self
-            .program
-            .as_ref()
-            .is_some_and(|known| (&known.path, known.file) == (&path, file))
-        {
+        let known = self.program.as_ref();
+        if known.is_none_or(|known| (&known.path, known.file) != (&path, file)) {
             let version = version(&base, &path, LIMIT).await;
             self.program = Some(Program {
                 version: version.map_err(|error: CheckError| error.to_string()),
