@@ -25,6 +25,8 @@ pub mod cli;
 pub mod crash;
 pub mod diagnostic;
 pub mod exit;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod haproxy;
 pub mod settings;
 pub mod source;

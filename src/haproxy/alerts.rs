@@ -207,6 +207,9 @@ impl Message {
             let (from, to) = (staged.to_string_lossy(), destination.to_string_lossy());
             message = message.replace(from.as_ref(), to.as_ref());
         }
+        if message.trim().is_empty() {
+            message = "HAProxy gives no reason".to_owned();
+        }
         Finding {
             severity: self.severity,
             code: "haproxy",

@@ -7,6 +7,8 @@ mod answers;
 mod closed;
 mod engine;
 mod escape;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub mod helpers;
 mod judge;
 mod listeners;

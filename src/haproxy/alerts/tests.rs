@@ -12,6 +12,14 @@ fn seen(findings: &[Finding]) -> Vec<(Severity, usize, usize, &str)> {
 }
 
 #[test]
+fn an_alert_that_was_cut_short_still_says_something() {
+    let stderr = b"[ALERT]    (123) : config : parsing [/h.cfg:7] : ";
+    let findings = parse(stderr, b"", Places::default());
+    assert_eq!(findings[0].message, "HAProxy gives no reason");
+    assert_eq!(findings[0].line, 7);
+}
+
+#[test]
 fn alerts_have_a_place_and_no_noise() {
     let stderr = b"\
 [NOTICE]   (24899) : haproxy version is 2.6.12-1+deb12u4

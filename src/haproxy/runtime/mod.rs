@@ -20,6 +20,10 @@ mod version;
 pub use answer::{Answer, Refusal};
 pub use capability::{Dynamic, algorithm, init_state, keyword, names_loaded_file, waits_removable};
 pub use certificates::{CertificateInfo, CertificateNames, CrtListEntry};
+#[cfg(any(test, fuzzing))]
+pub(crate) use certificates::{
+    parse_certificate, parse_certificates, parse_crt_list, parse_crt_lists,
+};
 pub use command::{Command, Pem, ServerRef, ServerState};
 pub use encode::{COMMAND_LIMIT, Unspeakable};
 pub use maps::{MapInfo, parse_map_entries, parse_maps};

@@ -19,6 +19,8 @@ mod certificate;
 mod client;
 mod connections;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod index;
 mod limit;
 mod outage;

@@ -1,0 +1,105 @@
+//! Templates and values as any bytes: see `crate::fuzzing`.
+
+use std::collections::BTreeMap;
+
+use super::escape::Escaper;
+use super::scan::scan;
+use super::{Grammar, Options, Source, TemplateSet};
+use crate::haproxy::config::lex;
+
+/// What a template may say around a value.
+const AROUND: [&str; 16] = [
+    "server s ",
+    " ",
+    "\n    set x ",
+    "\"",
+    "'",
+    "# c",
+    "word",
+    "\n",
+    "acl a src ",
+    " { src ",
+    " }",
+    "%[str(",
+    ")]",
+    "\\ ",
+    "log ",
+    "\n    http-request set-header X-A ",
+];
+
+/// Values between pieces of a template: each arrives whole, as a part of the word that a harmless one would
+/// be in, and no other word comes or goes.
+pub fn escape(data: &[u8]) {
+    let (mut literals, mut values) = (Vec::new(), Vec::new());
+    for piece in data.split(|byte| *byte == 0xff).take(12) {
+        let (first, value) = piece.split_first().unwrap_or((&0, &[]));
+        literals.push(AROUND[usize::from(*first) % AROUND.len()]);
+        values.push(String::from_utf8_lossy(value).into_owned());
+    }
+    let harmless: Vec<String> = (0..values.len())
+        .map(|number| format!("v{number:02}v"))
+        .collect();
+    let (Some(hostile), Some(plain)) = (write(&literals, &values), write(&literals, &harmless))
+    else {
+        return;
+    };
+    let (hostile, plain): (Vec<&str>, Vec<&str>) =
+        (hostile.split('\n').collect(), plain.split('\n').collect());
+    assert_eq!(hostile.len(), plain.len(), "lines");
+    for (hostile, plain) in hostile.into_iter().zip(plain) {
+        // A template that HAProxy does not take is broken without any value.
+        let Ok(expected) = lex(plain.as_bytes()) else {
+            continue;
+        };
+        let found = lex(hostile.as_bytes()).unwrap_or_else(|error| panic!("{error}: {hostile}"));
+        assert_eq!(found.len(), expected.len(), "{hostile}");
+        for (found, expected) in found.iter().zip(&expected) {
+            let mut wanted = expected.text.clone();
+            for (value, harmless) in values.iter().zip(&harmless) {
+                wanted = wanted.replace(harmless, value);
+            }
+            assert_eq!(found.text, wanted, "{hostile}");
+            assert_eq!(found.opaque, expected.opaque, "{hostile}");
+        }
+    }
+}
+
+fn write(literals: &[&str], values: &[String]) -> Option<String> {
+    let mut escaper = Escaper::new(Grammar::Haproxy);
+    let mut out = String::new();
+    for (literal, value) in literals.iter().zip(values) {
+        escaper.literal(literal, &mut out);
+        escaper.value(value, &mut out).ok()?;
+    }
+    escaper.end(&mut out);
+    Some(out)
+}
+
+/// A template: its tags lie within it, and it is compiled and rendered without any answer, or refused.
+pub fn compile(data: &[u8]) {
+    let text = String::from_utf8_lossy(data).into_owned();
+    let (tags, _) = scan(&text, 32);
+    let mut end = 0;
+    for tag in &tags {
+        assert!(end <= tag.range.start && tag.range.end <= text.len());
+        assert!(text.get(tag.range.clone()).is_some());
+        end = tag.range.end;
+    }
+    let source = Source {
+        name: "haproxy.cfg".to_owned(),
+        path: "haproxy.cfg.hbs".into(),
+        text,
+        grammar: Grammar::Haproxy,
+    };
+    let options = Options {
+        max_output: 64 << 10,
+        ..Options::default()
+    };
+    match TemplateSet::load(vec![source], Vec::new(), options) {
+        Ok((mut set, _)) => {
+            let first = set.render(&BTreeMap::new());
+            assert_eq!(first, set.render(&BTreeMap::new()));
+        }
+        Err(errors) => assert!(errors.iter().all(|error| !error.to_string().is_empty())),
+    }
+}
