@@ -509,10 +509,10 @@ fn f06_f07_f11_f12_a_validation_that_is_killed_or_hangs_is_never_a_yes() {
 }
 
 /// A small file system of its own, gone with the value.
-struct Disk(PathBuf);
+pub struct Disk(pub PathBuf);
 
 impl Disk {
-    fn mount(at: PathBuf) -> Disk {
+    pub fn mount(at: PathBuf) -> Disk {
         std::fs::create_dir_all(&at).unwrap();
         mount(&["-t", "tmpfs", "-o", "size=128k,mode=755", "tmpfs"], &at);
         Disk(at)

@@ -17,5 +17,6 @@ mod real_parts;
 mod runtime;
 mod secrets;
 mod shipped_templates;
+mod soak;
 mod support;
 mod telling;

@@ -1,7 +1,7 @@
 //! Instances that come, go, move and change their weight a hundred times a second, under clients that keep
 //! their connections.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -26,8 +26,7 @@ const FEWEST: usize = 6;
 const CLIENTS: usize = 4;
 
 /// The instances of one service, and random changes to them.
-pub struct Flapping<'a> {
-    consul: &'a Consul,
+pub struct Flapping {
     service: String,
     places: Vec<Backend>,
     /// Address and weight of those that are in the catalog.
@@ -35,45 +34,56 @@ pub struct Flapping<'a> {
     random: fastrand::Rng,
 }
 
-impl<'a> Flapping<'a> {
+impl Flapping {
     /// Starts the instances and registers most of them.
-    pub fn start(consul: &'a Consul, service: &str, seed: u64) -> Flapping<'a> {
+    pub fn start(consul: &Consul, service: &str, seed: u64) -> Flapping {
         let place = |number| Backend::start(&format!("{service} {number}")).unwrap();
         let mut flapping = Flapping {
-            consul,
             service: service.to_owned(),
             places: (0..2 * MOST).map(place).collect(),
             live: BTreeMap::new(),
             random: fastrand::Rng::with_seed(seed),
         };
         for number in 0..FEWEST + 2 {
-            flapping.put(number, 10);
+            flapping.put(consul, number, 10);
         }
         flapping
     }
 
     /// One change, of which Consul knows when this returns.
-    pub fn change(&mut self) {
+    pub fn change(&mut self, consul: &Consul) {
         let number = self.random.usize(..MOST);
         match (self.live.get(&number).copied(), self.random.u8(..3)) {
-            (None, _) => self.put(number, 10),
+            (None, _) => self.put(consul, number, 10),
             (Some(_), 0) if self.live.len() > FEWEST => {
                 self.live.remove(&number);
-                self.consul
+                consul
                     .catalog_deregister(&json!({
                         "Node": "elsewhere", "ServiceID": format!("{}-{number}", self.service),
                     }))
                     .unwrap();
             }
-            (Some((_, weight)), 1) => self.put(number, weight % 20 + 1),
-            (Some((_, weight)), _) => self.put(number, weight),
+            (Some((_, weight)), 1) => self.put(consul, number, weight % 20 + 1),
+            (Some((_, weight)), _) => self.put(consul, number, weight),
         }
     }
 
-    fn put(&mut self, number: usize, weight: u32) {
+    fn put(&mut self, consul: &Consul, number: usize, weight: u32) {
         let at = self.places[2 * number + self.random.usize(..2)].address();
         self.live.insert(number, (at, weight));
-        self.consul
+        self.write(consul, number);
+    }
+
+    /// Registers all that should be there, as after a catalog was lost.
+    pub fn write_all(&self, consul: &Consul) {
+        for number in self.live.keys() {
+            self.write(consul, *number);
+        }
+    }
+
+    fn write(&self, consul: &Consul, number: usize) {
+        let (at, weight) = self.live[&number];
+        consul
             .catalog_register(&json!({
                 "Node": "elsewhere", "Address": "127.0.0.1",
                 "Service": {
@@ -88,6 +98,7 @@ impl<'a> Flapping<'a> {
     /// Changes for so long at this rate; how many there were.
     pub fn run(
         &mut self,
+        consul: &Consul,
         time: Duration,
         every: Duration,
         mut meanwhile: impl FnMut(Duration),
@@ -97,11 +108,16 @@ impl<'a> Flapping<'a> {
         while start.elapsed() < time {
             let due = start + every * changes;
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
-            self.change();
+            self.change(consul);
             changes += 1;
             meanwhile(start.elapsed());
         }
         changes
+    }
+
+    /// Address and weight of the instances of the catalog.
+    pub fn places(&self) -> BTreeSet<(SocketAddr, u32)> {
+        self.live.values().copied().collect()
     }
 
     /// Where the instances of the catalog are.
@@ -116,7 +132,7 @@ impl<'a> Flapping<'a> {
 fn m01_flapping_costs_less_than_a_quarter_of_a_processor() {
     let consul = Consul::start().unwrap();
     let template = format!(
-        "{HEAD}\nbackend web\n    balance roundrobin\n    retry-on conn-failure empty-response\n    {{{{servers (service \"@service@\")}}}}\n"
+        "{HEAD}\nbackend web\n    balance roundrobin\n    retry-on conn-failure empty-response\n{{{{#each (service \"@service@\")}}}}\n    server {{{{serverName this}}}} {{{{serverAddress this}}}} id {{{{serverId this}}}} weight {{{{Weights.Passing}}}}\n{{{{/each}}}}\n"
     );
     let mut gateway = Gateway::new(&consul, "2.6", &template, "", "");
     usual_times(&gateway);
@@ -134,7 +150,7 @@ fn m01_flapping_costs_less_than_a_quarter_of_a_processor() {
     let pid = gateway.pid();
     let (before, mut warm) = (usage::time(pid).unwrap(), None);
     let start = Instant::now();
-    let changes = flapping.run(TIME, EVERY, |passed| {
+    let changes = flapping.run(&consul, TIME, EVERY, |passed| {
         if passed > WARM && warm.is_none() {
             warm = Some((
                 usage::memory(pid).unwrap().0,

@@ -218,26 +218,7 @@ impl<'a> Gateway<'a> {
 
     /// Backend, name, address and weight of every server line that is not `disabled`.
     pub fn listed(&self) -> BTreeMap<(String, String), (SocketAddr, u32)> {
-        let file = self.file();
-        let mut found = BTreeMap::new();
-        let mut backend = "";
-        for line in file.lines() {
-            if let Some(name) = line.strip_prefix("backend ") {
-                backend = name;
-            }
-            let Some(server) = line.trim().strip_prefix("server ") else {
-                continue;
-            };
-            let words: Vec<&str> = server.split(' ').collect();
-            if words.contains(&"disabled") {
-                continue;
-            }
-            let weight = words.iter().position(|word| *word == "weight");
-            let weight = weight.map_or(1, |index| words[index + 1].parse().unwrap());
-            let address = words[1].parse().unwrap();
-            found.insert((backend.to_owned(), words[0].to_owned()), (address, weight));
-        }
-        found
+        listed(&self.file())
     }
 
     /// The same of the servers of the worker that take traffic.
@@ -338,4 +319,27 @@ impl<'a> Gateway<'a> {
             lines[lines.len().saturating_sub(80)..].join("\n"),
         )
     }
+}
+
+/// Backend, name, address and weight of every server line of a file that is not `disabled`.
+pub fn listed(file: &str) -> BTreeMap<(String, String), (SocketAddr, u32)> {
+    let mut found = BTreeMap::new();
+    let mut backend = "";
+    for line in file.lines() {
+        if let Some(name) = line.strip_prefix("backend ") {
+            backend = name;
+        }
+        let Some(server) = line.trim().strip_prefix("server ") else {
+            continue;
+        };
+        let words: Vec<&str> = server.split(' ').collect();
+        if words.contains(&"disabled") {
+            continue;
+        }
+        let weight = words.iter().position(|word| *word == "weight");
+        let weight = weight.map_or(1, |index| words[index + 1].parse().unwrap());
+        let address = words[1].parse().unwrap();
+        found.insert((backend.to_owned(), words[0].to_owned()), (address, weight));
+    }
+    found
 }

@@ -135,6 +135,15 @@ impl Consul {
         self.wait_until_ready()
     }
 
+    /// Kills the agent, removes all that it knew, and starts it again on the same ports.
+    pub fn wipe(&mut self) -> Outcome<()> {
+        self.process.kill();
+        let data = self.directory.path().join("data");
+        std::fs::remove_dir_all(&data)
+            .map_err(|error| format!("{} cannot be removed: {error}.", data.display()))?;
+        self.restart()
+    }
+
     /// Freezes the agent: connections are taken, nothing is answered.
     pub fn pause(&mut self) {
         self.process.signal(Signal::SIGSTOP);
@@ -207,6 +216,15 @@ impl Consul {
     /// Writes straight to the catalog, as for nodes without an agent; takes what an agent refuses.
     pub fn catalog_register(&self, body: &Value) -> Outcome<()> {
         self.put("/v1/catalog/register", &body.to_string())
+    }
+
+    /// Sets the check of a node without an agent: with it all its instances pass, or none.
+    pub fn set_node_check(&self, node: &str, passing: bool) -> Outcome<()> {
+        let status = if passing { "passing" } else { "critical" };
+        self.catalog_register(&json!({
+            "Node": node, "Address": "127.0.0.1",
+            "Check": {"Node": node, "CheckID": "node", "Name": "the node's", "Status": status},
+        }))
     }
 
     /// Removes a node, or a service of it, straight from the catalog.
