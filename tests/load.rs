@@ -3,6 +3,7 @@
 //! how long anything took.
 
 pub mod flapping;
+mod scarce;
 
 use std::time::Duration;
 

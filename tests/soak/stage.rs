@@ -84,6 +84,7 @@ impl Stage {
                 "[consul]\naddresses = [\"{}\"]\nwait = \"10s\"\n\
                  [haproxy]\nmode = \"master\"\nbinary = \"{}\"\nmaster_socket = \"{{dir}}master.sock\"\nmax_old_workers = 50\n\
                  [gate]\nmin_servers = {{ web = 1 }}\n\
+                 [guard]\nwindow = \"5s\"\nhold = \"3s\"\nhold_last = \"10s\"\n\
                  [apply]\nsettle = \"20ms\"\nreload_interval = \"200ms\"\ncompare_interval = \"1s\"\naudit_interval = \"2s\"\n\
                  [state]\ndirectory = \"{{dir}}state\"\n[status]\nsocket = \"{{dir}}status.sock\"\n\
                  [[template]]\nsource = \"{{dir}}haproxy.cfg.hbs\"\ndestination = \"{{dir}}disk/haproxy.cfg\"\n",
