@@ -2,6 +2,7 @@
 //! memory. Processor time is that of Gatewright with the children it starts, from /proc; no test asserts
 //! how long anything took.
 
+mod clock;
 pub mod flapping;
 mod scarce;
 
