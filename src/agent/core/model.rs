@@ -174,6 +174,8 @@ impl World {
     fn start(&mut self, sets: &Sets) {
         let (core, _) = Core::new(TIMING, self.now);
         self.core = core;
+        // Work costs nothing here, so that the pace never waits.
+        self.core.pace.used(Duration::ZERO);
         (self.rendering, self.applying, self.observing) = (None, None, false);
         let loaded = Loaded {
             literal: BTreeSet::from([query()]),
@@ -223,9 +225,9 @@ impl World {
                 | Action::StopWatch(_)
                 | Action::LoadTemplates
                 | Action::Inspect(_)
+                | Action::Save(_)
                 | Action::AllowLoss
                 | Action::Say(_) => {}
-                Action::Save(_) => self.event(Event::Saved(Ok(())), sets),
             }
         }
     }
@@ -506,6 +508,7 @@ impl World {
             core.rendering,
             core.needs_reload.is_some(),
             core.repair,
+            core.fresh,
             core.observing,
             core.applied
                 .as_ref()
