@@ -10,6 +10,7 @@ mod guard;
 mod hostile;
 mod identity;
 mod load;
+mod map;
 mod modes;
 mod privileges;
 mod quickstart;
