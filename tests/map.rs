@@ -26,7 +26,7 @@ const AREAS: [(char, u32); 13] = [
     ('L', 14),
     ('M', 10),
 ];
-const REASON: &str = "Not applicable: ";
+const REASONS: [&str; 2] = ["Not applicable: ", "Not built: "];
 
 #[test]
 fn every_entry_of_the_catalogue_is_tested_or_has_a_reason() {
@@ -116,6 +116,7 @@ fn function(line: &str) -> Option<&str> {
 /// The ids that lead a name: `a07` and `a14` of `a07_a14_nonsense_is_discarded`.
 fn ids(name: &str) -> Vec<String> {
     name.split('_')
+        .skip_while(|word| promise_word(word))
         .map_while(|word| {
             let mut letters = word.chars();
             let area = letters
@@ -126,6 +127,13 @@ fn ids(name: &str) -> Vec<String> {
                 .then(|| format!("{}{number}", area.to_ascii_uppercase()))
         })
         .collect()
+}
+
+/// A promise that leads a name, as `p7`.
+fn promise_word(word: &str) -> bool {
+    word.strip_prefix('p').is_some_and(|number| {
+        !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit())
+    })
 }
 
 /// The cells of each row that begins with an id.
@@ -157,7 +165,9 @@ fn rewritten(text: &str, tests: &BTreeMap<String, BTreeSet<String>>) -> String {
                     let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
                     names.join(", ")
                 }
-                None if cells[3].starts_with(REASON) => cells[3].clone(),
+                None if REASONS.iter().any(|reason| cells[3].starts_with(reason)) => {
+                    cells[3].clone()
+                }
                 None => String::new(),
             };
             let note = cells.get(4).cloned().unwrap_or_default();

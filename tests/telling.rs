@@ -94,7 +94,7 @@ backend web
 ";
 
 #[test]
-fn p10_m05_m09_l04_l14_metrics_and_health_follow_what_happens_and_no_secret_is_told() {
+fn p10_i05_m05_m09_l04_l14_metrics_and_health_follow_what_happens_and_no_secret_is_told() {
     let mut consul = Consul::start().unwrap();
     let [port] = temp::free_ports().unwrap();
     let entrance = SocketAddr::from((Ipv4Addr::LOCALHOST, port));

@@ -489,7 +489,7 @@ mod tests {
     }
 
     #[test]
-    fn e12_damage_and_newer_versions_are_ignored() {
+    fn e12_j10_damage_and_newer_versions_are_ignored() {
         let directory = tempfile::tempdir().unwrap();
         let one = set("one");
         let mut history = History::open(directory.path(), 2).unwrap();

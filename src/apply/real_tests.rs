@@ -562,7 +562,7 @@ async fn g12_i02_a_reload_command_that_hangs_or_fails_changes_nothing() {
 /// A master that is frozen gives no answer: the files are the former ones meanwhile, nothing is said
 /// twice, and when it goes on the set is taken. A frozen worker keeps no reload back.
 #[tokio::test]
-async fn g11_a_frozen_master_or_worker_ends_confirmed() {
+async fn g03_g11_a_frozen_master_or_worker_ends_confirmed() {
     use nix::sys::signal::{Signal, kill};
     for version in VERSIONS {
         let mut bench = Bench::with_haproxy(version).await;

@@ -15,7 +15,7 @@ use crate::haproxy::testing::{haproxy, measured};
 
 const NAME: &str = concat!(
     module_path!(),
-    "::g13_j08_j12_killed_after_every_effect_it_converges"
+    "::g13_i08_j08_j12_killed_after_every_effect_it_converges"
 );
 /// Far more than any change has.
 const MOST: usize = 400;
@@ -55,7 +55,7 @@ impl Way {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn g13_j08_j12_killed_after_every_effect_it_converges() {
+async fn g13_i08_j08_j12_killed_after_every_effect_it_converges() {
     if let Some(directory) = std::env::var_os(DIRECTORY) {
         return as_child(Path::new(&directory)).await;
     }
