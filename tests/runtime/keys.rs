@@ -37,7 +37,9 @@ fn only_keys_that_must_move_do() {
         let template = format!("{HEAD}{TEMPLATE}")
             .replace("@binds@", &binds.join("\n"))
             .replace("@balance@", balance);
-        let mut gateway = Gateway::new(&consul, version, &template, "", "");
+        // The servers are the same HAProxy's own listeners.
+        let own = "[catalog]\nallow_own_listeners = true\n";
+        let mut gateway = Gateway::new(&consul, version, &template, "", own);
         let port = gateway.second.port();
         let at = |n: u8| SocketAddr::from((Ipv4Addr::new(127, 0, 1, n), port));
         for n in 1..=SERVERS {
