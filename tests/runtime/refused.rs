@@ -155,11 +155,17 @@ fn h15_a_dead_instance_that_is_added_gets_no_request() {
         gateway.register("dead", dead.address(), 1);
         gateway.converge(&[alive.address(), dead.address()]);
         gateway.wait("some checks", || (dead.checks() >= 3).then_some(()));
-        assert_eq!(dead.requests(), 0, "{version}");
+        // Before `init-state` (3.1) two commands on one line make it wait for its checks, and another
+        // thread of HAProxy may send one request between them.
+        let most = u64::from(version == "2.6");
+        let before = dead.requests();
+        assert!(before <= most, "{version}: {before}");
         let operational = gateway.server("web", dead.address()).unwrap().operational;
         assert_eq!(operational, 0, "{version}");
         dead.set_healthy(true);
-        gateway.wait("its first request", || (dead.requests() > 0).then_some(()));
+        gateway.wait("its first request", || {
+            (dead.requests() > before).then_some(())
+        });
         let report = traffic.stop();
         let answered: BTreeMap<String, u64> = report.answers;
         assert_eq!(

@@ -286,7 +286,7 @@ impl ServerCommands {
         if !wanted.disabled {
             self.say(at, Command::EnableServer(at.clone()));
             // Before `init-state` (3.1) this is the one order that makes it wait for its checks; both
-            // go out on one line, so that no request comes between.
+            // go out on one line, so that hardly a request comes between.
             if checked && !init_state(version) {
                 self.say(at, Command::SetHealthDown(at.clone()));
             }
