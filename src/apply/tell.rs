@@ -422,6 +422,8 @@ impl Haproxy {
         // A HAProxy that is down waits for its files: these.
         supervisor.hold_restarts(false);
         let was_down = matches!(supervisor.status(), Status::Down { .. });
+        // One that was started before the files were swapped has loaded the former ones, perhaps.
+        let was_starting = matches!(supervisor.status(), Status::Starting { .. });
         let adopted = match supervisor.status() {
             Status::Waiting => {
                 let master = MasterSocket {
@@ -439,7 +441,7 @@ impl Haproxy {
         };
         match status {
             // It runs what an earlier Gatewright gave it.
-            Status::Running { .. } if adopted => self.tell_master(socket).await,
+            Status::Running { .. } if adopted || was_starting => self.tell_master(socket).await,
             Status::Running { .. } => Told::Loaded,
             Status::Down { reason } => Told::Ended { reason },
             Status::Stopping { .. } | Status::Stopped => Told::Absent {

@@ -37,7 +37,7 @@ impl Applier {
         // What was said to the former worker is gone with it.
         self.memory.forget();
         self.haproxy.hold_restarts(true);
-        let told = self.haproxy.tell().await;
+        let mut told = self.haproxy.tell().await;
         let wanted = |running: &Running| running.revision.as_ref() == Some(&revision);
         let limit = match (&told, &self.options.mode) {
             (Told::Loaded, Mode::Signal { .. } | Mode::Command { .. }) => {
@@ -47,12 +47,19 @@ impl Applier {
             // A command may fail after it has reloaded.
             _ => Duration::ZERO,
         };
-        let seen = match &told {
+        let mut seen = match &told {
             Told::Absent { .. } | Told::Ended { .. } => Seen::Absent {
                 reason: String::new(),
             },
             _ => self.haproxy.confirm(limit, wanted).await,
         };
+        let supervised = matches!(self.options.mode, Mode::Supervise { .. });
+        if supervised && told == Told::Loaded && !runs(&seen, Some(&revision)) {
+            // It had ended by itself and was started again from the former files in just this moment,
+            // which says nothing of the new ones.
+            told = self.haproxy.tell().await;
+            seen = self.haproxy.confirm(limit, wanted).await;
+        }
         if runs(&seen, Some(&revision)) {
             change.finish()?;
             self.confirmed(Some(revision.clone()))?;
