@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::core::Memory;
 use crate::apply::execute::Applier;
-use crate::apply::files::{Access, FileError, read, replace};
+use crate::apply::files::{Access, FileError, TEMPORARY, beside, read, remove, replace};
 use crate::catalog::guard::Rules;
 use crate::catalog::snapshot::{Content, Snapshot, decode, encode};
 
@@ -23,6 +23,8 @@ pub fn write(path: &Path, content: &Content) -> Result<(), String> {
 /// What a former process left. Without it the applier compares the first set with the last good
 /// files itself.
 pub fn recall(path: &Path, applier: &mut Applier, rules: &Rules, now: Instant) -> Memory {
+    // Of a former process that was killed while it wrote.
+    let _ = remove(&beside(path, TEMPORARY));
     let snapshot = load(path);
     if snapshot.is_none() && applier.last_good().is_some() {
         applier.refuse_loss(rules.clone());
