@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{Gid, Uid, fchown};
 
-use self::faults::{Step, step};
+use self::faults::step;
 use crate::crash;
 
 #[cfg(test)]
@@ -21,24 +21,36 @@ pub mod faults;
 mod faults {
     use std::path::Path;
 
-    /// What is done to a file.
-    #[derive(Clone, Copy)]
-    pub enum Step {
-        Create,
-        Own,
-        Mode,
-        Write,
-        Sync,
-        Rename,
-        Link,
-        SyncNames,
-        Remove,
-        MakeDirectory,
-    }
+    use super::Step;
 
     pub fn step(_: Step, _: &Path) -> std::io::Result<()> {
         Ok(())
     }
+}
+
+/// What is done to a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// A new file, with no content.
+    Create,
+    /// Its owner.
+    Own,
+    /// Its mode.
+    Mode,
+    /// Its content.
+    Write,
+    /// Its content onto the disk.
+    Sync,
+    /// It takes another's place.
+    Rename,
+    /// A second name.
+    Link,
+    /// The names of a directory onto the disk.
+    SyncNames,
+    /// It goes.
+    Remove,
+    /// A new directory.
+    MakeDirectory,
 }
 
 /// A file operation that did not work: what, where and what to do.

@@ -5,30 +5,7 @@ use std::cell::RefCell;
 use std::io::Error;
 use std::path::{Path, PathBuf};
 
-/// What is done to a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
-    /// A new file, with no content.
-    Create,
-    /// Its owner.
-    Own,
-    /// Its mode.
-    Mode,
-    /// Its content.
-    Write,
-    /// Its content onto the disk.
-    Sync,
-    /// It takes another's place.
-    Rename,
-    /// A second name.
-    Link,
-    /// The names of a directory onto the disk.
-    SyncNames,
-    /// It goes.
-    Remove,
-    /// A new directory.
-    MakeDirectory,
-}
+pub use super::Step;
 
 /// A step that was taken or tried.
 #[derive(Debug, Clone, PartialEq, Eq)]
