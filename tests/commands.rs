@@ -246,7 +246,7 @@ fn check_tells_good_from_refused_and_where() {
     let told = text(&refused.stderr);
     assert!(told.starts_with(first), "{told}");
     assert!(
-        told.contains("   = note: with the answer to service \"web\"\n"),
+        told.contains("   = note: made from the answer to service \"web\"\n"),
         "{told}"
     );
 

@@ -1,21 +1,18 @@
 //! A finding about a rendered line, told as a diagnostic about the template that made it.
 
 use crate::apply::set::SetFile;
-use crate::diagnostic::{Diagnostic, Place};
+use crate::diagnostic::{Cause, Diagnostic, Place, Severity};
 use crate::haproxy::{Finding, redact};
 use crate::template::SourceMap;
 
 /// Points at the template where the map knows it, else at the rendered line. `maps` stand in the
 /// order of `files`.
 pub fn explain(finding: &Finding, files: &[SetFile], maps: &[SourceMap]) -> Diagnostic {
-    let mut diagnostic = Diagnostic {
-        severity: finding.severity,
-        code: finding.code,
-        message: finding.message.clone(),
-        place: None,
-        notes: Vec::new(),
-        help: finding.help.clone(),
+    let mut diagnostic = match finding.severity {
+        Severity::Error => Diagnostic::error(finding.code, &finding.message),
+        Severity::Warning => Diagnostic::warning(finding.code, &finding.message),
     };
+    diagnostic.help.clone_from(&finding.help);
     let Some(path) = &finding.file else {
         return diagnostic;
     };
@@ -53,21 +50,24 @@ pub fn explain(finding: &Finding, files: &[SetFile], maps: &[SourceMap]) -> Diag
             length,
         ));
     }
-    for position in chain {
-        diagnostic.notes.push(format!(
-            "included from {}:{}",
-            position.path.display(),
-            position.line
-        ));
-    }
-    diagnostic.notes.push(format!(
-        "rendered as {}:{}: {}",
-        path.display(),
-        finding.line,
-        redact::hide(rendered.text.trim(), &[])
-    ));
-    for query in &origin.queries {
-        diagnostic.notes.push(format!("with the answer to {query}"));
-    }
+    diagnostic.includes = chain
+        .map(|position| Place {
+            line: position.line,
+            column: position.column,
+            ..Place::file(&position.path)
+        })
+        .collect();
+    diagnostic.rendered = Some(Place {
+        text: redact::hide(&rendered.text, &[]),
+        ..rendered
+    });
+    diagnostic.causes = origin
+        .queries
+        .iter()
+        .map(|query| Cause {
+            query: query.to_string(),
+            item: None,
+        })
+        .collect();
     diagnostic
 }

@@ -111,6 +111,25 @@ impl fmt::Display for Place {
     }
 }
 
+/// What of the catalog made a line.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cause {
+    /// The query, as a template writes it: `service "web"`.
+    pub query: String,
+    /// The item of its answer, in words: `instance a on node n1`. None when the whole answer counts.
+    pub item: Option<String>,
+}
+
+/// `instance a on node n1 of service "web"`.
+impl fmt::Display for Cause {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.item {
+            Some(item) => write!(out, "{item} of {}", self.query),
+            None => write!(out, "the answer to {}", self.query),
+        }
+    }
+}
+
 /// One thing to tell a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
@@ -122,7 +141,13 @@ pub struct Diagnostic {
     pub message: String,
     /// Where, if anywhere.
     pub place: Option<Place>,
-    /// Facts beside it: the include chain, the rendered line, what HAProxy said.
+    /// Where the template of the place was included, innermost first.
+    pub includes: Vec<Place>,
+    /// The line of the rendered file, under its destination.
+    pub rendered: Option<Place>,
+    /// What of the catalog made that line.
+    pub causes: Vec<Cause>,
+    /// More facts.
     pub notes: Vec<String>,
     /// What to do about it.
     pub help: Option<String>,
@@ -136,6 +161,9 @@ impl Diagnostic {
             code,
             message: message.into(),
             place: None,
+            includes: Vec::new(),
+            rendered: None,
+            causes: Vec::new(),
             notes: Vec::new(),
             help: None,
         }
@@ -165,6 +193,31 @@ impl Diagnostic {
     pub fn note(mut self, note: impl Into<String>) -> Diagnostic {
         self.notes.push(note.into());
         self
+    }
+}
+
+impl Diagnostic {
+    /// All facts beside it as sentences, in the order in which a person reads them: where it was included, what was
+    /// rendered, what of the catalog made it, and the rest.
+    pub fn facts(&self) -> Vec<String> {
+        let includes = self
+            .includes
+            .iter()
+            .map(|place| format!("included from {}:{}", place.path.display(), place.line));
+        let rendered = self.rendered.iter().map(|place| {
+            format!(
+                "rendered as {}:{}: {}",
+                place.path.display(),
+                place.line,
+                place.text.trim()
+            )
+        });
+        let causes = self.causes.iter().map(|cause| format!("made from {cause}"));
+        includes
+            .chain(rendered)
+            .chain(causes)
+            .chain(self.notes.iter().cloned())
+            .collect()
     }
 }
 

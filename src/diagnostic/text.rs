@@ -38,8 +38,8 @@ pub fn render(diagnostic: &Diagnostic, colours: bool) -> String {
             group = group.element(snippet);
         }
     }
-    for note in &diagnostic.notes {
-        group = group.element(Level::NOTE.message(note));
+    for fact in diagnostic.facts() {
+        group = group.element(Level::NOTE.message(fact));
     }
     if let Some(help) = &diagnostic.help {
         group = group.element(Level::HELP.message(help));
