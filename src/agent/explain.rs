@@ -3,7 +3,7 @@
 use crate::apply::set::SetFile;
 use crate::diagnostic::{Cause, Diagnostic, Place, Severity};
 use crate::haproxy::{Finding, redact};
-use crate::template::SourceMap;
+use crate::template::{Origin, SourceMap};
 
 /// Points at the template where the map knows it, else at the rendered line. `maps` stand in the
 /// order of `files`.
@@ -23,51 +23,149 @@ pub fn explain(finding: &Finding, files: &[SetFile], maps: &[SourceMap]) -> Diag
         diagnostic.place = Some(Place::file(path));
         return diagnostic;
     }
-    let origin = found
+    let Some((map, origin)) = found
         .and_then(|index| maps.get(index))
-        .and_then(|map| map.origin(finding.line));
-    let Some(origin) = origin else {
+        .and_then(|map| Some((map, map.origin(finding.line)?)))
+    else {
         diagnostic.place = Some(rendered);
         return diagnostic;
     };
-    let mut chain = origin.chain.iter();
-    if let Some(position) = chain.next() {
-        // Only for the line's text; the place is known without it.
-        let source = std::fs::read_to_string(&position.path).unwrap_or_default();
-        let text = source.lines().nth(position.line.saturating_sub(1));
-        let (column, length) = match text {
-            Some(text) => {
-                let start = text.len() - text.trim_start().len();
-                (start + 1, text.trim().chars().count())
-            }
-            None => (0, 1),
-        };
-        diagnostic.place = Some(Place::at(
-            &position.path,
-            &source,
-            position.line,
-            column,
-            length,
-        ));
-    }
-    diagnostic.includes = chain
+    let column = match finding.column {
+        0 => meant(&finding.message, &rendered.text),
+        column => Some((column, 1)),
+    };
+    let part = column.and_then(|(column, length)| {
+        let part = map.part(finding.line, column)?;
+        Some(match part.value {
+            true => part.place,
+            // Only what is meant of the text around it.
+            false => Place {
+                column: part.place.column + (column - part.column),
+                length: length.min(part.length - (column - part.column)),
+                ..part.place
+            },
+        })
+    });
+    diagnostic.place = part.or_else(|| whole_line(map, finding.line));
+    diagnostic.includes = origin
+        .chain
+        .iter()
+        .skip(1)
         .map(|position| Place {
             line: position.line,
             column: position.column,
             ..Place::file(&position.path)
         })
         .collect();
+    diagnostic.causes = causes(&origin);
     diagnostic.rendered = Some(Place {
         text: redact::hide(&rendered.text, &[]),
         ..rendered
     });
-    diagnostic.causes = origin
-        .queries
+    diagnostic
+}
+
+/// The template's line that a rendered line begins with, without the blanks around it.
+fn whole_line(map: &SourceMap, line: usize) -> Option<Place> {
+    let first = map.parts(line).into_iter().next()?.place;
+    let shown = first.text.trim();
+    Some(Place {
+        column: first.text.chars().count() - first.text.trim_start().chars().count() + 1,
+        length: shown.chars().count().max(1),
+        ..first
+    })
+}
+
+/// What of the catalog made a line: the items that were gone through, and the answers that no item of
+/// it stands for.
+fn causes(origin: &Origin) -> Vec<Cause> {
+    let queries: Vec<String> = origin.queries.iter().map(ToString::to_string).collect();
+    let mut causes: Vec<Cause> = origin
+        .items
         .iter()
+        .map(|item| Cause {
+            query: match &item.query {
+                Some(query) => query.to_string(),
+                None => queries.join(" and "),
+            },
+            item: Some(item.what.clone()),
+        })
+        .collect();
+    let told = |query: &String| causes.iter().any(|cause| cause.query.contains(query));
+    let rest: Vec<Cause> = queries
+        .iter()
+        .filter(|query| !told(query))
         .map(|query| Cause {
-            query: query.to_string(),
+            query: query.clone(),
             item: None,
         })
         .collect();
-    diagnostic
+    causes.extend(rest);
+    causes
+}
+
+/// The column, from 1, and the length of the word of a line that a message quotes. HAProxy names the keyword that
+/// holds a word before the word itself, and what may have been meant after it.
+fn meant(message: &str, line: &str) -> Option<(usize, usize)> {
+    let said = message
+        .split_once("did you mean")
+        .map_or(message, |(before, _)| before);
+    let quoted: Vec<&str> = said.split('\'').skip(1).step_by(2).collect();
+    quoted.iter().rev().find_map(|word| {
+        let at = find_word(line, word)?;
+        Some((line[..at].chars().count() + 1, word.chars().count()))
+    })
+}
+
+/// Where a word stands in a line as a word of its own.
+fn find_word(line: &str, word: &str) -> Option<usize> {
+    let part = |letter: char| letter.is_alphanumeric() || matches!(letter, '_' | '-' | '.');
+    line.match_indices(word).map(|(at, _)| at).find(|at| {
+        let before = line[..*at].chars().next_back();
+        let after = line[at + word.len()..].chars().next();
+        !word.is_empty() && !before.is_some_and(part) && !after.is_some_and(part)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_word_that_haproxy_means_is_found() {
+        for (message, line, found) in [
+            (
+                "'server web/n1:a' : unknown keyword 'wieght'; did you mean 'weight' maybe ?",
+                "    server n1:a 10.0.0.1:80 wieght 1",
+                Some("wieght"),
+            ),
+            (
+                "unknown keyword 'defualt_backend' in 'frontend' section; did you mean 'default_backend' maybe ?",
+                "    defualt_backend web",
+                Some("defualt_backend"),
+            ),
+            (
+                "'bind' : unknown keyword 'sl'.",
+                "    bind :80 sl",
+                Some("sl"),
+            ),
+            (
+                "Proxy 'in': unable to find required default_backend: 'wbe'.",
+                "    default_backend wbe",
+                Some("wbe"),
+            ),
+            ("nothing is quoted", "    bind :80", None),
+            ("it is 'not there'", "    bind :80", None),
+            ("it's one quote", "    bind :80", None),
+            ("an '' empty one", "    bind :80", None),
+        ] {
+            let shown = meant(message, line).map(|(column, length)| {
+                line.chars()
+                    .skip(column - 1)
+                    .take(length)
+                    .collect::<String>()
+            });
+            assert_eq!(shown.as_deref(), found, "{message}");
+        }
+    }
 }

@@ -295,7 +295,10 @@ fn explain(set: &mut TemplateSet, gathered: &Gathered, candidate: &Candidate) ->
 }
 
 fn from(map: &SourceMap, line: usize) -> String {
-    match map.origin(line).and_then(|origin| origin.chain.first()) {
+    match map
+        .origin(line)
+        .and_then(|origin| origin.chain.into_iter().next())
+    {
         Some(position) => format!("  ← {}:{}", position.path.display(), position.line),
         None => String::new(),
     }

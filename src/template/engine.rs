@@ -19,7 +19,7 @@ use super::load::{self, Loaded};
 use super::memo::Memo;
 use super::recorder::{Ended, LeftOut, Pen, Recorder};
 use super::slots::Slots;
-use super::source_map::{Origin, Position, SourceMap};
+use super::source_map::{From, SourceMap};
 use super::writer::{END, LineMarks, Stop, VALUE, Writer};
 use super::{Grammar, Options, Outcome, Rendering, Source};
 use crate::catalog::{Known, Query};
@@ -142,7 +142,7 @@ impl TemplateSet {
     }
 
     fn listeners(&self, files: &[String]) -> Listeners {
-        let files = files.iter().zip(&self.loaded.sources);
+        let files = files.iter().zip(self.loaded.sources.iter());
         let texts = files
             .filter(|(_, source)| source.grammar == Grammar::Haproxy)
             .map(|(text, _)| text.as_str());
@@ -220,7 +220,13 @@ impl TemplateSet {
         let Ok((texts, marks)) = result else {
             return none();
         };
-        let calls = self.recorder.state().calls.clone();
+        let state = self.recorder.state();
+        let from = Arc::new(From {
+            sources: Arc::clone(&self.loaded.sources),
+            spots: Arc::clone(&self.loaded.spots),
+            calls: state.calls.clone(),
+            items: state.items.clone(),
+        });
         texts
             .iter()
             .zip(marks)
@@ -231,51 +237,12 @@ impl TemplateSet {
                 let same = text
                     .lines()
                     .all(|line| lines.next().is_some_and(|next| next.trim() == line.trim()));
-                if same {
-                    self.source_map(marks, &calls)
-                } else {
-                    SourceMap::default()
+                match same {
+                    true => SourceMap::new(marks, Arc::clone(&from)),
+                    false => SourceMap::default(),
                 }
             })
             .collect()
-    }
-
-    fn source_map(&self, marks: Vec<LineMarks>, calls: &BTreeMap<u64, Query>) -> SourceMap {
-        let position = |id: usize, offset: usize| {
-            let spot = self.loaded.spots.get(id)?;
-            let source = self.loaded.sources.get(spot.source)?;
-            Some(Position {
-                template: source.name.clone(),
-                path: source.path.clone(),
-                line: spot.line + offset,
-                column: if offset == 0 { spot.column } else { 1 },
-            })
-        };
-        SourceMap::new(
-            marks
-                .into_iter()
-                .map(|line| Origin {
-                    chain: line
-                        .begun
-                        .into_iter()
-                        .flat_map(|(id, offset, includes)| {
-                            [position(id, offset)]
-                                .into_iter()
-                                .chain(includes.into_iter().map(|id| position(id, 0)))
-                                .collect::<Vec<_>>()
-                        })
-                        .flatten()
-                        .collect(),
-                    queries: line
-                        .touched
-                        .iter()
-                        .filter_map(|id| self.loaded.spots.get(*id))
-                        .flat_map(|spot| &spot.calls)
-                        .filter_map(|call| calls.get(call).cloned())
-                        .collect(),
-                })
-                .collect(),
-        )
     }
 
     /// Renders all files, on a stack of which it is known that the deepest templates fit.
@@ -638,6 +605,7 @@ impl HelperDef for TextHelper {
                 "The text holds a control character, which not even `raw` writes.",
             ));
         }
+        let text = self.recorder.mark_lines(&text).unwrap_or(text);
         let mark = self.recorder.mark(helper);
         Ok(ScopedJson::Derived(format!("{mark}{text}").into()))
     }

@@ -2,6 +2,7 @@
 //! that is wrong in all files is told at once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use handlebars::template::{HelperTemplate, Parameter, TemplateElement as Element};
 use handlebars::{Template, TemplateErrorReason};
@@ -31,13 +32,13 @@ const LARGE: usize = 64 << 10;
 /// Compiled sources.
 pub struct Loaded {
     /// Templates first, then partials.
-    pub sources: Vec<Source>,
+    pub sources: Arc<[Source]>,
     /// How many of them are templates.
     pub templates: usize,
     /// As compiled, in the order of the sources.
     parsed: Vec<Template>,
     /// Where each element stands, by its number.
-    pub spots: Vec<Spot>,
+    pub spots: Arc<[Spot]>,
     /// Whether inline partials are defined anywhere.
     inline: bool,
     /// The queries with literal parameters that the templates reach.
@@ -87,6 +88,7 @@ impl Loaded {
             let root = source < self.templates;
             let mut template = parsed.clone();
             Rewriter {
+                text: &self.sources[source],
                 source,
                 spots: &mut made.spots,
                 next_call: &mut next_call,
@@ -167,14 +169,14 @@ pub fn load(
         return Err(errors);
     }
     let mut loaded = Loaded {
-        sources,
+        sources: sources.into(),
         templates: count,
         parsed: parsed.into_iter().flatten().collect(),
-        spots: Vec::new(),
+        spots: Arc::default(),
         inline: !inline.is_empty(),
         literal,
     };
-    loaded.spots = loaded.rewritten(false).spots;
+    loaded.spots = loaded.rewritten(false).spots.into();
     Ok((loaded, warnings))
 }
 

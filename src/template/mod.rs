@@ -38,7 +38,7 @@ pub use judge::Quarantined;
 pub use names::{backend_name, server_id, server_ids, server_name};
 pub use shipped::{shipped, shipped_names, shipped_partials};
 pub use slots::{Crowded, Slots};
-pub use source_map::{Origin, Position, SourceMap};
+pub use source_map::{Item, Origin, Part, Position, SourceMap};
 
 /// A template or partial as it was read.
 #[derive(Debug, Clone, PartialEq)]

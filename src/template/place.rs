@@ -66,6 +66,33 @@ pub fn tag_place(source: &Source, line: usize, column: usize) -> Place {
     }
 }
 
+/// Text of a template at a line and column.
+pub fn literal_place(source: &Source, line: usize, column: usize, length: usize) -> Place {
+    Place::at(&source.path, &source.text, line, column, length)
+}
+
+/// Where the text of an element begins: the engine tells where its first letter is that is no blank, and takes
+/// blanks and a line end off either side of it beside a tag.
+pub fn text_start(source: &Source, line: usize, column: usize, text: &str) -> (usize, usize) {
+    let Some(told) = offset(source, line, column) else {
+        return (line, column);
+    };
+    let whole = &source.text;
+    let blanks_before = told - whole[..told].trim_end().len();
+    let blanks_after = whole[told..].len() - whole[told..].trim_start().len();
+    let starts = (told - blanks_before..=told + blanks_after)
+        .filter(|at| whole.is_char_boundary(*at) && whole[*at..].starts_with(text));
+    let before_a_tag = |at: &usize| {
+        let rest = &whole[at + text.len()..];
+        rest.is_empty() || rest.starts_with("{{")
+    };
+    let start = starts.clone().find(before_a_tag).or(starts.clone().next());
+    start.map_or((line, column), |at| {
+        let place = Place::bytes(&source.path, whole, at..at);
+        (place.line, place.column)
+    })
+}
+
 /// A name inside the tag at a line and column, or the whole tag.
 pub fn name_place(source: &Source, line: usize, column: usize, name: &str) -> Place {
     let whole = tag_place(source, line, column);

@@ -17,6 +17,7 @@ use super::judge::Addresses;
 use super::listeners::Listeners;
 use super::memo::Memo;
 use super::slots::{Crowded, Group, Slots};
+use super::source_map::Item;
 use super::writer::{END, LineMarks, POSITION, Snapshot, Stop, Writer};
 use crate::catalog::{Known, Query};
 
@@ -52,6 +53,10 @@ pub struct State {
     pub absent: BTreeSet<Query>,
     /// The last query of each call in the templates.
     pub calls: BTreeMap<u64, Query>,
+    /// Items that were gone through, by their numbers; only when positions are wanted.
+    pub items: Vec<Item>,
+    /// The items of the list that was just written as lines, one a line.
+    pub lines: Vec<Option<usize>>,
     /// Files that were read.
     pub files: BTreeSet<PathBuf>,
     /// The path and text of the last value written.
@@ -101,6 +106,9 @@ pub struct Ended {
     /// What is remembered of it.
     pub memo: Memo,
 }
+
+/// The mark that an item ends.
+pub const ITEM_ENDS: &str = "\u{2}-\u{3}";
 
 /// How a fragment begins.
 pub enum Begun {
@@ -282,9 +290,46 @@ impl Recorder {
     /// The mark of a position, when positions are wanted.
     pub fn mark(&self, helper: &Helper<'_>) -> String {
         match helper.param(1).and_then(|at| at.value().as_u64()) {
-            Some(at) if self.state().marked => format!("{POSITION}{at}{END}"),
+            Some(at) if self.state().marked => format!("{POSITION}={at}{END}"),
             _ => String::new(),
         }
+    }
+
+    /// Whether positions are wanted.
+    pub fn is_marked(&self) -> bool {
+        self.state().marked
+    }
+
+    /// The mark that an item begins, when positions are wanted.
+    pub fn item_begins(&self, item: impl FnOnce() -> Option<(String, Option<Query>)>) -> String {
+        match self.number_item(item) {
+            Some(number) => format!("{POSITION}+{number}{END}"),
+            None => String::new(),
+        }
+    }
+
+    /// The number of an item, when positions are wanted.
+    pub fn number_item(
+        &self,
+        item: impl FnOnce() -> Option<(String, Option<Query>)>,
+    ) -> Option<usize> {
+        let mut state = self.state();
+        let (what, query) = if state.marked { item()? } else { return None };
+        state.items.push(Item { query, what });
+        Some(state.items.len() - 1)
+    }
+
+    /// Marks each line of a text that was made from a list with its item.
+    pub fn mark_lines(&self, text: &str) -> Option<String> {
+        let items = std::mem::take(&mut self.state().lines);
+        if items.is_empty() || text.split('\n').count() != items.len() {
+            return None;
+        }
+        let lines = text.split('\n').zip(items).map(|(line, item)| match item {
+            Some(item) => format!("{POSITION}+{item}{END}{line}{POSITION}-{END}"),
+            None => line.to_owned(),
+        });
+        Some(lines.collect::<Vec<_>>().join("\n"))
     }
 
     // Limits, and items that are left out.
@@ -421,6 +466,8 @@ impl State {
         self.needed.clear();
         self.absent.clear();
         self.calls.clear();
+        self.items.clear();
+        self.lines.clear();
         self.files.clear();
         self.last = None;
         self.near = None;

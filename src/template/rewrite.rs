@@ -10,9 +10,11 @@ use handlebars::template::{
     HelperTemplate, Parameter, Subexpression, TemplateElement as Element, TemplateMapping,
 };
 
+use super::Source;
 use super::closed::{self, Plan};
 use super::helpers::{self, AT};
 use super::load::{EMIT, FRAGMENT, Spot, TEXT};
+use super::place::text_start;
 use super::writer::{END, POSITION};
 
 /// The name or path at the head of a call.
@@ -34,7 +36,8 @@ pub fn raw(path: &handlebars::Path) -> &str {
 
 /// Rewrites the templates of one source.
 pub struct Rewriter<'a> {
-    /// The source's number.
+    /// The source and its number.
+    pub text: &'a Source,
     pub source: usize,
     /// Where positions are collected; a position's number is its index.
     pub spots: &'a mut Vec<Spot>,
@@ -64,6 +67,10 @@ impl Rewriter<'_> {
         for (index, mut element) in elements.into_iter().enumerate() {
             let at = mapping.get(index).cloned();
             let (line, column) = at.as_ref().map_or((1, 1), |at| (at.0, at.1));
+            let (line, column) = match &element {
+                Element::RawString(text) => text_start(self.text, line, column, text),
+                _ => (line, column),
+            };
             let spot = self.spots.len();
             self.spots.push(Spot {
                 source: self.source,

@@ -1,9 +1,16 @@
-//! Where each line of a rendered file came from.
+//! Where each line of a rendered file came from: the template and the places it was included from, down to
+//! the column, and the item of the catalog that was being written. Pure; places are worked out when asked for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use super::Source;
+use super::load::Spot;
+use super::place::{literal_place, tag_place};
+use super::writer::{LineMarks, Segment};
 use crate::catalog::Query;
+use crate::diagnostic::Place;
 
 /// A tag or a stretch of text in a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +25,15 @@ pub struct Position {
     pub column: usize,
 }
 
+/// An item of the catalog that a line was written from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Item {
+    /// The query in whose answer it is, where that is known.
+    pub query: Option<Query>,
+    /// What it is: `Instance ID on node NODE`.
+    pub what: String,
+}
+
 /// The origin of one line.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Origin {
@@ -25,34 +41,138 @@ pub struct Origin {
     pub chain: Vec<Position>,
     /// The queries whose answers were being read.
     pub queries: BTreeSet<Query>,
+    /// The items that were being gone through, outermost first.
+    pub items: Vec<Item>,
+}
+
+/// What a stretch of a line was made by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// Column of the rendered line, from 1.
+    pub column: usize,
+    /// How many characters of it.
+    pub length: usize,
+    /// The text of the template, or the whole tag whose value it is.
+    pub place: Place,
+    /// Whether it is a value.
+    pub value: bool,
 }
 
 /// The origins of a file's lines.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct SourceMap {
-    lines: Vec<Origin>,
+    lines: Vec<LineMarks>,
+    from: Arc<From>,
+}
+
+/// What the marks of lines mean.
+#[derive(Debug, Default, PartialEq)]
+pub struct From {
+    /// Templates and partials.
+    pub sources: Arc<[Source]>,
+    /// Where each position is.
+    pub spots: Arc<[Spot]>,
+    /// The last query of each call.
+    pub calls: BTreeMap<u64, Query>,
+    /// Items of the catalog by their numbers.
+    pub items: Vec<Item>,
 }
 
 impl SourceMap {
     /// Of lines in order.
-    pub fn new(lines: Vec<Origin>) -> SourceMap {
-        SourceMap { lines }
+    pub fn new(lines: Vec<LineMarks>, from: Arc<From>) -> SourceMap {
+        SourceMap { lines, from }
     }
 
     /// The origin of a line, counted from 1.
-    pub fn origin(&self, line: usize) -> Option<&Origin> {
-        self.lines
-            .get(line.checked_sub(1)?)
-            .filter(|origin| !origin.chain.is_empty())
+    pub fn origin(&self, line: usize) -> Option<Origin> {
+        let marks = self.line(line)?;
+        let first = marks.segments.first()?;
+        let chain = std::iter::once(self.position(first.at, first.offset))
+            .chain(first.includes.iter().rev().map(|at| self.position(*at, 0)))
+            .flatten()
+            .collect();
+        Some(Origin {
+            chain,
+            queries: self.queries(marks).cloned().collect(),
+            items: marks
+                .items
+                .iter()
+                .filter_map(|number| self.from.items.get(*number).cloned())
+                .collect(),
+        })
     }
 
-    /// How many lines came of a query, and the first of them.
+    /// What a column of a line was made by; both count from 1.
+    pub fn part(&self, line: usize, column: usize) -> Option<Part> {
+        self.parts(line)
+            .into_iter()
+            .find(|part| (part.column..part.column + part.length).contains(&column))
+    }
+
+    /// What each stretch of a line was made by, in order.
+    pub fn parts(&self, line: usize) -> Vec<Part> {
+        let segments = self.line(line).map(|marks| marks.segments.as_slice());
+        segments
+            .unwrap_or_default()
+            .iter()
+            .filter_map(|segment| {
+                Some(Part {
+                    column: segment.column + 1,
+                    length: segment.length,
+                    place: self.place(segment)?,
+                    value: segment.tag,
+                })
+            })
+            .collect()
+    }
+
+    /// The lines that came of a query, from 1.
     pub fn lines_of(&self, query: &Query) -> Vec<usize> {
         self.lines
             .iter()
             .enumerate()
-            .filter(|(_, origin)| origin.queries.contains(query))
+            .filter(|(_, marks)| self.queries(marks).any(|one| one == query))
             .map(|(index, _)| index + 1)
             .collect()
+    }
+
+    fn line(&self, line: usize) -> Option<&LineMarks> {
+        self.lines.get(line.checked_sub(1)?)
+    }
+
+    fn queries<'a>(&'a self, marks: &'a LineMarks) -> impl Iterator<Item = &'a Query> {
+        let segments = marks.segments.iter();
+        segments
+            .flat_map(|segment| segment.includes.iter().chain([&segment.at]))
+            .filter_map(|at| self.from.spots.get(*at))
+            .flat_map(|spot| &spot.calls)
+            .filter_map(|call| self.from.calls.get(call))
+    }
+
+    fn position(&self, at: usize, offset: usize) -> Option<Position> {
+        let spot = self.from.spots.get(at)?;
+        let source = self.from.sources.get(spot.source)?;
+        Some(Position {
+            template: source.name.clone(),
+            path: source.path.clone(),
+            line: spot.line + offset,
+            column: if offset == 0 { spot.column } else { 1 },
+        })
+    }
+
+    fn place(&self, segment: &Segment) -> Option<Place> {
+        let spot = self.from.spots.get(segment.at)?;
+        let source = self.from.sources.get(spot.source)?;
+        Some(match segment.tag {
+            true => tag_place(source, spot.line, spot.column),
+            false => {
+                let column = match segment.offset {
+                    0 => spot.column + segment.inner,
+                    _ => 1 + segment.inner,
+                };
+                literal_place(source, spot.line + segment.offset, column, segment.length)
+            }
+        })
     }
 }

@@ -474,6 +474,67 @@ fn each_line_knows_where_it_came_from() {
     assert_eq!(queries(4), ["service \"web\""]);
     assert_eq!(queries(7), ["services"]);
     assert_eq!(map.lines_of(&Query::service("web")), [3, 4, 5, 6]);
+    let items = |line| -> Vec<String> {
+        let items = map.origin(line).unwrap().items;
+        items.into_iter().map(|item| item.what).collect()
+    };
+    assert_eq!(items(2), [""; 0]);
+    assert_eq!(items(4), ["Instance web-1 on node n1"]);
+    assert_eq!(items(5), ["Instance web-2 on node n2"]);
+    assert_eq!(items(7), [""; 0]);
+}
+
+/// Each stretch of a line with the place that made it, as `text<line:column+length of the template`.
+fn stretches(map: &SourceMap, text: &str, line: usize) -> Vec<String> {
+    let shown: Vec<char> = text.lines().nth(line - 1).unwrap().chars().collect();
+    let parts = map.parts(line).into_iter().map(|part| {
+        let text: String = shown[part.column - 1..part.column - 1 + part.length]
+            .iter()
+            .collect();
+        let place = part.place;
+        let sign = if part.value { '=' } else { '<' };
+        format!(
+            "{text}{sign}{}:{}+{}",
+            place.line, place.column, place.length
+        )
+    });
+    parts.collect()
+}
+
+#[test]
+fn a_source_map_knows_the_column_of_each_stretch() {
+    let text = "frontend é\n{{#each (service \"web\")}}\n    server {{ID}} {{serverAddress this}} check\n{{else}}\n    # none\n{{/each}}\n{{servers (service \"web\") options=\"check\"}} x\nend\n";
+    let mut set = load(text, &[]).unwrap();
+    let rendering = complete(&mut set, CATALOG).unwrap();
+    let map = set.source_maps(&rendering.files).remove(0);
+    let file = &rendering.files[0];
+    assert_eq!(stretches(&map, file, 1), ["frontend é<1:1+10"]);
+    assert_eq!(
+        stretches(&map, file, 2),
+        [
+            "    server <3:1+11",
+            "web-1=3:12+6",
+            " <3:18+1",
+            "10.0.0.1:8080=3:19+22",
+            " check<3:41+6",
+        ]
+    );
+    // All lines of `servers` come of its tag, each of an instance of its own.
+    let servers = r#"{{servers (service "web") options="check"}}"#.len();
+    assert_eq!(map.parts(4)[0].place.line, 7);
+    assert_eq!(map.parts(5)[0].place.length, servers);
+    assert_eq!(
+        map.origin(5).unwrap().items[0].what,
+        "Instance web-2 on node n2"
+    );
+    assert_eq!(
+        stretches(&map, file, 5)[1],
+        format!(" x<7:{}+2", servers + 1)
+    );
+    assert_eq!(stretches(&map, file, 6), ["end<8:1+3"]);
+    assert_eq!(map.part(2, 12).unwrap().place.column, 12);
+    assert_eq!(map.part(2, 99), None);
+    assert_eq!(map.part(99, 1), None);
 }
 
 #[test]

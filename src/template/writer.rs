@@ -6,6 +6,7 @@
 //! [`END`].
 
 use std::io;
+use std::sync::Arc;
 use std::time::Instant;
 
 use handlebars::Output;
@@ -14,8 +15,9 @@ use super::escape::{Escaper, Grammar, Refusal};
 
 /// Begins a value from the catalog.
 pub const VALUE: char = '\u{1}';
-/// Begins a position: `N` says that what follows came of position N, `>N` that a partial is
-/// entered there, `<` that it is left.
+/// Begins a position: `N` says that what follows is text from position N on, `=N` that it is what the tag
+/// at position N stands for, `>N` that a partial is entered there, `<` that it is left, `+N` that item N of
+/// those gone through begins, `-` that it ends.
 pub const POSITION: char = '\u{2}';
 /// Ends either.
 pub const END: char = '\u{3}';
@@ -31,13 +33,30 @@ pub enum Stop {
     TooSlow,
 }
 
-/// Positions of one output line: the innermost with its includes, and all that wrote to it.
+/// Positions of one output line.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LineMarks {
-    /// The position that began the line with its line offset, then the includes around it.
-    pub begun: Option<(usize, usize, Vec<usize>)>,
-    /// Every position that wrote to the line, includes too.
-    pub touched: Vec<usize>,
+    /// Its stretches in order, as far as it is known who wrote them.
+    pub segments: Vec<Segment>,
+    /// The numbers of the items that were being gone through, outermost first.
+    pub items: Vec<usize>,
+}
+
+/// A stretch of an output line that one position wrote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Segment {
+    /// Its first column, from 0, and its length, in characters.
+    pub column: usize,
+    pub length: usize,
+    /// The position.
+    pub at: usize,
+    /// For text of a template: lines and, in the last of them, characters since it began there.
+    pub offset: usize,
+    pub inner: usize,
+    /// Whether it is what a tag stands for; else it is text of the template.
+    pub tag: bool,
+    /// The includes around it, outermost first.
+    pub includes: Arc<[usize]>,
 }
 
 /// One file being written.
@@ -75,9 +94,15 @@ pub struct Snapshot {
 #[derive(Default)]
 struct Marks {
     at: Option<usize>,
-    /// Line ends written since the position began.
+    /// Whether `at` is a tag.
+    tag: bool,
+    /// Lines, and characters of the last, written since the position began.
     offset: usize,
-    includes: Vec<usize>,
+    inner: usize,
+    /// Characters of the line so far.
+    column: usize,
+    includes: Arc<[usize]>,
+    items: Vec<usize>,
     lines: Vec<LineMarks>,
     line: LineMarks,
 }
@@ -121,11 +146,11 @@ impl Writer {
             peak: self.peak,
             marks: self.marks.as_ref().map(|marks| {
                 let rest = Marks {
-                    at: marks.at,
-                    offset: marks.offset,
-                    includes: marks.includes.clone(),
+                    includes: Arc::clone(&marks.includes),
+                    items: marks.items.clone(),
                     lines: Vec::new(),
                     line: marks.line.clone(),
+                    ..*marks
                 };
                 (marks.lines.len(), rest)
             }),
@@ -221,16 +246,18 @@ impl Writer {
         if text.is_empty() {
             return;
         }
+        let before = self.text.len();
         self.escaper.literal(text, &mut self.text);
         if let Some(marks) = &mut self.marks {
-            marks.wrote(text);
+            marks.wrote(&self.text[before..]);
         }
     }
 
     fn value(&mut self, value: &str) -> io::Result<()> {
+        let before = self.text.len();
         let result = self.escaper.value(value, &mut self.text);
         if let Some(marks) = &mut self.marks {
-            marks.wrote(value);
+            marks.wrote(&self.text[before..]);
         }
         result.map_err(|refusal| self.stop(Stop::Refused(refusal)))
     }
@@ -253,37 +280,61 @@ impl Output for Writer {
 
 impl Marks {
     fn position(&mut self, text: &str) {
-        if text == "<" {
-            self.includes.pop();
-            self.at = None;
-        } else if let Some(id) = text.strip_prefix('>').and_then(|id| id.parse().ok()) {
-            self.includes.push(id);
-        } else if let Ok(id) = text.parse() {
-            self.at = Some(id);
-            self.offset = 0;
+        let number = |text: &str| text.parse::<usize>().ok();
+        match text.split_at_checked(1) {
+            Some(("<", _)) => {
+                let without = self.includes.len().saturating_sub(1);
+                self.includes = self.includes[..without].into();
+                self.at = None;
+            }
+            Some((">", id)) => {
+                let id = number(id);
+                self.includes = self.includes.iter().copied().chain(id).collect();
+            }
+            Some(("+", item)) => self.items.extend(number(item)),
+            Some(("-", _)) => {
+                self.items.pop();
+            }
+            Some(("=", id)) => self.begin(number(id), true),
+            _ => self.begin(number(text), false),
         }
+    }
+
+    fn begin(&mut self, at: Option<usize>, tag: bool) {
+        (self.at, self.tag) = (at, tag);
+        (self.offset, self.inner) = (0, 0);
     }
 
     fn wrote(&mut self, text: &str) {
         for (index, part) in text.split('\n').enumerate() {
             if index > 0 {
                 self.offset += 1;
+                self.inner = 0;
+                self.column = 0;
                 self.lines.push(std::mem::take(&mut self.line));
             }
             if part.is_empty() {
                 continue;
             }
-            let Some(at) = self.at else { continue };
-            let line = &mut self.line;
-            if line.begun.is_none() {
-                let includes = self.includes.iter().rev().copied().collect();
-                line.begun = Some((at, self.offset, includes));
-            }
-            for id in self.includes.iter().copied().chain([at]) {
-                if !line.touched.contains(&id) {
-                    line.touched.push(id);
+            let length = part.chars().count();
+            if let Some(at) = self.at {
+                self.line.segments.push(Segment {
+                    column: self.column,
+                    length,
+                    at,
+                    offset: if self.tag { 0 } else { self.offset },
+                    inner: if self.tag { 0 } else { self.inner },
+                    tag: self.tag,
+                    includes: Arc::clone(&self.includes),
+                });
+                for item in &self.items {
+                    if !self.line.items.contains(item) {
+                        self.line.items.push(*item);
+                    }
                 }
             }
+            self.column += length;
+            self.inner += length;
         }
     }
 }

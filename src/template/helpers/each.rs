@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use super::super::answers::{SERVER_ID, Slot};
 use super::super::closed::Plan;
 use super::super::judge::instance_words;
-use super::super::recorder::{Begun, LeftOut, Recorder, notes};
+use super::super::recorder::{Begun, ITEM_ENDS, LeftOut, Recorder, notes};
 use super::failed;
 use crate::catalog::Query;
 
@@ -151,6 +151,10 @@ impl HelperDef for EachHelper {
                 Some((engine, words, self.recorder.snapshot()?))
             });
             let notes = notes(state);
+            let mark = self.recorder.item_begins(|| words(&items, index));
+            if !mark.is_empty() {
+                out.write(&mark)?;
+            }
             match (template.render(registry, context, state, out), around) {
                 (Ok(()), _) => {}
                 (Err(error), Some((engine, words, snapshot))) => {
@@ -162,6 +166,9 @@ impl HelperDef for EachHelper {
                     state.set_indent_before_write(indent);
                 }
                 (Err(error), None) => return Err(error),
+            }
+            if !mark.is_empty() {
+                out.write(ITEM_ENDS)?;
             }
             if matches!(begun, Begun::Fresh) {
                 self.recorder.leave(state);
@@ -232,14 +239,16 @@ impl EachHelper {
 fn words(items: &Items<'_>, index: usize) -> Option<(String, Option<Query>)> {
     match items {
         Items::Answer(slot) => slot.words(index),
-        Items::List(list) => {
-            let item = list.get(index)?;
-            item.get(SERVER_ID)?;
-            let text = |name: &str| item.get(name).and_then(Value::as_str);
-            Some((instance_words(text("Node")?, text("ID")?), None))
-        }
+        Items::List(list) => Some((item_words(list.get(index)?)?, None)),
         Items::Fields(_) => None,
     }
+}
+
+/// How an instance in a list is called, if it is one of the catalog.
+pub fn item_words(item: &Value) -> Option<String> {
+    item.get(SERVER_ID)?;
+    let text = |name: &str| item.get(name).and_then(Value::as_str);
+    Some(instance_words(text("Node")?, text("ID")?))
 }
 
 /// The key of one round, if its item can be part of one.

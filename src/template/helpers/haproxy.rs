@@ -1,6 +1,6 @@
 //! Helpers that write HAProxy's own syntax.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -14,6 +14,7 @@ use super::super::judge::is_host_name;
 use super::super::names::{IDS, backend_name, server_id, server_name};
 use super::super::recorder::Recorder;
 use super::super::slots::{MOST, SPARE_ADDRESS};
+use super::each::item_words;
 use super::{Call, Given, describe, failed, refuse_missing, truthy};
 
 pub fn name(call: &Call<'_>) -> Given {
@@ -121,7 +122,9 @@ fn line_break(helper: &Helper<'_>) -> String {
 }
 
 /// `{{servers LIST options="…" weight=true id=false}}`: all lines at once, indented like the tag.
-pub struct ServersHelper;
+pub struct ServersHelper {
+    pub recorder: Arc<Recorder>,
+}
 
 impl HelperDef for ServersHelper {
     fn call_inner<'reg: 'rc, 'rc>(
@@ -165,8 +168,19 @@ impl HelperDef for ServersHelper {
                 let _ = write!(text, " weight {weight}");
             }
         }
+        if self.recorder.is_marked() {
+            note_lines(&self.recorder, list.iter().map(Some));
+        }
         Ok(ScopedJson::Derived(text.into()))
     }
+}
+
+/// Notes which instance each line is about, for source maps.
+fn note_lines<'a>(recorder: &Recorder, list: impl Iterator<Item = Option<&'a Value>>) {
+    let lines = list
+        .map(|one| recorder.number_item(|| Some((item_words(one?)?, None))))
+        .collect();
+    recorder.state().lines = lines;
 }
 
 /// How many spare slots there are unless the template says.
@@ -237,6 +251,12 @@ impl HelperDef for SlotsHelper {
                 text.push(' ');
                 text.push_str(options);
             }
+        }
+        if self.recorder.is_marked() {
+            let instances: BTreeMap<&str, &Value> =
+                addresses.iter().map(String::as_str).zip(list).collect();
+            let of_slot = |address: Option<&str>| instances.get(address?).copied();
+            note_lines(&self.recorder, group.iter().map(of_slot));
         }
         if !self.recorder.assign_slots(name, spare, group) {
             return Err(failed(format!(

@@ -241,7 +241,7 @@ pub fn register(registry: &mut Handlebars<'_>, recorder: &Arc<Recorder>) {
                 registry.register_helper(entry.name, Box::new(environment::FileHelper { recorder }))
             }
             Action::Servers => {
-                registry.register_helper(entry.name, Box::new(haproxy::ServersHelper));
+                registry.register_helper(entry.name, Box::new(haproxy::ServersHelper { recorder }));
             }
             Action::Slots => {
                 registry.register_helper(entry.name, Box::new(haproxy::SlotsHelper { recorder }));
