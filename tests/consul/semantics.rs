@@ -222,6 +222,12 @@ fn a10_more_watches_than_consul_takes_connections() {
                 .any(|line| line.as_str().is_some_and(|l| l.contains("take turns")))
         })
     });
+    // What the changes themselves ask for comes at once; a rate needs a time.
+    let rated = Duration::from_secs(5);
+    wait_for(LIMIT, "5 s of requests", || {
+        (began.elapsed() >= rated).then_some(())
+    })
+    .unwrap();
     let rate = proxy.requests().len() as f64 / began.elapsed().as_secs_f64();
     measured::note(
         "e17",
