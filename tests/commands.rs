@@ -206,14 +206,14 @@ fn render_shows_the_difference_and_says_so_by_its_exit_code() {
 #[test]
 fn check_tells_good_from_refused_and_where() {
     let setup = setup();
-    let words = ["check", "-c", "base.toml"];
+    let words = ["check", "-c", "base.toml", "--no-made"];
     let good = setup
         .call(&[&words[..], &["haproxy.cfg.hbs", "catalog.json"]].concat())
         .unwrap();
     expect(
         &good,
         0,
-        "good    haproxy.cfg.hbs with catalog.json\n1 good, 0 refused.\n",
+        "good    haproxy.cfg.hbs with catalog.json\n1 good, 0 refused. 0 errors and 1 warning.\n",
         LEFT_OUT,
     );
     assert!(setup.read("haproxy.cfg").is_err(), "nothing is written");
@@ -234,19 +234,19 @@ fn check_tells_good_from_refused_and_where() {
     assert_eq!(refused.status.code(), Some(5));
     assert_eq!(
         text(&refused.stdout),
-        "refused wrong.cfg.hbs with catalog.json\n0 good, 1 refused.\n"
+        "refused wrong.cfg.hbs with catalog.json\n0 good, 1 refused. 1 error and 0 warnings.\n"
     );
     let first = "error[haproxy]: 'server web/n1:a' : unknown keyword 'wieght'; did you mean 'weight' maybe ?
-  --> wrong.cfg.hbs:12:5
+  --> wrong.cfg.hbs:12:55
    |
 12 |     server {{serverName this}} {{serverAddress this}} wieght 1
-   |     ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+   |                                                       ^^^^^^
    |
 ";
     let told = text(&refused.stderr);
     assert!(told.starts_with(first), "{told}");
     assert!(
-        told.contains("   = note: made from the answer to service \"web\"\n"),
+        told.contains("   = note: made from instance a on node n1 of service \"web\"\n"),
         "{told}"
     );
 
@@ -258,7 +258,7 @@ fn check_tells_good_from_refused_and_where() {
     expect(
         &output,
         4,
-        "refused broken.cfg.hbs with catalog.json\n0 good, 1 refused.\n",
+        "refused broken.cfg.hbs with catalog.json\n0 good, 1 refused. 1 error and 0 warnings.\n",
         "error[unclosed-block]: The block `each` is opened here and never closed.
   --> broken.cfg.hbs:11:1
    |
@@ -293,12 +293,19 @@ fn check_tells_good_from_refused_and_where() {
     );
 
     let missing = setup
-        .call(&["check", "-c", "base.toml", "--haproxy", "/no/haproxy"])
+        .call(&[
+            "check",
+            "-c",
+            "base.toml",
+            "--no-made",
+            "--haproxy",
+            "/no/haproxy",
+        ])
         .unwrap();
     expect(
         &missing,
         1,
-        &format!("refused {} with an empty catalog\n0 good, 1 refused.\n", setup.path("haproxy.cfg.hbs")),
+        "refused haproxy.cfg.hbs with an empty catalog\n0 good, 1 refused. 1 error and 0 warnings.\n",
         "error[validator]: HAProxy's validation could not be run, so nothing was changed. The program /no/haproxy was not found. Install it or give its full path.
  |
  = help: Name HAProxy's program with --haproxy or haproxy.binary.

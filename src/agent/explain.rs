@@ -88,7 +88,7 @@ fn causes(origin: &Origin) -> Vec<Cause> {
                 Some(query) => query.to_string(),
                 None => queries.join(" and "),
             },
-            item: Some(item.what.clone()),
+            item: Some(lower_first(&item.what)),
         })
         .collect();
     let told = |query: &String| causes.iter().any(|cause| cause.query.contains(query));
@@ -102,6 +102,13 @@ fn causes(origin: &Origin) -> Vec<Cause> {
         .collect();
     causes.extend(rest);
     causes
+}
+
+/// As it stands inside a sentence.
+fn lower_first(what: &str) -> String {
+    let mut letters = what.chars();
+    let first = letters.next().map(|first| first.to_ascii_lowercase());
+    first.into_iter().chain(letters).collect()
 }
 
 /// The column, from 1, and the length of the word of a line that a message quotes. HAProxy names the keyword that

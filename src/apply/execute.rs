@@ -573,7 +573,7 @@ impl Applier {
 }
 
 /// How HAProxy is called when its own command line is not known, and when we start it.
-fn invocation(options: &Options) -> Invocation {
+pub(super) fn invocation(options: &Options) -> Invocation {
     let of_set = options
         .destinations
         .iter()

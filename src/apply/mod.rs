@@ -9,6 +9,7 @@ pub mod journal;
 pub mod lock;
 pub mod plan;
 mod ports;
+pub mod preview;
 pub mod set;
 pub mod stage;
 pub mod target;

@@ -1,23 +1,26 @@
 //! `gatewright capture`: what the templates read from live Consul, as a catalog file.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::apply::files;
-use crate::catalog::fixture::Fixture;
+use crate::catalog::fixture::{Fixture, secrets};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::exit;
 use crate::settings::environment;
 
+use super::failure::print_diagnostics;
 use super::flags::{SettingsFlag, SourceFlags};
 use super::gather::{Catalog, gather};
 use super::{Failure, run, wiring};
 
 /// Record from live Consul what the templates read, as a fixture
 ///
-/// The file holds exactly the answers that a rendering used, in a stable order, values of keys
-/// included; it is written so that only its owner can read it.
+/// The file holds exactly the answers that a rendering used, in a stable order. Values of keys and metadata
+/// whose name says that they are secret, such as `db/password`, are left out (`capture.secrets` in the settings has
+/// the patterns). The file is written so that only its owner can read it.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -31,6 +34,12 @@ pub struct Capture {
     /// The file to write [default: the screen]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Leave out keys and metadata like this, too; `*` stands for anything; may be repeated
+    #[arg(long, value_name = "PATTERN")]
+    secret: Vec<String>,
+    /// Record secrets as well
+    #[arg(long, conflicts_with = "secret")]
+    keep_secrets: bool,
     /// How long one question to Consul may take, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     timeout: u64,
@@ -52,9 +61,18 @@ impl Capture {
         let rounds = settings.catalog.max_discovery_rounds;
         let gathered = run::block_on(gather(&mut set, &catalog, rounds))??;
         let mut fixture = Fixture::default();
-        for (query, (known, _)) in &gathered.answers {
-            fixture.record(query, &known.answer);
+        let mut patterns = settings.capture.secrets.clone();
+        patterns.extend(self.secret.iter().cloned());
+        if self.keep_secrets {
+            patterns.clear();
         }
+        let mut left_out = BTreeSet::new();
+        for (query, (known, _)) in &gathered.answers {
+            let mut answer = known.answer.as_ref().clone();
+            left_out.extend(secrets::leave_out(&mut answer, &patterns));
+            fixture.record(query, &answer);
+        }
+        tell_left_out(&left_out);
         let mut text = serde_json::to_string_pretty(&fixture).unwrap_or_default();
         text.push('\n');
         match &self.output {
@@ -76,4 +94,20 @@ impl Capture {
         }
         Ok(exit::OK)
     }
+}
+
+fn tell_left_out(names: &BTreeSet<String>) {
+    if names.is_empty() {
+        return;
+    }
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    print_diagnostics(&[Diagnostic::warning(
+        "secrets-left-out",
+        format!(
+            "The recording holds `{}` in place of the values of {}.",
+            secrets::LEFT_OUT,
+            names.join(", ")
+        ),
+    )
+    .help("Write values that may be shown into the file where a template needs others, or record them with --keep-secrets.")]);
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::catalog::fixture::Fixture;
+use crate::catalog::fixture::made::Made;
 use crate::catalog::{Answer, Known, Query, snapshot};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::exit;
@@ -20,6 +21,8 @@ pub enum Catalog {
     Live(Consul, Duration),
     /// A file.
     Fixture(Box<Fixture>, std::path::PathBuf),
+    /// One that nobody wrote.
+    Made(Arc<Made>),
 }
 
 /// A rendering and the answers it was made from.
@@ -88,6 +91,13 @@ async fn ask(catalog: &Catalog, query: &Query) -> Result<(Answer, Option<Freshne
             Err(error) => Err(Failure::one(
                 exit::CATALOG,
                 Diagnostic::error("catalog", error.to_string()).note(format!("asked for: {query}")),
+            )),
+        },
+        Catalog::Made(made) => match made.answer(query) {
+            Ok(answer) => Ok((answer, None)),
+            Err(error) => Err(Failure::one(
+                exit::TEMPLATE,
+                Diagnostic::error("fixture", error.to_string()),
             )),
         },
         Catalog::Fixture(fixture, path) => match fixture.answer(query) {

@@ -14,6 +14,8 @@ mod status;
 mod warnings;
 mod wiring;
 
+use std::path::{Path, PathBuf};
+
 use clap::{Parser, Subcommand};
 
 pub use failure::Failure;
@@ -94,6 +96,16 @@ pub fn close_inherited() {
         // The one of the folder itself is gone already.
         let _ = nix::unistd::close(descriptor);
     }
+}
+
+/// A path as seen from here, where it lies below.
+pub fn near(path: &Path) -> PathBuf {
+    let here = std::env::current_dir().ok();
+    let below = here
+        .as_deref()
+        .and_then(|here| path.strip_prefix(here).ok());
+    let path = below.unwrap_or(path);
+    path.strip_prefix(".").unwrap_or(path).to_owned()
 }
 
 /// Reads the arguments, runs the command and returns the exit code.

@@ -423,7 +423,7 @@ pub fn open_applier(settings: &Settings, environment: &Environment) -> Result<Ap
     Applier::open(apply_options(settings, environment), rules(settings))
 }
 
-fn apply_options(settings: &Settings, environment: &Environment) -> ApplyOptions {
+pub fn apply_options(settings: &Settings, environment: &Environment) -> ApplyOptions {
     let haproxy = &settings.haproxy;
     let state = settings.state_directory(environment);
     let destinations = settings

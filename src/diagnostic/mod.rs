@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 mod plain;
+pub mod report;
 mod text;
 
 pub use plain::{is_unplain, plain};

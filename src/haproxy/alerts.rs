@@ -185,8 +185,10 @@ impl Message {
             "Former worker",
             "Current worker",
             "A worker process unexpectedly died",
+            "too many fatal errors",
         ];
-        starts.iter().any(|start| self.text.starts_with(start))
+        let (_, text) = located(&self.text);
+        starts.iter().any(|start| text.starts_with(start))
     }
 
     fn finding(self, places: Places<'_>, secrets: &[String]) -> Finding {

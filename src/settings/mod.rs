@@ -197,6 +197,7 @@ impl Settings {
                 *path = folder.join(&*path);
             }
         };
+        self.check.fixtures.iter_mut().for_each(fix);
         let tls = &mut self.consul.tls;
         for path in [
             &mut self.consul.token_file,

@@ -25,6 +25,10 @@ pub struct Settings {
     pub parameters: BTreeMap<String, toml::Value>,
     /// What a new configuration must keep to.
     pub gate: Gate,
+    /// What `gatewright check` checks with.
+    pub check: Check,
+    /// What `gatewright capture` records.
+    pub capture: Capture,
     /// What may vanish from the catalog, and for how long it is kept.
     pub guard: Guard,
     /// How HAProxy is reached, validated and told.
@@ -439,6 +443,42 @@ impl Default for Apply {
             reload_interval: Time::seconds(2),
             compare_interval: Time::seconds(10),
             audit_interval: Time::seconds(60),
+        }
+    }
+}
+
+/// `[check]`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Check {
+    /// Catalog files, or folders of them, that `gatewright check` uses besides those that it is given.
+    pub fixtures: Vec<PathBuf>,
+}
+
+/// `[capture]`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Capture {
+    /// Patterns of keys' paths and metadata's names whose values are not recorded; `*` stands for anything.
+    pub secrets: Vec<String>,
+}
+
+impl Default for Capture {
+    fn default() -> Capture {
+        let patterns = [
+            "*password*",
+            "*passwd*",
+            "*passphrase*",
+            "*secret*",
+            "*token*",
+            "*credential*",
+            "*api_key*",
+            "*api-key*",
+            "*apikey*",
+            "*private*key*",
+        ];
+        Capture {
+            secrets: patterns.map(str::to_owned).to_vec(),
         }
     }
 }

@@ -34,7 +34,7 @@ use crate::catalog::{Network, Query};
 
 pub use engine::TemplateSet;
 pub use escape::Grammar;
-pub use judge::Quarantined;
+pub use judge::{Quarantined, instance_words};
 pub use names::{backend_name, server_id, server_ids, server_name};
 pub use shipped::{shipped, shipped_names, shipped_partials};
 pub use slots::{Crowded, Slots};

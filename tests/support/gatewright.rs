@@ -122,7 +122,8 @@ impl Setup {
         })
     }
 
-    fn command(&self, words: &[&str]) -> Outcome<Command> {
+    /// A command that is not started yet.
+    pub fn command(&self, words: &[&str]) -> Outcome<Command> {
         let mut command = Command::new(binary()?);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("CONSUL_") {

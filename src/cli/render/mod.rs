@@ -1,6 +1,5 @@
 //! `gatewright render`: the templates once, to the screen, a file, or as a difference.
 
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,7 +10,10 @@ use crate::apply::set::{Candidate, REVISION_VARIABLE};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::exit;
 use crate::settings::{Settings, environment};
-use crate::template::{SourceMap, TemplateSet};
+
+mod explain;
+mod plan;
+mod trace;
 
 use super::failure::print_diagnostics;
 use super::flags::{SettingsFlag, SourceFlags};
@@ -20,7 +22,7 @@ use super::{Failure, run, wiring};
 
 /// Render the templates once, to the screen or a file
 ///
-/// Nothing is validated, told to HAProxy or changed, but the file named by --output. With several
+/// Nothing is told to HAProxy or changed, but the file named by --output. With several
 /// templates, each is headed by the name of its destination.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
@@ -28,7 +30,12 @@ Examples:
   gatewright render --service web
   gatewright render -c gatewright.toml --diff
   gatewright render -t haproxy.cfg.hbs --catalog fixtures/three.json
-  gatewright render -c gatewright.toml --explain")]
+  gatewright render -c gatewright.toml --explain
+  gatewright render -c gatewright.toml --trace 42
+  gatewright render -c gatewright.toml --plan
+
+--plan compares with the live files and asks the running worker. It knows nothing of what a running sidecar
+holds back (see `gatewright status`).")]
 pub struct Render {
     #[command(flatten)]
     settings: SettingsFlag,
@@ -46,6 +53,13 @@ pub struct Render {
     /// List each query, the size and age of its answer, and the lines that came of it
     #[arg(long)]
     explain: bool,
+    /// Tell the whole story of one line of the result: which part of the template and which instance made it; of
+    /// several files LINE is FILE:LINE
+    #[arg(long, value_name = "LINE", conflicts_with_all = ["diff", "explain", "output"])]
+    trace: Option<String>,
+    /// Tell what would be done to the running HAProxy, and why, without doing it
+    #[arg(long, conflicts_with_all = ["diff", "explain", "output", "trace"])]
+    plan: bool,
     /// How long one question to Consul may take, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     timeout: u64,
@@ -93,8 +107,16 @@ impl Render {
         print_diagnostics(&crowded);
         let candidate = wiring::candidate(&settings, gathered.rendering.files.clone());
         if self.explain {
-            write(&explain(&mut set, &gathered, &candidate));
+            write(&explain::explain(&mut set, &gathered, &candidate));
             return Ok(exit::OK);
+        }
+        if let Some(line) = &self.trace {
+            write(&trace::trace(&mut set, &gathered, &candidate, line)?);
+            return Ok(exit::OK);
+        }
+        if self.plan {
+            let maps = set.source_maps(&gathered.rendering.files);
+            return plan::plan(&settings, &environment, &candidate, &maps);
         }
         if let Some(against) = &self.diff {
             return differ(&candidate, &gathered.rendering.files, against.as_deref());
@@ -227,79 +249,4 @@ fn difference(name: &str, old: &str, new: &str) -> String {
         }
     }
     text
-}
-
-/// Each query, its answer and its lines.
-fn explain(set: &mut TemplateSet, gathered: &Gathered, candidate: &Candidate) -> String {
-    let maps = set.source_maps(&gathered.rendering.files);
-    let bold = anstyle::Style::new().bold();
-    let dim = anstyle::Style::new().dimmed();
-    let mut text = format!(
-        "{bold}revision {}{bold:#}: {} queries\n",
-        candidate.revision,
-        gathered.answers.len()
-    );
-    let left_out: BTreeMap<_, usize> =
-        gathered
-            .rendering
-            .quarantined
-            .iter()
-            .fold(BTreeMap::new(), |mut counts, one| {
-                *counts.entry(one.query.as_ref()).or_default() += 1;
-                counts
-            });
-    for (query, (known, freshness)) in &gathered.answers {
-        text.push_str(&format!(
-            "\n{bold}{query}{bold:#}\n  {} known",
-            known.answer.len()
-        ));
-        if let Some(count) = left_out.get(&Some(query)) {
-            text.push_str(&format!(", {count} left out"));
-        }
-        if let Some(freshness) = freshness {
-            let age = freshness
-                .last_contact
-                .max(freshness.age.unwrap_or_default());
-            text.push_str(&format!(
-                ", at most {} ms old, index {}, answered in {} ms",
-                age.as_millis(),
-                freshness.index,
-                freshness.took.as_millis()
-            ));
-        }
-        text.push('\n');
-        let mut made = 0;
-        for ((file, content), map) in candidate
-            .files
-            .iter()
-            .zip(&gathered.rendering.files)
-            .zip(&maps)
-        {
-            let lines = map.lines_of(query);
-            made += lines.len();
-            for line in lines {
-                let shown = content.lines().nth(line - 1).unwrap_or_default();
-                text.push_str(&format!(
-                    "  {}:{line}: {}{dim}{}{dim:#}\n",
-                    file.destination.display(),
-                    shown.trim(),
-                    from(map, line)
-                ));
-            }
-        }
-        if made == 0 {
-            text.push_str("  no line came of it\n");
-        }
-    }
-    text
-}
-
-fn from(map: &SourceMap, line: usize) -> String {
-    match map
-        .origin(line)
-        .and_then(|origin| origin.chain.into_iter().next())
-    {
-        Some(position) => format!("  ← {}:{}", position.path.display(), position.line),
-        None => String::new(),
-    }
 }

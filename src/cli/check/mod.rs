@@ -1,0 +1,97 @@
+//! `gatewright check`: templates against catalog files, the gate and the real `haproxy -c`.
+
+mod cases;
+mod expected;
+mod one;
+mod pool;
+mod print;
+mod watch;
+
+use std::path::PathBuf;
+
+pub use one::by_haproxy;
+
+use crate::diagnostic::report::Report;
+use crate::settings::{Settings, environment};
+
+use super::Failure;
+use super::flags::{SettingsFlag, SourceFlags};
+
+/// Check templates against catalog files and `haproxy -c`; needs no Consul
+///
+/// Each set of templates is rendered from each of its catalogs and validated by the real HAProxy and by the
+/// gate. Templates are those of the settings, or each .hbs file that is named or lies below a named folder.
+/// Catalogs are the .json files that are named or lie right in a named folder, and those in the folder `fixtures`
+/// (or `NAME.fixtures` for NAME.hbs) beside a template. Besides, catalogs are made: with nothing healthy, one
+/// instance, many, and hostile values.
+///
+/// Where `NAME.expected` beside the catalog NAME.json holds a file named as the template without .hbs, the
+/// rendered text must be that.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  gatewright check .                                 # all templates, with the catalogs beside them
+  gatewright check haproxy.cfg.hbs fixtures/three.json --haproxy /usr/sbin/haproxy
+  gatewright check -c gatewright.toml fixtures/ --watch
+  gatewright check --service web fixtures/
+
+The exit code is 0 when everything is good, 4 when a template or a catalog file is wrong, 5 when
+haproxy -c or the gate refuses a configuration (or, with --strict, something is warned of), and 9
+when a rendered text is not the expected one. Of several the highest counts.")]
+pub struct Check {
+    /// Templates (.hbs), catalog files (.json) and folders with either
+    #[arg(value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    #[command(flatten)]
+    settings: SettingsFlag,
+    #[command(flatten)]
+    source: SourceFlags,
+    /// Let warnings fail, too
+    #[arg(long)]
+    strict: bool,
+    /// Use no made catalogs, only files
+    #[arg(long)]
+    no_made: bool,
+    /// Write the rendered texts as the expected ones, beside the catalogs
+    #[arg(long)]
+    update: bool,
+    /// Check again whenever a template, partial, catalog or the settings are saved
+    #[arg(long, conflicts_with = "update")]
+    watch: bool,
+    /// How many are checked at once [default: one for each processor]
+    #[arg(long, value_name = "NUMBER")]
+    jobs: Option<usize>,
+}
+
+impl Check {
+    /// Runs the command.
+    pub fn run(self) -> Result<u8, Failure> {
+        if self.watch {
+            return watch::watch(&self);
+        }
+        let report = self.once()?;
+        print::text(&report);
+        Ok(report.code())
+    }
+
+    /// Checks everything once.
+    fn once(&self) -> Result<Report, Failure> {
+        let settings = self.load()?;
+        let cases = cases::cases(&settings, &self.paths, !self.no_made)?;
+        let rules = one::Rules {
+            strict: self.strict,
+            update: self.update,
+            environment: environment::read(),
+        };
+        Ok(Report {
+            cases: pool::run(&cases, self.jobs, |case| one::check(case, &rules)),
+        })
+    }
+
+    fn load(&self) -> Result<Settings, Failure> {
+        let environment = environment::read();
+        self.settings.load(&environment, |settings| {
+            self.source.apply(settings, &environment)
+        })
+    }
+}

@@ -1,0 +1,258 @@
+//! One set of templates with one catalog: rendered, validated by the real HAProxy, judged by the gate, and compared
+//! with what is expected.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use crate::agent::explain::explain;
+use crate::apply::gate;
+use crate::apply::set::{Candidate, Role, SetFile};
+use crate::apply::stage::{replace_paths, stage};
+use crate::apply::validate;
+use crate::catalog::fixture::made;
+use crate::diagnostic::report;
+use crate::diagnostic::{Diagnostic, Severity, with_causes};
+use crate::exit;
+use crate::haproxy::check::Invocation;
+use crate::settings::{Environment, Settings, environment};
+
+use super::super::gather::{Catalog, Gathered, gather};
+use super::super::{Failure, near, run, wiring};
+use super::cases::{Case, CaseCatalog};
+use super::expected;
+
+/// What is asked of every case.
+pub struct Rules {
+    /// Whether warnings fail a case.
+    pub strict: bool,
+    /// Whether what is expected is written anew.
+    pub update: bool,
+    /// The environment.
+    pub environment: Environment,
+}
+
+/// Checks one case. Nothing at the destinations is touched.
+pub fn check(case: &Case, rules: &Rules) -> report::Case {
+    let began = Instant::now();
+    let (code, diagnostics) = match judge(case, rules) {
+        Ok(told) => {
+            let error = |one: &Diagnostic| one.severity == Severity::Error;
+            let code = match told.iter().find(|one| error(one)) {
+                Some(one) if one.code == expected::CODE => exit::DIFFERENT,
+                Some(_) => exit::REFUSED,
+                None if rules.strict && !told.is_empty() => exit::REFUSED,
+                None => exit::OK,
+            };
+            (code, told)
+        }
+        Err(failure) => (failure.code, failure.diagnostics),
+    };
+    let mut diagnostics = diagnostics;
+    diagnostics.iter_mut().for_each(seen_from_here);
+    report::Case {
+        name: case.name.clone(),
+        templates: case.templates(),
+        catalog: case.catalog_file().map(ToOwned::to_owned),
+        code,
+        diagnostics,
+        took: began.elapsed(),
+    }
+}
+
+/// Settings make every path absolute; people look from where they stand.
+fn seen_from_here(diagnostic: &mut Diagnostic) {
+    let Diagnostic {
+        place,
+        includes,
+        rendered: _,
+        ..
+    } = diagnostic;
+    for place in place.iter_mut().chain(includes) {
+        place.path = near(&place.path);
+    }
+}
+
+fn judge(case: &Case, rules: &Rules) -> Result<Vec<Diagnostic>, Failure> {
+    let settings = &case.settings;
+    let (mut set, mut told) = wiring::load_templates(settings, &rules.environment)
+        .map_err(|wrong| Failure::new(exit::TEMPLATE, wrong))?;
+    let (catalog, made) = match &case.catalog {
+        CaseCatalog::File(path, Ok(fixture)) => (
+            Catalog::Fixture(Box::new(fixture.as_ref().clone()), path.clone()),
+            None,
+        ),
+        CaseCatalog::File(_, Err(wrong)) => {
+            return Err(Failure::new(exit::TEMPLATE, wrong.clone()));
+        }
+        CaseCatalog::Made(made) => (Catalog::Made(made.clone()), Some(made)),
+        CaseCatalog::Empty => (Catalog::Fixture(Box::default(), PathBuf::new()), None),
+    };
+    // Hostile items are left out, which is as it should be; others are faults to be found.
+    let hostile = made.is_some_and(|made| made.case == made::Case::HostileValues);
+    if !hostile {
+        set.be_strict();
+    }
+    let gathered = run::block_on(gather(
+        &mut set,
+        &catalog,
+        settings.catalog.max_discovery_rounds,
+    ))
+    .and_then(|result| result)
+    .or_else(|failure| match made {
+        // Without a recorded catalog nobody knows which metadata instances have.
+        Some(made) if made.mould.is_none() => Err(unknown_shape(failure)),
+        _ => Err(failure),
+    })?;
+    if !hostile {
+        let quarantined = gathered.rendering.quarantined.iter();
+        told.extend(quarantined.map(|one| Diagnostic::warning("quarantined", one.to_string())));
+    }
+    let rendered = wiring::candidate(settings, gathered.rendering.files.clone());
+    let mut findings = by_haproxy(settings, &rendered)?;
+    let refused = findings
+        .iter()
+        .any(|finding| finding.severity == Severity::Error);
+    if !refused {
+        let mut rules = wiring::rules(settings);
+        if made.is_some() {
+            // That the gate refuses too few servers is no fault of a template.
+            rules.min_servers.clear();
+            rules.require_servers_default = 0;
+        }
+        findings.extend(gate::judge(&rendered, None, &rules));
+    }
+    let maps = set.source_maps(&gathered.rendering.files);
+    told.extend(
+        findings
+            .iter()
+            .map(|finding| explain(finding, &rendered.files, &maps)),
+    );
+    told.extend(compared(case, rules, &gathered, &maps)?);
+    Ok(told)
+}
+
+fn compared(
+    case: &Case,
+    rules: &Rules,
+    gathered: &Gathered,
+    maps: &[crate::template::SourceMap],
+) -> Result<Vec<Diagnostic>, Failure> {
+    let Some(catalog) = case.catalog_file() else {
+        return Ok(Vec::new());
+    };
+    let files = case
+        .settings
+        .template
+        .iter()
+        .zip(&gathered.rendering.files)
+        .zip(maps);
+    let mut told = Vec::new();
+    for ((template, text), map) in files {
+        let path = expected::path(catalog, &template.source);
+        told.extend(expected::compare(&path, text, map, rules.update)?);
+    }
+    Ok(told)
+}
+
+/// What is missing in a catalog that nobody recorded is no fault for certain.
+fn unknown_shape(failure: Failure) -> Failure {
+    let diagnostics = failure.diagnostics.into_iter().map(|one| match one.code {
+        "missing-value" => one.note(
+            "This catalog is made, and its instances have neither tags nor metadata. A catalog recorded by `gatewright capture` gives them those of the real ones.",
+        ),
+        _ => one,
+    });
+    Failure::new(failure.code, diagnostics.collect())
+}
+
+/// Validates a copy in a folder of its own; nothing at the destinations is touched.
+pub fn by_haproxy(
+    settings: &Settings,
+    rendered: &Candidate,
+) -> Result<Vec<crate::haproxy::Finding>, Failure> {
+    let failed = |message: String| Failure::one(exit::FAILURE, Diagnostic::error("check", message));
+    let folder = tempfile::Builder::new()
+        .prefix("gatewright-check-")
+        .tempdir()
+        .map_err(|error| failed(format!("A temporary folder cannot be made: {error}.")))?;
+    let moved: Vec<PathBuf> = rendered
+        .files
+        .iter()
+        .enumerate()
+        .map(|(index, file)| {
+            let name = file.destination.file_name().unwrap_or_default();
+            folder
+                .path()
+                .join(format!("{index}-{}", name.to_string_lossy()))
+        })
+        .collect();
+    let replacements: Vec<(String, String)> = rendered
+        .files
+        .iter()
+        .zip(&moved)
+        .map(|(file, moved)| {
+            (
+                file.destination.to_string_lossy().into_owned(),
+                moved.to_string_lossy().into_owned(),
+            )
+        })
+        .collect();
+    let copy = Candidate {
+        revision: rendered.revision.clone(),
+        files: rendered
+            .files
+            .iter()
+            .zip(&moved)
+            .map(|(file, moved)| SetFile {
+                destination: moved.clone(),
+                text: replace_paths(&file.text, &replacements),
+                ..file.clone()
+            })
+            .collect(),
+    };
+    let invocation = Invocation {
+        binary: settings.haproxy.binary.clone(),
+        flags: std::iter::once("-W".into())
+            .chain(settings.haproxy.arguments.iter().map(Into::into))
+            .collect(),
+        files: settings
+            .haproxy
+            .config_files
+            .iter()
+            .cloned()
+            .chain(
+                copy.files
+                    .iter()
+                    .filter(|file| file.role == Role::Config)
+                    .map(|file| file.destination.clone()),
+            )
+            .collect(),
+        working_directory: settings.haproxy.working_directory.clone(),
+        environment: wiring::haproxy_environment(&environment::read()),
+    };
+    let limit = settings.haproxy.validate_timeout.0;
+    let strict = settings.gate.strict_warnings;
+    let findings = run::block_on(async {
+        let staged = stage(&copy, None, None).map_err(|error| failed(error.to_string()))?;
+        validate::by_haproxy(&copy, &staged, &invocation, None, limit, strict)
+            .await
+            .map_err(|error| {
+                Failure::one(
+                    exit::FAILURE,
+                    Diagnostic::error("validator", with_causes(&error))
+                        .help("Name HAProxy's program with --haproxy or haproxy.binary."),
+                )
+            })
+    })??;
+    Ok(findings
+        .into_iter()
+        .map(|mut finding| {
+            if let Some(file) = &finding.file
+                && let Some(index) = moved.iter().position(|moved| moved == file)
+            {
+                finding.file = Some(rendered.files[index].destination.clone());
+            }
+            finding
+        })
+        .collect())
+}
