@@ -20,7 +20,8 @@ pub fn explain(finding: &Finding, files: &[SetFile], maps: &[SourceMap]) -> Diag
     let text = found.map_or("", |index| files[index].text.as_str());
     let rendered = Place::at(path, text, finding.line, finding.column, 1);
     if finding.line == 0 {
-        diagnostic.place = Some(Place::file(path));
+        let template = found.and_then(|index| maps.get(index)?.template(index));
+        diagnostic.place = Some(template.unwrap_or_else(|| Place::file(path)));
         return diagnostic;
     }
     let Some((map, origin)) = found
@@ -58,11 +59,36 @@ pub fn explain(finding: &Finding, files: &[SetFile], maps: &[SourceMap]) -> Diag
         })
         .collect();
     diagnostic.causes = causes(&origin);
+    diagnostic.notes.extend(other_line(finding, map));
     diagnostic.rendered = Some(Place {
         text: redact::hide(&rendered.text, &[]),
         ..rendered
     });
     diagnostic
+}
+
+/// What the other line is that a message speaks of: `already defined at line 17`, `declared at FILE:7`.
+fn other_line(finding: &Finding, map: &SourceMap) -> Option<String> {
+    let file = finding.file.as_ref()?.display().to_string();
+    let after = ["at line ", &format!("at {file}:")]
+        .iter()
+        .find_map(|mark| finding.message.split_once(*mark))
+        .map(|(_, after)| after)?;
+    let digits = after
+        .split(|letter: char| !letter.is_ascii_digit())
+        .next()?;
+    let line: usize = digits.parse().ok().filter(|line| *line != finding.line)?;
+    let place = map.parts(line).into_iter().next()?.place;
+    let origin = map.origin(line)?;
+    let made = match causes(&origin).first() {
+        Some(cause) => format!(", made from {cause}"),
+        None => String::new(),
+    };
+    Some(format!(
+        "line {line} is {}:{}{made}",
+        place.path.display(),
+        place.line
+    ))
 }
 
 /// The template's line that a rendered line begins with, without the blanks around it.
@@ -83,12 +109,12 @@ fn causes(origin: &Origin) -> Vec<Cause> {
     let mut causes: Vec<Cause> = origin
         .items
         .iter()
-        .map(|item| Cause {
-            query: match &item.query {
-                Some(query) => query.to_string(),
-                None => queries.join(" and "),
+        .map(|item| match item.cause() {
+            cause if cause.query.is_empty() => Cause {
+                query: queries.join(" and "),
+                ..cause
             },
-            item: Some(lower_first(&item.what)),
+            cause => cause,
         })
         .collect();
     let told = |query: &String| causes.iter().any(|cause| cause.query.contains(query));
@@ -104,13 +130,6 @@ fn causes(origin: &Origin) -> Vec<Cause> {
     causes
 }
 
-/// As it stands inside a sentence.
-fn lower_first(what: &str) -> String {
-    let mut letters = what.chars();
-    let first = letters.next().map(|first| first.to_ascii_lowercase());
-    first.into_iter().chain(letters).collect()
-}
-
 /// The column, from 1, and the length of the word of a line that a message quotes. HAProxy names the keyword that
 /// holds a word before the word itself, and what may have been meant after it.
 fn meant(message: &str, line: &str) -> Option<(usize, usize)> {
@@ -118,10 +137,22 @@ fn meant(message: &str, line: &str) -> Option<(usize, usize)> {
         .split_once("did you mean")
         .map_or(message, |(before, _)| before);
     let quoted: Vec<&str> = said.split('\'').skip(1).step_by(2).collect();
-    quoted.iter().rev().find_map(|word| {
-        let at = find_word(line, word)?;
-        Some((line[..at].chars().count() + 1, word.chars().count()))
-    })
+    quoted
+        .iter()
+        .rev()
+        .find_map(|word| {
+            let at = find_word(line, word)?;
+            Some((line[..at].chars().count() + 1, word.chars().count()))
+        })
+        // A value that is out of its range is told without quotes.
+        .or_else(|| {
+            let numbers = said.split(|letter: char| !letter.is_ascii_digit());
+            let long = numbers.filter(|word| !word.is_empty()).collect::<Vec<_>>();
+            long.iter().rev().find_map(|word| {
+                let at = find_word(line, word)?;
+                Some((line[..at].chars().count() + 1, word.len()))
+            })
+        })
 }
 
 /// Where a word stands in a line as a word of its own.

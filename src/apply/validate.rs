@@ -19,6 +19,9 @@ use crate::haproxy::alerts::{self, Places};
 use crate::haproxy::check::{Invocation, Outcome, check};
 use crate::haproxy::process::CommandLine;
 
+/// The code of a configuration that HAProxy calls right and would not start with. Our gate says more.
+pub const NO_LISTENER: &str = "no-listener";
+
 /// How the running master was started.
 #[derive(Debug, Clone)]
 pub struct Master {
@@ -58,7 +61,10 @@ pub async fn by_haproxy(
     {
         findings.push(Finding {
             severity: Severity::Error,
-            code: "haproxy",
+            code: match no_listener {
+                true => NO_LISTENER,
+                false => "haproxy",
+            },
             message: match no_listener {
                 true => "HAProxy finds nothing to listen on in this configuration.".into(),
                 false => "HAProxy refuses this configuration and does not say why.".to_owned(),

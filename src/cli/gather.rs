@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::catalog::fixture::Fixture;
 use crate::catalog::fixture::made::Made;
 use crate::catalog::{Answer, Known, Query, snapshot};
-use crate::diagnostic::{Diagnostic, Place};
+use crate::diagnostic::{Diagnostic, Place, reworded};
 use crate::exit;
 use crate::source::Freshness;
 use crate::source::consul::Consul;
@@ -68,7 +68,14 @@ pub async fn gather(
                 ..
             } => {
                 if more.is_empty() {
-                    return Err(missing_keys(&absent));
+                    return Err(Failure {
+                        // A catalog file is somebody's to mend, like the template.
+                        code: match catalog {
+                            Catalog::Live(..) => exit::CATALOG,
+                            _ => exit::TEMPLATE,
+                        },
+                        diagnostics: missing_keys(set, &absent),
+                    });
                 }
                 needed = more;
             }
@@ -105,26 +112,36 @@ async fn ask(catalog: &Catalog, query: &Query) -> Result<(Answer, Option<Freshne
             Err(error) => Err(Failure::one(
                 exit::TEMPLATE,
                 Diagnostic::error("fixture", error.to_string())
-                    .at(Place::file(path))
+                    .at(recorded_at(path, query))
                     .help("Record it again with `gatewright capture`."),
             )),
         },
     }
 }
 
-fn missing_keys(absent: &BTreeSet<Query>) -> Failure {
-    let keys: Vec<String> = absent.iter().map(ToString::to_string).collect();
-    Failure::one(
-        exit::CATALOG,
-        Diagnostic::error(
+fn missing_keys(set: &mut TemplateSet, absent: &BTreeSet<Query>) -> Vec<Diagnostic> {
+    let told = absent.iter().map(|query| {
+        let diagnostic = Diagnostic::error(
             "missing-key",
-            format!(
-                "The templates demand what the catalog does not have: {}.",
-                keys.join(", ")
-            ),
+            format!("The template demands {query}, which the catalog does not have."),
         )
-        .help("Write the key, or use {{keyOrDefault \"…\" \"…\"}} or {{keyExists \"…\"}}."),
-    )
+        .help("Write the key, or use {{keyOrDefault \"…\" \"…\"}} or {{#if (keyExists \"…\")}}.");
+        match set.asked_at(query) {
+            Some(place) => diagnostic.at(place),
+            None => diagnostic,
+        }
+    });
+    told.collect()
+}
+
+/// Where a catalog file has the answer to a query.
+fn recorded_at(path: &std::path::Path, query: &Query) -> Place {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let name = serde_json::to_string(&query.to_string()).unwrap_or_default();
+    match text.find(&name) {
+        Some(at) => Place::bytes(path, &text, at..at + name.len()),
+        None => Place::file(path),
+    }
 }
 
 /// Reads a fixture.
@@ -148,11 +165,46 @@ pub fn read_fixture(path: &std::path::Path) -> Result<Fixture, Failure> {
             )),
         };
     }
-    serde_json::from_str(&text).map_err(|error| {
-        wrong(
-            Diagnostic::error("fixture", format!("This is no catalog file: {error}."))
-                .at(Place::at(path, &text, error.line(), error.column().max(1), 1))
-                .help("It is JSON with services, keys, nodes, datacenters and answers; `gatewright capture` records one."),
-        )
-    })
+    serde_json::from_str(&text).map_err(|error| wrong(misread(path, &text, &error)))
+}
+
+/// What is wrong with a catalog file, at the value or name that is meant.
+fn misread(path: &std::path::Path, text: &str, error: &serde_json::Error) -> Diagnostic {
+    let place = Place::at(path, text, error.line(), error.column().max(1), 1);
+    let message = error.to_string();
+    // The place says it.
+    let message = match message.rsplit_once(" at line ") {
+        Some((before, _)) => before,
+        None => &message,
+    };
+    if !error.is_data() {
+        return Diagnostic::error("fixture", format!("This is no JSON: {message}."))
+            .at(place)
+            .help("Mend the text here or right before.");
+    }
+    let (mut sentence, help) = reworded(message, "field");
+    if !sentence.ends_with('.') {
+        sentence.push('.');
+    }
+    Diagnostic::error("fixture", sentence)
+        .at(whole_word(place))
+        .help(help.unwrap_or_else(|| {
+            "`gatewright schema catalog` prints what a catalog file may hold.".to_owned()
+        }))
+}
+
+/// The reader tells where a quoted text ends; the whole of it is meant.
+fn whole_word(mut place: Place) -> Place {
+    let letters: Vec<char> = place.text.chars().collect();
+    let end = place.column - 1;
+    if letters.get(end) == Some(&'"')
+        && let Some(length) = letters[..end]
+            .iter()
+            .rev()
+            .position(|letter| *letter == '"')
+    {
+        place.column -= length + 1;
+        place.length = length + 2;
+    }
+    place
 }

@@ -5,10 +5,12 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 mod plain;
+mod reader;
 pub mod report;
 mod text;
 
 pub use plain::{is_unplain, plain};
+pub use reader::reworded;
 pub use text::render;
 
 /// How bad it is.
@@ -115,7 +117,7 @@ impl fmt::Display for Place {
 /// What of the catalog made a line.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cause {
-    /// The query, as a template writes it: `service "web"`.
+    /// The query, as a template writes it: `service "web"`. Empty when it is not known.
     pub query: String,
     /// The item of its answer, in words: `instance a on node n1`. None when the whole answer counts.
     pub item: Option<String>,
@@ -125,6 +127,7 @@ pub struct Cause {
 impl fmt::Display for Cause {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.item {
+            Some(item) if self.query.is_empty() => out.write_str(item),
             Some(item) => write!(out, "{item} of {}", self.query),
             None => write!(out, "the answer to {}", self.query),
         }

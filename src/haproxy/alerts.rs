@@ -17,6 +17,13 @@ const FINDINGS_MAX: usize = 100;
 /// Longer messages are cut, in characters.
 const MESSAGE_MAX: usize = 1_000;
 
+/// How the last lines begin, that sum up.
+const VERDICTS: [&str; 3] = [
+    "Warnings were found",
+    "Configuration file is valid",
+    "Configuration file has no error",
+];
+
 /// What is needed to find the places that HAProxy means.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Places<'a> {
@@ -127,6 +134,10 @@ fn messages(bytes: &[u8]) -> Vec<Message> {
             Some((None, _)) => in_noise = true,
             None => {
                 let continued = line.trim_start().trim_start_matches('|').trim();
+                // The last words, which may stand on either output.
+                if VERDICTS.iter().any(|start| continued.starts_with(start)) {
+                    in_noise = true;
+                }
                 if !in_noise
                     && !continued.is_empty()
                     && let Some(message) = messages.last_mut().filter(|message| !message.echoes)
@@ -227,21 +238,31 @@ impl Message {
 /// Cuts `parsing [FILE:LINE] : ` off the front of a message. A place elsewhere in it counts too, but
 /// the text stays.
 fn located(text: &str) -> (Option<(PathBuf, usize)>, &str) {
-    let front = text
-        .strip_prefix("parsing ")
-        .or_else(|| text.strip_prefix("Parsing "))
-        .unwrap_or(text);
-    if let Some(rest) = front.strip_prefix('[')
-        && let Some((place, rest)) = rest.split_once(']')
-        && let Some(place) = path_and_line(place)
-    {
-        return (Some(place), rest.trim_start_matches([' ', ':']));
+    let mut rest = text;
+    let mut found = None;
+    // Some messages say it twice.
+    while let Some((place, after)) = front(rest) {
+        found = found.or(Some(place));
+        rest = after;
+    }
+    if found.is_some() {
+        return (found, rest);
     }
     let elsewhere = text.split('[').skip(1).find_map(|part| {
         let (place, _) = part.split_once(']')?;
         path_and_line(place)
     });
     (elsewhere, text)
+}
+
+/// A place at the front of a message, and what follows.
+fn front(text: &str) -> Option<((PathBuf, usize), &str)> {
+    let bare = text
+        .strip_prefix("parsing ")
+        .or_else(|| text.strip_prefix("Parsing "))
+        .unwrap_or(text);
+    let (place, rest) = bare.strip_prefix('[')?.split_once(']')?;
+    Some((path_and_line(place)?, rest.trim_start_matches([' ', ':'])))
 }
 
 fn path_and_line(text: &str) -> Option<(PathBuf, usize)> {

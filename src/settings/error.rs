@@ -5,7 +5,7 @@ use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
-use crate::diagnostic::{Diagnostic, Place, nearest};
+use crate::diagnostic::{Diagnostic, Place, reworded};
 
 /// The reader's error as a diagnostic: an unknown key gets the nearest known one.
 pub fn diagnose(path: &Path, source: &str, error: &toml::de::Error) -> Diagnostic {
@@ -20,37 +20,31 @@ pub fn diagnose(path: &Path, source: &str, error: &toml::de::Error) -> Diagnosti
         place.column = place.column.min(key.chars().count()).max(1);
         place.length = 1;
     }
-    if let Some(rest) = message.strip_prefix("unknown field ") {
-        return unknown_key(rest).at(place);
-    }
-    if let Some(rest) = message.strip_prefix("unknown variant ") {
-        let mut words = backquoted(rest);
-        let word = words.next().unwrap_or_default();
-        let known: Vec<&str> = words.collect();
-        let diagnostic = Diagnostic::error(
-            "wrong-value",
-            format!("`{word}` is not one of the values here."),
-        );
-        return with_nearest(diagnostic, word, &known).at(place);
-    }
-    if let Some(rest) = message.strip_prefix("missing field ") {
-        let field = backquoted(rest).next().unwrap_or_default();
-        return Diagnostic::error("missing-key", format!("The key `{field}` is missing here."))
-            .at(place)
-            .help(format!("Add `{field} = …`."));
+    let code = [
+        ("unknown field ", "unknown-key"),
+        ("unknown variant ", "wrong-value"),
+        ("missing field ", "missing-key"),
+    ]
+    .iter()
+    .find(|(start, _)| message.starts_with(start));
+    if let Some((_, code)) = code {
+        let (sentence, help) = reworded(message, "setting");
+        let diagnostic = Diagnostic::error(code, sentence).at(place);
+        return match help {
+            Some(help) => diagnostic.help(help),
+            None => diagnostic,
+        };
     }
     if secret.is_some() {
         return Diagnostic::error("wrong-value", "The value here cannot be used.")
             .at(place)
             .help("See examples/settings/gatewright.toml for each key and its form. It is not shown because it may be a secret.");
     }
-    if let Some(rest) = message.strip_prefix("invalid type: ") {
-        return Diagnostic::error(
-            "wrong-type",
-            format!("The value has the wrong type: {rest}."),
-        )
-        .at(place)
-        .help("See examples/settings/gatewright.toml for each key and its form.");
+    if message.starts_with("invalid type: ") {
+        let (sentence, _) = reworded(message, "setting");
+        return Diagnostic::error("wrong-type", sentence)
+            .at(place)
+            .help("See examples/settings/gatewright.toml for each key and its form.");
     }
     let code = if error.span().is_some() && DeTable::parse(source).is_ok() {
         "wrong-value"
@@ -78,31 +72,6 @@ fn is_secret(line: &str) -> Option<String> {
             .into_iter()
             .any(within);
     (secret && !near("token_file")).then(|| key.to_owned())
-}
-
-fn unknown_key(rest: &str) -> Diagnostic {
-    let mut words = backquoted(rest);
-    let word = words.next().unwrap_or_default();
-    let known: Vec<&str> = words.collect();
-    with_nearest(
-        Diagnostic::error("unknown-key", format!("There is no setting `{word}` here.")),
-        word,
-        &known,
-    )
-}
-
-fn with_nearest(diagnostic: Diagnostic, word: &str, known: &[&str]) -> Diagnostic {
-    let list = known.join("`, `");
-    match nearest(word, known.iter().copied()) {
-        Some(near) => diagnostic.help(format!("Did you mean `{near}`?")),
-        None if known.is_empty() => diagnostic,
-        None => diagnostic.help(format!("Known here: `{list}`.")),
-    }
-}
-
-/// The words between backquotes.
-fn backquoted(text: &str) -> impl Iterator<Item = &str> {
-    text.split('`').skip(1).step_by(2)
 }
 
 /// Where the value of a key stands in a source that was read before. A step that is a number

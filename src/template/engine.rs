@@ -19,11 +19,11 @@ use super::load::{self, Loaded};
 use super::memo::Memo;
 use super::recorder::{Ended, LeftOut, Pen, Recorder};
 use super::slots::Slots;
-use super::source_map::{From, SourceMap};
+use super::source_map::{From, Item, SourceMap};
 use super::writer::{END, LineMarks, Stop, VALUE, Writer};
 use super::{Grammar, Options, Outcome, Rendering, Source};
 use crate::catalog::{Known, Query};
-use crate::diagnostic::{Diagnostic, nearest};
+use crate::diagnostic::{Diagnostic, Place, nearest};
 
 /// The stack of a rendering: blocks within partials within partials, each as deep as is allowed, take
 /// a quarter of it in a debug build. Only what is used of it is real memory.
@@ -31,6 +31,9 @@ const STACK: usize = 64 << 20;
 
 /// How often a rendering is made anew because of where it listens.
 const LISTENER_ROUNDS: usize = 3;
+
+/// More fields are not told when one is missing.
+const FIELDS_SHOWN: usize = 20;
 
 /// The context's field with the settings' parameters.
 pub const PARAMETERS: &str = "parameters";
@@ -210,10 +213,7 @@ impl TemplateSet {
     /// maps when that does not give the same text.
     pub fn source_maps(&mut self, files: &[String]) -> Vec<SourceMap> {
         let none = || vec![SourceMap::default(); files.len()];
-        if self.marked.is_none() {
-            let templates = self.loaded.rewritten(true).templates;
-            self.marked = Some(make_registry(templates, &self.recorder));
-        }
+        self.make_marked();
         let mut memos = std::mem::take(&mut self.memos);
         let result = self.run(true, &mut memos);
         self.memos = memos;
@@ -243,6 +243,31 @@ impl TemplateSet {
                 }
             })
             .collect()
+    }
+
+    /// Where a query is asked, if it is: the first of these tags.
+    pub fn asked_at(&mut self, query: &Query) -> Option<Place> {
+        self.make_marked();
+        let mut memos = std::mem::take(&mut self.memos);
+        // However it ends, it tells what was asked.
+        let _ = self.run(true, &mut memos);
+        self.memos = memos;
+        let state = self.recorder.state();
+        let asks = |spot: &&load::Spot| {
+            let mut calls = spot.calls.iter();
+            calls.any(|call| state.calls.get(call) == Some(query))
+        };
+        // What stands inside a block that asks has the block's calls, too, and comes after it.
+        let spot = self.loaded.spots.iter().find(asks)?;
+        let source = self.loaded.sources.get(spot.source)?;
+        Some(super::place::tag_place(source, spot.line, spot.column))
+    }
+
+    fn make_marked(&mut self) {
+        if self.marked.is_none() {
+            let templates = self.loaded.rewritten(true).templates;
+            self.marked = Some(make_registry(templates, &self.recorder));
+        }
     }
 
     /// Renders all files, on a stack of which it is known that the deepest templates fit.
@@ -326,7 +351,9 @@ impl TemplateSet {
                 Ok((Err(error), ended)) => {
                     let state = self.recorder.state();
                     let (last, near) = (state.last.as_ref(), state.near.as_ref());
-                    wrong.push(self.diagnose(index, &error, ended.stop, last, near));
+                    let mut told = self.diagnose(index, &error, ended.stop, last, near);
+                    told.causes.extend(state.culprit.as_ref().map(Item::cause));
+                    wrong.push(told);
                 }
                 Err(()) => wrong.push(
                     Diagnostic::error("panic", "A helper failed in a way that it should not.")
@@ -420,9 +447,7 @@ impl TemplateSet {
                 let diagnostic =
                     Diagnostic::error("missing-value", format!("There is no `{path}` here."));
                 match near {
-                    Some((missing, near)) if missing == path => {
-                        diagnostic.help(format!("Did you mean `{near}`?"))
-                    }
+                    Some((missing, near)) if missing == path => diagnostic.help(near.clone()),
                     _ => diagnostic,
                 }
             }
@@ -567,18 +592,39 @@ impl HelperDef for EmitHelper {
 }
 
 impl EmitHelper {
-    /// Looks for a field like the missing one, where its path was still good.
+    /// Says which fields there are, or the one like the missing one, where its path was still good.
     fn note_nearest(&self, path: &str, context: &Context, state: &RenderContext<'_, '_>) {
         let (before, last) = path.rsplit_once(['.', '/']).unwrap_or(("this", path));
         let Ok(parent) = state.evaluate(context, before) else {
             return;
         };
-        if let Some(fields) = parent.as_json().as_object()
-            && let Some(near) = nearest(last, fields.keys().map(String::as_str))
-        {
-            let whole = format!("{}{near}", &path[..path.len() - last.len()]);
-            self.recorder.state().near = Some((path.to_owned(), whole));
-        }
+        let Some(fields) = parent.as_json().as_object() else {
+            return;
+        };
+        let known = || {
+            let names = fields.keys().map(String::as_str);
+            names.filter(|name| !name.starts_with('@'))
+        };
+        let help = match nearest(last, known()) {
+            Some(near) => {
+                let whole = format!("{}{near}", &path[..path.len() - last.len()]);
+                format!("Did you mean `{whole}`?")
+            }
+            None if before == "this" && fields.is_empty() => return,
+            None => {
+                let (count, shown): (usize, Vec<&str>) =
+                    (known().count(), known().take(FIELDS_SHOWN).collect());
+                let names = match (count, count > shown.len()) {
+                    (0, _) => "nothing".to_owned(),
+                    (_, false) => shown.join(", "),
+                    (_, true) => format!("{}, …", shown.join(", ")),
+                };
+                format!(
+                    "What is there: {names}. Where it may be missing, write {{{{default {path} \"…\"}}}}."
+                )
+            }
+        };
+        self.recorder.state().near = Some((path.to_owned(), help));
     }
 }
 

@@ -13,6 +13,33 @@ pub fn explain(source: &Source, fault: Fault) -> Diagnostic {
                 .at(at(range))
                 .help("Close it with `}}`, or write `\\{{` for the two braces themselves.")
         }
+        Fault::UnendedComment(range) => {
+            Diagnostic::error("unended-tag", "A comment begins here and never ends.")
+                .at(at(range))
+                .help("Close it with `--}}`.")
+        }
+        Fault::UnendedText(range) => {
+            Diagnostic::error("unended-tag", "A text begins here that never ends.")
+                .at(at(range))
+                .help("Close it with a quotation mark.")
+        }
+        Fault::Parenthesis(range) => {
+            Diagnostic::error("syntax", "The parenthesis opened here is never closed.")
+                .at(at(range))
+                .help("Add `)` before the end of the tag.")
+        }
+        Fault::Empty(range) => Diagnostic::error("syntax", "The tag is empty.")
+            .at(at(range))
+            .help("Write a field or a helper into it, or take it out."),
+        Fault::Go(range) => {
+            let written = &source.text[range.clone()];
+            let bare = written.trim_start_matches(['.', '$']);
+            Diagnostic::error("go-template", "This is how templates of consul-template are written.")
+                .at(at(range))
+                .help(format!(
+                    "Write `{bare}` for `{written}`; `gatewright migrate` rewrites a whole template of consul-template."
+                ))
+        }
         Fault::Unclosed(tag) => Diagnostic::error(
             "unclosed-block",
             format!("The block `{}` is opened here and never closed.", tag.name),

@@ -63,6 +63,8 @@ pub struct State {
     pub last: Option<(String, String)>,
     /// A path that was missing, and the nearest field.
     pub near: Option<(String, String)>,
+    /// The item that was being gone through when something failed, the innermost.
+    pub culprit: Option<Item>,
     marked: bool,
     /// The slots before this rendering, and by it.
     before: Slots,
@@ -295,6 +297,14 @@ impl Recorder {
         }
     }
 
+    /// Notes the item at which something failed, unless one further in is noted.
+    pub fn note_culprit(&self, item: impl FnOnce() -> Option<(String, Option<Query>)>) {
+        let mut state = self.state();
+        if state.culprit.is_none() {
+            state.culprit = item().map(|(what, query)| Item { query, what });
+        }
+    }
+
     /// Whether positions are wanted.
     pub fn is_marked(&self) -> bool {
         self.state().marked
@@ -471,11 +481,13 @@ impl State {
         self.files.clear();
         self.last = None;
         self.near = None;
+        self.culprit = None;
         self.marked = marked;
     }
 
     /// Before a file: what it is written by, and where the pen is.
     pub fn begin_file(&mut self, writer: Writer, pen: &mut Pen<'_>) {
+        self.culprit = None;
         self.pen = std::ptr::from_mut(pen).addr();
         if !self.marked && !self.isolating {
             self.memo.begin(writer.escaper());

@@ -116,6 +116,7 @@ impl Rewriter<'_> {
             Element::HelperBlock(helper) => {
                 self.block(helper, spot);
                 let calls = self.number(helper);
+                self.spots[spot].calls.extend(&calls);
                 let outer = self.around.len();
                 self.around.extend(calls);
                 if let Some(template) = &mut helper.template {

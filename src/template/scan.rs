@@ -38,6 +38,16 @@ pub enum TagKind {
 pub enum Fault {
     /// `{{` without its end.
     Unended(Range<usize>),
+    /// `{{!--` without its end.
+    UnendedComment(Range<usize>),
+    /// A text inside a tag that begins and does not end.
+    UnendedText(Range<usize>),
+    /// A parenthesis inside a tag that is opened and not closed.
+    Parenthesis(Range<usize>),
+    /// A tag with nothing in it.
+    Empty(Range<usize>),
+    /// A field as Go templates write it: `{{.Node}}`.
+    Go(Range<usize>),
     /// A block that is never closed.
     Unclosed(Tag),
     /// A block closed by another name.
@@ -75,10 +85,13 @@ pub fn scan(text: &str, max_nesting: usize) -> (Vec<Tag>, Vec<Fault>) {
                 tags.push(tag);
             }
             None => {
-                faults.push(Fault::Unended(start..start + 2));
+                faults.push(unended(text, start));
                 break;
             }
         }
+    }
+    for tag in &tags {
+        faults.extend(inside(text, tag));
     }
     balance(&tags, max_nesting, &mut faults);
     (tags, faults)
@@ -146,6 +159,65 @@ fn tag(text: &str, start: usize) -> Option<Tag> {
     make(end, kind, name)
 }
 
+/// What a tag that does not end lacks.
+fn unended(text: &str, start: usize) -> Fault {
+    let rest = &text[start..];
+    if rest[2..].trim_start_matches('~').starts_with("!--") {
+        return Fault::UnendedComment(start..start + 5);
+    }
+    // With an odd number of quotes up to the tag's end, it is a text that does not end.
+    let line = rest.split('\n').next().unwrap_or_default();
+    let tag = line.find("}}").map(|end| &line[..end]);
+    let quotes = |tag: &&str| tag.matches('"').count() % 2 == 1;
+    match tag.filter(quotes).and_then(|tag| tag.rfind('"')) {
+        Some(at) => Fault::UnendedText(start + at..start + tag.map_or(at + 1, str::len)),
+        None => Fault::Unended(start..start + 2),
+    }
+}
+
+/// What is wrong inside a tag, of what the compiler could not say.
+fn inside(text: &str, tag: &Tag) -> Option<Fault> {
+    if tag.kind == TagKind::Skipped {
+        return None;
+    }
+    let range = tag.range.clone();
+    let body = &text[range.clone()];
+    let inner = body.trim_matches(['{', '}', '~']).trim();
+    if inner.is_empty() {
+        return Some(Fault::Empty(range));
+    }
+    let mut open: Vec<usize> = Vec::new();
+    let mut quote = None;
+    let mut before = ' ';
+    for (at, letter) in body.char_indices() {
+        match quote {
+            Some(begun) if letter == begun && before != '\\' => quote = None,
+            Some(_) => {}
+            None if matches!(letter, '"' | '\'') => quote = Some(letter),
+            None if letter == '(' => open.push(at),
+            None if letter == ')' => {
+                open.pop();
+            }
+            // A tag that begins inside of it: it has no end of its own.
+            None if at > 2 && body[at..].starts_with("{{") => {
+                return Some(Fault::Unended(range.start..range.start + 2));
+            }
+            _ => {}
+        }
+        before = letter;
+    }
+    if let Some(at) = open.first() {
+        return Some(Fault::Parenthesis(range.start + at..range.start + at + 1));
+    }
+    let go = |word: &&str| {
+        let name = word.strip_prefix('.').unwrap_or_default();
+        name.starts_with(|letter: char| letter.is_ascii_alphabetic()) || word.starts_with('$')
+    };
+    let word = inner.split([' ', '(', ')', '|']).find(go)?;
+    let at = body.find(word)?;
+    Some(Fault::Go(range.start + at..range.start + at + word.len()))
+}
+
 /// The length of a tag up to its `}}`, quoted texts passed over.
 fn end(rest: &str) -> Option<usize> {
     let mut quote = None;
@@ -191,12 +263,22 @@ fn balance(tags: &[Tag], max_nesting: usize, faults: &mut Vec<Fault>) {
             TagKind::Close => match open.pop() {
                 None => faults.push(Fault::Stray(tag.clone())),
                 Some(begun) if begun.name != tag.name => {
-                    faults.push(Fault::Mismatch {
-                        open: begun.clone(),
-                        close: tag.clone(),
+                    let further_out = open.iter().rposition(|outer| outer.name == tag.name);
+                    // As many are closed as are opened: then two of them cross.
+                    let count = |kind| {
+                        let alike = |tag: &&Tag| tag.kind == kind && tag.name == begun.name;
+                        tags.iter().filter(alike).count()
+                    };
+                    let crossed = count(TagKind::Open) == count(TagKind::Close);
+                    faults.push(match further_out {
+                        Some(_) if !crossed => Fault::Unclosed(begun.clone()),
+                        _ => Fault::Mismatch {
+                            open: begun.clone(),
+                            close: tag.clone(),
+                        },
                     });
                     // A block further out of that name: the inner ones were not closed.
-                    if let Some(depth) = open.iter().rposition(|outer| outer.name == tag.name) {
+                    if let Some(depth) = further_out {
                         open.truncate(depth);
                     }
                 }

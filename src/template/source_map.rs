@@ -10,7 +10,7 @@ use super::load::Spot;
 use super::place::{literal_place, tag_place};
 use super::writer::{LineMarks, Segment};
 use crate::catalog::Query;
-use crate::diagnostic::Place;
+use crate::diagnostic::{Cause, Place};
 
 /// A tag or a stretch of text in a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +32,23 @@ pub struct Item {
     pub query: Option<Query>,
     /// What it is: `Instance ID on node NODE`.
     pub what: String,
+}
+
+impl Item {
+    /// The same, as a part of a diagnostic.
+    pub fn cause(&self) -> Cause {
+        let mut letters = self.what.chars();
+        let first = letters.next().map(|first| first.to_ascii_lowercase());
+        Cause {
+            query: self
+                .query
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
+            // It stands inside a sentence.
+            item: Some(first.into_iter().chain(letters).collect()),
+        }
+    }
 }
 
 /// The origin of one line.
@@ -101,6 +118,14 @@ impl SourceMap {
                 .filter_map(|number| self.from.items.get(*number).cloned())
                 .collect(),
         })
+    }
+
+    /// The template of a file, by its place in the set.
+    pub fn template(&self, index: usize) -> Option<Place> {
+        self.from
+            .sources
+            .get(index)
+            .map(|source| Place::file(&source.path))
     }
 
     /// What a column of a line was made by; both count from 1.

@@ -186,7 +186,11 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
             folder.display()
         ))
     })?;
-    let mut inside: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    let plain = |path: PathBuf| match path.strip_prefix(".") {
+        Ok(path) => path.to_owned(),
+        Err(_) => path,
+    };
+    let mut inside: Vec<PathBuf> = entries.flatten().map(|entry| plain(entry.path())).collect();
     inside.sort();
     Ok(inside)
 }

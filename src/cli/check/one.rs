@@ -13,6 +13,7 @@ use crate::catalog::fixture::made;
 use crate::diagnostic::report;
 use crate::diagnostic::{Diagnostic, Severity, with_causes};
 use crate::exit;
+use crate::haproxy::Finding;
 use crate::haproxy::check::Invocation;
 use crate::settings::{Environment, Settings, environment};
 
@@ -64,10 +65,10 @@ fn seen_from_here(diagnostic: &mut Diagnostic) {
     let Diagnostic {
         place,
         includes,
-        rendered: _,
+        rendered,
         ..
     } = diagnostic;
-    for place in place.iter_mut().chain(includes) {
+    for place in place.iter_mut().chain(includes).chain(rendered) {
         place.path = near(&place.path);
     }
 }
@@ -109,22 +110,35 @@ fn judge(case: &Case, rules: &Rules) -> Result<Vec<Diagnostic>, Failure> {
     }
     let rendered = wiring::candidate(settings, gathered.rendering.files.clone());
     let mut findings = by_haproxy(settings, &rendered)?;
-    let refused = findings
-        .iter()
-        .any(|finding| finding.severity == Severity::Error);
-    if !refused {
+    let refused = |finding: &Finding| {
+        finding.severity == Severity::Error && finding.code != validate::NO_LISTENER
+    };
+    if !findings.iter().any(refused) {
         let mut rules = wiring::rules(settings);
         if made.is_some() {
             // That the gate refuses too few servers is no fault of a template.
             rules.min_servers.clear();
             rules.require_servers_default = 0;
         }
-        findings.extend(gate::judge(&rendered, None, &rules));
+        let judged = gate::judge(&rendered, None, &rules);
+        if judged.iter().any(refused) {
+            // HAProxy from 3.0 on says no more than that it would not start; the gate says why.
+            findings.retain(|finding| finding.code != validate::NO_LISTENER);
+        }
+        findings.extend(judged);
     }
     let maps = set.source_maps(&gathered.rendering.files);
+    // HAProxy 3.2 warns of what it refuses besides.
+    let again = |warning: &Finding| {
+        let same = |other: &Finding| (&other.file, other.line) == (&warning.file, warning.line);
+        warning.severity == Severity::Warning
+            && warning.line > 0
+            && findings.iter().any(|other| refused(other) && same(other))
+    };
     told.extend(
         findings
             .iter()
+            .filter(|finding| !again(finding))
             .map(|finding| explain(finding, &rendered.files, &maps)),
     );
     told.extend(compared(case, rules, &gathered, &maps)?);
@@ -166,10 +180,7 @@ fn unknown_shape(failure: Failure) -> Failure {
 }
 
 /// Validates a copy in a folder of its own; nothing at the destinations is touched.
-pub fn by_haproxy(
-    settings: &Settings,
-    rendered: &Candidate,
-) -> Result<Vec<crate::haproxy::Finding>, Failure> {
+pub fn by_haproxy(settings: &Settings, rendered: &Candidate) -> Result<Vec<Finding>, Failure> {
     let failed = |message: String| Failure::one(exit::FAILURE, Diagnostic::error("check", message));
     let folder = tempfile::Builder::new()
         .prefix("gatewright-check-")
@@ -251,6 +262,9 @@ pub fn by_haproxy(
                 && let Some(index) = moved.iter().position(|moved| moved == file)
             {
                 finding.file = Some(rendered.files[index].destination.clone());
+            }
+            for (destination, moved) in &replacements {
+                finding.message = finding.message.replace(moved, destination);
             }
             finding
         })

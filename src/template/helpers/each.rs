@@ -15,7 +15,7 @@ use super::super::answers::{SERVER_ID, Slot};
 use super::super::closed::Plan;
 use super::super::judge::instance_words;
 use super::super::recorder::{Begun, ITEM_ENDS, LeftOut, Recorder, notes};
-use super::failed;
+use super::{describe, failed};
 use crate::catalog::Query;
 
 /// The pair that the engine adds: the number of the block among all positions.
@@ -78,7 +78,16 @@ impl HelperDef for EachHelper {
         let items = match (items, helper.inverse()) {
             (_, Some(inverse)) if empty => return inverse.render(registry, context, state, out),
             (Some(items), _) => items,
-            (None, _) => return Err(RenderError::strict_error(param.relative_path())),
+            (None, _) if param.is_value_missing() => {
+                return Err(RenderError::strict_error(param.relative_path()));
+            }
+            (None, _) => {
+                let path = param.relative_path().map_or("the value", String::as_str);
+                return Err(failed(format!(
+                    "`each` goes through a list or an object, and `{path}` is {}.",
+                    describe(param.value())
+                )));
+            }
         };
         let prefix = self.prefix(spot, &items, registry, context, state, out)?;
         state.push_block(BlockContext::new());
@@ -165,7 +174,10 @@ impl HelperDef for EachHelper {
                     state.set_content_produced(content);
                     state.set_indent_before_write(indent);
                 }
-                (Err(error), None) => return Err(error),
+                (Err(error), None) => {
+                    self.recorder.note_culprit(|| words(&items, index));
+                    return Err(error);
+                }
             }
             if !mark.is_empty() {
                 out.write(ITEM_ENDS)?;
