@@ -8,6 +8,7 @@ mod check;
 mod commands;
 mod consul;
 mod faults;
+mod formats;
 mod guard;
 mod hostile;
 mod identity;

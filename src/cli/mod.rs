@@ -5,11 +5,14 @@ mod check;
 mod failure;
 mod flags;
 mod gather;
+mod help;
 mod helpers;
 mod log;
 mod release;
 mod render;
 mod run;
+mod schema;
+mod shell;
 mod status;
 mod warnings;
 mod wiring;
@@ -27,7 +30,8 @@ pub use failure::Failure;
     version,
     after_help = EXIT_CODES,
     after_long_help = EXAMPLES,
-    propagate_version = true
+    propagate_version = true,
+    disable_help_subcommand = true
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -51,6 +55,14 @@ enum Command {
     Release(release::Release),
     /// List the helpers of the template language, each with an example
     Helpers(helpers::Helpers),
+    /// Print the help of a command or a topic: templates, codes, exit-codes
+    Help(help::Help),
+    /// Print the JSON Schema of catalog files or of `check --format json`
+    Schema(schema::Schema),
+    /// Print completions for a shell
+    Completions(shell::Completions),
+    /// Print a manual page, or write all of them into a folder
+    Man(shell::Man),
 }
 
 const EXIT_CODES: &str = "\
@@ -120,6 +132,10 @@ pub fn main() -> u8 {
         Command::Status(command) => command.run(),
         Command::Release(command) => command.run(),
         Command::Helpers(command) => command.run(),
+        Command::Help(command) => command.run(),
+        Command::Schema(command) => command.run(),
+        Command::Completions(command) => command.run(),
+        Command::Man(command) => command.run(),
     };
     match result {
         Ok(code) => code,

@@ -4,14 +4,26 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+pub mod codes;
+mod github;
+mod json;
+mod junit;
 mod plain;
 mod reader;
 pub mod report;
+mod sarif;
 mod text;
 
+pub use github::github;
+pub use json::json;
+pub use junit::junit;
 pub use plain::{is_unplain, plain};
 pub use reader::reworded;
+pub use sarif::sarif;
 pub use text::render;
+
+/// The JSON Schema of what [`json()`] writes.
+pub const CHECK_SCHEMA: &str = include_str!("check.schema.json");
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

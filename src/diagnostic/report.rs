@@ -1,9 +1,9 @@
-//! The result of a check as plain data, for people and machines.
+//! The result of a check as plain data, for people and machines. Pure.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Diagnostic;
+use super::{Diagnostic, Severity};
 use crate::exit;
 
 /// What came of a run of checks.
@@ -30,13 +30,175 @@ pub struct Case {
     pub took: Duration,
 }
 
+/// A diagnostic, and the cases it was found in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found<'a> {
+    /// As it was found first.
+    pub diagnostic: &'a Diagnostic,
+    /// In order, at least one.
+    pub cases: Vec<&'a Case>,
+}
+
 impl Report {
     /// The exit code of the whole run.
     pub fn code(&self) -> u8 {
-        self.cases
+        let codes = self.cases.iter().map(|case| case.code);
+        codes.max().unwrap_or(exit::OK)
+    }
+
+    /// Each diagnostic once: what is said of one place by one code is one, whatever catalog showed it.
+    pub fn found(&self) -> Vec<Found<'_>> {
+        let mut found: Vec<Found<'_>> = Vec::new();
+        for case in &self.cases {
+            for diagnostic in &case.diagnostics {
+                let alike = |known: &&mut Found<'_>| is_same(known.diagnostic, diagnostic);
+                match found.iter_mut().find(alike) {
+                    Some(known) => {
+                        if known
+                            .cases
+                            .last()
+                            .is_none_or(|last| !std::ptr::eq(*last, case))
+                        {
+                            known.cases.push(case);
+                        }
+                    }
+                    None => found.push(Found {
+                        diagnostic,
+                        cases: vec![case],
+                    }),
+                }
+            }
+        }
+        found
+    }
+
+    /// How many different diagnostics of a severity there are.
+    pub fn count(&self, severity: Severity) -> usize {
+        let found = self.found();
+        let of = found
             .iter()
-            .map(|case| case.code)
-            .max()
-            .unwrap_or(exit::OK)
+            .filter(|one| one.diagnostic.severity == severity);
+        of.count()
+    }
+}
+
+fn is_same(one: &Diagnostic, other: &Diagnostic) -> bool {
+    one.code == other.code
+        && one.severity == other.severity
+        && one.place == other.place
+        && (one.place.as_ref().is_some_and(|place| place.line > 0) || one.message == other.message)
+}
+
+impl Case {
+    /// The catalog in words, as in `with fixtures/three.json`.
+    pub fn with(&self) -> &str {
+        self.name
+            .rsplit_once(" with ")
+            .map_or("", |(_, catalog)| catalog)
+    }
+
+    /// What is checked with it.
+    pub fn title(&self) -> &str {
+        self.name
+            .rsplit_once(" with ")
+            .map_or(&self.name, |(title, _)| title)
+    }
+}
+
+impl Found<'_> {
+    /// The diagnostic with a note about the catalogs that showed it, where these are some of several.
+    pub fn told(&self, report: &Report) -> Diagnostic {
+        let one = self.diagnostic.clone();
+        let first = self.cases[0];
+        let same = |case: &&Case| case.templates == first.templates;
+        let all = report.cases.iter().filter(same).count();
+        match self.cases.as_slice() {
+            [only] if all > 1 => one.note(format!("found with {}", only.with())),
+            [first, second] if all > 2 => {
+                one.note(format!("found with {} and {}", first.with(), second.with()))
+            }
+            [first, rest @ ..] if !rest.is_empty() && self.cases.len() < all => one.note(format!(
+                "found with {} and {} more of {all} catalogs",
+                first.with(),
+                rest.len()
+            )),
+            _ => one,
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::path::Path;
+
+    use super::super::{Cause, Place};
+    use super::*;
+
+    /// A report with all that a diagnostic can hold.
+    pub fn example() -> Report {
+        let source = "backend web\n    server a <b> \"c\" & wieght 1\n";
+        let diagnostic = Diagnostic {
+            includes: vec![Place {
+                line: 14,
+                column: 3,
+                ..Place::file(Path::new("haproxy.cfg.hbs"))
+            }],
+            rendered: Some(Place::at(
+                Path::new("/etc/haproxy/haproxy.cfg"),
+                "server a 10.0.0.1:80 wieght 1",
+                1,
+                22,
+                6,
+            )),
+            causes: vec![Cause {
+                query: "service \"web\"".to_owned(),
+                item: Some("instance a on node n1".to_owned()),
+            }],
+            ..Diagnostic::error(
+                "haproxy",
+                "unknown keyword 'wieght', 100% sure:\nit is, so.",
+            )
+        }
+        .at(Place::bytes(Path::new("sub dir/line.hbs"), source, 35..41))
+        .note("a note")
+        .help("Did you mean `weight`?");
+        let case = |with: &str, code, diagnostics| Case {
+            name: format!("haproxy.cfg.hbs with {with}"),
+            templates: vec!["haproxy.cfg.hbs".into()],
+            catalog: with.ends_with(".json").then(|| with.into()),
+            code,
+            diagnostics,
+            took: Duration::from_millis(250),
+        };
+        Report {
+            cases: vec![
+                case("a.json", 5, vec![diagnostic.clone()]),
+                case("b.json", 5, vec![diagnostic]),
+                case(
+                    "one instance",
+                    0,
+                    vec![Diagnostic::warning("quarantined", "Left out \u{1b}[31m.")],
+                ),
+            ],
+        }
+    }
+
+    #[test]
+    fn what_several_catalogs_show_is_told_once() {
+        let report = example();
+        let found = report.found();
+        assert_eq!(found.len(), 2);
+        let notes: Vec<Vec<String>> = found.iter().map(|one| one.told(&report).notes).collect();
+        assert_eq!(
+            notes,
+            [
+                vec![
+                    "a note".to_owned(),
+                    "found with a.json and b.json".to_owned()
+                ],
+                vec!["found with one instance".to_owned()]
+            ]
+        );
+        assert_eq!((report.code(), report.count(Severity::Error)), (5, 1));
     }
 }

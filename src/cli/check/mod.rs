@@ -7,11 +7,12 @@ mod pool;
 mod print;
 mod watch;
 
+use std::io::Write;
 use std::path::PathBuf;
 
 pub use one::by_haproxy;
 
-use crate::diagnostic::report::Report;
+use crate::diagnostic::{self, report::Report};
 use crate::settings::{Settings, environment};
 
 use super::Failure;
@@ -33,6 +34,7 @@ Examples:
   gatewright check .                                 # all templates, with the catalogs beside them
   gatewright check haproxy.cfg.hbs fixtures/three.json --haproxy /usr/sbin/haproxy
   gatewright check -c gatewright.toml fixtures/ --watch
+  gatewright check . --format sarif > gatewright.sarif
   gatewright check --service web fixtures/
 
 The exit code is 0 when everything is good, 4 when a template or a catalog file is wrong, 5 when
@@ -46,6 +48,9 @@ pub struct Check {
     settings: SettingsFlag,
     #[command(flatten)]
     source: SourceFlags,
+    /// How the result is written: for people, for scripts, or for the pages of a CI service
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
+    format: Format,
     /// Let warnings fail, too
     #[arg(long)]
     strict: bool,
@@ -56,11 +61,40 @@ pub struct Check {
     #[arg(long)]
     update: bool,
     /// Check again whenever a template, partial, catalog or the settings are saved
-    #[arg(long, conflicts_with = "update")]
+    #[arg(long, conflicts_with_all = ["update", "format"])]
     watch: bool,
     /// How many are checked at once [default: one for each processor]
     #[arg(long, value_name = "NUMBER")]
     jobs: Option<usize>,
+}
+
+/// How a result is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// Sentences and carets
+    Text,
+    /// JSON; `gatewright schema check` prints its schema
+    Json,
+    /// Annotations of GitHub Actions
+    Github,
+    /// JUnit XML
+    Junit,
+    /// SARIF 2.1.0
+    Sarif,
+}
+
+impl Format {
+    fn print(self, report: &Report) {
+        let text = match self {
+            Format::Text => return print::text(report),
+            Format::Json => diagnostic::json(report),
+            Format::Github => diagnostic::github(report),
+            Format::Junit => diagnostic::junit(report),
+            Format::Sarif => diagnostic::sarif(report, |_| None),
+        };
+        // A reader that has gone wants no more.
+        let _ = std::io::stdout().lock().write_all(text.as_bytes());
+    }
 }
 
 impl Check {
@@ -70,7 +104,7 @@ impl Check {
             return watch::watch(&self);
         }
         let report = self.once()?;
-        print::text(&report);
+        self.format.print(&report);
         Ok(report.code())
     }
 

@@ -194,6 +194,14 @@ pub fn find(name: &str) -> Option<&'static Entry> {
     TABLE.iter().find(|entry| entry.name == name)
 }
 
+/// The reference of all helpers.
+pub fn reference() -> String {
+    let entries = TABLE.iter();
+    entries
+        .map(|entry| format!("{}\n  {}\n  {}\n", entry.name, entry.what, entry.example))
+        .collect()
+}
+
 impl Entry {
     /// Whether it is used as `{{#name}}…{{/name}}`.
     pub fn is_block(&self) -> bool {

@@ -1,0 +1,189 @@
+//! Every code of a diagnostic, what it means and how it is mended: for `gatewright help codes`, and as the rules
+//! of SARIF. A test holds the table to the source.
+
+/// A code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Code {
+    /// The word in brackets.
+    pub code: &'static str,
+    /// What it means, as a sentence.
+    pub what: &'static str,
+    /// How it is mended, as a sentence.
+    pub help: &'static str,
+}
+
+/// Every code, apart from those of lints.
+#[rustfmt::skip] // One code, one line.
+pub static CODES: &[Code] = &[
+    // Templates.
+    Code { code: "syntax", what: "A tag, or a file, cannot be read.", help: "Mend it at the place shown." },
+    Code { code: "unended-tag", what: "A tag, comment or text inside a tag begins and never ends.", help: "Close it." },
+    Code { code: "unclosed-block", what: "A block is opened and never closed.", help: "Add its closing tag." },
+    Code { code: "mismatched-block", what: "A block is closed by the name of another.", help: "Close the inner one first." },
+    Code { code: "stray-tag", what: "A closing tag or an else has no block.", help: "Take it out, or open the block." },
+    Code { code: "nested-too-deep", what: "Too many blocks stand inside each other.", help: "Move the inner ones into a partial." },
+    Code { code: "go-template", what: "A field is written as in templates of consul-template.", help: "Write it without the dot, or use `gatewright migrate`." },
+    Code { code: "control-character", what: "A template or a rendered file holds a control character.", help: "Take it out, or mend the value it came of." },
+    Code { code: "unescaped-output", what: "`{{{…}}}` would write a value without escaping.", help: "Write {{…}}, or {{raw …}} where a value may add words and lines." },
+    Code { code: "raw-not-allowed", what: "`raw` is used and the settings do not allow it.", help: "Write {{…}}, or set templates.allow_raw." },
+    Code { code: "unknown-helper", what: "There is no helper of this name.", help: "`gatewright help templates` lists them all." },
+    Code { code: "unknown-partial", what: "There is no partial of this name.", help: "Put it into the folder of partials, or mend the name." },
+    Code { code: "unknown-decorator", what: "There is no decorator of this name.", help: "Only {{#*inline}} exists." },
+    Code { code: "unknown-pair", what: "A helper does not take this name=value.", help: "`gatewright help templates` shows what each takes." },
+    Code { code: "unknown-template", what: "There is no shipped template of this name.", help: "Use one that is shipped." },
+    Code { code: "parameters", what: "A helper gets too few or too many parameters.", help: "`gatewright help templates` shows how it is called." },
+    Code { code: "not-a-block", what: "A helper is used as a block and is none.", help: "Use it inside {{#each}}, {{#if}} or {{#with}}." },
+    Code { code: "needs-block", what: "A block is used as a value.", help: "Open it with # and close it." },
+    Code { code: "computed-partial", what: "The name of a partial is computed.", help: "Write it out." },
+    Code { code: "partial-cycle", what: "Partials include each other without end.", help: "Take one of the includes out." },
+    Code { code: "circular", what: "A template reads a file that a template makes.", help: "Read another file." },
+    Code { code: "query", what: "A query of the catalog is not well formed.", help: "See its helper in `gatewright help templates`." },
+    Code { code: "never-there", what: "A condition asks for a field that is never there.", help: "Mend the name." },
+    Code { code: "template-large", what: "A template is slow to compile.", help: "Split it into partials." },
+    Code { code: "template-too-large", what: "A template is larger than allowed.", help: "Split it into partials." },
+    // Rendering.
+    Code { code: "missing-value", what: "A field is not there.", help: "Mend the name, or use {{default …}} where it may be missing." },
+    Code { code: "missing-key", what: "A template demands a key that the catalog does not have, or settings lack a key.", help: "Write the key, or use keyOrDefault." },
+    Code { code: "hostile-value", what: "A value cannot stand where it would land.", help: "Mend the value, or the place." },
+    Code { code: "wrong-type", what: "A value is of another kind than the place wants.", help: "Use a value of the kind that is named." },
+    Code { code: "helper", what: "A helper cannot do what it is asked.", help: "The message says what it wants." },
+    Code { code: "output-too-large", what: "A rendered file grows too large.", help: "Raise templates.max_output if it is meant." },
+    Code { code: "too-slow", what: "A rendering takes too long.", help: "Use {{servers}} for long lists, or raise templates.timeout." },
+    Code { code: "too-many-rounds", what: "Each rendering asks for something new.", help: "Raise catalog.max_discovery_rounds if it is meant." },
+    Code { code: "render", what: "The engine cannot go on.", help: "The message says why." },
+    Code { code: "panic", what: "A helper failed in a way that it should not.", help: "Report it with the template and the catalog." },
+    Code { code: "quarantined", what: "Something of the catalog is left out, because it is unfit.", help: "Mend it where it is registered." },
+    Code { code: "slots", what: "Slots are nearly all used.", help: "Give more with spare=." },
+    // HAProxy and the gate.
+    Code { code: "haproxy", what: "haproxy -c refuses the line or warns of it.", help: "HAProxy's configuration manual has the keyword." },
+    Code { code: "no-listener", what: "HAProxy finds nothing to listen on.", help: "Give a frontend a bind line." },
+    Code { code: "empty-configuration", what: "The configuration is empty.", help: "Look at the template's conditions." },
+    Code { code: "no-final-newline", what: "A file does not end in a line end.", help: "End it with one." },
+    Code { code: "unreadable-line", what: "A line cannot be split into words.", help: "Close its quotes and escapes." },
+    Code { code: "no-frontend", what: "Nothing would be listened on.", help: "Give a frontend a bind line." },
+    Code { code: "bind-lost", what: "An address that was listened on is not any more.", help: "Set gate.allow_bind_loss if it is meant." },
+    Code { code: "address-in-use", what: "A new address is taken by another program.", help: "Choose another, or end that program." },
+    Code { code: "too-few-servers", what: "A backend has fewer servers than it must have.", help: "Look at the health of its service, or lower gate.min_servers." },
+    Code { code: "servers-lost", what: "More servers vanished than may at once.", help: "See `gatewright status`, and `gatewright release`." },
+    Code { code: "last-servers-lost", what: "Too few servers would be left.", help: "See `gatewright status`, and `gatewright release`." },
+    Code { code: "missing-backend", what: "A backend that must exist does not.", help: "Add it, or take it out of gate.min_servers." },
+    Code { code: "duplicate-server", what: "Two servers of a backend have one name.", help: "Use {{serverName this}}." },
+    Code { code: "duplicate-section", what: "Two sections of a kind have one name.", help: "Rename one." },
+    Code { code: "unknown-backend", what: "A line names a backend that does not exist.", help: "Mend the name, or add the backend." },
+    Code { code: "unknown-backend-in-map", what: "A map chooses a backend that does not exist.", help: "Mend the map's value, or add the backend." },
+    Code { code: "map-without-value", what: "A line of a map has no value.", help: "Add the value." },
+    Code { code: "section-not-allowed", what: "A section is not allowed here.", help: "Take it out." },
+    Code { code: "more-findings", what: "There is more than is shown.", help: "Mend what is shown first." },
+    Code { code: "validator", what: "haproxy -c could not be run.", help: "Name the program with --haproxy." },
+    Code { code: "unexpected-output", what: "A rendered text is not the expected one.", help: "Run `gatewright check --update` if it is as it should be." },
+    // Catalogs, settings, files.
+    Code { code: "fixture", what: "A catalog file is wrong.", help: "`gatewright schema catalog` prints what it may hold." },
+    Code { code: "snapshot", what: "A snapshot cannot be used.", help: "Record a catalog with `gatewright capture`." },
+    Code { code: "catalog", what: "The catalog cannot be read.", help: "Look at Consul and at the token's rights." },
+    Code { code: "consul", what: "The settings of Consul are wrong.", help: "Correct the section [consul]." },
+    Code { code: "secrets-left-out", what: "A recording has a word in place of secrets.", help: "Write values that may be shown where a template needs them." },
+    Code { code: "unknown-key", what: "There is no such setting.", help: "See examples/settings/gatewright.toml." },
+    Code { code: "wrong-value", what: "A setting has an impossible value.", help: "See examples/settings/gatewright.toml." },
+    Code { code: "out-of-range", what: "A number is too small or too large.", help: "The message says which are taken." },
+    Code { code: "conflict", what: "Settings contradict each other.", help: "Keep one of them." },
+    Code { code: "empty", what: "The settings file is empty.", help: "Write settings, or leave --config out." },
+    Code { code: "environment", what: "An environment variable has an impossible value.", help: "Correct or unset it." },
+    Code { code: "readable-secret", what: "Others can read a file with a secret.", help: "chmod 600." },
+    Code { code: "unreadable", what: "A file cannot be read.", help: "Name one that can." },
+    Code { code: "unwritable", what: "A file cannot be written.", help: "Look at its folder's rights and room." },
+    Code { code: "path", what: "A path is neither a template nor a catalog.", help: "Name .hbs and .json files, or folders of them." },
+    Code { code: "topic", what: "There is no such command or topic.", help: "`gatewright help` lists them." },
+    Code { code: "trace", what: "No such line is in the result.", help: "Name a line of it." },
+    Code { code: "first-only", what: "Only the first of several results is written.", help: "Name one template." },
+    Code { code: "watch", what: "Files cannot be watched.", help: "Raise the system's limit of inotify watches." },
+    Code { code: "check", what: "The check itself failed.", help: "The message says why." },
+    // The sidecar.
+    Code { code: "rejected", what: "HAProxy did not take a set.", help: "The last good set is back; the message says why." },
+    Code { code: "not-restored", what: "HAProxy did not take a set, and the last good one is not back.", help: "Look at HAProxy's log." },
+    Code { code: "state", what: "The state directory or a destination cannot be used.", help: "The message says why." },
+    Code { code: "status-listen", what: "The status listener cannot be opened.", help: "Choose another address." },
+    Code { code: "status-socket", what: "The status socket cannot be made.", help: "Choose another path." },
+    Code { code: "not-running", what: "No sidecar answers.", help: "Start `gatewright run`." },
+    Code { code: "not-held", what: "Nothing of that name is held.", help: "See `gatewright status`." },
+    Code { code: "wrong-settings", what: "The settings cannot be read.", help: "Correct them." },
+    Code { code: "runtime", what: "The program cannot start its loop.", help: "Look at the system's limits." },
+    Code { code: "ended", what: "The sidecar cannot go on.", help: "Start it again." },
+];
+
+/// A code by its word.
+pub fn find(code: &str) -> Option<&'static Code> {
+    CODES.iter().find(|known| known.code == code)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use super::*;
+
+    /// The codes that stand in the source, apart from tests.
+    fn used(folder: &Path, found: &mut BTreeSet<String>) {
+        let pattern = regex_lite::Regex::new(
+            r#"(?:Diagnostic::error\(|Diagnostic::warning\(|self\.error\(|\.wrong\(\s*[^,"]+,|code: |(?:CODE|LISTENER|LOST): &str = |"unknown (?:field|variant) ", |"missing field ", |true => |false => )\s*"([a-z]+(?:-[a-z]+)*)""#,
+        )
+        .unwrap();
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if path.is_dir() && name != "lint" {
+                used(&path, found);
+            }
+            if !name.ends_with(".rs") || name.contains("tests") || name == "codes.rs" {
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+            let codes = pattern.captures_iter(text).map(|one| one[1].to_owned());
+            found.extend(codes);
+        }
+    }
+
+    #[test]
+    fn every_code_is_in_the_table_and_no_other() {
+        let mut found = BTreeSet::new();
+        used(
+            Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")),
+            &mut found,
+        );
+        let known: BTreeSet<String> = CODES.iter().map(|code| code.code.to_owned()).collect();
+        assert_eq!(known.len(), CODES.len(), "no code stands twice");
+        let unused: Vec<&String> = known.difference(&found).collect();
+        assert!(unused.is_empty(), "not in the source: {unused:?}");
+        // Words after `true =>` and the like are not codes for certain; those of diagnostics are.
+        let sure = regex_lite::Regex::new(
+            r#"(?:Diagnostic::error\(|Diagnostic::warning\(|self\.error\()\s*"([a-z-]+)""#,
+        )
+        .unwrap();
+        let mut missing = BTreeSet::new();
+        let mut folders = vec![Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")).to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|extension| extension == "rs") {
+                    let text = std::fs::read_to_string(&path).unwrap();
+                    let text = text.split("#[cfg(test)]").next().unwrap();
+                    let codes = sure.captures_iter(text).map(|one| one[1].to_owned());
+                    missing.extend(codes.filter(|code| find(code).is_none()));
+                }
+            }
+        }
+        assert!(missing.is_empty(), "not in the table: {missing:?}");
+    }
+
+    #[test]
+    fn meanings_and_remedies_are_sentences() {
+        for code in CODES {
+            for text in [code.what, code.help] {
+                assert!(text.ends_with('.') && !text.contains("\n"), "{}", code.code);
+            }
+        }
+    }
+}

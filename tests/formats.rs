@@ -1,0 +1,293 @@
+//! What machines read: the formats of `check`, held to their schemas, completions in a real shell, manual pages.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::support::gatewright::{Setup, binary};
+use crate::support::tools;
+
+/// Two catalogs of which one fails, a warning, and a template in a folder with a blank.
+fn repository() -> Setup {
+    let setup = Setup::new().unwrap();
+    let template = "global\n    hard-stop-after 30s\ndefaults\n    mode http\n    timeout connect 1s\n    timeout client 5s\n    timeout server 5s\nfrontend in\n    bind 127.0.0.1:18080\n    default_backend web\nbackend web\n{{#each (service \"web\")}}\n    server {{serverName this}} {{serverAddress this}} check on-error {{ServiceMeta.error}}\n{{/each}}\n";
+    setup
+        .file("my templates/haproxy.cfg.hbs", template)
+        .unwrap();
+    let instance = |error: &str, port: u32| {
+        format!(
+            r#"{{"Address": "10.0.0.1", "Port": {port}, "ID": "é<&>", "ServiceMeta": {{"error": "{error}"}}}}"#
+        )
+    };
+    for (name, instances) in [
+        ("good", instance("mark-down", 80)),
+        ("bad", instance("50%", 80).replace("50%", "heavy")),
+        (
+            "odd",
+            format!(
+                "{}, {}",
+                instance("mark-down", 80),
+                instance("mark-down", 99_999)
+            ),
+        ),
+    ] {
+        let text = format!(r#"{{"services": {{"web": [{instances}]}}}}"#);
+        setup
+            .file(&format!("my templates/fixtures/{name}.json"), &text)
+            .unwrap();
+    }
+    setup
+}
+
+fn check(setup: &Setup, format: &str) -> String {
+    let haproxy = tools::haproxy("2.6").unwrap().display().to_string();
+    let words = [
+        "check",
+        ".",
+        "--no-made",
+        "--haproxy",
+        &haproxy,
+        "--format",
+        format,
+    ];
+    let output = setup.call(&words).unwrap();
+    assert_eq!(output.status.code(), Some(5), "{format}");
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{format}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Fails with what the schema refuses.
+fn hold(schema: Value, value: &Value) {
+    let mut schemas = boon::Schemas::new();
+    let mut compiler = boon::Compiler::new();
+    compiler.add_resource("schema.json", schema).unwrap();
+    let index = compiler.compile("schema.json", &mut schemas).unwrap();
+    if let Err(error) = schemas.validate(value, index) {
+        panic!("{error:#}\n{value:#}");
+    }
+}
+
+fn schema(setup: &Setup, name: &str) -> Value {
+    let output = setup.call(&["schema", name]).unwrap();
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn json_keeps_to_its_schema() {
+    let setup = repository();
+    let value: Value = serde_json::from_str(&check(&setup, "json")).unwrap();
+    hold(schema(&setup, "check"), &value);
+    let cases = value["cases"].as_array().unwrap();
+    let codes: Vec<_> = cases
+        .iter()
+        .map(|case| case["exitCode"].as_u64().unwrap())
+        .collect();
+    assert_eq!(codes, [5, 0, 0], "bad, good, odd");
+    let told = &cases[0]["diagnostics"][0];
+    assert_eq!(told["place"]["path"], "my templates/haproxy.cfg.hbs");
+    assert_eq!(
+        (&told["place"]["line"], &told["place"]["column"]),
+        (&13.into(), &70.into())
+    );
+}
+
+#[test]
+fn sarif_keeps_to_the_standard_s_schema() {
+    let setup = repository();
+    let log: Value = serde_json::from_str(&check(&setup, "sarif")).unwrap();
+    let path = tools::root().join("tests/golden/schemas/sarif-2.1.0.json");
+    let text = std::fs::read_to_string(path).unwrap();
+    hold(serde_json::from_str(&text).unwrap(), &log);
+    let result = &log["runs"][0]["results"][0];
+    assert_eq!(result["ruleId"], "haproxy");
+    let physical = &result["locations"][0]["physicalLocation"];
+    assert_eq!(
+        physical["artifactLocation"]["uri"],
+        "my%20templates/haproxy.cfg.hbs"
+    );
+    assert_eq!(physical["region"]["startLine"], 13);
+}
+
+#[test]
+fn junit_is_xml_with_a_case_for_each_catalog() {
+    let xml = check(&repository(), "junit");
+    let document = roxmltree::Document::parse(&xml).unwrap();
+    let suite = document.root_element().first_element_child().unwrap();
+    assert_eq!(
+        suite.attribute("name"),
+        Some("my templates/haproxy.cfg.hbs")
+    );
+    assert_eq!(
+        (suite.attribute("tests"), suite.attribute("failures")),
+        (Some("3"), Some("1"))
+    );
+}
+
+#[test]
+fn github_gets_one_command_a_line() {
+    let text = check(&repository(), "github");
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(
+        lines[0].starts_with(
+            "::error file=my templates/haproxy.cfg.hbs,line=13,endLine=13,col=70,endColumn=91,title=haproxy::"
+        ),
+        "{text}"
+    );
+    assert!(
+        lines[1].starts_with("::warning title=quarantined::"),
+        "{text}"
+    );
+    assert_eq!(lines[2], "1 errors and 1 warnings in 3 cases.");
+}
+
+#[test]
+fn the_schema_of_catalogs_takes_what_the_program_takes() {
+    let setup = repository();
+    let schema = schema(&setup, "catalog");
+    let golden = tools::root().join("tests/golden");
+    let mut read = 0;
+    let mut folders = vec![golden];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() && !path.ends_with("schemas") {
+                folders.push(path);
+                continue;
+            }
+            let is_catalog = path.file_name().is_some_and(|name| name == "catalog.json");
+            // Of the broken ones those that are wrong in themselves are refused by both.
+            let folder = path
+                .parent()
+                .unwrap()
+                .file_name()
+                .unwrap()
+                .to_string_lossy()
+                .into_owned();
+            if !is_catalog || folder.starts_with("catalog-") {
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            hold(schema.clone(), &serde_json::from_str(&text).unwrap());
+            read += 1;
+        }
+    }
+    assert!(read > 50, "{read} catalogs");
+    for short in [
+        r#"{"$schema": "./catalog.schema.json", "services": {"web": 3, "api": ["10.0.0.1:80", "[fd00::1]:80"]}}"#,
+        r#"{"answers": {"key \"a\"": null, "nodes": [{"Node": "n"}], "services": {"web": ["a"]}}}"#,
+    ] {
+        hold(schema.clone(), &serde_json::from_str(short).unwrap());
+        setup.file("short.json", short).unwrap();
+        let haproxy = tools::haproxy("2.6").unwrap().display().to_string();
+        setup.file("plain.hbs", "frontend f\n    bind :1\n    mode http\n    timeout client 1s\n    http-request return status 200\n").unwrap();
+        let words = [
+            "check",
+            "plain.hbs",
+            "short.json",
+            "--no-made",
+            "--haproxy",
+            &haproxy,
+        ];
+        let output = setup.call(&words).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+    }
+}
+
+#[test]
+fn a_shell_completes_commands_and_flags() {
+    let setup = Setup::new().unwrap();
+    let script = setup.call(&["completions", "bash"]).unwrap();
+    setup
+        .file("completion", &String::from_utf8(script.stdout).unwrap())
+        .unwrap();
+    let complete = |words: &[&str]| -> Vec<String> {
+        let list = words.join(" ");
+        let script = format!(
+            "source {}; COMP_WORDS=({list}); COMP_CWORD={}; _gatewright gatewright \"{}\" \"{}\"; printf '%s\\n' \"${{COMPREPLY[@]}}\"",
+            setup.path("completion"),
+            words.len() - 1,
+            words[words.len() - 1],
+            words[words.len() - 2]
+        );
+        let output = Command::new("bash").args(["-c", &script]).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines().map(str::to_owned).collect()
+    };
+    assert_eq!(complete(&["gatewright", "che"]), ["check"]);
+    assert_eq!(complete(&["gatewright", "check", "--form"]), ["--format"]);
+    assert_eq!(
+        complete(&["gatewright", "check", "--format", "sa"]),
+        ["sarif"]
+    );
+    for shell in ["zsh", "fish"] {
+        let script = setup.call(&["completions", shell]).unwrap();
+        assert!(
+            String::from_utf8_lossy(&script.stdout).contains("check"),
+            "{shell}"
+        );
+    }
+}
+
+#[test]
+fn every_command_has_a_manual_page() {
+    let setup = Setup::new().unwrap();
+    let folder = setup.path("man1");
+    assert_eq!(
+        setup
+            .call(&["man", "--dir", &folder])
+            .unwrap()
+            .status
+            .code(),
+        Some(0)
+    );
+    let help = Command::new(binary().unwrap())
+        .arg("--help")
+        .output()
+        .unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let (_, commands) = help.split_once("Commands:\n").unwrap();
+    let (commands, _) = commands.split_once("\n\n").unwrap();
+    for command in commands
+        .lines()
+        .filter_map(|line| line.split_whitespace().next())
+    {
+        let page = Path::new(&folder).join(format!("gatewright-{command}.1"));
+        let text =
+            std::fs::read_to_string(&page).unwrap_or_else(|error| panic!("{page:?}: {error}"));
+        assert!(text.contains(".SH NAME"), "{command}");
+    }
+    let page = setup.call(&["man", "check"]).unwrap();
+    assert!(String::from_utf8_lossy(&page.stdout).contains("gatewright\\-check"));
+}
+
+#[test]
+fn help_is_about_commands_and_topics() {
+    let setup = Setup::new().unwrap();
+    let told = |words: &[&str]| {
+        let output = setup.call(words).unwrap();
+        (
+            output.status.code(),
+            String::from_utf8(output.stdout).unwrap(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    };
+    for (words, part) in [
+        (&["help"][..], "Usage: gatewright"),
+        (&["help", "check"], "Usage: gatewright check"),
+        (&["help", "templates"], "serverName"),
+        (&["help", "codes"], "hostile-value\n"),
+        (&["help", "exit-codes"], "haproxy -c or the gate refused"),
+    ] {
+        let (code, out, _) = told(words);
+        assert_eq!(code, Some(0), "{words:?}");
+        assert!(out.contains(part), "{words:?}: {out}");
+    }
+    let (code, _, error) = told(&["help", "chekc"]);
+    assert_eq!(code, Some(2));
+    assert_eq!(
+        error,
+        "error[topic]: There is no help about `chekc`.\n |\n = help: Did you mean `check`?\n\n"
+    );
+}
