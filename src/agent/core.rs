@@ -29,6 +29,7 @@ use crate::apply::verdict::Means;
 use crate::catalog::guard::{Guard, Rules, View};
 use crate::catalog::{Answer, Known, Query};
 use crate::diagnostic::Diagnostic;
+use crate::template::NO_THREAD;
 
 /// The first and the longest pause before something that failed here is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -114,6 +115,9 @@ pub struct Core {
     /// First and latest change of those that came close together.
     burst: Option<(Instant, Instant)>,
     rendering: bool,
+    /// When a rendering that could not even begin is tried again, and how often that was in a row.
+    render_again: Option<Instant>,
+    render_retries: u32,
     rounds: u32,
     waiting: Waiting,
     quarantined: Vec<String>,
@@ -168,6 +172,8 @@ impl Core {
             changed: false,
             burst: None,
             rendering: false,
+            render_again: None,
+            render_retries: 0,
             rounds: 0,
             waiting: Waiting::default(),
             quarantined: Vec::new(),
@@ -279,7 +285,8 @@ impl Core {
         let guard = self.guard.poll_timeout();
         let save = self.save_due();
         let loss = self.loss_due();
-        [render, apply, look, again, guard, save, loss]
+        let render_again = self.render_again;
+        [render, render_again, apply, look, again, guard, save, loss]
             .into_iter()
             .flatten()
             .min()
@@ -405,13 +412,28 @@ impl Core {
     fn rendered(&mut self, result: Rendered, now: Instant, actions: &mut Vec<Action>) {
         self.rendering = false;
         self.pace.rendered(now);
+        // It says nothing of the templates, and nothing of the catalog need change for it to pass.
+        let not_begun = match &result {
+            Rendered::Failed(errors) => errors.iter().any(|error| error.code == NO_THREAD),
+            _ => false,
+        };
+        self.render_retries = if not_begun {
+            self.render_retries + 1
+        } else {
+            0
+        };
         match result {
             Rendered::Failed(errors) => {
+                let again = not_begun.then(|| pause(self.render_retries));
+                self.render_again = again.map(|pause| now + pause);
+                let next = again.map_or(String::new(), |pause| {
+                    format!("; trying again in {}", seconds(pause))
+                });
                 for error in &errors {
                     say(
                         actions,
                         Weight::Error,
-                        format!("{error} The last good configuration stays in force."),
+                        format!("{error} The last good configuration stays in force{next}."),
                     );
                 }
                 self.render_errors = errors;
@@ -509,12 +531,16 @@ impl Core {
     fn go_on(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let output = self.guard.handle_timeout(now);
         self.guarded(output, now, actions);
+        if self.render_again.take_if(|again| now >= *again).is_some() {
+            self.mark_changed(now);
+        }
         let settled = self.settled_at().is_none_or(|end| now >= end);
         // While a reload or the pace waits, what changes meanwhile is rendered once.
         let paced = self.pace.is_ready(now);
         let waits = self.needs_reload.is_some() && !settled;
         if self.has_to_render() && paced && !waits {
             self.changed = false;
+            self.render_again = None;
             self.rendering = true;
             self.pace.renders(now);
             let answers = self
@@ -643,6 +669,12 @@ fn say(actions: &mut Vec<Action>, weight: Weight, message: String) {
 fn say_about(actions: &mut Vec<Action>, weight: Weight, message: String, revision: &Revision) {
     let notice = Notice::new(weight, message).about(revision);
     actions.push(Action::Say(notice));
+}
+
+/// How long is waited after so many failures in a row.
+fn pause(retries: u32) -> Duration {
+    let doubled = RETRY.0 * 2u32.saturating_pow(retries.clamp(1, 8) - 1);
+    doubled.min(RETRY.1)
 }
 
 fn seconds(time: Duration) -> String {
