@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::apply::set::{Role, SetFile};
 use crate::apply::verdict::Servers;
+use crate::template::NO_THREAD;
 
 const TIMING: Timing = Timing {
     settle: Duration::from_millis(50),
