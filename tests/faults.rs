@@ -15,27 +15,10 @@ use crate::support::consul::Consul;
 use crate::support::gatewright::{Gatewright, Setup};
 use crate::support::haproxy::{HAProxy, check};
 use crate::support::traffic::{Limits, Traffic, send};
+use crate::support::usual::{TEMPLATE, Usual, filled};
 use crate::support::{process, temp, tools, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(30);
-
-const TEMPLATE: &str = r#"defaults
-    mode http
-    option idle-close-on-response
-    timeout connect 2s
-    timeout client 10s
-    timeout server 10s
-
-frontend in
-    bind @bind@
-    default_backend web
-
-backend web
-    # note: {{keyOrDefault "note" "none"}}
-{{#each (service "web")}}
-    server {{serverName this}} {{serverAddress this}}
-{{/each}}
-"#;
 
 /// One Gatewright over one service, with traffic all the time.
 struct Stage {
@@ -82,29 +65,22 @@ impl Stage {
         let source = differs.source.unwrap_or("haproxy.cfg.hbs");
         let text = differs.template.unwrap_or(TEMPLATE);
         if differs.source.is_none() {
-            setup.file(source, &with(text, &setup, entrance)).unwrap();
+            setup.file(source, &filled(text, &setup, entrance)).unwrap();
         }
         if let Some(prepare) = differs.prepare {
             prepare(&setup);
         }
-        let binary = differs
-            .binary
-            .clone()
-            .unwrap_or_else(|| tools::haproxy("2.6").unwrap());
-        setup
-            .settings(&format!(
-                "[consul]\naddresses = [\"{}\"]\n\n\
-                 [[template]]\nsource = \"{source}\"\ndestination = \"{{dir}}/{}\"\n\n\
-                 [haproxy]\nmode = \"supervise\"\nbinary = \"{}\"\nmaster_socket = \"{{dir}}/master.sock\"\n{}\n\
-                 [apply]\nreload_interval = \"200ms\"\ncompare_interval = \"1s\"\n\n\
-                 [state]\ndirectory = \"{{dir}}/state\"\n\n{}",
-                consul.url(),
-                differs.destination.unwrap_or("haproxy.cfg"),
-                binary.display(),
-                differs.haproxy,
-                differs.more,
-            ).replace("{entrance}", &entrance.to_string()))
-            .unwrap();
+        let placed = |text: &str| text.replace("{entrance}", &entrance.to_string());
+        Usual {
+            source,
+            destination: differs.destination.unwrap_or("haproxy.cfg"),
+            binary: differs.binary.clone(),
+            haproxy: &placed(differs.haproxy),
+            more: &placed(differs.more),
+            ..Usual::of(&[consul.url()])
+        }
+        .write(&setup)
+        .unwrap();
         let gatewright = setup.run().unwrap();
         wait_for(LIMIT, "the first answer", || {
             (send(entrance, 1).ok() == 1).then_some(())
@@ -135,7 +111,7 @@ impl Stage {
 
     fn template(&self, text: &str) {
         self.setup
-            .file("haproxy.cfg.hbs", &with(text, &self.setup, self.entrance))
+            .file("haproxy.cfg.hbs", &filled(text, &self.setup, self.entrance))
             .unwrap();
     }
 
@@ -178,11 +154,6 @@ impl Stage {
         drop(setup);
         report.slowest
     }
-}
-
-fn with(text: &str, setup: &Setup, entrance: SocketAddr) -> String {
-    text.replace("@bind@", &entrance.to_string())
-        .replace("@dir@", setup.path("").trim_end_matches('/'))
 }
 
 fn first(status: &Value, list: &str) -> String {
@@ -782,7 +753,7 @@ fn e03_e11_j12_killed_at_any_moment_it_leaves_a_good_file_and_converges() {
     let [port] = temp::free_ports().unwrap();
     let entrance = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let setup = Setup::new().unwrap();
-    let text = with(TEMPLATE, &setup, entrance);
+    let text = filled(TEMPLATE, &setup, entrance);
     let start = format!(
         "{}    server first {}\n",
         text.split("    # note").next().unwrap(),

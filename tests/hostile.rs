@@ -14,7 +14,8 @@ use crate::support::consul::{Consul, instance};
 use crate::support::gatewright::{Gatewright, Setup};
 use crate::support::haproxy::HAProxy;
 use crate::support::traffic::{Limits, Traffic};
-use crate::support::{process, temp, tools, wait_for};
+use crate::support::usual::{Usual, filled};
+use crate::support::{process, temp, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -101,22 +102,9 @@ impl Stage {
         let [port] = temp::free_ports().unwrap();
         let entrance = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         setup
-            .file(
-                "haproxy.cfg.hbs",
-                &template.replace("@bind@", &entrance.to_string()),
-            )
+            .file("haproxy.cfg.hbs", &filled(template, &setup, entrance))
             .unwrap();
-        setup
-            .settings(&format!(
-                "[consul]\naddresses = [\"{}\"]\n\n\
-                 [[template]]\nsource = \"haproxy.cfg.hbs\"\ndestination = \"{{dir}}/haproxy.cfg\"\n\n\
-                 [haproxy]\nmode = \"supervise\"\nbinary = \"{}\"\nmaster_socket = \"{{dir}}/master.sock\"\n\n\
-                 [apply]\nreload_interval = \"200ms\"\n\n\
-                 [state]\ndirectory = \"{{dir}}/state\"\n",
-                consul.url(),
-                tools::haproxy("2.6").unwrap().display(),
-            ))
-            .unwrap();
+        Usual::of(&[consul.url()]).write(&setup).unwrap();
         Stage {
             gatewright: setup.run().unwrap(),
             setup,

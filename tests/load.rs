@@ -4,6 +4,7 @@
 
 mod clock;
 pub mod flapping;
+mod many;
 mod scarce;
 
 use std::time::Duration;

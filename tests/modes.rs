@@ -15,6 +15,7 @@ use crate::support::backend::Backend;
 use crate::support::consul::Consul;
 use crate::support::gatewright::{Gatewright, Setup};
 use crate::support::haproxy::cli;
+use crate::support::measured::note;
 use crate::support::process::{self, Process, command};
 use crate::support::traffic::{Limits, Traffic, send};
 use crate::support::{http, temp, tools, wait_for};
@@ -482,6 +483,65 @@ fn g01_g15_no_request_fails_over_a_hundred_changes_by_signal() {
 #[test]
 fn g01_g15_no_request_fails_over_a_hundred_changes_by_command() {
     a_hundred_changes(Command, &["2.6"]);
+}
+
+/// Pairs of changes that need a reload each, at gaps of 0 to 400 ms and with next to no distance kept between
+/// two reloads: how many of the later ones HAProxy does not run in the end.
+fn lost_updates(consul: &Consul, mode: Mode) -> (usize, usize) {
+    const PAIRS: u32 = 40;
+    let mut world = World::new(consul, mode, "2.6", 2);
+    let key = format!("{}/queue", world.service);
+    let more = format!("backend spare\n    timeout queue {{{{keyOrDefault \"{key}\" \"1\"}}}}s\n");
+    world
+        .setup
+        .file("haproxy.cfg.hbs", &world.template(&more))
+        .unwrap();
+    let settings = world.setup.read("gatewright.toml").unwrap();
+    let settings = settings.replace("reload_interval = \"200ms\"", "reload_interval = \"1ms\"");
+    world.setup.file("gatewright.toml", &settings).unwrap();
+    world.start(consul);
+    let mut lost = Vec::new();
+    for pair in 0..PAIRS {
+        let gap = Duration::from_millis(400) * pair / (PAIRS - 1);
+        let [first, second] = [2 * pair + 10, 2 * pair + 11];
+        consul.set_key(&key, &first.to_string()).unwrap();
+        std::thread::sleep(gap);
+        consul.set_key(&key, &second.to_string()).unwrap();
+        let line = format!("    timeout queue {second}s\n");
+        let arrived = wait_for(LIMIT, &line, || {
+            let runs = world.file().contains(&line) && world.running() == world.written();
+            runs.then_some(())
+        });
+        if let Err(error) = arrived {
+            lost.push(format!("{gap:?}: {error}"));
+        }
+    }
+    assert_eq!(lost, [""; 0], "{mode:?}");
+    world.converge(&[0, 1]);
+    let reloads = world.status().unwrap()["haproxy"]["reloads"].as_u64();
+    let reloads = usize::try_from(reloads.unwrap()).unwrap();
+    assert!(reloads > PAIRS as usize, "{mode:?}: {reloads}");
+    world.end();
+    (lost.len(), reloads)
+}
+
+#[test]
+fn g01_no_update_is_lost_at_any_gap() {
+    let consul = Consul::start().unwrap();
+    std::thread::scope(|scope| {
+        for mode in [Supervise, Master, Usr2, Command] {
+            let consul = &consul;
+            scope.spawn(move || {
+                let (lost, reloads) = lost_updates(consul, mode);
+                let what = format!("lost updates at gaps of 0 to 400 ms, {mode:?}");
+                note(
+                    "g01",
+                    &what.to_lowercase(),
+                    format!("{lost} of 40, {reloads} reloads"),
+                );
+            });
+        }
+    });
 }
 
 #[test]

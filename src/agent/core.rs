@@ -114,6 +114,9 @@ pub struct Core {
     /// First and latest change of those that came close together.
     burst: Option<(Instant, Instant)>,
     rendering: bool,
+    /// When a rendering that could not even begin is tried again, and how often that was in a row.
+    render_again: Option<Instant>,
+    render_retries: u32,
     rounds: u32,
     waiting: Waiting,
     quarantined: Vec<String>,
@@ -168,6 +171,8 @@ impl Core {
             changed: false,
             burst: None,
             rendering: false,
+            render_again: None,
+            render_retries: 0,
             rounds: 0,
             waiting: Waiting::default(),
             quarantined: Vec::new(),
@@ -279,7 +284,8 @@ impl Core {
         let guard = self.guard.poll_timeout();
         let save = self.save_due();
         let loss = self.loss_due();
-        [render, apply, look, again, guard, save, loss]
+        let render_again = self.render_again;
+        [render, render_again, apply, look, again, guard, save, loss]
             .into_iter()
             .flatten()
             .min()
@@ -305,216 +311,21 @@ impl Core {
         self.applying.is_some()
     }
 
-    // Templates.
-
-    fn load_templates(&mut self, actions: &mut Vec<Action>) {
-        self.loading = true;
-        actions.push(Action::LoadTemplates);
-    }
-
-    fn loaded(
-        &mut self,
-        result: Result<Loaded, Vec<Diagnostic>>,
-        now: Instant,
-        actions: &mut Vec<Action>,
-    ) {
-        self.loading = false;
-        match result {
-            Err(errors) => {
-                let kept = if self.templates_loaded {
-                    " The templates read before stay in force."
-                } else {
-                    ""
-                };
-                for error in &errors {
-                    say(actions, Weight::Error, format!("{error}{kept}"));
-                }
-                self.template_errors = errors;
-            }
-            Ok(Loaded { literal, warnings }) => {
-                for warning in &warnings {
-                    say(actions, Weight::Warning, warning.to_string());
-                }
-                if self.templates_loaded {
-                    say(
-                        actions,
-                        Weight::Info,
-                        "The templates were read again.".to_owned(),
-                    );
-                }
-                self.template_errors.clear();
-                self.templates_loaded = true;
-                self.rounds = 0;
-                for query in literal {
-                    self.watch(query, now, actions);
-                }
-                self.mark_changed(now);
-            }
-        }
-    }
-
-    // Rendering.
-
-    fn mark_changed(&mut self, now: Instant) {
-        // A burst ends with a quiet time or with what it was for: a restless catalog starves nothing.
-        let waits = self.pending.is_some() || self.rendering || self.changed;
-        let first = match self.burst {
-            Some((first, latest)) if waits || now < latest + self.timing.settle => first,
-            _ => now,
-        };
-        self.changed = true;
-        self.burst = Some((first, now));
-    }
-
-    /// Whether every watched query has an answer or an error by now.
-    fn may_render(&self) -> bool {
-        self.templates_loaded
-            && !self.loading
-            && self
-                .watches
-                .values()
-                .all(|watched| watched.known.is_some() || watched.failing.is_some())
-    }
-
-    /// When the latest changes have settled.
-    fn settled_at(&self) -> Option<Instant> {
-        let (first, latest) = self.burst?;
-        Some((latest + self.timing.settle).min(first + self.timing.max_settle))
-    }
-
-    /// When a reload has waited long enough for them.
-    fn overdue_at(&self) -> Option<Instant> {
-        self.burst.map(|(first, _)| first + self.timing.max_settle)
-    }
-
-    /// Whether there is something to render. One rendering is kept ready while a set is being applied.
-    fn has_to_render(&self) -> bool {
-        let ahead = self.applying.is_some() && self.pending.is_some();
-        self.changed && !self.rendering && !ahead && self.may_render()
-    }
-
-    /// Whether the pending set, rendered while another one was being applied, is about to be replaced.
-    fn newer_comes(&self) -> bool {
-        !self.fresh && (self.rendering || self.has_to_render())
-    }
-
-    fn wants_reload(&self) -> bool {
-        self.needs_reload.is_some() || self.repair
-    }
-
-    fn rendered(&mut self, result: Rendered, now: Instant, actions: &mut Vec<Action>) {
-        self.rendering = false;
-        self.pace.rendered(now);
-        match result {
-            Rendered::Failed(errors) => {
-                for error in &errors {
-                    say(
-                        actions,
-                        Weight::Error,
-                        format!("{error} The last good configuration stays in force."),
-                    );
-                }
-                self.render_errors = errors;
-            }
-            Rendered::Outdated => self.mark_changed(now),
-            Rendered::Incomplete {
-                needed,
-                absent,
-                used,
-            } => self.incomplete(needed, absent, &used, now, actions),
-            Rendered::Complete {
-                candidate,
-                used,
-                quarantined,
-                crowded,
-            } => {
-                self.rounds = 0;
-                self.render_errors.clear();
-                self.waiting = Waiting::default();
-                self.keep_only(&used, now, actions);
-                for sentence in &quarantined {
-                    if !self.quarantined.contains(sentence) {
-                        say(actions, Weight::Warning, sentence.clone());
-                    }
-                }
-                self.quarantined = quarantined;
-                // Told once, not again for each instance that comes.
-                for (name, sentence) in &crowded {
-                    if !self.crowded.contains_key(name) {
-                        say(actions, Weight::Warning, sentence.clone());
-                    }
-                }
-                self.crowded = crowded;
-                self.memory.rendered(&candidate.revision, now);
-                self.offer(candidate, actions);
-            }
-        }
-    }
-
-    fn incomplete(
-        &mut self,
-        needed: BTreeSet<Query>,
-        absent: BTreeSet<Query>,
-        used: &BTreeSet<Query>,
-        now: Instant,
-        actions: &mut Vec<Action>,
-    ) {
-        let fresh: Vec<Query> = needed
-            .iter()
-            .filter(|query| !self.watches.contains_key(query))
-            .cloned()
-            .collect();
-        if !fresh.is_empty() {
-            self.rounds += 1;
-            if self.rounds > self.timing.max_rounds {
-                say(
-                    actions,
-                    Weight::Error,
-                    format!(
-                        "The templates still asked for new queries after {} rounds, the last one being {}. \
-                         The last good configuration stays in force. Raise catalog.max_discovery_rounds if this is meant.",
-                        self.timing.max_rounds, fresh[0]
-                    ),
-                );
-            } else {
-                for query in fresh {
-                    self.watch(query, now, actions);
-                }
-                self.mark_changed(now);
-            }
-        }
-        for query in absent.difference(&self.waiting.absent) {
-            say(
-                actions,
-                Weight::Warning,
-                format!(
-                    "A template waits for {query}, which Consul does not have. Nothing is applied until it exists; keyOrDefault would not wait."
-                ),
-            );
-        }
-        // With an answer missing, a template may not have reached all that it asks; without one,
-        // what it did not ask is not needed.
-        if needed.is_empty() {
-            self.keep_only(used, now, actions);
-        }
-        self.waiting = Waiting {
-            since: self.waiting.since.or(Some(now)),
-            needed,
-            absent,
-        };
-    }
-
     // What is due.
 
     fn go_on(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let output = self.guard.handle_timeout(now);
         self.guarded(output, now, actions);
+        if self.render_again.take_if(|again| now >= *again).is_some() {
+            self.mark_changed(now);
+        }
         let settled = self.settled_at().is_none_or(|end| now >= end);
         // While a reload or the pace waits, what changes meanwhile is rendered once.
         let paced = self.pace.is_ready(now);
         let waits = self.needs_reload.is_some() && !settled;
         if self.has_to_render() && paced && !waits {
             self.changed = false;
+            self.render_again = None;
             self.rendering = true;
             self.pace.renders(now);
             let answers = self
@@ -568,72 +379,6 @@ impl Core {
     }
 }
 
-/// What the status reads.
-impl Core {
-    /// The watched queries.
-    pub fn watches(&self) -> &BTreeMap<Query, Watched> {
-        &self.watches
-    }
-
-    /// What the guard holds.
-    pub fn holds(&self) -> Vec<View> {
-        self.guard.views()
-    }
-
-    /// The answers on disk.
-    pub fn memory(&self) -> &Memory {
-        &self.memory
-    }
-
-    /// What HAProxy has taken.
-    pub fn applied(&self) -> Option<&Applied> {
-        self.applied.as_ref()
-    }
-
-    /// What it has not.
-    pub fn refused(&self) -> Option<&Refused> {
-        self.refused.as_ref()
-    }
-
-    /// What a rendering waits for.
-    pub fn waiting(&self) -> &Waiting {
-        &self.waiting
-    }
-
-    /// Instances left out.
-    pub fn quarantined(&self) -> &[String] {
-        &self.quarantined
-    }
-
-    /// Slots that are nearly all used, a sentence each.
-    pub fn crowded(&self) -> impl Iterator<Item = &String> {
-        self.crowded.values()
-    }
-
-    /// What is wrong with the templates on disk, and with the last rendering.
-    pub fn template_errors(&self) -> impl Iterator<Item = &Diagnostic> {
-        self.template_errors.iter().chain(&self.render_errors)
-    }
-
-    /// The revision that waits for its turn.
-    pub fn pending(&self) -> Option<&Revision> {
-        self.pending
-            .as_ref()
-            .or(self.applying.as_ref())
-            .map(|candidate| &candidate.revision)
-    }
-
-    /// What has happened since the start.
-    pub fn counts(&self) -> &Counts {
-        &self.counts
-    }
-
-    /// The last look at HAProxy.
-    pub fn observed(&self) -> &Observed {
-        &self.observed
-    }
-}
-
 #[track_caller]
 fn say(actions: &mut Vec<Action>, weight: Weight, message: String) {
     actions.push(Action::Say(Notice::new(weight, message)));
@@ -643,6 +388,12 @@ fn say(actions: &mut Vec<Action>, weight: Weight, message: String) {
 fn say_about(actions: &mut Vec<Action>, weight: Weight, message: String, revision: &Revision) {
     let notice = Notice::new(weight, message).about(revision);
     actions.push(Action::Say(notice));
+}
+
+/// How long is waited after so many failures in a row.
+fn pause(retries: u32) -> Duration {
+    let doubled = RETRY.0 * 2u32.saturating_pow(retries.clamp(1, 8) - 1);
+    doubled.min(RETRY.1)
 }
 
 fn seconds(time: Duration) -> String {
@@ -657,6 +408,8 @@ mod applying;
 mod counts;
 mod memory;
 mod pace;
+mod rendering;
+mod view;
 mod watches;
 
 pub use memory::Memory;

@@ -21,6 +21,7 @@ use super::files::{
 };
 use super::journal::{decode, encode};
 use super::set::{Candidate, REVISION_VARIABLE, Revision, Role, SetFile};
+use crate::catalog::snapshot::digest;
 
 /// The version of every file here.
 const FORMAT: u32 = 1;
@@ -391,14 +392,6 @@ fn next_sequence(directory: &Path) -> u64 {
     by_age(directory)
         .first()
         .map_or(1, |(newest, _)| newest.saturating_add(1))
-}
-
-fn digest(text: &str) -> String {
-    ring::digest::digest(&ring::digest::SHA256, text.as_bytes())
-        .as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
 }
 
 impl From<Role> for StoredRole {

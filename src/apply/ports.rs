@@ -13,7 +13,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, soc
 use super::set::{Role, SetFile};
 use crate::diagnostic::Severity;
 use crate::haproxy::Finding;
-use crate::haproxy::config::{Bind, Config, Endpoint, Transport};
+use crate::haproxy::config::{Bind, Config, Endpoint};
 
 /// More new addresses than this are not tried (a range of ports can be long).
 const PROBES_MAX: usize = 256;
@@ -79,17 +79,9 @@ fn addresses(bind: &Bind) -> impl Iterator<Item = SocketAddr> + '_ {
     bind.endpoints
         .iter()
         .filter(move |_| !elsewhere)
-        .filter_map(|endpoint| match endpoint {
-            Endpoint::Inet {
-                transport: Transport::Tcp,
-                address,
-                low,
-                high,
-            } => Some((*address, *low..=*high)),
-            _ => None,
-        })
-        .flat_map(|(address, ports)| {
-            ports
+        .filter_map(Endpoint::tcp)
+        .flat_map(|(address, low, high)| {
+            (low..=high)
                 .take(PROBES_MAX)
                 .filter(|port| *port != 0)
                 .map(move |port| SocketAddr::new(address, port))

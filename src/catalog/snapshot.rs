@@ -192,7 +192,8 @@ fn is_text(answer: &Answer) -> bool {
     }
 }
 
-fn digest(text: &str) -> String {
+/// What shows that a text is stored as it was written: its SHA-256, in hexadecimal digits.
+pub fn digest(text: &str) -> String {
     ring::digest::digest(&ring::digest::SHA256, text.as_bytes())
         .as_ref()
         .iter()

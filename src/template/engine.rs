@@ -29,6 +29,9 @@ use crate::diagnostic::{Diagnostic, Place, nearest};
 /// a quarter of it in a debug build. Only what is used of it is real memory.
 const STACK: usize = 64 << 20;
 
+/// The code of the diagnostic that a rendering could not begin.
+pub const NO_THREAD: &str = "no-thread";
+
 /// How often a rendering is made anew because of where it listens.
 const LISTENER_ROUNDS: usize = 3;
 
@@ -272,23 +275,21 @@ impl TemplateSet {
 
     /// Renders all files, on a stack of which it is known that the deepest templates fit.
     fn run(&self, marked: bool, memos: &mut [Memo]) -> Result<Run, Vec<Diagnostic>> {
-        let failed = |message: String| {
-            vec![
-                Diagnostic::error("render", message)
-                    .help("Nothing was changed; the next change of the catalog tries again."),
-            ]
-        };
         std::thread::scope(|scope| {
             std::thread::Builder::new()
                 .name("render".to_owned())
                 .stack_size(STACK)
                 .spawn_scoped(scope, || self.run_here(marked, memos))
-                .map_err(|error| failed(format!("No thread can be started to render: {error}.")))?
+                .map_err(|error| {
+                    let message = format!("No thread can be started to render: {error}.");
+                    let help = "Give it more processes (TasksMax of systemd, pids of a container) or memory.";
+                    vec![Diagnostic::error(NO_THREAD, message).help(help)]
+                })?
                 .join()
                 .unwrap_or_else(|_| {
-                    Err(failed(
-                        "The rendering failed in a way that it should not.".to_owned(),
-                    ))
+                    let message = "The rendering failed in a way that it should not.";
+                    let help = "Nothing was changed; the next change of the catalog tries again.";
+                    Err(vec![Diagnostic::error("render", message).help(help)])
                 })
         })
     }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use crate::catalog::Instance;
-use crate::haproxy::config::{Config, Endpoint, Transport};
+use crate::haproxy::config::Config;
 
 /// Addresses and ports.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -38,15 +38,8 @@ impl Listeners {
         let endpoints = binds.into_iter().flat_map(|bind| bind.endpoints);
         let ranges = endpoints
             .chain(stats.into_iter().map(|socket| socket.endpoint))
-            .filter_map(|endpoint| match endpoint {
-                Endpoint::Inet {
-                    transport: Transport::Tcp,
-                    address,
-                    low,
-                    high,
-                } => Some((address.to_canonical(), low, high)),
-                _ => None,
-            });
+            .filter_map(|endpoint| endpoint.tcp())
+            .map(|(address, low, high)| (address.to_canonical(), low, high));
         Listeners {
             ranges: ranges.collect(),
             local: local.clone(),

@@ -32,7 +32,7 @@ use std::time::Duration;
 
 use crate::catalog::{Network, Query};
 
-pub use engine::TemplateSet;
+pub use engine::{NO_THREAD, TemplateSet};
 pub use escape::Grammar;
 pub use judge::{Quarantined, instance_words};
 pub use names::{backend_name, server_id, server_ids, server_name};

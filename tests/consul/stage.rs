@@ -10,30 +10,12 @@ use crate::support::consul::Consul;
 use crate::support::fault_proxy::FaultProxy;
 use crate::support::gatewright::{Gatewright, Setup};
 use crate::support::traffic::{Limits, Traffic, send};
-use crate::support::{temp, tools, wait_for};
+use crate::support::usual::{TEMPLATE, Usual, filled};
+use crate::support::{temp, wait_for};
 
 pub const LIMIT: Duration = Duration::from_secs(40);
 /// Given to Gatewright as its token; it may go to Consul and nowhere else.
 pub const CANARY: &str = "c0ffee00-feed-4bad-8bad-canarytoken0";
-
-const TEMPLATE: &str = r#"defaults
-    mode http
-    option idle-close-on-response
-    timeout connect 2s
-    timeout client 10s
-    timeout server 10s
-
-frontend in
-    bind @bind@
-    default_backend web
-
-backend web
-    # note: {{keyOrDefault "note" "none"}}
-@more@
-{{#each (service "web")}}
-    server {{serverName this}} {{serverAddress this}}
-{{/each}}
-"#;
 
 /// What differs from the usual stage.
 #[derive(Default)]
@@ -95,26 +77,21 @@ impl Stage {
         }
         let [port] = temp::free_ports().unwrap();
         let entrance = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let text = TEMPLATE
-            .replace("@bind@", &entrance.to_string())
-            .replace("@more@", differs.template);
+        let note = "\"none\"}}\n";
+        let text = TEMPLATE.replace(note, &format!("{note}{}\n", differs.template));
+        let text = filled(&text, &setup, entrance);
         setup.file("haproxy.cfg.hbs", &text).unwrap();
         setup.file("token", &format!("{CANARY}\n")).unwrap();
         let addresses = differs
             .addresses
             .clone()
             .unwrap_or_else(|| vec![proxy.url()]);
-        setup
-            .settings(&format!(
-                "[consul]\naddresses = {addresses:?}\nwait = \"1s\"\n{}\n\n\
-                 [[template]]\nsource = \"haproxy.cfg.hbs\"\ndestination = \"{{dir}}/haproxy.cfg\"\n\n\
-                 [haproxy]\nmode = \"supervise\"\nbinary = \"{}\"\nmaster_socket = \"{{dir}}/master.sock\"\n\n\
-                 [apply]\nreload_interval = \"200ms\"\ncompare_interval = \"1s\"\n\n\
-                 [state]\ndirectory = \"{{dir}}/state\"\n",
-                differs.consul,
-                tools::haproxy("2.6").unwrap().display(),
-            ))
-            .unwrap();
+        Usual {
+            consul: &format!("wait = \"1s\"\n{}\n", differs.consul),
+            ..Usual::of(&addresses)
+        }
+        .write(&setup)
+        .unwrap();
         let gatewright = setup.run().unwrap();
         if let Some(meanwhile) = differs.meanwhile {
             meanwhile(&gatewright);

@@ -21,6 +21,7 @@ pub mod temp;
 pub mod tools;
 pub mod traffic;
 pub mod usage;
+pub mod usual;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};

@@ -142,9 +142,7 @@ impl Core {
             }
             Outcome::Failed(error) | Outcome::Unconfirmed(error) => {
                 self.retries += 1;
-                let pause = RETRY
-                    .1
-                    .min(RETRY.0 * 2u32.saturating_pow(self.retries.min(8) - 1));
+                let pause = pause(self.retries);
                 say_about(
                     actions,
                     Weight::Error,

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::apply::set::{Role, SetFile};
 use crate::apply::verdict::Servers;
+use crate::template::NO_THREAD;
 
 const TIMING: Timing = Timing {
     settle: Duration::from_millis(50),
@@ -401,6 +402,54 @@ fn what_could_not_be_tried_is_tried_again_with_growing_pauses() {
         pauses.push((bench.now - failed).as_secs());
     }
     assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+}
+
+#[test]
+fn i11_a_rendering_that_cannot_begin_is_tried_again_with_growing_pauses() {
+    let mut bench = Bench::new().applied("one");
+    bench.change(2);
+    let not_begun = || {
+        let error = Diagnostic::error(NO_THREAD, "No thread can be started to render: why.");
+        Event::Rendered(Rendered::Failed(vec![error]))
+    };
+    let mut pauses = Vec::new();
+    for retry in 0..9 {
+        let actions = bench.core.handle(not_begun(), bench.now);
+        if retry == 0 {
+            let said = "No thread can be started to render: why. The last good configuration stays in force; trying again in 1 s.";
+            assert!(
+                matches!(&actions[..], [Action::Say(notice)] if notice.message == said),
+                "{actions:?}"
+            );
+        }
+        assert_eq!(bench.core.template_errors().count(), 1);
+        let failed = bench.now;
+        let actions = bench.wait();
+        assert!(matches!(actions[..], [Action::Render(_)]), "{actions:?}");
+        pauses.push((bench.now - failed).as_secs());
+    }
+    assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+    // A change does not wait for it, and one rendering does for both.
+    bench.event(not_begun());
+    bench.change(3);
+    assert_eq!(bench.event(complete("three", &["web"])), []);
+    assert_eq!(bench.core.template_errors().count(), 0);
+    assert_eq!(
+        bench.wait(),
+        [Action::Apply(candidate("three"), Means::Any)]
+    );
+    bench.event(confirmed("three"));
+    assert_eq!(bench.after(Duration::from_secs(600)), []);
+}
+
+#[test]
+fn a_template_that_fails_waits_for_a_change() {
+    let mut bench = Bench::new().applied("one");
+    bench.change(2);
+    let error = Diagnostic::error("helper", "It fails.");
+    bench.event(Event::Rendered(Rendered::Failed(vec![error])));
+    assert_eq!(bench.after(Duration::from_secs(600)), []);
+    bench.change(3);
 }
 
 #[test]

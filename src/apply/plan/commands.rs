@@ -245,7 +245,7 @@ impl ServerCommands {
         }
         self.free_id(step)?;
         let mut options: Vec<Vec<String>> = Vec::new();
-        for (name, values) in &wanted.options {
+        for (name, values) in wanted.options.iter() {
             if let Dynamic::No(why) = keyword(version, name) {
                 return Err(format!(
                     "{} cannot be added at run time because of its keyword `{name}`: {why}",

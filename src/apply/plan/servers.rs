@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::haproxy::config::{Backend, Config, Section, Server};
 use crate::haproxy::runtime::{Dynamic, ServerRow, algorithm};
@@ -25,8 +26,8 @@ pub struct Wanted {
     /// Whether the line keeps it out of traffic.
     pub disabled: bool,
     /// Every other keyword with its values, those of `default-server` included: `add server` does not
-    /// inherit them (HAProxy 2.6 to 3.2).
-    pub options: BTreeMap<String, Vec<String>>,
+    /// inherit them (HAProxy 2.6 to 3.2). Servers of a backend that have the same ones share them.
+    pub options: Arc<BTreeMap<String, Vec<String>>>,
 }
 
 /// The servers of a backend.
@@ -112,13 +113,20 @@ impl Pool {
         };
         let lines = backend.servers.iter().map(|server| server.defaults_before);
         let defaults_last = lines.clone().max() == lines.min();
+        let mut shared: Option<Arc<BTreeMap<String, Vec<String>>>> = None;
         for server in &backend.servers {
             if let Some((low, high)) = server.template {
                 pool.templates.push((server.name.clone(), low, high));
                 continue;
             }
             match wanted(backend, server) {
-                Ok(wanted) if defaults_last => {
+                Ok(mut wanted) if defaults_last => {
+                    match &shared {
+                        Some(shared) if *shared == wanted.options => {
+                            wanted.options = Arc::clone(shared);
+                        }
+                        _ => shared = Some(Arc::clone(&wanted.options)),
+                    }
                     pool.servers.insert(server.name.clone(), wanted);
                 }
                 Ok(_) => {
@@ -278,7 +286,7 @@ fn wanted(backend: &Backend, server: &Server) -> Result<Wanted, String> {
         weight,
         id,
         disabled: server.disabled,
-        options,
+        options: Arc::new(options),
     })
 }
 

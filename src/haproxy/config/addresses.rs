@@ -75,6 +75,21 @@ pub enum Endpoint {
     Opaque(String),
 }
 
+impl Endpoint {
+    /// Address, first and last port, where TCP listens on an IP address.
+    pub fn tcp(&self) -> Option<(IpAddr, u16, u16)> {
+        match self {
+            Endpoint::Inet {
+                transport: Transport::Tcp,
+                address,
+                low,
+                high,
+            } => Some((*address, *low, *high)),
+            _ => None,
+        }
+    }
+}
+
 /// One `stats socket` line of `global`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StatsSocket {

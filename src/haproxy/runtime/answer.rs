@@ -254,7 +254,15 @@ fn is_change(part: &str, what: &str) -> bool {
     part.strip_prefix(what)
         .and_then(|rest| rest.strip_prefix(" changed from '")?.strip_suffix('\''))
         .and_then(|rest| rest.split_once("' to '"))
-        .is_some_and(|(from, to)| !from.contains('\'') && !to.contains('\''))
+        .is_some_and(|(from, to)| is_place(from) && is_place(to))
+}
+
+/// An address, what HAProxy says for one of another family, or a port, which may be one to add.
+fn is_place(text: &str) -> bool {
+    text == "unix"
+        || text
+            .chars()
+            .all(|c| c.is_ascii_hexdigit() || matches!(c, '.' | ':' | '+' | '-'))
 }
 
 /// The server that has the id: HAProxy looks at ids before names. `'id' : custom id 99 already used at
@@ -317,6 +325,8 @@ mod tests {
         let map = "no need to change the addr, can't change <port> to port map because it is incompatible with current health check port configuration (use 'port' statement from the 'server' directive. by 'stats socket command'";
         assert!(!judge(map, OLD).is_done());
         assert!(!judge("", OLD).is_done());
+        let odd = "IP changed from '::1' to 'Unknown' by 'stats socket command'\n";
+        assert!(!judge(odd, OLD).is_done());
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::marker::PhantomData;
 
 use base64::Engine as _;
 use serde::de::{self, Deserializer, Visitor};
@@ -19,12 +20,13 @@ use crate::catalog::{
 pub(super) fn parse(kind: &Kind, body: &[u8]) -> Result<Answer, String> {
     match kind {
         Kind::Service { health, near, .. } => {
-            let entries: Vec<HealthEntry> = read(body)?;
-            let mut list: Vec<Instance> = entries
-                .into_iter()
-                .map(instance)
-                .filter(|instance| lets_through(health, instance.status))
-                .collect();
+            let mut list = Vec::new();
+            read_each(body, |entry| {
+                let instance = instance(entry);
+                if lets_through(health, instance.status) {
+                    list.push(instance);
+                }
+            })?;
             if near.is_none() {
                 list.sort_by(|a, b| (&a.node, &a.id).cmp(&(&b.node, &b.id)));
             }
@@ -92,19 +94,51 @@ fn lets_through(health: &HealthFilter, status: Status) -> bool {
 }
 
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
-    // serde_json's own text may quote a value, and values are secrets: say only where it is.
-    serde_json::from_slice(body).map_err(|error| {
-        let what = match error.classify() {
-            serde_json::error::Category::Data => "does not have the shape of this answer",
-            serde_json::error::Category::Eof => "ends too early",
-            _ => "is not JSON",
-        };
-        format!(
-            "the body {what} (line {}, column {})",
-            error.line(),
-            error.column()
-        )
-    })
+    serde_json::from_slice(body).map_err(|error| wrong(&error))
+}
+
+/// Reads a list item by item: whole, as Consul writes it, a long one takes several times the room of what
+/// is kept of it.
+fn read_each<T: DeserializeOwned>(body: &[u8], take: impl FnMut(T)) -> Result<(), String> {
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let of = PhantomData;
+    json.deserialize_seq(Each { take, of })
+        .and_then(|()| json.end())
+        .map_err(|error| wrong(&error))
+}
+
+struct Each<T, F> {
+    take: F,
+    of: PhantomData<T>,
+}
+
+impl<'de, T: Deserialize<'de>, F: FnMut(T)> Visitor<'de> for Each<T, F> {
+    type Value = ();
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("a list")
+    }
+
+    fn visit_seq<A: de::SeqAccess<'de>>(mut self, mut list: A) -> Result<(), A::Error> {
+        while let Some(item) = list.next_element()? {
+            (self.take)(item);
+        }
+        Ok(())
+    }
+}
+
+/// serde_json's own text may quote a value, and values are secrets: this says only where it is.
+fn wrong(error: &serde_json::Error) -> String {
+    let what = match error.classify() {
+        serde_json::error::Category::Data => "does not have the shape of this answer",
+        serde_json::error::Category::Eof => "ends too early",
+        _ => "is not JSON",
+    };
+    format!(
+        "the body {what} (line {}, column {})",
+        error.line(),
+        error.column()
+    )
 }
 
 fn instance(entry: HealthEntry) -> Instance {

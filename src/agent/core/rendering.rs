@@ -1,0 +1,221 @@
+//! The part of the core that renders: when templates are read, when a change is rendered, and what a
+//! rendering means.
+
+use super::*;
+use crate::template::NO_THREAD;
+
+impl Core {
+    // Templates.
+
+    pub(super) fn load_templates(&mut self, actions: &mut Vec<Action>) {
+        self.loading = true;
+        actions.push(Action::LoadTemplates);
+    }
+
+    pub(super) fn loaded(
+        &mut self,
+        result: Result<Loaded, Vec<Diagnostic>>,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) {
+        self.loading = false;
+        match result {
+            Err(errors) => {
+                let kept = if self.templates_loaded {
+                    " The templates read before stay in force."
+                } else {
+                    ""
+                };
+                for error in &errors {
+                    say(actions, Weight::Error, format!("{error}{kept}"));
+                }
+                self.template_errors = errors;
+            }
+            Ok(Loaded { literal, warnings }) => {
+                for warning in &warnings {
+                    say(actions, Weight::Warning, warning.to_string());
+                }
+                if self.templates_loaded {
+                    say(
+                        actions,
+                        Weight::Info,
+                        "The templates were read again.".to_owned(),
+                    );
+                }
+                self.template_errors.clear();
+                self.templates_loaded = true;
+                self.rounds = 0;
+                for query in literal {
+                    self.watch(query, now, actions);
+                }
+                self.mark_changed(now);
+            }
+        }
+    }
+
+    // Rendering.
+
+    pub(super) fn mark_changed(&mut self, now: Instant) {
+        // A burst ends with a quiet time or with what it was for: a restless catalog starves nothing.
+        let waits = self.pending.is_some() || self.rendering || self.changed;
+        let first = match self.burst {
+            Some((first, latest)) if waits || now < latest + self.timing.settle => first,
+            _ => now,
+        };
+        self.changed = true;
+        self.burst = Some((first, now));
+    }
+
+    /// Whether every watched query has an answer or an error by now.
+    fn may_render(&self) -> bool {
+        self.templates_loaded
+            && !self.loading
+            && self
+                .watches
+                .values()
+                .all(|watched| watched.known.is_some() || watched.failing.is_some())
+    }
+
+    /// When the latest changes have settled.
+    pub(super) fn settled_at(&self) -> Option<Instant> {
+        let (first, latest) = self.burst?;
+        Some((latest + self.timing.settle).min(first + self.timing.max_settle))
+    }
+
+    /// When a reload has waited long enough for them.
+    pub(super) fn overdue_at(&self) -> Option<Instant> {
+        self.burst.map(|(first, _)| first + self.timing.max_settle)
+    }
+
+    /// Whether there is something to render. One rendering is kept ready while a set is being applied.
+    pub(super) fn has_to_render(&self) -> bool {
+        let ahead = self.applying.is_some() && self.pending.is_some();
+        self.changed && !self.rendering && !ahead && self.may_render()
+    }
+
+    /// Whether the pending set, rendered while another one was being applied, is about to be replaced.
+    pub(super) fn newer_comes(&self) -> bool {
+        !self.fresh && (self.rendering || self.has_to_render())
+    }
+
+    pub(super) fn wants_reload(&self) -> bool {
+        self.needs_reload.is_some() || self.repair
+    }
+
+    pub(super) fn rendered(&mut self, result: Rendered, now: Instant, actions: &mut Vec<Action>) {
+        self.rendering = false;
+        self.pace.rendered(now);
+        // It says nothing of the templates, and nothing of the catalog need change for it to pass.
+        let not_begun = match &result {
+            Rendered::Failed(errors) => errors.iter().any(|error| error.code == NO_THREAD),
+            _ => false,
+        };
+        self.render_retries = if not_begun {
+            self.render_retries + 1
+        } else {
+            0
+        };
+        match result {
+            Rendered::Failed(errors) => {
+                let again = not_begun.then(|| pause(self.render_retries));
+                self.render_again = again.map(|pause| now + pause);
+                let next = again.map_or(String::new(), |pause| {
+                    format!("; trying again in {}", seconds(pause))
+                });
+                for error in &errors {
+                    say(
+                        actions,
+                        Weight::Error,
+                        format!("{error} The last good configuration stays in force{next}."),
+                    );
+                }
+                self.render_errors = errors;
+            }
+            Rendered::Outdated => self.mark_changed(now),
+            Rendered::Incomplete {
+                needed,
+                absent,
+                used,
+            } => self.incomplete(needed, absent, &used, now, actions),
+            Rendered::Complete {
+                candidate,
+                used,
+                quarantined,
+                crowded,
+            } => {
+                self.rounds = 0;
+                self.render_errors.clear();
+                self.waiting = Waiting::default();
+                self.keep_only(&used, now, actions);
+                for sentence in &quarantined {
+                    if !self.quarantined.contains(sentence) {
+                        say(actions, Weight::Warning, sentence.clone());
+                    }
+                }
+                self.quarantined = quarantined;
+                // Told once, not again for each instance that comes.
+                for (name, sentence) in &crowded {
+                    if !self.crowded.contains_key(name) {
+                        say(actions, Weight::Warning, sentence.clone());
+                    }
+                }
+                self.crowded = crowded;
+                self.memory.rendered(&candidate.revision, now);
+                self.offer(candidate, actions);
+            }
+        }
+    }
+
+    fn incomplete(
+        &mut self,
+        needed: BTreeSet<Query>,
+        absent: BTreeSet<Query>,
+        used: &BTreeSet<Query>,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) {
+        let fresh: Vec<Query> = needed
+            .iter()
+            .filter(|query| !self.watches.contains_key(query))
+            .cloned()
+            .collect();
+        if !fresh.is_empty() {
+            self.rounds += 1;
+            if self.rounds > self.timing.max_rounds {
+                say(
+                    actions,
+                    Weight::Error,
+                    format!(
+                        "The templates still asked for new queries after {} rounds, the last one being {}. \
+                         The last good configuration stays in force. Raise catalog.max_discovery_rounds if this is meant.",
+                        self.timing.max_rounds, fresh[0]
+                    ),
+                );
+            } else {
+                for query in fresh {
+                    self.watch(query, now, actions);
+                }
+                self.mark_changed(now);
+            }
+        }
+        for query in absent.difference(&self.waiting.absent) {
+            say(
+                actions,
+                Weight::Warning,
+                format!(
+                    "A template waits for {query}, which Consul does not have. Nothing is applied until it exists; keyOrDefault would not wait."
+                ),
+            );
+        }
+        // With an answer missing, a template may not have reached all that it asks; without one,
+        // what it did not ask is not needed.
+        if needed.is_empty() {
+            self.keep_only(used, now, actions);
+        }
+        self.waiting = Waiting {
+            since: self.waiting.since.or(Some(now)),
+            needed,
+            absent,
+        };
+    }
+}

@@ -1,0 +1,68 @@
+//! What the status reads of the core. It changes nothing.
+
+use super::*;
+
+impl Core {
+    /// The watched queries.
+    pub fn watches(&self) -> &BTreeMap<Query, Watched> {
+        &self.watches
+    }
+
+    /// What the guard holds.
+    pub fn holds(&self) -> Vec<View> {
+        self.guard.views()
+    }
+
+    /// The answers on disk.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// What HAProxy has taken.
+    pub fn applied(&self) -> Option<&Applied> {
+        self.applied.as_ref()
+    }
+
+    /// What it has not.
+    pub fn refused(&self) -> Option<&Refused> {
+        self.refused.as_ref()
+    }
+
+    /// What a rendering waits for.
+    pub fn waiting(&self) -> &Waiting {
+        &self.waiting
+    }
+
+    /// Instances left out.
+    pub fn quarantined(&self) -> &[String] {
+        &self.quarantined
+    }
+
+    /// Slots that are nearly all used, a sentence each.
+    pub fn crowded(&self) -> impl Iterator<Item = &String> {
+        self.crowded.values()
+    }
+
+    /// What is wrong with the templates on disk, and with the last rendering.
+    pub fn template_errors(&self) -> impl Iterator<Item = &Diagnostic> {
+        self.template_errors.iter().chain(&self.render_errors)
+    }
+
+    /// The revision that waits for its turn.
+    pub fn pending(&self) -> Option<&Revision> {
+        self.pending
+            .as_ref()
+            .or(self.applying.as_ref())
+            .map(|candidate| &candidate.revision)
+    }
+
+    /// What has happened since the start.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// The last look at HAProxy.
+    pub fn observed(&self) -> &Observed {
+        &self.observed
+    }
+}

@@ -1,0 +1,154 @@
+//! What the core asks for is begun here, each piece in a task of its own.
+
+use super::*;
+
+impl Sidecar {
+    /// A HAProxy of ours starts from the last good set, whether or not the catalog answers.
+    pub(super) fn start_haproxy(&mut self) {
+        let supervised = self.parts.supervised;
+        let Some(mut applier) = self
+            .applier
+            .take_if(|applier| supervised && applier.last_good().is_some())
+        else {
+            return;
+        };
+        let messages = self.messages.clone();
+        self.task(async move {
+            let verdict = Box::new(applier.resume().await);
+            let _ = messages.send(Message::Resumed { applier, verdict }).await;
+        });
+    }
+
+    pub(super) fn carry_out(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::LoadTemplates => self.load_templates(),
+                Action::StartWatch(id, query) => {
+                    let watch = self.parts.consul.watch(id, query, self.updates.clone());
+                    self.watches.insert(id, watch);
+                }
+                Action::StopWatch(id) => {
+                    self.watches.remove(&id);
+                }
+                Action::Render(answers) => self.render(answers),
+                Action::Apply(candidate, means) => self.apply(candidate, means),
+                Action::Observe => self.observe(),
+                Action::Inspect(inquiry) => self.inspect(*inquiry),
+                Action::Save(content) => self.save(content),
+                Action::AllowLoss => {
+                    self.allow_loss = true;
+                    self.applier_is_back();
+                }
+                Action::Say(notice) => say(&notice),
+            }
+        }
+    }
+
+    fn inspect(&self, inquiry: Inquiry) {
+        let consul = self.parts.consul.clone();
+        let messages = self.messages.clone();
+        self.task(async move {
+            let evidence = inspect(&consul, inquiry).await;
+            let _ = messages.send(Message::Inspected(evidence)).await;
+        });
+    }
+
+    fn save(&self, content: Content) {
+        let path = self.snapshot.clone();
+        self.work(move || Message::Saved(snapshot::write(&path, &content)));
+    }
+
+    fn load_templates(&mut self) {
+        self.generation += 1;
+        let generation = self.generation;
+        let load = Arc::clone(&self.parts.load_templates);
+        self.work(move || {
+            let result = load().map(|(set, warnings)| (Box::new(set), warnings));
+            Message::Loaded { generation, result }
+        });
+    }
+
+    fn render(&mut self, Answers(answers): Answers) {
+        let generation = self.generation;
+        let make_set = Arc::clone(&self.parts.make_set);
+        let Some(mut set) = self.templates.take() else {
+            // The core renders only what is loaded, one at a time.
+            tracing::error!("A rendering was asked for without templates.");
+            return;
+        };
+        self.work(move || {
+            let mut result = set.render(&answers);
+            let candidate = match &mut result {
+                Ok(template::Outcome::Complete(rendering)) => {
+                    Some(Arc::new(make_set(std::mem::take(&mut rendering.files))))
+                }
+                _ => None,
+            };
+            Message::Rendered {
+                generation,
+                set,
+                result,
+                candidate,
+            }
+        });
+    }
+
+    pub(super) fn apply(&mut self, candidate: Arc<Candidate>, means: Means) {
+        let Some(mut applier) = self.applier.take() else {
+            self.asked = Some(Asked::Apply(candidate, means));
+            return;
+        };
+        let messages = self.messages.clone();
+        self.task(async move {
+            let verdict = Box::new(applier.apply(&candidate, means).await);
+            let _ = messages
+                .send(Message::Applied {
+                    applier,
+                    candidate,
+                    verdict,
+                })
+                .await;
+        });
+    }
+
+    pub(super) fn observe(&mut self) {
+        let Some(mut applier) = self.applier.take() else {
+            self.asked = Some(Asked::Observe);
+            return;
+        };
+        let messages = self.messages.clone();
+        self.task(async move {
+            let observation = Box::new(applier.observe().await);
+            let _ = messages
+                .send(Message::Observed {
+                    applier,
+                    observation,
+                })
+                .await;
+        });
+    }
+
+    /// Runs something long beside the loop.
+    pub(super) fn work(&self, work: impl FnOnce() -> Message + Send + 'static) {
+        let messages = self.messages.clone();
+        self.watch_task(tokio::task::spawn_blocking(move || {
+            let message = work();
+            let _ = messages.blocking_send(message);
+        }));
+    }
+
+    /// Runs something that waits beside the loop.
+    fn task(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.watch_task(tokio::spawn(task));
+    }
+
+    /// A task that panics has what it worked on with it: nothing can go on without that.
+    fn watch_task(&self, task: JoinHandle<()>) {
+        let messages = self.messages.clone();
+        tokio::spawn(async move {
+            if task.await.is_err_and(|error| error.is_panic()) {
+                let _ = messages.send(Message::Lost).await;
+            }
+        });
+    }
+}
