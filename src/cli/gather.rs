@@ -113,7 +113,7 @@ fn missing_keys(absent: &BTreeSet<Query>) -> Failure {
                 keys.join(", ")
             ),
         )
-        .help("Write the key, or use {{keyOrDefault \"…\" \"…\"}} or {{keyExists \"…\"}}."),
+        .help("Write the key, or use {{keyOrDefault \"…\" \"…\"}} or {{keyExists \"…\"}}; ls and tree instead of safeLs and safeTree."),
     )
 }
 
