@@ -290,7 +290,7 @@ impl Fixture {
                 services.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
                 Box::new(NodeDetail { node, services })
             })),
-            Kind::Datacenters => {
+            Kind::Datacenters { .. } => {
                 let mut names = self.datacenters.clone();
                 if names.is_empty() {
                     names.push("dc1".to_owned());
@@ -388,7 +388,7 @@ fn recorded(kind: &Kind, entry: &AnswerEntry) -> Option<Answer> {
                 })
                 .collect(),
         }))),
-        (Kind::Datacenters, Entry::Names(names)) => Answer::Datacenters(names.clone()),
+        (Kind::Datacenters { .. }, Entry::Names(names)) => Answer::Datacenters(names.clone()),
         (Kind::Key { .. }, Entry::Absent(())) => Answer::Key(None),
         (Kind::Key { path }, Entry::Value(value)) => Answer::Key(Some(key(path, value))),
         (Kind::Tree { .. }, Entry::Keys(keys)) => {
@@ -622,7 +622,8 @@ mod tests {
                 name: "node-1".into(),
             },
             Kind::Node { name: "no".into() },
-            Kind::Datacenters,
+            Kind::Datacenters { ignore_down: false },
+            Kind::Datacenters { ignore_down: true },
             Query::key("a/b").kind,
             Query::key("no").kind,
             Kind::Tree { prefix: "a".into() },

@@ -286,7 +286,9 @@ impl QueryCall<'_> {
             Reads::Node => Kind::Node {
                 name: required(short.name, "the name of a node")?,
             },
-            Reads::Datacenters => Kind::Datacenters,
+            Reads::Datacenters => Kind::Datacenters {
+                ignore_down: self.ignore_down()?,
+            },
             Reads::Key | Reads::KeyExists | Reads::KeyOrDefault => Kind::Key {
                 path: required(
                     short.name.trim_start_matches('/').to_owned(),
@@ -311,8 +313,20 @@ impl QueryCall<'_> {
         Ok(self.text("status")?.or(second).or(short))
     }
 
+    /// The parameter of `datacenters`.
+    fn ignore_down(&self) -> Result<bool, String> {
+        match self.first {
+            None => Ok(false),
+            Some(Value::Bool(truth)) => Ok(*truth),
+            Some(other) => Err(format!(
+                "`datacenters` takes true, to leave out those that are down, and got {}.",
+                describe(other)
+            )),
+        }
+    }
+
     fn short(&self, reads: Reads) -> Result<ShortForm, String> {
-        let Some(first) = self.first else {
+        let Some(first) = self.first.filter(|_| reads != Reads::Datacenters) else {
             return Ok(ShortForm::default());
         };
         let text = as_text(first)
@@ -496,6 +510,18 @@ mod tests {
             query(Reads::Service, "web?peer=east"),
             Err("`peer=` is not known here. Behind `?` stand ns= and partition=; peers and sameness groups cannot be asked for.".to_owned())
         );
+    }
+
+    #[test]
+    fn datacenters_that_are_down_are_left_out_on_demand() {
+        let with = |value: Value| {
+            let params = [Parameter::Literal(value)];
+            let query = literal_query(Reads::Datacenters, &params, &BTreeMap::new());
+            query.unwrap().map(|query| query.to_string())
+        };
+        assert_eq!(with(true.into()), Ok("datacenters true".to_owned()));
+        assert_eq!(with(false.into()), Ok("datacenters".to_owned()));
+        assert!(with("dc1".into()).is_err());
     }
 
     #[test]
