@@ -91,13 +91,13 @@ const fn functions(
 
 /// What to say to somebody who calls a function of consul-template that is not here.
 pub fn absent_function(name: &str) -> Option<String> {
-    let is_meant = |known: &&str| match known.strip_suffix('*') {
+    let is_meant = |known: &&'static str| match known.strip_suffix('*') {
         Some(beginning) => name.starts_with(beginning),
         None => name == *known,
     };
     let one = DIFFERENCES
         .iter()
-        .find(|one| one.names.iter().any(|known| is_meant(&known)))?;
+        .find(|one| one.names.iter().any(is_meant))?;
     let here = match one.here {
         "—" => "It is not here.".to_owned(),
         here => format!("Here there is {here}."),

@@ -95,11 +95,12 @@ pub fn text(blocks: &[Block], width: usize) -> String {
         // Writing into a String cannot fail.
         let _ = match block {
             Block::Heading(level, title) => {
-                let line = if *level == 1 { "=" } else { "-" };
-                match level {
-                    1 | 2 => writeln!(out, "{title}\n{}", line.repeat(title.chars().count())),
-                    _ => writeln!(out, "{title}"),
-                }
+                let line = match level {
+                    1 => "=",
+                    2 => "-",
+                    _ => "~",
+                };
+                writeln!(out, "{title}\n{}", line.repeat(title.chars().count()))
             }
             Block::Text(words) => write!(out, "{}", wrapped(words, "", "", width)),
             Block::List(points) => points
@@ -149,7 +150,7 @@ fn wrapped(words: &str, first: &str, other: &str, width: usize) -> String {
     let mut out = String::from(first);
     let mut column = first.chars().count();
     let mut begun = false;
-    for word in words.split_whitespace() {
+    for word in unbroken(words, width / 2) {
         let length = word.chars().count();
         if begun && column + 1 + length > width {
             out.push('\n');
@@ -161,12 +162,29 @@ fn wrapped(words: &str, first: &str, other: &str, width: usize) -> String {
             out.push(' ');
             column += 1;
         }
-        out.push_str(word);
+        out.push_str(&word);
         column += length;
         begun = true;
     }
     out.push('\n');
     out
+}
+
+/// The words; code in backticks is one, unless it is long.
+fn unbroken(words: &str, most: usize) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    let mut in_code = false;
+    for word in words.split_whitespace() {
+        match all.last_mut() {
+            Some(last) if in_code && last.chars().count() < most => {
+                last.push(' ');
+                last.push_str(word);
+            }
+            _ => all.push(word.to_owned()),
+        }
+        in_code ^= word.matches('`').count() % 2 == 1;
+    }
+    all
 }
 
 fn indented(lines: &str, before: &str) -> String {
