@@ -488,20 +488,33 @@ fn j14_without_consul_or_a_sidecar_it_says_so() {
 fn helpers_are_listed_and_found_by_name() {
     let setup = setup();
     let all = text(&setup.call(&["helpers"]).unwrap().stdout);
-    for name in [
-        "service",
-        "key",
-        "keyOrDefault",
-        "serverName",
-        "servers",
-        "parameter",
+    for call in [
+        "service NAME:text [STATES:text]",
+        "key PATH:text",
+        "serverName INSTANCE:object",
+        "#each LIST:value",
     ] {
-        assert!(all.lines().any(|line| line == name), "{name}\n{all}");
+        assert!(all.lines().any(|line| line.trim() == call), "{call}\n{all}");
     }
     assert!(!all.contains('\x1b'));
     let some = text(&setup.call(&["helpers", "SERVERN"]).unwrap().stdout);
-    let lines: Vec<&str> = some.lines().collect();
-    assert_eq!((lines.len(), lines[0]), (3, "serverName"), "{some}");
+    assert_eq!(
+        some,
+        "\
+serverName INSTANCE:object
+    A legal, unique and stable name for an instance, from its node and id.
+      {{#each (service \"v1.web\")}}server {{serverName this}} {{serverAddress this}} check{{/each}}
+      | server n1:web-1 10.0.0.1:8080 check
+"
+    );
+    let none = setup.call(&["helpers", "toUper"]).unwrap();
+    assert_eq!(none.status.code(), Some(2));
+    let said = text(&none.stderr);
+    assert!(said.contains("Did you mean `toUpper`?"), "{said}");
+    let whole = text(&setup.call(&["helpers", "--all"]).unwrap().stdout);
+    assert!(whole.contains("\nDifferent from consul-template, and why\n"));
+    let markdown = text(&setup.call(&["helpers", "--markdown"]).unwrap().stdout);
+    assert!(markdown.contains("\n#### `serverName INSTANCE:object`\n"));
 }
 
 #[test]

@@ -27,7 +27,7 @@ use super::event::{
 use crate::apply::set::{Candidate, Revision};
 use crate::apply::verdict::Means;
 use crate::catalog::guard::{Guard, Rules, View};
-use crate::catalog::{Answer, Known, Query};
+use crate::catalog::{Answer, Kind, Known, Query};
 use crate::diagnostic::Diagnostic;
 
 /// The first and the longest pause before something that failed here is tried again.

@@ -119,7 +119,10 @@ pub enum Kind {
         name: String,
     },
     /// `/v1/catalog/datacenters`; it does not block, so it is polled.
-    Datacenters,
+    Datacenters {
+        /// Leave out those that do not answer at the moment.
+        ignore_down: bool,
+    },
     /// `/v1/kv/PATH`; `key`, `keyExists` and `keyOrDefault` all read this one.
     Key {
         /// The key's path, without a leading slash.
@@ -216,7 +219,10 @@ impl fmt::Display for Query {
                 push_meta(&mut words, node_meta);
             }
             Kind::Node { name } => write!(out, "node {name:?}")?,
-            Kind::Datacenters => out.write_str("datacenters")?,
+            Kind::Datacenters { ignore_down } => out.write_str(match ignore_down {
+                true => "datacenters true",
+                false => "datacenters",
+            })?,
             Kind::Key { path } => write!(out, "key {path:?}")?,
             Kind::Tree { prefix } => write!(out, "tree {prefix:?}")?,
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::catalog::fixture::Fixture;
 use crate::catalog::fixture::made::Made;
-use crate::catalog::{Answer, Known, Query, snapshot};
+use crate::catalog::{Answer, Kind, Known, Query, snapshot};
 use crate::diagnostic::{Diagnostic, Place, reworded};
 use crate::exit;
 use crate::source::Freshness;
@@ -125,7 +125,12 @@ fn missing_keys(set: &mut TemplateSet, absent: &BTreeSet<Query>) -> Vec<Diagnost
             "missing-key",
             format!("The template demands {query}, which the catalog does not have."),
         )
-        .help("Write the key, or use {{keyOrDefault \"…\" \"…\"}} or {{#if (keyExists \"…\")}}.");
+        .help(match query.kind {
+            Kind::Tree { .. } => {
+                "Write a key below it, or use ls and tree instead of safeLs and safeTree."
+            }
+            _ => "Write the key, or use {{keyOrDefault \"…\" \"…\"}} or {{#if (keyExists \"…\")}}.",
+        });
         match set.asked_at(query) {
             Some(place) => diagnostic.at(place),
             None => diagnostic,

@@ -26,8 +26,11 @@ pub struct Help {
 /// A topic: its name, and what it prints.
 type Topic = (&'static str, fn() -> String);
 
+/// How wide lines are.
+const WIDTH: usize = 100;
+
 const TOPICS: [Topic; 3] = [
-    ("templates", helpers::reference),
+    ("templates", || helpers::reference::reference_text(WIDTH)),
     ("codes", code_list),
     ("exit-codes", || format!("{EXIT_CODES}\n")),
 ];

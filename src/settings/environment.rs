@@ -53,9 +53,13 @@ pub fn fill(settings: &mut Settings, environment: &Environment) -> Result<(), Ve
         consul.addresses = vec![with_scheme(address, ssl == Some(true))];
     }
     if consul.token.is_none() && consul.token_file.is_none() {
-        consul.token_file = get("CONSUL_HTTP_TOKEN_FILE").map(PathBuf::from);
+        // consul-template's own names count after Consul's.
+        let either = |name, other| get(name).or_else(|| get(other));
+        consul.token_file =
+            either("CONSUL_HTTP_TOKEN_FILE", "CONSUL_TOKEN_FILE").map(PathBuf::from);
         if consul.token_file.is_none() {
-            consul.token = get("CONSUL_HTTP_TOKEN").map(|token| SecretText::new(token.to_owned()));
+            consul.token = either("CONSUL_HTTP_TOKEN", "CONSUL_TOKEN")
+                .map(|token| SecretText::new(token.to_owned()));
         }
     }
     let text = |name| get(name).map(str::to_owned);
@@ -135,6 +139,12 @@ mod tests {
         let settings =
             filled(&[("CONSUL_HTTP_TOKEN", "a"), ("CONSUL_HTTP_TOKEN_FILE", "/t")]).unwrap();
         assert!(settings.consul.token.is_none());
+        assert_eq!(settings.consul.token_file, Some("/t".into()));
+        let settings = filled(&[("CONSUL_TOKEN", "a")]).unwrap();
+        assert_eq!(settings.consul.token.unwrap().reveal(), "a");
+        let settings = filled(&[("CONSUL_TOKEN", "a"), ("CONSUL_HTTP_TOKEN", "b")]).unwrap();
+        assert_eq!(settings.consul.token.unwrap().reveal(), "b");
+        let settings = filled(&[("CONSUL_TOKEN_FILE", "/t")]).unwrap();
         assert_eq!(settings.consul.token_file, Some("/t".into()));
         assert!(filled(&[("CONSUL_HTTP_SSL", "maybe")]).is_err());
     }

@@ -193,7 +193,7 @@ pub struct Templates {
     pub partials: Option<PathBuf>,
     /// The directory below which the helper `file` may read.
     pub files: Option<PathBuf>,
-    /// Environment variables that the helpers `env` and `mustEnv` may read.
+    /// Environment variables that the helpers `env`, `mustEnv` and `envOrDefault` may read.
     pub environment: Vec<String>,
     /// Whether the helper `raw` may write values as they are.
     pub allow_raw: bool,

@@ -447,8 +447,12 @@ impl TemplateSet {
                 let path = path.as_deref().unwrap_or("this");
                 let diagnostic =
                     Diagnostic::error("missing-value", format!("There is no `{path}` here."));
-                match near {
-                    Some((missing, near)) if missing == path => diagnostic.help(near.clone()),
+                let last = path.rsplit(['.', '/']).next().unwrap_or_default();
+                match (super::helpers::absent_field(last), near) {
+                    (Some(help), _) => diagnostic.help(help),
+                    (None, Some((missing, near))) if missing == path => {
+                        diagnostic.help(near.clone())
+                    }
                     _ => diagnostic,
                 }
             }

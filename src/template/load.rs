@@ -10,9 +10,9 @@ use handlebars::{Template, TemplateErrorReason};
 use super::closed::Plan;
 use super::helpers::{self, Action, Entry};
 use super::place::{explain, name_place, tag_place};
-use super::rewrite::{Rewriter, block, head};
+use super::rewrite::{Rewriter, block, head, is_name};
 use super::scan;
-use super::scope::{self, Scope};
+use super::scope::{self, Bound, Scope};
 use super::{Options, Source};
 use crate::catalog::Query;
 use crate::diagnostic::{Diagnostic, Place, nearest};
@@ -211,7 +211,7 @@ struct Check<'a> {
     /// What `this` is here.
     scope: Scope,
     /// Names that blocks around bind.
-    bound: Vec<String>,
+    bound: Vec<Bound>,
 }
 
 impl Check<'_> {
@@ -405,11 +405,21 @@ impl Check<'_> {
     }
 
     fn expression(&mut self, helper: &HelperTemplate, line: usize, column: usize) {
-        let name_only = helper.params.is_empty() && helper.hash.is_empty();
-        if name_only && helpers::find(head(&helper.name)).is_none() {
-            return; // A path or a literal; whether it is there shows when it is rendered.
+        if is_name(helper) && !self.is_call(head(&helper.name)) {
+            // A path or a literal; whether it is there shows when it is rendered.
+            self.parameter(&helper.name, line, column);
+            return;
         }
         self.call(helper, line, column, false);
+    }
+
+    /// Whether a name alone in a tag calls a helper. One that wants parameters may be the name of
+    /// something else, where what is there is not known for certain.
+    fn is_call(&self, name: &str) -> bool {
+        helpers::find(name).is_some_and(|entry| {
+            let bound = self.bound.iter().any(|(bound, _)| bound == name);
+            entry.stands_alone() || !(bound || self.scope == Scope::Unknown)
+        })
     }
 
     /// A condition on what is never there is silently false, even in strict mode.
@@ -447,8 +457,10 @@ impl Check<'_> {
             let diagnostic =
                 Diagnostic::error("unknown-helper", format!("There is no helper `{name}`."))
                     .at(at());
-            self.errors.push(match (nearest(name, known), block) {
-                (Some(near), _) => diagnostic.help(format!("Did you mean `{near}`?")),
+            let near = nearest(name, known).map(|near| format!("Did you mean `{near}`?"));
+            let help = helpers::absent_function(name).or(near);
+            self.errors.push(match (help, block) {
+                (Some(help), _) => diagnostic.help(help),
                 (None, true) => {
                     diagnostic.help("Use {{#each …}}, {{#if …}} or {{#with …}} to go into a value.")
                 }
@@ -562,6 +574,17 @@ impl Check<'_> {
             && let Element::Expression(helper) = sub.element.as_ref()
         {
             self.call(helper, line, column, false);
+        }
+        if let Parameter::Path(path) = parameter
+            && let Some(name) = scope::left_out(path, self.scope, &self.bound)
+        {
+            let place = name_place(&self.sources[self.current], line, column, name);
+            let diagnostic =
+                Diagnostic::error("absent-field", format!("There is no `{name}` here.")).at(place);
+            self.errors.push(match helpers::absent_field(name) {
+                Some(help) => diagnostic.help(help),
+                None => diagnostic,
+            });
         }
     }
 

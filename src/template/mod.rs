@@ -73,6 +73,8 @@ pub struct Options {
     pub environment: BTreeMap<String, Option<String>>,
     /// The folder below which files may be read.
     pub files: Option<PathBuf>,
+    /// The addresses that the helper `sockaddr` finds.
+    pub interfaces: helpers::Interfaces,
     /// Values for `(parameter "name")`.
     pub parameters: serde_json::Map<String, serde_json::Value>,
     /// The largest template, in bytes.
@@ -96,6 +98,7 @@ impl Default for Options {
             raw: false,
             environment: BTreeMap::new(),
             files: None,
+            interfaces: helpers::Interfaces::default(),
             parameters: serde_json::Map::new(),
             max_template: 256 << 10,
             max_output: 64 << 20,
@@ -114,7 +117,7 @@ pub enum Outcome {
     Incomplete {
         /// Queries without an answer.
         needed: BTreeSet<Query>,
-        /// Keys that are demanded and do not exist.
+        /// Keys and folders that are demanded and do not exist.
         absent: BTreeSet<Query>,
         /// All queries asked.
         used: BTreeSet<Query>,

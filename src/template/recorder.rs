@@ -49,7 +49,7 @@ pub struct State {
     used: BTreeSet<u64>,
     /// Queries without an answer.
     pub needed: BTreeSet<Query>,
-    /// Keys that are demanded and not there.
+    /// Keys and folders that are demanded and not there.
     pub absent: BTreeSet<Query>,
     /// The last query of each call in the templates.
     pub calls: BTreeMap<u64, Query>,
@@ -225,12 +225,12 @@ impl Recorder {
         concerned
     }
 
-    /// Notes a query; `demanded` says that its absence keeps the rendering from being used.
+    /// Notes a query; `lacks` says of its answer that it keeps the rendering from being used.
     pub fn look_up(
         &self,
         query: &Query,
         call: Option<u64>,
-        demanded: bool,
+        lacks: impl Fn(&Slot) -> bool,
     ) -> Option<(u64, Arc<Slot>)> {
         let mut state = self.state();
         if state.marked
@@ -249,7 +249,7 @@ impl Recorder {
         let slot = Arc::clone(slot);
         state.used.insert(edition);
         state.memo.asked(edition);
-        if demanded && slot.is_absent() {
+        if lacks(&slot) {
             state.absent.insert(query.clone());
             state.memo.spoil();
         }
@@ -278,9 +278,13 @@ impl Recorder {
 
     /// Notes a file. It may be another one next time.
     pub fn read_file(&self, path: PathBuf) {
-        let mut state = self.state();
-        state.files.insert(path);
-        state.memo.spoil();
+        self.state().files.insert(path);
+        self.depends_on_more();
+    }
+
+    /// Notes that what is being rendered depends on more than answers.
+    pub fn depends_on_more(&self) {
+        self.state().memo.spoil();
     }
 
     /// Whether something was missing so far, so that the text will be thrown away.

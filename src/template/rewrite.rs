@@ -99,16 +99,22 @@ impl Rewriter<'_> {
     fn element(&mut self, element: &mut Element, spot: usize, column: usize) {
         match element {
             Element::Expression(helper) => {
-                let text = matches!(head(&helper.name), "raw" | "servers" | "slots");
-                if matches!(head(&helper.name), "servers" | "slots") {
+                let path = is_path(helper);
+                let name = if path { "" } else { head(&helper.name) };
+                let text = matches!(name, "raw" | "servers" | "slots");
+                if matches!(name, "servers" | "slots") {
                     let column = Parameter::Literal(column.into());
                     helper
                         .hash
                         .insert(super::helpers::COLUMN.to_owned(), column);
                 }
-                let calls = self.number(helper);
-                self.spots[spot].calls.extend(calls);
-                let inner = value_of(helper);
+                let inner = if path {
+                    helper.name.clone()
+                } else {
+                    let calls = self.number(helper);
+                    self.spots[spot].calls.extend(calls);
+                    result_of(helper)
+                };
                 helper.name = Parameter::Name(if text { TEXT } else { EMIT }.to_owned());
                 helper.params = vec![inner, Parameter::Literal(spot.into())];
                 helper.hash.clear();
@@ -207,20 +213,25 @@ impl Rewriter<'_> {
     }
 }
 
-/// What a tag stands for: a helper's result, or a path.
-fn value_of(helper: &HelperTemplate) -> Parameter {
-    let call = !helper.params.is_empty() || !helper.hash.is_empty();
-    if call || helpers::find(head(&helper.name)).is_some() {
-        let mut made = Subexpression::new(
-            helper.name.clone(),
-            helper.params.clone(),
-            helper.hash.clone(),
-        );
-        made.element = Box::new(Element::Expression(Box::new(helper.clone())));
-        Parameter::Subexpression(made)
-    } else {
-        helper.name.clone()
-    }
+/// Whether a tag holds a name or path and nothing else.
+pub fn is_name(helper: &HelperTemplate) -> bool {
+    helper.params.is_empty() && helper.hash.is_empty()
+}
+
+/// Whether it is a path: of the names of helpers, only those that want no parameters call one.
+fn is_path(helper: &HelperTemplate) -> bool {
+    is_name(helper) && !helpers::find(head(&helper.name)).is_some_and(helpers::Entry::stands_alone)
+}
+
+/// A helper's result, as a parameter.
+fn result_of(helper: &HelperTemplate) -> Parameter {
+    let mut made = Subexpression::new(
+        helper.name.clone(),
+        helper.params.clone(),
+        helper.hash.clone(),
+    );
+    made.element = Box::new(Element::Expression(Box::new(helper.clone())));
+    Parameter::Subexpression(made)
 }
 
 /// A block of ours around a template.

@@ -189,7 +189,16 @@ fn inside(text: &str, tag: &Tag) -> Option<Fault> {
     let mut open: Vec<usize> = Vec::new();
     let mut quote = None;
     let mut before = ' ';
+    // The body without what stands in quotation marks.
+    let mut bare = String::with_capacity(body.len());
     for (at, letter) in body.char_indices() {
+        let quoted = quote.is_some() || matches!(letter, '"' | '\'');
+        let blank = if quoted {
+            " ".repeat(letter.len_utf8())
+        } else {
+            letter.to_string()
+        };
+        bare.push_str(&blank);
         match quote {
             Some(begun) if letter == begun && before != '\\' => quote = None,
             Some(_) => {}
@@ -211,10 +220,13 @@ fn inside(text: &str, tag: &Tag) -> Option<Fault> {
     }
     let go = |word: &&str| {
         let name = word.strip_prefix('.').unwrap_or_default();
-        name.starts_with(|letter: char| letter.is_ascii_alphabetic()) || word.starts_with('$')
+        name.starts_with(|letter: char| letter.is_ascii_alphabetic())
+            || word
+                .strip_prefix('$')
+                .is_some_and(|name| name.starts_with(char::is_alphanumeric))
     };
-    let word = inner.split([' ', '(', ')', '|']).find(go)?;
-    let at = body.find(word)?;
+    let word = bare.split([' ', '(', ')', '|', '{', '}', '~']).find(go)?;
+    let at = bare.find(word)?;
     Some(Fault::Go(range.start + at..range.start + at + word.len()))
 }
 

@@ -50,7 +50,9 @@ pub fn inside(block: &HelperTemplate, outer: Scope) -> Scope {
             Some(Reads::Service | Reads::Connect) => Scope::Fields(INSTANCE),
             Some(Reads::Services) => Scope::Fields(&["Name", "Tags"]),
             Some(Reads::Nodes) => Scope::Fields(NODE),
-            Some(Reads::Ls | Reads::Tree) => Scope::Fields(&["Key", "Path", "Value"]),
+            Some(Reads::Ls | Reads::Tree | Reads::SafeLs | Reads::SafeTree) => {
+                Scope::Fields(&["Key", "Path", "Value"])
+            }
             _ => Scope::Unknown,
         },
         _ => Scope::Unknown,
@@ -71,25 +73,64 @@ fn query(parameter: Option<&Parameter>) -> Option<Reads> {
     }
 }
 
+/// A name that a block binds, and what it stands for.
+pub type Bound = (String, Scope);
+
 /// The names that a block binds.
-pub fn binds(block: &HelperTemplate) -> Vec<String> {
+pub fn binds(block: &HelperTemplate) -> Vec<Bound> {
     use handlebars::template::BlockParam;
     let name = |parameter: &Parameter| match parameter {
         Parameter::Name(name) => Some(name.clone()),
         other => Some(head(other).to_owned()).filter(|name| !name.is_empty()),
     };
-    match &block.block_param {
-        Some(BlockParam::Single(one)) => name(one).into_iter().collect(),
-        Some(BlockParam::Pair((one, two))) => name(one).into_iter().chain(name(two)).collect(),
-        _ => Vec::new(),
+    let item = match head(&block.name) {
+        "each" => inside(block, Scope::Unknown),
+        _ => Scope::Unknown,
+    };
+    let (first, second) = match &block.block_param {
+        Some(BlockParam::Single(one)) => (name(one), None),
+        Some(BlockParam::Pair((one, two))) => (name(one), name(two)),
+        _ => (None, None),
+    };
+    let first = first.map(|name| (name, item));
+    first
+        .into_iter()
+        .chain(second.map(|name| (name, Scope::Unknown)))
+        .collect()
+}
+
+/// The names of a path that begins here; an empty one where it is no plain path.
+fn steps(path: &Path) -> impl Iterator<Item = &str> {
+    let text = match path {
+        Path::Relative(_) => raw(path),
+        Path::Local(_) => "",
+    };
+    let text = text.strip_prefix("./").unwrap_or(text);
+    let text = text.strip_prefix("this.").unwrap_or(text);
+    text.split(['.', '/'])
+}
+
+/// The field that a path names and that consul-template has, but this program leaves out.
+pub fn left_out<'a>(path: &'a Path, scope: Scope, bound: &[Bound]) -> Option<&'a str> {
+    let mut steps = steps(path);
+    let mut name = steps.next()?;
+    let mut scope = scope;
+    if let Some((_, inner)) = bound.iter().rev().find(|(bound, _)| bound == name) {
+        scope = *inner;
+        name = steps.next()?;
     }
+    let Scope::Fields(known) = scope else {
+        return None;
+    };
+    let absent = !known.is_empty() && !known.contains(&name);
+    (absent && helpers::absent_field(name).is_some()).then_some(name)
 }
 
 /// The name that a condition asks for and that is never there, and the fields that are.
 pub fn never_there<'a>(
     block: &'a HelperTemplate,
     scope: Scope,
-    bound: &[String],
+    bound: &[Bound],
 ) -> Option<(&'a str, &'static [&'static str])> {
     let (Scope::Fields(known), "if" | "unless") = (scope, head(&block.name)) else {
         return None;
@@ -101,6 +142,6 @@ pub fn never_there<'a>(
     let plain = first
         .bytes()
         .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-    let there = known.contains(&first) || bound.iter().any(|name| name == first);
+    let there = known.contains(&first) || bound.iter().any(|(name, _)| name == first);
     (plain && !first.is_empty() && first != "this" && !there).then_some((first, known))
 }

@@ -349,6 +349,114 @@ fn d01_d03_d04_d09_what_is_wrong_is_said_with_its_place() {
     }
 }
 
+/// Fields and functions that people know from consul-template and that are not here.
+#[test]
+fn what_consul_template_has_and_this_has_not_is_explained() {
+    const CHECKS: &str = "  = help: The checks of an instance are left out: their output may change at any time, and each change would be one of the configuration. Status is what Consul makes of them all, and (service \"…\" status=\"any\") gives instances of every state.\n";
+    for (template, expected) in [
+        (
+            "x {{#each (service \"web\")}}{{#each Checks}}{{Status}}{{/each}}{{/each}}",
+            "error[absent-field]: There is no `Checks` here.\n --> t.hbs:1:36\n  |\n1 | x {{#each (service \"web\")}}{{#each Checks}}{{Status}}{{/each}}{{/each}}\n  |                                    ^^^^^^\n  |\n",
+        ),
+        (
+            "x {{#each (service \"web\") as |s|}}{{len s.Checks}}{{/each}}",
+            "error[absent-field]: There is no `Checks` here.\n --> t.hbs:1:43\n  |\n1 | x {{#each (service \"web\") as |s|}}{{len s.Checks}}{{/each}}\n  |                                           ^^^^^^\n  |\n",
+        ),
+        (
+            "x {{#with (first (service \"web\"))}}{{len Checks}}{{/with}}",
+            "error[missing-value]: There is no `Checks` here.\n --> t.hbs:1:36\n  |\n1 | x {{#with (first (service \"web\"))}}{{len Checks}}{{/with}}\n  |                                    ^^^^^^^^^^^^^^\n  |\n",
+        ),
+    ] {
+        assert_eq!(
+            rendered(template, &[]),
+            format!("{expected}{CHECKS}"),
+            "{template}"
+        );
+    }
+    assert_eq!(
+        rendered("x {{timestamp \"unix\"}}", &[]),
+        "error[unknown-helper]: There is no helper `timestamp`.\n --> t.hbs:1:5\n  |\n1 | x {{timestamp \"unix\"}}\n  |     ^^^^^^^^^\n  |\n  = help: It is not here. A file with the time in it is never the same.\n"
+    );
+    // A field of one's own may have the name.
+    assert_eq!(
+        rendered(
+            "x {{#let (parseJSON \"{\\\"Checks\\\":1}\") as |s|}}{{s.Checks}}{{/let}}",
+            &[]
+        ),
+        "x 1"
+    );
+}
+
+/// Helpers that want parameters leave their names to what a block binds.
+#[test]
+fn a_bound_name_may_be_that_of_a_helper() {
+    assert_eq!(
+        rendered(
+            "x {{#each (service \"web\") as |s index|}}{{index}}{{add index 1}}{{> p key=index}} {{/each}}",
+            &[("p", "({{key}})")]
+        ),
+        "x 01(0) 12(1) "
+    );
+    assert!(rendered("x {{toUpper}}", &[]).starts_with("error[parameters]"));
+    assert!(
+        rendered(
+            "x {{#each (services) as |services|}}{{/each}}{{len (services)}}",
+            &[]
+        )
+        .ends_with('2')
+    );
+}
+
+/// What is demanded and not there keeps the rendering from being used.
+#[test]
+fn keys_and_folders_are_waited_for_where_that_is_demanded() {
+    let fixture: Fixture = serde_json::from_str(CATALOG).unwrap();
+    let waits_for = |text: &str| -> Vec<String> {
+        let mut set = load(text, &[]).unwrap();
+        let mut answers = BTreeMap::new();
+        loop {
+            match set.render(&answers).unwrap() {
+                Outcome::Complete(_) => return Vec::new(),
+                Outcome::Incomplete { needed, absent, .. } if needed.is_empty() => {
+                    return absent.iter().map(ToString::to_string).collect();
+                }
+                Outcome::Incomplete { needed, .. } => {
+                    for query in needed {
+                        let answer = Arc::new(fixture.answer(&query).unwrap());
+                        answers.insert(
+                            query,
+                            Known {
+                                answer,
+                                revision: 1,
+                            },
+                        );
+                    }
+                }
+            }
+        }
+    };
+    for (text, expected) in [
+        ("x {{key \"no\"}}", vec!["key \"no\""]),
+        (
+            "x {{#each (safeTree \"no\")}}{{Key}}{{/each}}",
+            vec!["tree \"no\""],
+        ),
+        ("x {{#if (safeTree \"no\")}}{{/if}}", vec!["tree \"no\""]),
+        ("x {{len (safeLs \"no/x\")}}", vec!["tree \"no/x\""]),
+        // Only keys in a folder below.
+        (
+            "x {{len (tree \"app\")}}{{len (safeLs \"app/deep\")}}",
+            vec![],
+        ),
+        (
+            "x {{len (safeTree \"app\")}}{{len (ls \"no\")}}{{keyOrDefault \"no\" \"\"}}",
+            vec![],
+        ),
+    ] {
+        assert_eq!(waits_for(text), expected, "{text}");
+    }
+}
+
 #[test]
 fn d05_partials_that_include_each_other_are_refused() {
     let text = rendered("x {{> a}}", &[("a", "{{> b}}"), ("b", "{{> a}}")]);

@@ -203,7 +203,11 @@ impl Core {
                 actions,
                 Weight::Warning,
                 format!(
-                    "A template waits for {query}, which Consul does not have. Nothing is applied until it exists; keyOrDefault would not wait."
+                    "A template waits for {query}, which Consul does not have. Nothing is applied until it exists; {} would not wait.",
+                    match query.kind {
+                        Kind::Tree { .. } => "ls and tree",
+                        _ => "keyOrDefault",
+                    }
                 ),
             );
         }

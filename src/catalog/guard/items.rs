@@ -110,7 +110,7 @@ pub(super) fn is_guarded(query: &Query) -> bool {
         Kind::Service { .. } | Kind::Services { .. } | Kind::Nodes { .. } | Kind::Tree { .. } => {
             true
         }
-        Kind::Node { .. } | Kind::Datacenters | Kind::Key { .. } => false,
+        Kind::Node { .. } | Kind::Datacenters { .. } | Kind::Key { .. } => false,
     }
 }
 

@@ -55,7 +55,7 @@ pub(super) fn parse(kind: &Kind, body: &[u8]) -> Result<Answer, String> {
                 detail.map(|detail| Box::new(node_detail(detail))),
             ))
         }
-        Kind::Datacenters => Ok(Answer::Datacenters(sorted(read(body)?))),
+        Kind::Datacenters { .. } => Ok(Answer::Datacenters(sorted(read(body)?))),
         Kind::Key { path } => {
             let [pair]: [PairBody; 1] = read(body)?;
             if pair.key != *path {
@@ -410,7 +410,7 @@ mod tests {
                 node_meta: Meta::new(),
             },
             Kind::Node { name: "n".into() },
-            Kind::Datacenters,
+            Kind::Datacenters { ignore_down: false },
             Query::key("a").kind,
             Kind::Tree { prefix: "".into() },
         ]
@@ -588,7 +588,10 @@ mod tests {
             2
         );
         assert_eq!(
-            parse(&Kind::Datacenters, br#"["west","east"]"#),
+            parse(
+                &Kind::Datacenters { ignore_down: false },
+                br#"["west","east"]"#
+            ),
             Ok(Answer::Datacenters(vec!["east".into(), "west".into()]))
         );
         let tree = br#"[{"Key":"b","Value":"Yg=="},{"Key":"a/","Value":null},{"Key":"a/x","Value":"/w=="}]"#;
@@ -612,7 +615,11 @@ mod tests {
 
     #[test]
     fn an_error_does_not_quote_a_value() {
-        let error = parse(&Kind::Datacenters, br#"{"canary":1}"#).unwrap_err();
+        let error = parse(
+            &Kind::Datacenters { ignore_down: false },
+            br#"{"canary":1}"#,
+        )
+        .unwrap_err();
         assert!(!error.contains("canary"), "{error}");
     }
 

@@ -235,6 +235,13 @@ impl Client {
                 Err(_) => {}
             }
         }
+        if let (Kind::Datacenters { ignore_down: true }, Answer::Datacenters(names)) =
+            (&query.kind, &mut good.answer)
+        {
+            let all = std::mem::take(names);
+            extra_requests += u32::try_from(all.len()).unwrap_or(u32::MAX);
+            *names = self.those_that_answer(&target, all).await?;
+        }
         Ok(Read {
             answer: good.answer,
             freshness: good.freshness,
@@ -245,6 +252,53 @@ impl Client {
             },
             extra_requests,
         })
+    }
+
+    /// The datacenters whose servers answer at the moment, by asking each for its services. That one
+    /// does not is no fault of the agent that is asked.
+    async fn those_that_answer(
+        &self,
+        target: &Target,
+        all: Vec<String>,
+    ) -> Result<Vec<String>, ReadError> {
+        let token = self.token.current(Instant::now().into_std());
+        let mode = Mode {
+            index: index::FRESH,
+            wait: self.options.wait,
+            stale: false,
+        };
+        let mut answering = Vec::with_capacity(all.len());
+        for name in all {
+            let query = Query {
+                kind: Kind::Services {
+                    node_meta: BTreeMap::new(),
+                    filter: None,
+                },
+                scope: Scope {
+                    datacenter: Some(name.clone()),
+                    ..Scope::default()
+                },
+            };
+            let Ok(request) = query::request(&query, &self.defaults) else {
+                continue;
+            };
+            // Cancel safety: an exchange that is given up closes its connection.
+            let result = self
+                .exchange(target, &query, &request, mode, token.as_ref())
+                .await;
+            match result.map_err(|miss| miss.error) {
+                // To refuse is to answer.
+                Ok(_) => answering.push(name),
+                Err(error) if error.class == ErrorClass::Forbidden => answering.push(name),
+                Err(error)
+                    if matches!(
+                        error.class,
+                        ErrorClass::Server | ErrorClass::NoLeader | ErrorClass::Timeout
+                    ) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(answering)
     }
 
     /// How long the current address asked to be left alone, from now.

@@ -28,7 +28,7 @@ pub fn answer(data: &[u8]) {
         Kind::Node {
             name: "n".to_owned(),
         },
-        Kind::Datacenters,
+        Kind::Datacenters { ignore_down: false },
         Query::key("a").kind,
         Kind::Tree {
             prefix: String::new(),

@@ -82,7 +82,7 @@ pub(super) fn request(query: &Query, defaults: &Scope) -> Result<Request, String
             "/v1/catalog/nodes".to_owned()
         }
         Kind::Node { name } => format!("/v1/catalog/node/{}", segment("node name", name)?),
-        Kind::Datacenters => {
+        Kind::Datacenters { .. } => {
             return Ok(Request {
                 path: "/v1/catalog/datacenters".to_owned(),
                 params,
@@ -240,7 +240,10 @@ mod tests {
             "/v1/catalog/node/n%2F1"
         );
         // Datacenters are polled, so an index means nothing.
-        assert_eq!(target(&of(Kind::Datacenters), 9), "/v1/catalog/datacenters");
+        assert_eq!(
+            target(&of(Kind::Datacenters { ignore_down: true }), 9),
+            "/v1/catalog/datacenters"
+        );
         let nodes = Kind::Nodes {
             near: Some("_agent".into()),
             filter: Some("Meta.a == \"b&c\"".into()),

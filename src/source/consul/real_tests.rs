@@ -334,11 +334,15 @@ async fn every_other_kind_is_answered() {
         .await,
         Answer::Node(None)
     );
-    let (_datacenters, mut updates) = watch(&consul, of(Kind::Datacenters));
+    let (_datacenters, mut updates) = watch(&consul, of(Kind::Datacenters { ignore_down: false }));
     answer_where(&mut updates, |answer| {
         *answer == Answer::Datacenters(vec!["dc1".into()])
     })
     .await;
+    assert_eq!(
+        read(&consul, &of(Kind::Datacenters { ignore_down: true })).await,
+        Answer::Datacenters(vec!["dc1".into()])
+    );
 
     let mut wrong = Query::service("web");
     wrong.scope.datacenter = Some("nowhere".into());
@@ -475,7 +479,7 @@ async fn a11_b11_l02_l03_tokens_come_and_go_and_need_only_read() {
         services,
         of(nodes()),
         node,
-        of(Kind::Datacenters),
+        of(Kind::Datacenters { ignore_down: false }),
         Query::key("a/b"),
         tree,
     ] {
@@ -627,7 +631,7 @@ async fn a15_tls_with_a_private_authority_client_certificate_and_server_name() {
         server_name: Some("server.dc1.consul".into()),
         ..TlsOptions::default()
     };
-    let query = of(Kind::Datacenters);
+    let query = of(Kind::Datacenters { ignore_down: false });
     let outcome = async |tls: TlsOptions| {
         let consul = consul(address.clone(), tls).unwrap();
         let read = consul.read_once(&query, PATIENCE).await;
@@ -712,7 +716,7 @@ async fn a16_a_rotated_client_certificate_is_taken_once_it_is_whole() {
         ..TlsOptions::default()
     };
     let consul = consul(address, tls).unwrap();
-    let (_watch, mut updates) = watch(&consul, of(Kind::Datacenters));
+    let (_watch, mut updates) = watch(&consul, of(Kind::Datacenters { ignore_down: false }));
     let first = timeout(PATIENCE, updates.recv()).await.unwrap().unwrap();
     assert!(
         matches!(&first, Update::Failed { error, .. } if error.class == ErrorClass::Tls),

@@ -755,7 +755,7 @@ async fn b23_what_consul_cannot_block_on_is_polled() {
     let consul = fake.consul(|options| options.poll_interval = Duration::from_millis(50));
     let (out, mut updates) = mpsc::channel(64);
     let query = Query {
-        kind: crate::catalog::Kind::Datacenters,
+        kind: crate::catalog::Kind::Datacenters { ignore_down: false },
         scope: crate::catalog::Scope::default(),
     };
     let _watch = consul.watch(WatchId(1), query, out);
@@ -767,6 +767,44 @@ async fn b23_what_consul_cannot_block_on_is_polled() {
     }
     assert!(matches!(next(&mut updates).await, Update::Unchanged { .. }));
     assert!(fake.requests().iter().all(|head| !head.contains("index=")));
+}
+
+/// What Consul 1.8.7 says of a datacenter that it knows and cannot reach is a 500.
+#[tokio::test]
+async fn datacenters_that_do_not_answer_are_left_out_on_demand() {
+    let fake = Fake::start(|head, _| {
+        if head.contains("/v1/catalog/datacenters") {
+            json("X-Other: 1", r#"["dc1","dc2","dc3"]"#)
+        } else if head.contains("dc=dc2") {
+            let body = b"No path to datacenter";
+            Reply::Whole(reply("500 Internal Server Error", &[], body))
+        } else if head.contains("dc=dc3") {
+            Reply::Whole(reply("403 Forbidden", &[], b"Permission denied"))
+        } else {
+            json("X-Consul-Index: 5", "{}")
+        }
+    })
+    .await;
+    let consul = fake.consul(|_| {});
+    for (ignore_down, expected) in [(false, "dc1,dc2,dc3"), (true, "dc1,dc3")] {
+        let query = Query {
+            kind: crate::catalog::Kind::Datacenters { ignore_down },
+            scope: crate::catalog::Scope::default(),
+        };
+        match consul.read_once(&query, PATIENCE).await.unwrap().0 {
+            Answer::Datacenters(names) => assert_eq!(names.join(","), expected),
+            other => panic!("{other:?}"),
+        }
+    }
+    // One that is down is no fault of the agent that says so.
+    let status = consul.status();
+    assert_eq!((status.switches, status.errors.len()), (0, 0));
+    let asked = fake.requests();
+    let services: Vec<_> = asked
+        .iter()
+        .filter(|head| head.contains("/v1/catalog/services?dc="))
+        .collect();
+    assert_eq!(services.len(), 3, "{asked:?}");
 }
 
 #[tokio::test]

@@ -186,7 +186,7 @@ impl Watcher {
                 freshness,
             }
         };
-        let rest = if self.query.kind == Kind::Datacenters {
+        let rest = if matches!(self.query.kind, Kind::Datacenters { .. }) {
             self.client
                 .options
                 .poll_interval

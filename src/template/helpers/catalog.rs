@@ -55,6 +55,8 @@ pub enum Reads {
     KeyOrDefault,
     Ls,
     Tree,
+    SafeLs,
+    SafeTree,
 }
 
 /// A query helper at work.
@@ -80,13 +82,16 @@ impl HelperDef for QueryHelper {
         let first = helper.param(0);
         let call = QueryCall {
             first: first.map(|param| param.value()),
+            second: helper.param(1).map(|param| param.value()),
             // Data is a name and nothing else; only the template may use the short form.
             short_form: first.is_some_and(|param| param.try_get_constant_value().is_some()),
             pairs,
         };
         let query = call.query(self.reads).map_err(failed)?;
         let at = helper.hash_get(AT).and_then(|at| at.value().as_u64());
-        let found = self.recorder.look_up(&query, at, self.reads == Reads::Key);
+        let found = self
+            .recorder
+            .look_up(&query, at, |slot| self.reads.lacks(slot));
         match helper.hash_get(FORM).and_then(|form| form.value().as_str()) {
             // Nothing is gone through where nothing is known; the rendering is thrown away.
             Some(HANDLE) => Ok(ScopedJson::Derived(match found {
@@ -128,24 +133,36 @@ impl QueryHelper {
                     .map(|param| param.value().clone())
                     .unwrap_or_default(),
             },
-            Reads::Ls => match value {
-                Value::Array(list) => list
-                    .into_iter()
-                    .filter(|item| {
-                        item.get("Key")
-                            .and_then(Value::as_str)
-                            .is_some_and(|key| !key.contains('/'))
-                    })
-                    .collect(),
-                _ => Value::Array(Vec::new()),
-            },
+            Reads::Ls | Reads::SafeLs => direct(value),
             _ if known => value,
             _ => Value::Array(Vec::new()),
         }))
     }
 }
 
+/// The keys right below a folder.
+fn direct(value: Value) -> Value {
+    let Value::Array(list) = value else {
+        return Value::Array(Vec::new());
+    };
+    let is_direct = |item: &Value| {
+        let key = item.get("Key").and_then(Value::as_str);
+        key.is_some_and(|key| !key.contains('/'))
+    };
+    list.into_iter().filter(is_direct).collect()
+}
+
 impl Reads {
+    /// Whether an answer has nothing of what the helper demands, so that the rendering waits.
+    fn lacks(self, slot: &Slot) -> bool {
+        match self {
+            Reads::Key => slot.is_absent(),
+            Reads::SafeTree => slot.len() == 0,
+            Reads::SafeLs => direct(slot.value()) == Value::Array(Vec::new()),
+            _ => false,
+        }
+    }
+
     /// Whether the answer is a list that is given as it is.
     pub fn is_list(self) -> bool {
         matches!(
@@ -156,7 +173,13 @@ impl Reads {
                 | Reads::Nodes
                 | Reads::Datacenters
                 | Reads::Tree
+                | Reads::SafeTree
         )
+    }
+
+    /// Whether it reads instances of a service.
+    fn is_service(self) -> bool {
+        matches!(self, Reads::Service | Reads::Connect)
     }
 }
 
@@ -170,8 +193,12 @@ pub fn literal_query(
         Parameter::Literal(value) => Some(value.clone()),
         _ => None,
     };
-    // Only the name matters: keyOrDefault's second parameter may be anything.
     let first = match params.first() {
+        Some(parameter) => Some(literal(parameter)?),
+        None => None,
+    };
+    // keyOrDefault's second parameter may be anything.
+    let second = match params.get(1).filter(|_| reads.is_service()) {
         Some(parameter) => Some(literal(parameter)?),
         None => None,
     };
@@ -182,6 +209,7 @@ pub fn literal_query(
     let values = values?;
     let call = QueryCall {
         first: first.as_ref(),
+        second: second.as_ref(),
         short_form: true,
         pairs: values.iter().map(|(name, value)| (*name, value)).collect(),
     };
@@ -190,30 +218,58 @@ pub fn literal_query(
 
 struct QueryCall<'a> {
     first: Option<&'a Value>,
+    second: Option<&'a Value>,
     short_form: bool,
     pairs: BTreeMap<&'a str, &'a Value>,
 }
 
-/// consul-template's short form: `tag.name@dc~near|states`.
+/// consul-template's short form: `tag.name?ns=…&partition=…@dc~near|states`.
 #[derive(Default)]
 struct ShortForm {
     name: String,
     tag: Option<String>,
+    namespace: Option<String>,
+    partition: Option<String>,
     datacenter: Option<String>,
     near: Option<String>,
     states: Option<String>,
 }
 
+impl ShortForm {
+    /// What stands behind `?`.
+    fn pairs(&mut self, text: &str) -> Result<(), String> {
+        for pair in text.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let place = match name {
+                "ns" => &mut self.namespace,
+                "partition" => &mut self.partition,
+                other => {
+                    return Err(format!(
+                        "`{}=` is not known here. Behind `?` stand ns= and partition=; peers and sameness groups cannot be asked for.",
+                        shorten(other)
+                    ));
+                }
+            };
+            *place = Some(value.to_owned()).filter(|value| !value.is_empty());
+        }
+        Ok(())
+    }
+}
+
 impl QueryCall<'_> {
     fn query(&self, reads: Reads) -> Result<Query, String> {
         let mut short = self.short(reads)?;
-        let mut datacenter = short.datacenter.take();
+        let scope = Scope {
+            datacenter: self.text("dc")?.or(short.datacenter.take()),
+            namespace: self.text("ns")?.or(short.namespace.take()),
+            partition: self.text("partition")?.or(short.partition.take()),
+        };
         let kind = match reads {
             Reads::Service | Reads::Connect => Kind::Service {
                 name: required(short.name, "the name of a service")?,
                 tag: self.text("tag")?.or(short.tag),
                 connect: reads == Reads::Connect || self.flag("connect")?,
-                health: states(self.text("status")?.or(short.states).as_deref())?,
+                health: states(self.states(short.states)?.as_deref())?,
                 near: self.text("near")?.or(short.near),
                 filter: self.text("filter")?,
                 node_meta: self.node_meta()?,
@@ -230,32 +286,47 @@ impl QueryCall<'_> {
             Reads::Node => Kind::Node {
                 name: required(short.name, "the name of a node")?,
             },
-            Reads::Datacenters => Kind::Datacenters,
+            Reads::Datacenters => Kind::Datacenters {
+                ignore_down: self.ignore_down()?,
+            },
             Reads::Key | Reads::KeyExists | Reads::KeyOrDefault => Kind::Key {
                 path: required(
                     short.name.trim_start_matches('/').to_owned(),
                     "the path of a key",
                 )?,
             },
-            Reads::Ls | Reads::Tree => Kind::Tree {
+            Reads::Ls | Reads::Tree | Reads::SafeLs | Reads::SafeTree => Kind::Tree {
                 prefix: short.name.trim_matches('/').to_owned(),
             },
         };
-        if let Some(named) = self.text("dc")? {
-            datacenter = Some(named);
+        Ok(Query { kind, scope })
+    }
+
+    /// The states that are asked for, wherever they are written.
+    fn states(&self, short: Option<String>) -> Result<Option<String>, String> {
+        let second = match self.second {
+            None | Some(Value::Null) => None,
+            Some(value) => Some(as_text(value).ok_or_else(|| {
+                format!("States are wanted here, and this is {}.", describe(value))
+            })?),
+        };
+        Ok(self.text("status")?.or(second).or(short))
+    }
+
+    /// The parameter of `datacenters`.
+    fn ignore_down(&self) -> Result<bool, String> {
+        match self.first {
+            None => Ok(false),
+            Some(Value::Bool(truth)) => Ok(*truth),
+            Some(other) => Err(format!(
+                "`datacenters` takes true, to leave out those that are down, and got {}.",
+                describe(other)
+            )),
         }
-        Ok(Query {
-            kind,
-            scope: Scope {
-                datacenter,
-                namespace: self.text("ns")?,
-                partition: self.text("partition")?,
-            },
-        })
     }
 
     fn short(&self, reads: Reads) -> Result<ShortForm, String> {
-        let Some(first) = self.first else {
+        let Some(first) = self.first.filter(|_| reads != Reads::Datacenters) else {
             return Ok(ShortForm::default());
         };
         let text = as_text(first)
@@ -266,7 +337,7 @@ impl QueryCall<'_> {
             return Ok(short);
         }
         let mut rest = text.as_str();
-        let services = matches!(reads, Reads::Service | Reads::Connect);
+        let services = reads.is_service();
         if services && let Some((left, states)) = rest.rsplit_once('|') {
             short.states = Some(states.to_owned());
             rest = left;
@@ -279,6 +350,12 @@ impl QueryCall<'_> {
         }
         if let Some((left, datacenter)) = rest.rsplit_once('@') {
             short.datacenter = Some(datacenter.to_owned());
+            rest = left;
+        }
+        if reads != Reads::Datacenters
+            && let Some((left, pairs)) = rest.split_once('?')
+        {
+            short.pairs(pairs)?;
             rest = left;
         }
         if services && let Some((tag, name)) = rest.rsplit_once('.') {
@@ -339,13 +416,16 @@ fn required(name: String, what: &str) -> Result<String, String> {
 
 fn states(text: Option<&str>) -> Result<HealthFilter, String> {
     match text {
-        None | Some("passing") => Ok(HealthFilter::Passing),
-        Some("any") => Ok(HealthFilter::Any),
+        None => Ok(HealthFilter::Passing),
         Some(list) => {
-            let states: Result<BTreeSet<Status>, String> = list
-                .split(',')
+            let words = list.split(',').map(str::trim);
+            let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
+            let any = words.contains(&"any");
+            let states: Result<BTreeSet<Status>, String> = words
+                .into_iter()
+                .filter(|word| *word != "any")
                 .map(|word| {
-                    Status::parse(word.trim()).ok_or_else(|| {
+                    Status::parse(word).ok_or_else(|| {
                         format!(
                             "`{}` is no state. Write any, or some of passing, warning, critical, maintenance.",
                             shorten(word)
@@ -353,7 +433,12 @@ fn states(text: Option<&str>) -> Result<HealthFilter, String> {
                     })
                 })
                 .collect();
-            Ok(HealthFilter::Only(states?.into_iter().collect()))
+            let states: Vec<Status> = states?.into_iter().collect();
+            Ok(match states.as_slice() {
+                _ if any => HealthFilter::Any,
+                [] | [Status::Passing] => HealthFilter::Passing,
+                _ => HealthFilter::Only(states),
+            })
         }
     }
 }
@@ -387,12 +472,66 @@ mod tests {
             (Reads::Key, "/a/b@east", r#"key "a/b" dc="east""#),
             (Reads::Tree, "a/", r#"tree "a""#),
             (Reads::Services, "@east", r#"services dc="east""#),
+            (
+                Reads::Service,
+                "prod.web?ns=team&partition=p@east~n1|any",
+                r#"service "web" tag="prod" status="any" near="n1" dc="east" ns="team" partition="p""#,
+            ),
+            (
+                Reads::Service,
+                "web|passing,any",
+                r#"service "web" status="any""#,
+            ),
+            (Reads::Service, "web|passing", r#"service "web""#),
+            (
+                Reads::Services,
+                "?ns=team@east",
+                r#"services dc="east" ns="team""#,
+            ),
+            (Reads::Nodes, "@east~n1", r#"nodes near="n1" dc="east""#),
+            (Reads::Node, "n1@east", r#"node "n1" dc="east""#),
+            (
+                Reads::Key,
+                "a/b?ns=team@east",
+                r#"key "a/b" dc="east" ns="team""#,
+            ),
+            (
+                Reads::SafeTree,
+                "a?partition=p",
+                r#"tree "a" partition="p""#,
+            ),
         ] {
             assert_eq!(query(reads, text), Ok(expected.to_owned()), "{text}");
         }
         assert!(query(Reads::Service, "web|healthy").is_err());
         assert!(query(Reads::Service, "").is_err());
         assert!(query(Reads::Services, "east").is_err());
+        assert_eq!(
+            query(Reads::Service, "web?peer=east"),
+            Err("`peer=` is not known here. Behind `?` stand ns= and partition=; peers and sameness groups cannot be asked for.".to_owned())
+        );
+    }
+
+    #[test]
+    fn datacenters_that_are_down_are_left_out_on_demand() {
+        let with = |value: Value| {
+            let params = [Parameter::Literal(value)];
+            let query = literal_query(Reads::Datacenters, &params, &BTreeMap::new());
+            query.unwrap().map(|query| query.to_string())
+        };
+        assert_eq!(with(true.into()), Ok("datacenters true".to_owned()));
+        assert_eq!(with(false.into()), Ok("datacenters".to_owned()));
+        assert!(with("dc1".into()).is_err());
+    }
+
+    #[test]
+    fn states_may_be_a_second_parameter() {
+        let params = ["web", "any"].map(|text| Parameter::Literal(text.into()));
+        let query = literal_query(Reads::Service, &params, &BTreeMap::new());
+        assert_eq!(
+            query.unwrap().unwrap().to_string(),
+            r#"service "web" status="any""#
+        );
     }
 
     #[test]
@@ -400,6 +539,7 @@ mod tests {
         let name = Value::from("prod.web@east|any");
         let call = QueryCall {
             first: Some(&name),
+            second: None,
             short_form: false,
             pairs: BTreeMap::new(),
         };

@@ -19,6 +19,8 @@ pub enum Missing {
     EmptyText,
     /// An empty list, and lists are made of single values.
     EmptyList,
+    /// The second parameter.
+    Second,
 }
 
 /// The largest file that the helper `file` reads.
@@ -66,7 +68,7 @@ impl HelperDef for ParameterHelper {
     }
 }
 
-/// `{{env NAME}}` and `{{mustEnv NAME}}`.
+/// `{{env NAME}}`, `{{mustEnv NAME}}` and `{{envOrDefault NAME DEFAULT}}`.
 pub struct EnvironmentHelper {
     pub missing: Missing,
     pub recorder: Arc<Recorder>,
@@ -88,11 +90,22 @@ impl HelperDef for EnvironmentHelper {
                 "Templates may not read the environment variable `{name}`. Name it in templates.environment."
             )));
         };
+        let value = match (value, self.missing) {
+            // As in consul-template, an empty one does not count as set.
+            (Some(value), Missing::Refused) if value.is_empty() => None,
+            (value, _) => value.clone(),
+        };
         match (value, self.missing) {
-            (Some(value), _) => Ok(ScopedJson::Derived(value.clone().into())),
+            (Some(value), _) => Ok(ScopedJson::Derived(value.into())),
             (None, Missing::Refused) => Err(failed(format!(
-                "The environment variable `{name}` is not set."
+                "The environment variable `{name}` is not set or empty."
             ))),
+            (None, Missing::Second) => Ok(ScopedJson::Derived(
+                helper
+                    .param(1)
+                    .map(|param| param.value().clone())
+                    .unwrap_or_default(),
+            )),
             (None, _) => Ok(ScopedJson::Derived("".into())),
         }
     }

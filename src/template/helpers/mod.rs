@@ -2,14 +2,21 @@
 //! they do. Loading checks templates against it and rendering registers from it.
 
 mod catalog;
+mod differences;
 mod each;
 mod encode;
+mod entry;
 mod environment;
+mod format;
+mod group;
 mod haproxy;
 mod list;
 mod math;
+mod network;
+pub mod reference;
 mod table;
 mod text;
+mod yaml;
 
 use std::sync::Arc;
 
@@ -21,11 +28,20 @@ use serde_json::Value;
 
 pub(super) use catalog::Reads;
 pub use catalog::{AT, FORM, HANDLE, TRUTH, literal_query};
+pub use differences::{DIFFERENCES, Difference, Part, absent_field, absent_function};
 pub(super) use each::{EachHelper, FragmentHelper, SPOT};
+pub use entry::{Entry, Example, Group};
 pub use haproxy::COLUMN;
-pub use table::TABLE;
+pub use network::{Interface, Interfaces};
+pub use table::{PAIRS, TABLE};
 
 use super::recorder::Recorder;
+
+/// The largest text that a helper gives. Where a result could be much larger than what it is made
+/// of, the helper itself looks before it makes it.
+const MAX_RESULT: usize = 16 << 20;
+/// The most items that a helper makes, and the most values in a text that it reads.
+const MAX_ITEMS: usize = 100_000;
 
 /// How a pure helper is called: its parameters and its `name=value` pairs.
 pub struct Call<'a> {
@@ -80,7 +96,8 @@ impl<'a> Call<'a> {
             .ok_or_else(|| self.wrong(index, "a list", value))
     }
 
-    fn wrong(&self, index: usize, wanted: &str, value: &Value) -> String {
+    /// A sentence about a parameter of the wrong kind.
+    pub fn wrong(&self, index: usize, wanted: &str, value: &Value) -> String {
         format!(
             "`{}` wants {wanted} as its {} parameter and got {}.",
             self.name,
@@ -96,9 +113,17 @@ impl<'a> Call<'a> {
 pub fn as_text(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
+        Value::Number(number) => Some(number_text(number)),
         Value::Bool(truth) => Some(truth.to_string()),
         _ => None,
+    }
+}
+
+/// A number in digits, without a fraction that is none: `3`, not `3.0`.
+pub fn number_text(number: &serde_json::Number) -> String {
+    match number.as_f64() {
+        Some(real) if number.is_f64() => real.to_string(),
+        _ => number.to_string(),
     }
 }
 
@@ -159,6 +184,8 @@ pub enum Action {
     Environment(environment::Missing),
     /// Reads a file below the folder that the settings name.
     File,
+    /// Reads the addresses of this machine.
+    Addresses,
     /// Writes server lines.
     Servers,
     /// Writes server lines that instances share in turn.
@@ -173,40 +200,9 @@ pub enum Action {
     BuiltIn,
 }
 
-/// One helper.
-pub struct Entry {
-    /// As it is called.
-    pub name: &'static str,
-    /// The fewest and the most parameters.
-    pub parameters: (usize, usize),
-    /// The names of `name=value` pairs it takes.
-    pub pairs: &'static [&'static str],
-    /// What it does, for people.
-    pub what: &'static str,
-    /// How it is called.
-    pub example: &'static str,
-    /// What it does, for the machine.
-    pub action: Action,
-}
-
 /// A helper by its name.
 pub fn find(name: &str) -> Option<&'static Entry> {
     TABLE.iter().find(|entry| entry.name == name)
-}
-
-/// The reference of all helpers.
-pub fn reference() -> String {
-    let entries = TABLE.iter();
-    entries
-        .map(|entry| format!("{}\n  {}\n  {}\n", entry.name, entry.what, entry.example))
-        .collect()
-}
-
-impl Entry {
-    /// Whether it is used as `{{#name}}…{{/name}}`.
-    pub fn is_block(&self) -> bool {
-        matches!(self.name, "let" | "if" | "unless" | "each" | "with")
-    }
 }
 
 /// Registers every helper. `recorder` is shared with the rendering.
@@ -247,6 +243,9 @@ pub fn register(registry: &mut Handlebars<'_>, recorder: &Arc<Recorder>) {
             ),
             Action::File => {
                 registry.register_helper(entry.name, Box::new(environment::FileHelper { recorder }))
+            }
+            Action::Addresses => {
+                registry.register_helper(entry.name, Box::new(network::SockaddrHelper { recorder }))
             }
             Action::Servers => {
                 registry.register_helper(entry.name, Box::new(haproxy::ServersHelper { recorder }));
@@ -293,9 +292,14 @@ impl HelperDef for PureHelper {
                 .map(|(name, value)| (*name, value.value()))
                 .collect(),
         };
-        (self.function)(&call)
-            .map(ScopedJson::Derived)
-            .map_err(failed)
+        match (self.function)(&call) {
+            Ok(Value::String(text)) if text.len() > MAX_RESULT => Err(failed(format!(
+                "The result of `{}` is larger than 16 MiB.",
+                self.entry.name
+            ))),
+            Ok(value) => Ok(ScopedJson::Derived(value)),
+            Err(sentence) => Err(failed(sentence)),
+        }
     }
 }
 
@@ -426,3 +430,6 @@ impl HelperDef for WithHelper {
         result
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,8 @@
 //! Helpers on texts.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::{Call, Given, truthy};
+use super::{Call, Given, MAX_ITEMS, truthy};
 
 /// The largest text that a replacement makes: chains of them grow fast, and no limit on the time of a
 /// rendering ends one that has begun.
@@ -10,14 +10,38 @@ const MAX_VALUE: usize = 1 << 20;
 
 pub fn split(call: &Call<'_>) -> Given {
     let (separator, text) = (call.text(0)?, call.text(1)?);
+    Ok(parts(call, &separator, text.trim())?.into())
+}
+
+/// The parts of a text; its letters where nothing separates them.
+fn parts(call: &Call<'_>, separator: &str, text: &str) -> Result<Vec<Value>, String> {
     let parts: Vec<Value> = if text.is_empty() {
         Vec::new()
     } else if separator.is_empty() {
-        return Err("`split` wants a separator that is not empty.".to_owned());
+        let letters = text.chars().take(MAX_ITEMS + 1);
+        letters.map(|letter| letter.to_string().into()).collect()
     } else {
-        text.split(&separator).map(Value::from).collect()
+        let parts = text.split(separator).take(MAX_ITEMS + 1);
+        parts.map(Value::from).collect()
     };
-    Ok(parts.into())
+    if parts.len() > MAX_ITEMS {
+        return Err(format!(
+            "`{}` makes at most {MAX_ITEMS} parts of a text.",
+            call.name
+        ));
+    }
+    Ok(parts)
+}
+
+pub fn split_to_map(call: &Call<'_>) -> Given {
+    let (separator, inner, text) = (call.text(0)?, call.text(1)?, call.text(2)?);
+    let mut fields = Map::new();
+    for part in parts(call, &separator, text.trim())? {
+        if let Some((name, value)) = part.as_str().and_then(|part| part.split_once(&inner)) {
+            fields.insert(name.to_owned(), value.into());
+        }
+    }
+    Ok(fields.into())
 }
 
 pub fn lower(call: &Call<'_>) -> Given {
@@ -28,20 +52,65 @@ pub fn upper(call: &Call<'_>) -> Given {
     Ok(call.text(0)?.to_uppercase().into())
 }
 
-pub fn trim(call: &Call<'_>) -> Given {
-    let text = call.text(0)?;
-    if call.count() < 2 {
-        return Ok(text.trim().into());
+/// The first letter of each word in capitals, the others as they are.
+pub fn title(call: &Call<'_>) -> Given {
+    let mut made = String::new();
+    let mut begun = false;
+    for letter in call.text(0)?.chars() {
+        if letter.is_alphabetic() && !begun {
+            made.extend(letter.to_uppercase());
+            begun = true;
+        } else {
+            made.push(letter);
+            begun &= letter.is_alphanumeric() || matches!(letter, '_' | '.' | '\'' | '’');
+        }
     }
-    let set = call.text(1)?;
-    Ok(text.trim_matches(|letter| set.contains(letter)).into())
+    Ok(made.into())
+}
+
+/// With one parameter the blanks go, with two the letters of the first.
+pub fn trim(call: &Call<'_>) -> Given {
+    let first = call.text(0)?;
+    if call.count() < 2 {
+        return Ok(first.trim().into());
+    }
+    let text = call.text(1)?;
+    Ok(text.trim_matches(|letter| first.contains(letter)).into())
+}
+
+pub fn trim_prefix(call: &Call<'_>) -> Given {
+    let (prefix, text) = (call.text(0)?, call.text(1)?);
+    Ok(text.strip_prefix(&prefix).unwrap_or(&text).into())
+}
+
+pub fn trim_suffix(call: &Call<'_>) -> Given {
+    let (suffix, text) = (call.text(0)?, call.text(1)?);
+    Ok(text.strip_suffix(&suffix).unwrap_or(&text).into())
+}
+
+pub fn indent(call: &Call<'_>) -> Given {
+    let text = call.text(1)?;
+    let lines = text.split('\n').filter(|line| !line.is_empty()).count();
+    let blanks = usize::try_from(call.number(0)?)
+        .map_err(|_| "`indent` wants a number that is not negative.".to_owned())?;
+    if blanks.saturating_mul(lines) > MAX_VALUE {
+        return Err("The result of `indent` would be larger than 1 MiB.".to_owned());
+    }
+    // Without any line to indent, the number may be of any size.
+    let blanks = if lines == 0 { 0 } else { blanks };
+    let blanks = " ".repeat(blanks);
+    let lines: Vec<String> = text
+        .split('\n')
+        .map(|line| match line {
+            "" => String::new(),
+            line => format!("{blanks}{line}"),
+        })
+        .collect();
+    Ok(lines.join("\n").into())
 }
 
 pub fn replace_all(call: &Call<'_>) -> Given {
     let (from, to, text) = (call.text(0)?, call.text(1)?, call.text(2)?);
-    if from.is_empty() {
-        return Err("`replaceAll` wants a text to replace that is not empty.".to_owned());
-    }
     let grown = text.matches(&from).count().saturating_mul(to.len());
     if grown > MAX_VALUE {
         return Err("The result of `replaceAll` would be larger than 1 MiB.".to_owned());

@@ -145,7 +145,7 @@ impl Catalog {
                 Answer::Nodes(nodes.collect())
             }
             Kind::Node { .. } => Answer::Node(None),
-            Kind::Datacenters => Answer::Datacenters(self.keys.keys().cloned().collect()),
+            Kind::Datacenters { .. } => Answer::Datacenters(self.keys.keys().cloned().collect()),
         }
     }
 }
