@@ -54,14 +54,28 @@ pub fn escape(data: &[u8]) {
         let found = lex(hostile.as_bytes()).unwrap_or_else(|error| panic!("{error}: {hostile}"));
         assert_eq!(found.len(), expected.len(), "{hostile}");
         for (found, expected) in found.iter().zip(&expected) {
-            let mut wanted = expected.text.clone();
-            for (value, harmless) in values.iter().zip(&harmless) {
-                wanted = wanted.replace(harmless, value);
-            }
+            let wanted = with_values(&expected.text, &harmless, &values);
             assert_eq!(found.text, wanted, "{hostile}");
             assert_eq!(found.opaque, expected.opaque, "{hostile}");
         }
     }
+}
+
+/// A word with the values in the places of the harmless ones. A value may look like a harmless one itself.
+fn with_values(word: &str, harmless: &[String], values: &[String]) -> String {
+    let (mut out, mut rest) = (String::new(), word);
+    let next = |rest: &str| {
+        let pairs = harmless.iter().zip(values);
+        let found = pairs.filter_map(|(name, value)| Some((rest.find(name)?, name, value)));
+        found.min_by_key(|(at, ..)| *at)
+    };
+    while let Some((at, name, value)) = next(rest) {
+        out.push_str(&rest[..at]);
+        out.push_str(value);
+        rest = &rest[at + name.len()..];
+    }
+    out.push_str(rest);
+    out
 }
 
 fn write(literals: &[&str], values: &[String]) -> Option<String> {
