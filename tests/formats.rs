@@ -291,3 +291,82 @@ fn help_is_about_commands_and_topics() {
         "error[topic]: There is no help about `chekc`.\n |\n = help: Did you mean `check`?\n\n"
     );
 }
+
+#[test]
+fn a_git_hook_refuses_a_commit_with_a_broken_template() {
+    let setup = repository();
+    let git = |words: &[&str]| {
+        let output = Command::new("git")
+            .args(["-c", "user.name=t", "-c", "user.email=t@localhost"])
+            .args(words)
+            .current_dir(setup.directory())
+            .env("HOME", setup.directory())
+            .env("GATEWRIGHT", binary().unwrap())
+            .env("HAPROXY", tools::haproxy("2.6").unwrap())
+            .env_remove("GIT_DIR")
+            .env_remove("GIT_INDEX_FILE")
+            .output()
+            .unwrap();
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.success(), error)
+    };
+    assert!(git(&["init", "-q"]).0);
+    let hook = tools::root().join("examples/ci/pre-commit");
+    std::fs::copy(hook, setup.directory().join(".git/hooks/pre-commit")).unwrap();
+    // The bad catalog is not part of the commit, and so it does not count.
+    assert!(
+        git(&[
+            "add",
+            "my templates/haproxy.cfg.hbs",
+            "my templates/fixtures/good.json"
+        ])
+        .0
+    );
+    let (taken, error) = git(&["commit", "-qm", "good"]);
+    assert!(taken, "{error}");
+    assert!(git(&["add", "."]).0);
+    let (taken, error) = git(&["commit", "-qm", "bad"]);
+    assert!(!taken);
+    assert!(
+        error.contains("error[haproxy]: ") && error.contains("The commit is refused"),
+        "{error}"
+    );
+    setup.file("notes.txt", "nothing of ours").unwrap();
+    assert!(git(&["reset", "-q"]).0 && git(&["add", "notes.txt"]).0);
+    let (taken, error) = git(&["commit", "-qm", "other"]);
+    assert!(taken, "{error}");
+}
+
+#[test]
+fn the_examples_for_ci_are_yaml_and_call_what_there_is() {
+    for name in [
+        "github-actions.yml",
+        "gitlab-ci.yml",
+        "pre-commit-hooks.yaml",
+    ] {
+        let path = tools::root().join("examples/ci").join(name);
+        let text = std::fs::read_to_string(&path).unwrap();
+        let parser = saphyr_parser::Parser::new_from_str(&text);
+        let events: Result<Vec<_>, _> = parser.collect();
+        assert!(events.is_ok_and(|events| events.len() > 10), "{name}");
+        // Each call has the arguments of the program as it is.
+        let mut calls = 0;
+        for line in text
+            .lines()
+            .filter(|line| line.contains("gatewright check"))
+        {
+            let (_, rest) = line.split_once("gatewright check").unwrap();
+            let words: Vec<&str> = rest
+                .split_whitespace()
+                .take_while(|word| ![">", "||"].contains(word))
+                .collect();
+            let setup = repository();
+            let output = setup
+                .call(&[&["check"], &words[..], &["--no-made", "--jobs", "1"]].concat())
+                .unwrap();
+            assert_ne!(output.status.code(), Some(2), "{line}: {output:?}");
+            calls += 1;
+        }
+        assert!(calls > 0, "{name}");
+    }
+}

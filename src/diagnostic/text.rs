@@ -2,7 +2,7 @@
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
-use super::{Diagnostic, Severity};
+use super::{Diagnostic, Severity, is_unplain, plain};
 
 /// The diagnostic as several lines of text, ending in a line end. Colours only when asked for.
 pub fn render(diagnostic: &Diagnostic, colours: bool) -> String {
@@ -15,31 +15,35 @@ pub fn render(diagnostic: &Diagnostic, colours: bool) -> String {
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
     };
-    let title = level.primary_title(&diagnostic.message).id(diagnostic.code);
+    let message = harmless(&diagnostic.message);
+    let title = level.primary_title(&message).id(diagnostic.code);
     let path = diagnostic
         .place
         .as_ref()
         .map(|place| place.path.display().to_string())
+        .unwrap_or_default();
+    let shown = diagnostic
+        .place
+        .as_ref()
+        .map(|place| place.text.replace(is_unplain, "\u{fffd}"))
         .unwrap_or_default();
     let mut group = Group::with_title(title);
     if let Some(place) = &diagnostic.place {
         if place.line == 0 {
             group = group.element(annotate_snippets::Origin::path(&path));
         } else {
-            let (start, end) = span(&place.text, place.column, place.length);
-            let mut snippet = Snippet::source(&place.text)
-                .line_start(place.line)
-                .path(&path);
+            let (start, end) = span(&shown, place.column, place.length);
+            let mut snippet = Snippet::source(&shown).line_start(place.line).path(&path);
             if place.column > 0 {
                 snippet = snippet.annotation(AnnotationKind::Primary.span(start..end));
             } else {
-                snippet = snippet.annotation(AnnotationKind::Primary.span(0..place.text.len()));
+                snippet = snippet.annotation(AnnotationKind::Primary.span(0..shown.len()));
             }
             group = group.element(snippet);
         }
     }
     for fact in diagnostic.facts() {
-        group = group.element(Level::NOTE.message(fact));
+        group = group.element(Level::NOTE.message(harmless(&fact)));
     }
     if let Some(help) = &diagnostic.help {
         group = group.element(Level::HELP.message(help));
@@ -47,6 +51,12 @@ pub fn render(diagnostic: &Diagnostic, colours: bool) -> String {
     let mut text = renderer.render(&[group]);
     text.push('\n');
     text
+}
+
+/// Text of several lines that does nothing to a terminal.
+fn harmless(text: &str) -> String {
+    let lines = text.split('\n').map(|line| plain(line));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// Byte offsets of a stretch given in characters.
@@ -67,6 +77,24 @@ mod tests {
 
     use super::super::Place;
     use super::*;
+
+    #[test]
+    fn l09_nothing_of_the_catalog_does_anything_to_a_terminal() {
+        let line = "server \u{202e}a\u{1b}[31m wieght";
+        let diagnostic = Diagnostic::error("haproxy", "it is \u{1b}[31m\nred")
+            .at(Place::at(Path::new("x"), line, 1, 16, 6))
+            .note(line);
+        let text = render(&diagnostic, false);
+        assert!(
+            !text.contains(['\u{202e}', '\u{1b}']),
+            "{}",
+            text.escape_debug()
+        );
+        assert!(
+            text.contains("server �a�[31m wieght\n  |                ^^^^^^\n"),
+            "{text}"
+        );
+    }
 
     #[test]
     fn the_caret_stands_under_the_place() {

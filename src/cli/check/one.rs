@@ -48,7 +48,12 @@ pub fn check(case: &Case, rules: &Rules) -> report::Case {
         }
         Err(failure) => (failure.code, failure.diagnostics),
     };
-    let mut diagnostics = diagnostics;
+    let (mut code, mut diagnostics) = (code, diagnostics);
+    if let CaseCatalog::Made(made) = &case.catalog
+        && made.case == made::Case::HostileValues
+    {
+        code = tolerable(code, &mut diagnostics, rules.strict);
+    }
     diagnostics.iter_mut().for_each(seen_from_here);
     report::Case {
         name: case.name.clone(),
@@ -57,6 +62,22 @@ pub fn check(case: &Case, rules: &Rules) -> report::Case {
         code,
         diagnostics,
         took: began.elapsed(),
+    }
+}
+
+/// What values that mean harm bring about is no fault of the template for certain: where metadata is the
+/// argument of a keyword, a bad value of it makes HAProxy refuse the whole.
+fn tolerable(code: u8, diagnostics: &mut [Diagnostic], strict: bool) -> u8 {
+    for one in diagnostics
+        .iter_mut()
+        .filter(|one| one.severity == Severity::Error)
+    {
+        one.severity = Severity::Warning;
+        one.notes.push("As long as a service registers such a value, nothing new is applied: the last good configuration stays in force.".to_owned());
+    }
+    match strict {
+        true => code,
+        false => exit::OK,
     }
 }
 
