@@ -46,7 +46,8 @@ impl Report {
         codes.max().unwrap_or(exit::OK)
     }
 
-    /// Each diagnostic once: what is said of one place by one code is one, whatever catalog showed it.
+    /// Each diagnostic once: what is said of one place by one code is one, whatever catalog showed it. Where one
+    /// catalog makes it an error and another a warning, it is an error.
     pub fn found(&self) -> Vec<Found<'_>> {
         let mut found: Vec<Found<'_>> = Vec::new();
         for case in &self.cases {
@@ -54,6 +55,9 @@ impl Report {
                 let alike = |known: &&mut Found<'_>| is_same(known.diagnostic, diagnostic);
                 match found.iter_mut().find(alike) {
                     Some(known) => {
+                        if diagnostic.severity > known.diagnostic.severity {
+                            known.diagnostic = diagnostic;
+                        }
                         if known
                             .cases
                             .last()
@@ -84,7 +88,6 @@ impl Report {
 
 fn is_same(one: &Diagnostic, other: &Diagnostic) -> bool {
     one.code == other.code
-        && one.severity == other.severity
         && one.place == other.place
         && (one.place.as_ref().is_some_and(|place| place.line > 0) || one.message == other.message)
 }

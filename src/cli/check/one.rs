@@ -120,10 +120,10 @@ fn judge(case: &Case, rules: &Rules) -> Result<Vec<Diagnostic>, Failure> {
         settings.catalog.max_discovery_rounds,
     ))
     .and_then(|result| result)
-    .or_else(|failure| match made {
+    .map_err(|failure| match made {
         // Without a recorded catalog nobody knows which metadata instances have.
-        Some(made) if made.mould.is_none() => Err(unknown_shape(failure)),
-        _ => Err(failure),
+        Some(made) if made.mould.is_none() => unknown_shape(failure),
+        _ => failure,
     })?;
     if !hostile {
         let quarantined = gathered.rendering.quarantined.iter();
