@@ -84,6 +84,13 @@ fn json_keeps_to_its_schema() {
         .map(|case| case["exitCode"].as_u64().unwrap())
         .collect();
     assert_eq!(codes, [5, 0, 0], "bad, good, odd");
+    assert_eq!(
+        (&cases[0]["templates"][0], &cases[0]["catalog"]),
+        (
+            &"my templates/haproxy.cfg.hbs".into(),
+            &"my templates/fixtures/bad.json".into()
+        )
+    );
     let told = &cases[0]["diagnostics"][0];
     assert_eq!(told["place"]["path"], "my templates/haproxy.cfg.hbs");
     assert_eq!(
@@ -107,6 +114,14 @@ fn sarif_keeps_to_the_standard_s_schema() {
         "my%20templates/haproxy.cfg.hbs"
     );
     assert_eq!(physical["region"]["startLine"], 13);
+    for result in log["runs"][0]["results"].as_array().unwrap() {
+        let physical = &result["locations"][0]["physicalLocation"];
+        assert!(physical["region"]["startLine"].is_u64(), "{result:#}");
+        assert!(
+            physical["artifactLocation"]["uri"].is_string(),
+            "{result:#}"
+        );
+    }
 }
 
 #[test]
@@ -135,10 +150,12 @@ fn github_gets_one_command_a_line() {
         "{text}"
     );
     assert!(
-        lines[1].starts_with("::warning title=quarantined::"),
+        lines[1].starts_with(
+            "::warning file=my templates/fixtures/odd.json,title=quarantined::Instance "
+        ),
         "{text}"
     );
-    assert_eq!(lines[2], "1 errors and 1 warnings in 3 cases.");
+    assert_eq!(lines[2], "1 error and 1 warning in 3 cases.");
 }
 
 #[test]

@@ -52,8 +52,8 @@ pub fn check(case: &Case, rules: &Rules) -> report::Case {
     diagnostics.iter_mut().for_each(seen_from_here);
     report::Case {
         name: case.name.clone(),
-        templates: case.templates(),
-        catalog: case.catalog_file().map(ToOwned::to_owned),
+        templates: case.templates().iter().map(|path| near(path)).collect(),
+        catalog: case.catalog_file().map(near),
         code,
         diagnostics,
         took: began.elapsed(),
@@ -99,10 +99,10 @@ fn judge(case: &Case, rules: &Rules) -> Result<Vec<Diagnostic>, Failure> {
         settings.catalog.max_discovery_rounds,
     ))
     .and_then(|result| result)
-    .or_else(|failure| match made {
+    .map_err(|failure| match made {
         // Without a recorded catalog nobody knows which metadata instances have.
-        Some(made) if made.mould.is_none() => Err(unknown_shape(failure)),
-        _ => Err(failure),
+        Some(made) if made.mould.is_none() => unknown_shape(failure),
+        _ => failure,
     })?;
     if !hostile {
         let quarantined = gathered.rendering.quarantined.iter();
