@@ -274,9 +274,51 @@ fn every_command_has_a_manual_page() {
         let text =
             std::fs::read_to_string(&page).unwrap_or_else(|error| panic!("{page:?}: {error}"));
         assert!(text.contains(".SH NAME"), "{command}");
+        typeset(&page);
     }
     let page = setup.call(&["man", "check"]).unwrap();
-    assert!(String::from_utf8_lossy(&page.stdout).contains("gatewright\\-check"));
+    let text = String::from_utf8_lossy(&page.stdout).into_owned();
+    let title = format!(
+        ".TH gatewright-check 1 \"\" \"gatewright {}\" Gatewright\n",
+        env!("CARGO_PKG_VERSION")
+    );
+    assert!(text.starts_with(&title), "{text}");
+    setup.file("check.1", &text).unwrap();
+    let Some(shown) = typeset(Path::new(&setup.path("check.1"))) else {
+        return;
+    };
+    for part in [
+        "\n         gatewright check . --format sarif > gatewright.sarif\n",
+        "Each set of templates is rendered from each of its catalogs",
+    ] {
+        assert!(shown.contains(part), "{part:?}\n{shown}");
+    }
+}
+
+/// The page as a reader of manuals sees it, where groff is there; it may warn of nothing.
+fn typeset(page: &Path) -> Option<String> {
+    let output = Command::new("groff")
+        .args(["-man", "-ww", "-Tascii", "-P-c", "-rLL=200n"])
+        .arg(page)
+        .output()
+        .ok()?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(
+        (output.status.code(), said.as_str()),
+        (Some(0), ""),
+        "{page:?}"
+    );
+    let mut shown = String::new();
+    for letter in String::from_utf8_lossy(&output.stdout).chars() {
+        match letter {
+            // Bold is a letter, a step back and the letter again.
+            '\u{8}' => {
+                shown.pop();
+            }
+            letter => shown.push(letter),
+        }
+    }
+    Some(shown)
 }
 
 #[test]
