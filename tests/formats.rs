@@ -84,6 +84,13 @@ fn json_keeps_to_its_schema() {
         .map(|case| case["exitCode"].as_u64().unwrap())
         .collect();
     assert_eq!(codes, [5, 0, 0], "bad, good, odd");
+    assert_eq!(
+        (&cases[0]["templates"][0], &cases[0]["catalog"]),
+        (
+            &"my templates/haproxy.cfg.hbs".into(),
+            &"my templates/fixtures/bad.json".into()
+        )
+    );
     let told = &cases[0]["diagnostics"][0];
     assert_eq!(told["place"]["path"], "my templates/haproxy.cfg.hbs");
     assert_eq!(
@@ -107,6 +114,14 @@ fn sarif_keeps_to_the_standard_s_schema() {
         "my%20templates/haproxy.cfg.hbs"
     );
     assert_eq!(physical["region"]["startLine"], 13);
+    for result in log["runs"][0]["results"].as_array().unwrap() {
+        let physical = &result["locations"][0]["physicalLocation"];
+        assert!(physical["region"]["startLine"].is_u64(), "{result:#}");
+        assert!(
+            physical["artifactLocation"]["uri"].is_string(),
+            "{result:#}"
+        );
+    }
 }
 
 #[test]
@@ -135,10 +150,12 @@ fn github_gets_one_command_a_line() {
         "{text}"
     );
     assert!(
-        lines[1].starts_with("::warning title=quarantined::"),
+        lines[1].starts_with(
+            "::warning file=my templates/fixtures/odd.json,title=quarantined::Instance "
+        ),
         "{text}"
     );
-    assert_eq!(lines[2], "1 errors and 1 warnings in 3 cases.");
+    assert_eq!(lines[2], "1 error and 1 warning in 3 cases.");
 }
 
 #[test]
@@ -257,9 +274,51 @@ fn every_command_has_a_manual_page() {
         let text =
             std::fs::read_to_string(&page).unwrap_or_else(|error| panic!("{page:?}: {error}"));
         assert!(text.contains(".SH NAME"), "{command}");
+        typeset(&page);
     }
     let page = setup.call(&["man", "check"]).unwrap();
-    assert!(String::from_utf8_lossy(&page.stdout).contains("gatewright\\-check"));
+    let text = String::from_utf8_lossy(&page.stdout).into_owned();
+    let title = format!(
+        ".TH gatewright-check 1 \"\" \"gatewright {}\" Gatewright\n",
+        env!("CARGO_PKG_VERSION")
+    );
+    assert!(text.starts_with(&title), "{text}");
+    setup.file("check.1", &text).unwrap();
+    let Some(shown) = typeset(Path::new(&setup.path("check.1"))) else {
+        return;
+    };
+    for part in [
+        "\n         gatewright check . --format sarif > gatewright.sarif\n",
+        "Each set of templates is rendered from each of its catalogs",
+    ] {
+        assert!(shown.contains(part), "{part:?}\n{shown}");
+    }
+}
+
+/// The page as a reader of manuals sees it, where groff is there; it may warn of nothing.
+fn typeset(page: &Path) -> Option<String> {
+    let output = Command::new("groff")
+        .args(["-man", "-ww", "-Tascii", "-P-c", "-rLL=200n"])
+        .arg(page)
+        .output()
+        .ok()?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(
+        (output.status.code(), said.as_str()),
+        (Some(0), ""),
+        "{page:?}"
+    );
+    let mut shown = String::new();
+    for letter in String::from_utf8_lossy(&output.stdout).chars() {
+        match letter {
+            // Bold is a letter, a step back and the letter again.
+            '\u{8}' => {
+                shown.pop();
+            }
+            letter => shown.push(letter),
+        }
+    }
+    Some(shown)
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod gather;
 mod help;
 mod helpers;
 mod log;
+mod man;
 mod release;
 mod render;
 mod run;
@@ -38,31 +39,20 @@ pub struct Cli {
     command: Command,
 }
 
+// What a command is for stands at its own type; a sentence here would hide the rest of it.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Watch the catalog and keep a running HAProxy equal to it
     Run(run::Run),
-    /// Render the templates once, to the screen or a file
     Render(render::Render),
-
-    /// Check templates against catalog files and `haproxy -c`; needs no Consul
     Check(check::Check),
-    /// Record from live Consul what the templates read, as a fixture
     Capture(capture::Capture),
-    /// Ask a running sidecar what is applied, how old the data is and what is held
     Status(status::StatusCommand),
-    /// Let go what the guard holds of services whose instances vanished in mass
     Release(release::Release),
-    /// List the helpers of the template language, each with an example
     Helpers(helpers::Helpers),
-    /// Print the help of a command or a topic: templates, codes, exit-codes
     Help(help::Help),
-    /// Print the JSON Schema of catalog files or of `check --format json`
     Schema(schema::Schema),
-    /// Print completions for a shell
     Completions(shell::Completions),
-    /// Print a manual page, or write all of them into a folder
-    Man(shell::Man),
+    Man(man::Man),
 }
 
 const EXIT_CODES: &str = "\

@@ -3,31 +3,33 @@
 
 use std::fmt::Write as _;
 
-use super::report::Report;
-use super::{Diagnostic, Severity};
+use super::report::{Found, Report, counted};
+use super::{Severity, plain};
 
 /// The report as workflow commands, one a line.
 pub fn github(report: &Report) -> String {
     let mut text = String::new();
     for found in report.found() {
-        command(&found.told(report), &mut text);
+        command(&found, report, &mut text);
     }
     let _ = writeln!(
         text,
-        "{} errors and {} warnings in {} cases.",
-        report.count(Severity::Error),
-        report.count(Severity::Warning),
-        report.cases.len()
+        "{} and {} in {}.",
+        counted(report.count(Severity::Error), "error"),
+        counted(report.count(Severity::Warning), "warning"),
+        counted(report.cases.len(), "case")
     );
     text
 }
 
-fn command(one: &Diagnostic, text: &mut String) {
+fn command(found: &Found<'_>, report: &Report, text: &mut String) {
+    let one = found.told(report);
+    let place = found.place();
     text.push_str(match one.severity {
         Severity::Error => "::error ",
         Severity::Warning => "::warning ",
     });
-    if let Some(place) = &one.place {
+    if let Some(place) = &place {
         let _ = write!(
             text,
             "file={},",
@@ -46,13 +48,22 @@ fn command(one: &Diagnostic, text: &mut String) {
         }
     }
     let mut lines = vec![one.message.clone()];
+    if place != one.place {
+        lines.extend(one.place.as_ref().map(|place| format!("at {place}")));
+    }
     lines.extend(one.facts());
     lines.extend(one.help.clone());
+    // A log that is read in a browser or a terminal is shown what stands there, and does not do it.
+    let shown: Vec<_> = lines
+        .iter()
+        .flat_map(|line| line.split('\n'))
+        .map(plain)
+        .collect();
     let _ = writeln!(
         text,
         "title={}::{}",
         property(one.code),
-        message(&lines.join("\n"))
+        message(&shown.join("\n"))
     );
 }
 
@@ -78,8 +89,8 @@ mod tests {
         assert_eq!(
             github(&example()),
             "::error file=sub dir/line.hbs,line=2,endLine=2,col=24,endColumn=30,title=haproxy::unknown keyword 'wieght', 100%25 sure:%0Ait is, so.%0Aincluded from haproxy.cfg.hbs:14%0Arendered as /etc/haproxy/haproxy.cfg:1: server a 10.0.0.1:80 wieght 1%0Amade from instance a on node n1 of service \"web\"%0Aa note%0Afound with a.json and b.json%0ADid you mean `weight`?\n\
-             ::warning title=quarantined::Left out \u{1b}[31m.%0Afound with one instance\n\
-             1 errors and 1 warnings in 3 cases.\n"
+             ::warning file=haproxy.cfg.hbs,title=quarantined::Left out \\u{1b}[31m.%0Afound with one instance\n\
+             1 error and 1 warning in 3 cases.\n"
         );
         assert_eq!(property("a:b,c%\n"), "a%3Ab%2Cc%25%0A");
     }

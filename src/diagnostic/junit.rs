@@ -80,7 +80,7 @@ fn one(case: &Case, xml: &mut String) {
             xml,
             "      <failure type=\"{}\" message=\"{}\">{}</failure>",
             escaped(first.map_or("", |one| one.code)),
-            escaped(first.map_or("", |one| &one.message)),
+            escaped(first.map_or("", |one| &one.message)).replace('\n', "&#10;"),
             escaped(&errors)
         );
     }
@@ -133,6 +133,10 @@ mod tests {
         assert_eq!(names, ["with a.json", "with b.json", "with one instance"]);
         let failure = cases[0].first_element_child().unwrap();
         assert_eq!(failure.attribute("type"), Some("haproxy"));
+        assert_eq!(
+            failure.attribute("message"),
+            Some("unknown keyword 'wieght', 100% sure:\nit is, so.")
+        );
         let text = failure.text().unwrap();
         assert!(text.contains("server a <b> \"c\" & wieght 1\n"), "{text}");
         let out = cases[2].first_element_child().unwrap();

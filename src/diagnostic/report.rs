@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Diagnostic, Severity};
+use super::{Diagnostic, Place, Severity};
 use crate::exit;
 
 /// What came of a run of checks.
@@ -86,6 +86,14 @@ impl Report {
     }
 }
 
+/// `1 error`, `2 errors`.
+pub fn counted(count: usize, word: &str) -> String {
+    match count {
+        1 => format!("1 {word}"),
+        count => format!("{count} {word}s"),
+    }
+}
+
 fn is_same(one: &Diagnostic, other: &Diagnostic) -> bool {
     one.code == other.code
         && one.place == other.place
@@ -109,6 +117,22 @@ impl Case {
 }
 
 impl Found<'_> {
+    /// A place among the files that are checked, for what shows nothing without one: the diagnostic's own, or the
+    /// template as a whole where it has none or is about a rendered file alone; the catalog for what that holds.
+    pub fn place(&self) -> Option<Place> {
+        let case = self.cases[0];
+        let first = case.templates.first();
+        // A rendered file's path is absolute, also where everything else is seen from here.
+        let near = first.is_none_or(|template| template.is_relative());
+        let own = self.diagnostic.place.as_ref();
+        if let Some(place) = own.filter(|place| !near || place.path.is_relative()) {
+            return Some(place.clone());
+        }
+        let catalog = case.catalog.as_ref();
+        let file = catalog.filter(|_| self.diagnostic.code == "quarantined");
+        file.or(first).map(|path| Place::file(path))
+    }
+
     /// The diagnostic with a note about the catalogs that showed it, where these are some of several.
     pub fn told(&self, report: &Report) -> Diagnostic {
         let one = self.diagnostic.clone();
@@ -203,5 +227,30 @@ pub(super) mod tests {
             ]
         );
         assert_eq!((report.code(), report.count(Severity::Error)), (5, 1));
+    }
+
+    #[test]
+    fn what_has_no_place_among_the_files_is_at_the_template_or_the_catalog() {
+        let mut report = example();
+        let place = |report: &Report| -> Vec<String> {
+            let found = report.found();
+            found
+                .iter()
+                .map(|one| one.place().unwrap().to_string())
+                .collect()
+        };
+        assert_eq!(
+            place(&report),
+            ["sub dir/line.hbs:2:24", "haproxy.cfg.hbs"],
+            "of a made catalog there is no file"
+        );
+        report.cases[2].catalog = Some("c.json".into());
+        assert_eq!(place(&report)[1], "c.json");
+        let rendered = Place::at(Path::new("/etc/haproxy/haproxy.cfg"), "x\n", 1, 1, 1);
+        report.cases[2].diagnostics =
+            vec![Diagnostic::error("duplicate-server", "Twice.").at(rendered)];
+        assert_eq!(place(&report)[1], "haproxy.cfg.hbs");
+        report.cases[2].templates = vec!["/srv/haproxy.cfg.hbs".into()];
+        assert_eq!(place(&report)[1], "/etc/haproxy/haproxy.cfg:1:1");
     }
 }

@@ -6,15 +6,17 @@ use std::path::Path;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde_json::{Map, Value, json};
 
-use super::report::Report;
+use super::report::{Found, Report};
 use super::{Diagnostic, Place, Severity, codes};
 
-/// What a path may not hold as part of an address (RFC 3986, section 3.3).
+/// What a path may not hold as part of an address (RFC 3986, sections 3.3 and 4.2: a colon in the first step of a
+/// relative one would end a scheme).
 const PATH: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')
     .add(b'#')
     .add(b'%')
+    .add(b':')
     .add(b'<')
     .add(b'>')
     .add(b'?')
@@ -27,27 +29,30 @@ const PATH: &AsciiSet = &CONTROLS
     .add(b'|')
     .add(b'}');
 
+/// What relative addresses start from.
+const ROOT: &str = "%SRCROOT%";
+
 /// The report as a SARIF log. `rule` tells what a code of a lint means.
 pub fn sarif(
     report: &Report,
     lint: impl Fn(&str) -> Option<(&'static str, &'static str)>,
 ) -> String {
-    let told: Vec<Diagnostic> = report.found().iter().map(|one| one.told(report)).collect();
+    let found = report.found();
     let mut rules: BTreeMap<&str, Severity> = BTreeMap::new();
-    for one in &told {
+    for one in found.iter().map(|found| found.diagnostic) {
         let worst = rules.entry(one.code).or_insert(one.severity);
         *worst = (*worst).max(one.severity);
     }
     let index = |code: &str| rules.keys().position(|known| *known == code);
-    let results: Vec<Value> = told
+    let results: Vec<Value> = found
         .iter()
-        .map(|one| result(one, index(one.code)))
+        .map(|one| result(one, report, index(one.diagnostic.code)))
         .collect();
     let described: Vec<Value> = rules
         .iter()
         .map(|(code, severity)| {
             let known = codes::find(code).map(|code| (code.what, code.help));
-            let (what, help) = known.or_else(|| lint(code)).unwrap_or((code, ""));
+            let (what, help) = known.or_else(|| lint(code)).unwrap_or((code, code));
             json!({
                 "id": code,
                 "shortDescription": { "text": what },
@@ -67,6 +72,9 @@ pub fn sarif(
                 "rules": described,
             } },
             "columnKind": "unicodeCodePoints",
+            "originalUriBaseIds": { ROOT: {
+                "description": { "text": "The folder in which the check was run." },
+            } },
             "invocations": [{
                 "executionSuccessful": true,
                 "exitCode": report.code(),
@@ -86,11 +94,15 @@ fn level(severity: Severity) -> &'static str {
     }
 }
 
-fn result(one: &Diagnostic, index: Option<usize>) -> Value {
+fn result(found: &Found<'_>, report: &Report, index: Option<usize>) -> Value {
+    let one = &found.told(report);
+    let place = found.place();
     let mut message = vec![one.message.clone()];
     message.extend(one.notes.iter().cloned());
     message.extend(one.help.clone());
     let mut related: Vec<Value> = Vec::new();
+    let elsewhere = one.place.iter().filter(|own| place.as_ref() != Some(own));
+    let elsewhere = elsewhere.map(|place| (place, "what it is about"));
     let includes = one
         .includes
         .iter()
@@ -99,7 +111,8 @@ fn result(one: &Diagnostic, index: Option<usize>) -> Value {
         .rendered
         .iter()
         .map(|place| (place, "the rendered line"));
-    for (number, (place, words)) in includes.chain(rendered).enumerate() {
+    let others = elsewhere.chain(includes).chain(rendered);
+    for (number, (place, words)) in others.enumerate() {
         let mut at = location(place);
         at["id"] = number.into();
         at["message"] = json!({ "text": words });
@@ -109,7 +122,7 @@ fn result(one: &Diagnostic, index: Option<usize>) -> Value {
         "ruleId": one.code,
         "level": level(one.severity),
         "message": { "text": message.join("\n") },
-        "locations": one.place.iter().map(location).collect::<Vec<_>>(),
+        "locations": place.iter().map(shown).collect::<Vec<_>>(),
         "partialFingerprints": { "place/v1": fingerprint(one) },
     });
     if let Some(index) = index {
@@ -123,6 +136,15 @@ fn result(one: &Diagnostic, index: Option<usize>) -> Value {
         value["properties"] = json!({ "madeFrom": causes });
     }
     value
+}
+
+/// The location of a result. Code hosts refuse a whole log for one result without a location, and want a line.
+fn shown(place: &Place) -> Value {
+    let mut at = location(place);
+    if place.line == 0 {
+        at["physicalLocation"]["region"] = json!({ "startLine": 1 });
+    }
+    at
 }
 
 fn location(place: &Place) -> Value {
@@ -148,7 +170,7 @@ fn artifact(path: &Path) -> Value {
     let encoded = utf8_percent_encode(&text, PATH).to_string();
     match path.is_absolute() {
         true => json!({ "uri": format!("file://{encoded}") }),
-        false => json!({ "uri": encoded, "uriBaseId": "%SRCROOT%" }),
+        false => json!({ "uri": encoded, "uriBaseId": ROOT }),
     }
 }
 
@@ -197,5 +219,34 @@ mod tests {
                 .len(),
             32
         );
+    }
+
+    #[test]
+    fn every_result_has_a_location_with_a_line() {
+        let log: Value = serde_json::from_str(&sarif(&example(), |_| None)).unwrap();
+        let physical = &log["runs"][0]["results"][1]["locations"][0]["physicalLocation"];
+        assert_eq!(
+            *physical,
+            json!({
+                "artifactLocation": { "uri": "haproxy.cfg.hbs", "uriBaseId": "%SRCROOT%" },
+                "region": { "startLine": 1 },
+            })
+        );
+        let mut report = example();
+        let rendered = Place::at(Path::new("/haproxy.cfg"), "a\nb\n", 2, 1, 1);
+        report.cases[2].diagnostics =
+            vec![Diagnostic::error("duplicate-server", "Twice.").at(rendered)];
+        let log: Value = serde_json::from_str(&sarif(&report, |_| None)).unwrap();
+        let result = &log["runs"][0]["results"][1];
+        let uri = |at: &Value| at["physicalLocation"]["artifactLocation"]["uri"].clone();
+        assert_eq!(uri(&result["locations"][0]), "haproxy.cfg.hbs");
+        assert_eq!(uri(&result["relatedLocations"][0]), "file:///haproxy.cfg");
+    }
+
+    #[test]
+    fn an_address_holds_nothing_that_ends_a_path() {
+        let address = |path: &str| artifact(Path::new(path))["uri"].clone();
+        assert_eq!(address("a:b/ü ?#%.hbs"), "a%3Ab/%C3%BC%20%3F%23%25.hbs");
+        assert_eq!(address("/etc/a b"), "file:///etc/a%20b");
     }
 }

@@ -57,8 +57,8 @@ pub fn check(case: &Case, rules: &Rules) -> report::Case {
     diagnostics.iter_mut().for_each(seen_from_here);
     report::Case {
         name: case.name.clone(),
-        templates: case.templates(),
-        catalog: case.catalog_file().map(ToOwned::to_owned),
+        templates: case.templates().iter().map(|path| near(path)).collect(),
+        catalog: case.catalog_file().map(near),
         code,
         diagnostics,
         took: began.elapsed(),

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use super::super::failure::print_diagnostics;
-use crate::diagnostic::report::{Case, Report};
+use crate::diagnostic::report::{Case, Report, counted};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::exit;
 
@@ -90,11 +90,4 @@ fn all(cases: &[&Case]) -> String {
     };
     let parts: Vec<String> = files.into_iter().chain(made).collect();
     format!("with {}", parts.join(" and "))
-}
-
-fn counted(count: usize, word: &str) -> String {
-    match count {
-        1 => format!("1 {word}"),
-        count => format!("{count} {word}s"),
-    }
 }
