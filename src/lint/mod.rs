@@ -6,6 +6,7 @@
 mod across;
 mod allow;
 mod configuration;
+mod help;
 #[cfg(test)]
 mod real_tests;
 mod shape;
@@ -15,5 +16,6 @@ mod templates;
 pub use across::{Recorded, across, unused};
 pub use allow::{Allowed, Comments, Used};
 pub use configuration::{About, configuration};
+pub use help::help_for;
 pub use table::{Example, LINTS, Lint, Of, find, reference};
 pub use templates::templates;
