@@ -55,7 +55,7 @@ enum Command {
     Release(release::Release),
     /// List the helpers of the template language, each with an example
     Helpers(helpers::Helpers),
-    /// Print the help of a command or a topic: templates, codes, exit-codes
+    /// Print the help of a command or a topic: templates, codes, lints, exit-codes
     Help(help::Help),
     /// Print the JSON Schema of catalog files or of `check --format json`
     Schema(schema::Schema),

@@ -207,7 +207,6 @@ const SAID: &[(&[&str], &str)] = &[
     (&["unmatched brace in environment variable"], "Close the name with `}`, or write `\\$` for the sign itself."),
     (&["too many words"], "Split the line: several `acl` lines of one name are as good as one. Long lists belong into a file: `-f FILE`."),
     (&["Stray NUL character"], "Take the NUL out of the template or the file that it reads."),
-    (&["will not start (no listener)"], "Add a `frontend` with a `bind` line."),
 ];
 
 #[cfg(test)]

@@ -243,12 +243,8 @@ impl Check<'_> {
         for (index, code) in settings.check.allow.iter().enumerate() {
             if let Err(wrong) = Allowed::new([code.as_str()]) {
                 let keys = ["check", "allow", &index.to_string()];
-                self.wrong(
-                    &keys,
-                    wrong.code,
-                    wrong.message,
-                    &wrong.help.unwrap_or_default(),
-                );
+                let help = wrong.help.unwrap_or_default();
+                self.wrong(&keys, "unknown-lint", wrong.message, &help);
             }
         }
     }
