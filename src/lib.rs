@@ -12,6 +12,7 @@
 //! * [`source`]: Consul, read by blocking queries, one task a query;
 //! * [`haproxy`]: what HAProxy is: its configuration language, its validation, its sockets, its process;
 //! * [`template`]: Handlebars, configuration escaping, the queries a template makes;
+//! * [`lint`]: what is allowed and most likely not meant, in templates and configurations;
 //! * [`apply`]: how a rendered set becomes what HAProxy runs;
 //! * [`agent`]: the pure core of the sidecar and the loop around it;
 //! * [`status`]: what it tells;
@@ -28,6 +29,7 @@ pub mod exit;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 pub mod haproxy;
+pub mod lint;
 pub mod settings;
 pub mod source;
 pub mod status;

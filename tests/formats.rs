@@ -337,6 +337,7 @@ fn help_is_about_commands_and_topics() {
         (&["help", "check"], "Usage: gatewright check"),
         (&["help", "templates"], "serverName"),
         (&["help", "codes"], "hostile-value\n"),
+        (&["help", "lints"], "\nno-else\n"),
         (&["help", "exit-codes"], "haproxy -c or the gate refused"),
     ] {
         let (code, out, _) = told(words);

@@ -4,7 +4,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use gatewright::agent::explain::explain;
+use gatewright::apply::set::{Role, SetFile};
 use gatewright::catalog::{Answer, Instance, Known, Query, Status};
+use gatewright::diagnostic::{self, Diagnostic};
+use gatewright::haproxy::config::Config;
+use gatewright::lint;
 use gatewright::template::{
     Grammar, Options, Outcome, Source, TemplateSet, shipped, shipped_partials,
 };
@@ -93,7 +98,124 @@ fn helpers_write_servers_as_expected() {
     assert_eq!(rendered, expected);
 }
 
+/// What lints tell of a rendered template and of the set.
+fn lints(set: &mut TemplateSet, instances: &Value) -> Vec<Diagnostic> {
+    let rendered = complete(set, instances);
+    let files = [SetFile {
+        destination: "/etc/haproxy/haproxy.cfg".into(),
+        role: Role::Config,
+        mode: None,
+        text: rendered.clone(),
+    }];
+    let maps = set.source_maps(std::slice::from_ref(&rendered));
+    let config = Config::parse_files([(files[0].destination.as_path(), rendered.as_str())]);
+    let about = lint::About {
+        texts: &[&rendered],
+        version: None,
+        master: Some(true),
+        complete: true,
+        from_catalog: &|file, line| {
+            let origin = maps.get(file).and_then(|map| map.origin(line));
+            origin.is_some_and(|origin| !origin.queries.is_empty())
+        },
+    };
+    let found = lint::configuration(&config, &about);
+    let found = found.iter().map(|one| explain(one, &files, &maps));
+    found.chain(lint::templates(&set.outlines())).collect()
+}
+
+/// The shipped templates, in every case, have nothing that a lint tells of, or say that it is meant.
+#[test]
+fn they_are_free_of_what_lints_tell() {
+    let text = std::fs::read_to_string(folder().join("cases.json")).unwrap();
+    let all: Value = serde_json::from_str(&text).unwrap();
+    let mut used = lint::Used::default();
+    let mut comments = lint::Comments::default();
+    let mut outlines = Vec::new();
+    for (case, wanted) in all["cases"].as_object().unwrap() {
+        let (template, options) = shipped_case(wanted);
+        let mut set = load(template, options);
+        let outline = set.outlines();
+        for source in outline.sources.iter() {
+            comments.template(&source.path, &source.text);
+        }
+        let told = lints(&mut set, &all["instances"]);
+        let told = lint::Allowed::default().sift(told, &comments, &mut used);
+        assert_eq!(texts(&told), "", "{case}");
+        outlines.push(outline);
+    }
+    assert_eq!(texts(&lint::unused(&outlines)), "");
+    assert_eq!(texts(&comments.remarks(&used)), "");
+}
+
+#[test]
+fn the_template_of_the_readme_is_free_of_what_lints_tell() {
+    let readme = std::fs::read_to_string(tools::root().join("README.md")).unwrap();
+    let start = readme.find("{{> global}}\n\n{{> defaults}}").unwrap();
+    let text = readme[start..].split("```").next().unwrap();
+    let template = Source {
+        name: "readme".to_owned(),
+        path: "readme.cfg.hbs".into(),
+        text: text.replace(" tag=\"prod\"", ""),
+        grammar: Grammar::Haproxy,
+    };
+    let instances = serde_json::json!({"airavata-api": [
+        {"Node": "n", "ID": "a", "Name": "airavata-api", "Address": "10.0.0.1", "Port": 8080,
+         "Weights": {"Passing": 1, "Warning": 1}}
+    ]});
+    let mut set = load(template, Options::default());
+    assert_eq!(texts(&lints(&mut set, &instances)), "");
+}
+
+/// From the line of the configuration back to the tag that wrote it.
+#[test]
+fn what_lints_tell_is_told_at_the_place_in_the_template() {
+    let text = std::fs::read_to_string(folder().join("cases.json")).unwrap();
+    let all: Value = serde_json::from_str(&text).unwrap();
+    let template = Source {
+        name: "helpers".to_owned(),
+        path: "helpers.cfg.hbs".into(),
+        text: HELPERS.replace(
+            "options=\"check inter 2s\"",
+            "options=\"check resolvers r\"",
+        ),
+        grammar: Grammar::Haproxy,
+    };
+    let mut set = load(template, Options::default());
+    let places: Vec<String> = lints(&mut set, &all["instances"])
+        .iter()
+        .map(|one| {
+            let place = one.place.as_ref().unwrap();
+            let text = place.text.chars().skip(place.column.saturating_sub(1));
+            let word: String = text.take(place.length).collect();
+            format!("{} {place} {word}", one.code)
+        })
+        .collect();
+    assert_eq!(
+        places,
+        [
+            "no-hard-stop-after /etc/haproxy/haproxy.cfg ",
+            "no-idle-close helpers.cfg.hbs:7:10 in",
+            "server-needs-reload helpers.cfg.hbs:17:5 {{servers (service \"web\") options=\"check resolvers r\" weight=true}}",
+            "no-check helpers.cfg.hbs:22:12 {{serverName this}}",
+            "no-else helpers.cfg.hbs:17:7 servers",
+            "no-else helpers.cfg.hbs:21:1 {{#each (service \"web\")}}",
+        ]
+    );
+}
+
+fn texts(told: &[Diagnostic]) -> String {
+    told.iter()
+        .map(|one| diagnostic::render(one, false))
+        .collect()
+}
+
 fn render(case: &Value, instances: &Value) -> String {
+    let (template, options) = shipped_case(case);
+    render_source(template, options, instances)
+}
+
+fn shipped_case(case: &Value) -> (Source, Options) {
     let name = case["template"].as_str().unwrap().replace(".cfg.hbs", "");
     let template = Source {
         name: name.clone(),
@@ -105,13 +227,20 @@ fn render(case: &Value, instances: &Value) -> String {
         parameters: case["parameters"].as_object().unwrap().clone(),
         ..Options::default()
     };
-    render_source(template, options, instances)
+    (template, options)
 }
 
 fn render_source(template: Source, options: Options, instances: &Value) -> String {
-    let (mut set, warnings) =
-        TemplateSet::load(vec![template], shipped_partials(), options).unwrap();
+    complete(&mut load(template, options), instances)
+}
+
+fn load(template: Source, options: Options) -> TemplateSet {
+    let (set, warnings) = TemplateSet::load(vec![template], shipped_partials(), options).unwrap();
     assert!(warnings.is_empty(), "{warnings:?}");
+    set
+}
+
+fn complete(set: &mut TemplateSet, instances: &Value) -> String {
     let answers: BTreeMap<Query, Known> = instances
         .as_object()
         .unwrap()

@@ -3,6 +3,7 @@
 use crate::apply::set::SetFile;
 use crate::diagnostic::{Cause, Diagnostic, Place, Severity};
 use crate::haproxy::{Finding, redact};
+use crate::lint;
 use crate::template::{Origin, SourceMap};
 
 /// Points at the template where the map knows it, else at the rendered line. `maps` stand in the
@@ -33,6 +34,12 @@ pub fn explain(finding: &Finding, files: &[SetFile], maps: &[SourceMap]) -> Diag
     };
     let column = match finding.column {
         0 => meant(&finding.message, &rendered.text),
+        // Lints mean a word.
+        column if lint::find(finding.code).is_some() => {
+            let rest = rendered.text.chars().skip(column - 1);
+            let length = rest.take_while(|letter| !letter.is_whitespace()).count();
+            Some((column, length.max(1)))
+        }
         column => Some((column, 1)),
     };
     let part = column.and_then(|(column, length)| {

@@ -6,11 +6,12 @@ use clap::CommandFactory;
 
 use crate::diagnostic::{Diagnostic, codes, nearest};
 use crate::exit;
+use crate::lint;
 use crate::template::helpers;
 
 use super::{Cli, EXIT_CODES, Failure};
 
-/// Print the help of a command or a topic: templates, codes, exit-codes
+/// Print the help of a command or a topic: templates, codes, lints, exit-codes
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -29,9 +30,10 @@ type Topic = (&'static str, fn() -> String);
 /// How wide lines are.
 const WIDTH: usize = 100;
 
-const TOPICS: [Topic; 3] = [
+const TOPICS: [Topic; 4] = [
     ("templates", || helpers::reference::reference_text(WIDTH)),
     ("codes", code_list),
+    ("lints", lint::reference),
     ("exit-codes", || format!("{EXIT_CODES}\n")),
 ];
 

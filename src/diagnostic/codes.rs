@@ -83,6 +83,7 @@ pub static CODES: &[Code] = &[
     Code { code: "catalog", what: "The catalog cannot be read.", help: "Look at Consul and at the token's rights." },
     Code { code: "consul", what: "The settings of Consul are wrong.", help: "Correct the section [consul]." },
     Code { code: "secrets-left-out", what: "A recording has a word in place of secrets.", help: "Write values that may be shown where a template needs them." },
+    Code { code: "unknown-lint", what: "A lint that is allowed does not exist.", help: "`gatewright help lints` lists them all." },
     Code { code: "unknown-key", what: "There is no such setting.", help: "See examples/settings/gatewright.toml." },
     Code { code: "wrong-value", what: "A setting has an impossible value.", help: "See examples/settings/gatewright.toml." },
     Code { code: "out-of-range", what: "A number is too small or too large.", help: "The message says which are taken." },

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::diagnostic::{Diagnostic, Place};
+use crate::lint::Allowed;
 
 use super::error::locate;
 use super::model::{Kind, Mode, Settings};
@@ -25,6 +26,7 @@ pub fn check(settings: &Settings, path: &Path, source: &str) -> Vec<Diagnostic> 
     check.haproxy(settings);
     check.guard(settings);
     check.status(settings);
+    check.lints(settings);
     check.found
 }
 
@@ -233,6 +235,16 @@ impl Check<'_> {
             if time.0 > 24 * 60 * minute {
                 let message = format!("`{}` is {time}, which is out of range.", keys.join("."));
                 self.wrong(&keys, "out-of-range", message, "Choose from 0s to 1d.");
+            }
+        }
+    }
+
+    fn lints(&mut self, settings: &Settings) {
+        for (index, code) in settings.check.allow.iter().enumerate() {
+            if let Err(wrong) = Allowed::new([code.as_str()]) {
+                let keys = ["check", "allow", &index.to_string()];
+                let help = wrong.help.unwrap_or_default();
+                self.wrong(&keys, "unknown-lint", wrong.message, &help);
             }
         }
     }

@@ -453,6 +453,8 @@ impl Default for Apply {
 pub struct Check {
     /// Catalog files, or folders of them, that `gatewright check` uses besides those that it is given.
     pub fixtures: Vec<PathBuf>,
+    /// Codes of lints that are allowed everywhere.
+    pub allow: Vec<String>,
 }
 
 /// `[capture]`.

@@ -110,6 +110,22 @@ error[unknown-key]: There is no setting `adresses` here.
 }
 
 #[test]
+fn a_lint_that_there_is_not_is_shown_with_the_nearest_one() {
+    assert_eq!(
+        wrong("[check]\nallow = [\"no-check\", \"no-els\"]\n"),
+        "\
+error[unknown-lint]: There is no lint `no-els`.
+ --> gatewright.toml:2:22
+  |
+2 | allow = [\"no-check\", \"no-els\"]
+  |                      ^^^^^^^^
+  |
+  = help: Did you mean `no-else`?
+"
+    );
+}
+
+#[test]
 fn k01_a_wrong_type_and_an_impossible_value_point_at_the_value() {
     assert_eq!(
         wrong("[consul]\nwait = 60\n"),

@@ -17,6 +17,7 @@ use super::judge::Quarantined;
 use super::listeners::Listeners;
 use super::load::{self, Loaded};
 use super::memo::Memo;
+use super::outline::Outlines;
 use super::recorder::{Ended, LeftOut, Pen, Recorder};
 use super::slots::Slots;
 use super::source_map::{From, Item, SourceMap};
@@ -89,6 +90,11 @@ impl TemplateSet {
             strict: false,
         };
         Ok((set, warnings))
+    }
+
+    /// What is in the templates and partials, without rendering them.
+    pub fn outlines(&self) -> Outlines {
+        self.loaded.outlines()
     }
 
     /// The queries that can be read off the templates.

@@ -9,6 +9,7 @@ use handlebars::{Template, TemplateErrorReason};
 
 use super::closed::Plan;
 use super::helpers::{self, Action, Entry};
+use super::outline::Outlines;
 use super::place::{explain, name_place, tag_place};
 use super::rewrite::{Rewriter, block, head, is_name};
 use super::scan;
@@ -107,6 +108,11 @@ impl Loaded {
             });
         }
         made
+    }
+
+    /// What is in the templates and partials.
+    pub fn outlines(&self) -> Outlines {
+        Outlines::new(Arc::clone(&self.sources), self.templates, &self.parsed)
     }
 
     /// The source of a name as the engine reports it.
@@ -222,7 +228,7 @@ impl Check<'_> {
         self.node = Node::Source(index);
         // A partial sees what is around it.
         self.scope = match index < self.templates {
-            true => Scope::Fields(&[]),
+            true => Scope::Nothing,
             false => Scope::Unknown,
         };
         if source.text.len() > options.max_template {
@@ -433,12 +439,12 @@ impl Check<'_> {
             format!("There is no `{name}` here, so this condition is always the same."),
         )
         .at(place);
-        self.warnings
-            .push(match nearest(name, known.iter().copied()) {
-                Some(near) => warning.help(format!("Did you mean `{near}`?")),
-                None => warning
-                    .help("Name a field of what is gone through, or a name that a block binds."),
-            });
+        self.warnings.push(match nearest(name, known) {
+            Some(near) => warning.help(format!("Did you mean `{near}`?")),
+            None => {
+                warning.help("Name a field of what is gone through, or a name that a block binds.")
+            }
+        });
     }
 
     /// A call of a helper, in a tag of its own, as a block or as a parameter.

@@ -138,6 +138,30 @@ pub fn name_place(source: &Source, line: usize, column: usize, name: &str) -> Pl
     }
 }
 
+/// A word inside the tag at a line and column, apart from the same letters in a longer one, or the whole tag.
+/// `after` is what must stand right before it.
+pub fn word_place(source: &Source, line: usize, column: usize, word: &str, after: &str) -> Place {
+    let whole = tag_place(source, line, column);
+    let Some(at) = offset(source, line, column) else {
+        return whole;
+    };
+    let rest = &source.text[at..];
+    let tag = &rest[..rest.find("}}").unwrap_or(rest.len())];
+    let of_word = |letter: char| letter.is_alphanumeric() || matches!(letter, '_' | '-' | '@');
+    let alone = |found: &usize| {
+        let (before, behind) = (&tag[..*found], &tag[found + word.len()..]);
+        before.ends_with(after) && !before.ends_with(of_word) && !behind.starts_with(of_word)
+    };
+    let found = tag.match_indices(word).map(|(found, _)| found).find(alone);
+    match found.filter(|_| !word.is_empty()) {
+        Some(found) => {
+            let start = at + found;
+            Place::bytes(&source.path, &source.text, start..start + word.len())
+        }
+        None => whole,
+    }
+}
+
 /// The byte at a line and a column, both from 1.
 fn offset(source: &Source, line: usize, column: usize) -> Option<usize> {
     let start: usize = source

@@ -219,7 +219,7 @@ pub fn is_name(helper: &HelperTemplate) -> bool {
 }
 
 /// Whether it is a path: of the names of helpers, only those that want no parameters call one.
-fn is_path(helper: &HelperTemplate) -> bool {
+pub fn is_path(helper: &HelperTemplate) -> bool {
     is_name(helper) && !helpers::find(head(&helper.name)).is_some_and(helpers::Entry::stands_alone)
 }
 

@@ -6,53 +6,28 @@ use handlebars::template::{HelperTemplate, Parameter, TemplateElement as Element
 
 use super::helpers::{self, Action, Reads};
 use super::rewrite::{head, raw};
+use super::shape::{Fields, INSTANCE, KEY, NODE, SERVICE};
 
 /// What `this` is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
-    /// An object with these fields; none at the top of a template.
-    Fields(&'static [&'static str]),
+    /// An item with these fields.
+    Fields(&'static Fields),
+    /// Nothing, at the top of a template.
+    Nothing,
     /// Something else.
     Unknown,
 }
-
-const INSTANCE: &[&str] = &[
-    "Node",
-    "NodeID",
-    "NodeAddress",
-    "NodeDatacenter",
-    "NodeTaggedAddresses",
-    "NodeMeta",
-    "ID",
-    "Name",
-    "Address",
-    "Port",
-    "ServiceTaggedAddresses",
-    "ServiceMeta",
-    "Tags",
-    "Status",
-    "Weights",
-];
-const NODE: &[&str] = &[
-    "Node",
-    "ID",
-    "Address",
-    "Datacenter",
-    "TaggedAddresses",
-    "Meta",
-];
 
 /// What `this` is inside a block.
 pub fn inside(block: &HelperTemplate, outer: Scope) -> Scope {
     match head(&block.name) {
         "if" | "unless" | "raw" | "let" => outer,
         "each" => match query(block.params.first()) {
-            Some(Reads::Service | Reads::Connect) => Scope::Fields(INSTANCE),
-            Some(Reads::Services) => Scope::Fields(&["Name", "Tags"]),
-            Some(Reads::Nodes) => Scope::Fields(NODE),
-            Some(Reads::Ls | Reads::Tree | Reads::SafeLs | Reads::SafeTree) => {
-                Scope::Fields(&["Key", "Path", "Value"])
-            }
+            Some(Reads::Service | Reads::Connect) => Scope::Fields(&INSTANCE),
+            Some(Reads::Services) => Scope::Fields(&SERVICE),
+            Some(Reads::Nodes) => Scope::Fields(&NODE),
+            Some(Reads::Ls | Reads::Tree | Reads::SafeLs | Reads::SafeTree) => Scope::Fields(&KEY),
             _ => Scope::Unknown,
         },
         _ => Scope::Unknown,
@@ -122,7 +97,7 @@ pub fn left_out<'a>(path: &'a Path, scope: Scope, bound: &[Bound]) -> Option<&'a
     let Scope::Fields(known) = scope else {
         return None;
     };
-    let absent = !known.is_empty() && !known.contains(&name);
+    let absent = known.field(name).is_none();
     (absent && helpers::absent_field(name).is_some()).then_some(name)
 }
 
@@ -131,10 +106,15 @@ pub fn never_there<'a>(
     block: &'a HelperTemplate,
     scope: Scope,
     bound: &[Bound],
-) -> Option<(&'a str, &'static [&'static str])> {
-    let (Scope::Fields(known), "if" | "unless") = (scope, head(&block.name)) else {
-        return None;
+) -> Option<(&'a str, Vec<&'static str>)> {
+    let known: Vec<&str> = match scope {
+        Scope::Fields(fields) => fields.names().collect(),
+        Scope::Nothing => Vec::new(),
+        Scope::Unknown => return None,
     };
+    if !matches!(head(&block.name), "if" | "unless") {
+        return None;
+    }
     let Some(Parameter::Path(path @ Path::Relative(_))) = block.params.first() else {
         return None;
     };
