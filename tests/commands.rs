@@ -206,7 +206,20 @@ fn render_shows_the_difference_and_says_so_by_its_exit_code() {
 #[test]
 fn check_tells_good_from_refused_and_where() {
     let setup = setup();
-    let words = ["check", "-c", "base.toml", "--no-made"];
+    let words = [
+        "check",
+        "-c",
+        "base.toml",
+        "--no-made",
+        "--allow",
+        "no-hard-stop-after",
+        "--allow",
+        "no-idle-close",
+        "--allow",
+        "no-check",
+        "--allow",
+        "no-else",
+    ];
     let good = setup
         .call(&[&words[..], &["haproxy.cfg.hbs", "catalog.json"]].concat())
         .unwrap();

@@ -2,6 +2,7 @@
 
 mod cases;
 mod expected;
+mod lints;
 mod one;
 mod pool;
 mod print;
@@ -13,6 +14,8 @@ use std::path::PathBuf;
 pub use one::by_haproxy;
 
 use crate::diagnostic::{self, report::Report};
+use crate::exit;
+use crate::lint::{self, Allowed};
 use crate::settings::{Settings, environment};
 
 use super::Failure;
@@ -63,6 +66,9 @@ pub struct Check {
     /// Check again whenever a template, partial, catalog or the settings are saved
     #[arg(long, conflicts_with_all = ["update", "format"])]
     watch: bool,
+    /// Do not tell of this lint (may be repeated); `gatewright help lints` lists them
+    #[arg(long, value_name = "CODE")]
+    allow: Vec<String>,
     /// How many are checked at once [default: one for each processor]
     #[arg(long, value_name = "NUMBER")]
     jobs: Option<usize>,
@@ -90,7 +96,9 @@ impl Format {
             Format::Json => diagnostic::json(report),
             Format::Github => diagnostic::github(report),
             Format::Junit => diagnostic::junit(report),
-            Format::Sarif => diagnostic::sarif(report, |_| None),
+            Format::Sarif => diagnostic::sarif(report, |code| {
+                lint::find(code).map(|lint| (lint.what, lint.help))
+            }),
         };
         // A reader that has gone wants no more.
         let _ = std::io::stdout().lock().write_all(text.as_bytes());
@@ -112,14 +120,21 @@ impl Check {
     fn once(&self) -> Result<Report, Failure> {
         let settings = self.load()?;
         let cases = cases::cases(&settings, &self.paths, !self.no_made)?;
+        let environment = environment::read();
+        let codes = settings.check.allow.iter().chain(&self.allow);
         let rules = one::Rules {
             strict: self.strict,
             update: self.update,
-            environment: environment::read(),
+            allowed: Allowed::new(codes.map(String::as_str))
+                .map_err(|wrong| Failure::one(exit::USAGE, wrong))?,
+            version: lints::haproxy_version(&settings, &environment),
+            environment,
         };
-        Ok(Report {
-            cases: pool::run(&cases, self.jobs, |case| one::check(case, &rules)),
-        })
+        let done = pool::run(&cases, self.jobs, |case| one::check(case, &rules));
+        let (done, seen): (Vec<_>, Vec<_>) = done.into_iter().unzip();
+        let mut report = Report { cases: done };
+        lints::together(&mut report, &cases, &seen, &rules.allowed, self.strict);
+        Ok(report)
     }
 
     fn load(&self) -> Result<Settings, Failure> {

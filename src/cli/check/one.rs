@@ -15,12 +15,15 @@ use crate::diagnostic::{Diagnostic, Severity, with_causes};
 use crate::exit;
 use crate::haproxy::Finding;
 use crate::haproxy::check::Invocation;
+use crate::haproxy::runtime::Version;
+use crate::lint::{self, Allowed};
 use crate::settings::{Environment, Settings, environment};
 
 use super::super::gather::{Catalog, Gathered, gather};
 use super::super::{Failure, near, run, wiring};
 use super::cases::{Case, CaseCatalog};
 use super::expected;
+use super::lints::{self, Seen};
 
 /// What is asked of every case.
 pub struct Rules {
@@ -30,12 +33,17 @@ pub struct Rules {
     pub update: bool,
     /// The environment.
     pub environment: Environment,
+    /// Lints that are allowed everywhere.
+    pub allowed: Allowed,
+    /// HAProxy's version, where it is known.
+    pub version: Option<Version>,
 }
 
 /// Checks one case. Nothing at the destinations is touched.
-pub fn check(case: &Case, rules: &Rules) -> report::Case {
+pub fn check(case: &Case, rules: &Rules) -> (report::Case, Option<Seen>) {
     let began = Instant::now();
-    let (code, diagnostics) = match judge(case, rules) {
+    let mut seen = None;
+    let (code, diagnostics) = match judge(case, rules, &mut seen) {
         Ok(told) => {
             let error = |one: &Diagnostic| one.severity == Severity::Error;
             let code = match told.iter().find(|one| error(one)) {
@@ -55,14 +63,15 @@ pub fn check(case: &Case, rules: &Rules) -> report::Case {
         code = tolerable(code, &mut diagnostics, rules.strict);
     }
     diagnostics.iter_mut().for_each(seen_from_here);
-    report::Case {
+    let case = report::Case {
         name: case.name.clone(),
         templates: case.templates().iter().map(|path| near(path)).collect(),
         catalog: case.catalog_file().map(near),
         code,
         diagnostics,
         took: began.elapsed(),
-    }
+    };
+    (case, seen)
 }
 
 /// What values that mean harm bring about is no fault of the template for certain: where metadata is the
@@ -82,7 +91,7 @@ fn tolerable(code: u8, diagnostics: &mut [Diagnostic], strict: bool) -> u8 {
 }
 
 /// Settings make every path absolute; people look from where they stand.
-fn seen_from_here(diagnostic: &mut Diagnostic) {
+pub fn seen_from_here(diagnostic: &mut Diagnostic) {
     let Diagnostic {
         place,
         includes,
@@ -94,7 +103,7 @@ fn seen_from_here(diagnostic: &mut Diagnostic) {
     }
 }
 
-fn judge(case: &Case, rules: &Rules) -> Result<Vec<Diagnostic>, Failure> {
+fn judge(case: &Case, rules: &Rules, seen: &mut Option<Seen>) -> Result<Vec<Diagnostic>, Failure> {
     let settings = &case.settings;
     let (mut set, mut told) = wiring::load_templates(settings, &rules.environment)
         .map_err(|wrong| Failure::new(exit::TEMPLATE, wrong))?;
@@ -156,13 +165,25 @@ fn judge(case: &Case, rules: &Rules) -> Result<Vec<Diagnostic>, Failure> {
             && warning.line > 0
             && findings.iter().any(|other| refused(other) && same(other))
     };
-    told.extend(
-        findings
-            .iter()
-            .filter(|finding| !again(finding))
-            .map(|finding| explain(finding, &rendered.files, &maps)),
-    );
+    let told_of = findings.iter().filter(|finding| !again(finding));
+    told.extend(told_of.map(|finding| {
+        let help = lint::help_for(finding).or_else(|| finding.help.clone());
+        let finding = Finding {
+            help,
+            ..finding.clone()
+        };
+        explain(&finding, &rendered.files, &maps)
+    }));
     told.extend(compared(case, rules, &gathered, &maps)?);
+    let asked = gathered.rendering.used.clone();
+    *seen = Some(lints::case(
+        &mut told,
+        settings,
+        &set,
+        (&rendered, &maps),
+        asked,
+        (rules.version, &rules.allowed),
+    ));
     Ok(told)
 }
 

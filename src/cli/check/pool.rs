@@ -6,18 +6,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::cases::Case;
 use crate::diagnostic::plain;
-use crate::diagnostic::report;
 
 /// Checks all cases and gives what came of them in their order.
-pub fn run(
+pub fn run<T: Send>(
     cases: &[Case],
     jobs: Option<usize>,
-    check: impl Fn(&Case) -> report::Case + Sync,
-) -> Vec<report::Case> {
+    check: impl Fn(&Case) -> T + Sync,
+) -> Vec<T> {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let jobs = jobs.unwrap_or(processors).clamp(1, cases.len().max(1));
     let next = AtomicUsize::new(0);
-    let done = Mutex::new(vec![None; cases.len()]);
+    let done = Mutex::new(cases.iter().map(|_| None).collect::<Vec<Option<T>>>());
     let progress = Progress::new(cases.len());
     std::thread::scope(|scope| {
         for _ in 0..jobs {
