@@ -194,7 +194,7 @@ fn what_lints_tell_is_told_at_the_place_in_the_template() {
     assert_eq!(
         places,
         [
-            "no-hard-stop-after /etc/haproxy/haproxy.cfg ",
+            "no-hard-stop-after helpers.cfg.hbs ",
             "no-idle-close helpers.cfg.hbs:7:10 in",
             "server-needs-reload helpers.cfg.hbs:17:5 {{servers (service \"web\") options=\"check resolvers r\" weight=true}}",
             "no-check helpers.cfg.hbs:22:12 {{serverName this}}",

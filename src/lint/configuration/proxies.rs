@@ -85,8 +85,13 @@ impl Look<'_> {
             (Some(socket), master) => {
                 let place = place(self, socket);
                 let how = match master {
+                    Some(true) => {
+                        "so changes of servers go through the master socket, which is many times slower"
+                    }
                     Some(false) => "so each change of a server is a reload",
-                    _ => "so changes go through the master socket, which is many times slower",
+                    None => {
+                        "so each change of a server is a reload, unless there is a master socket"
+                    }
                 };
                 let message = format!("No `stats socket` is of `level admin`, {how}.");
                 self.warn("no-admin-socket", place, message, "Add `level admin` to the line, and `mode 600`, so that only its owner may open it.");
