@@ -13,6 +13,7 @@
 //! * [`haproxy`]: what HAProxy is: its configuration language, its validation, its sockets, its process;
 //! * [`template`]: Handlebars, configuration escaping, the queries a template makes;
 //! * [`lint`]: what is allowed and most likely not meant, in templates and configurations;
+//! * [`migrate`]: templates of consul-template as ones of ours;
 //! * [`apply`]: how a rendered set becomes what HAProxy runs;
 //! * [`agent`]: the pure core of the sidecar and the loop around it;
 //! * [`status`]: what it tells;
@@ -30,6 +31,7 @@ pub mod exit;
 pub mod fuzzing;
 pub mod haproxy;
 pub mod lint;
+pub mod migrate;
 pub mod settings;
 pub mod source;
 pub mod status;

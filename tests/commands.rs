@@ -94,7 +94,7 @@ fn expect(output: &Output, code: i32, stdout: &str, stderr: &str) {
 fn each_command_has_help_with_examples() {
     let setup = setup();
     for name in [
-        "run", "render", "check", "capture", "status", "release", "helpers",
+        "run", "render", "check", "capture", "status", "release", "migrate", "helpers",
     ] {
         let output = setup.call(&[name, "--help"]).unwrap();
         assert_eq!(output.status.code(), Some(0), "{name}");
@@ -608,4 +608,83 @@ fn run_needs_no_settings_file() {
             .iter()
             .any(|child| crate::support::process::exists(*child))
     );
+}
+
+#[test]
+fn migrate_converts_lists_what_is_left_and_says_so_by_its_exit_code() {
+    let setup = setup();
+    let whole = "backend web\n{{range service \"web\"}}\n    server {{.Node}} {{.Address}}:{{.Port}}\n{{end}}\n";
+    let converted = "backend web\n{{#each (service \"web\")}}\n    server {{Node}} {{Address}}:{{Port}}\n{{/each}}\n";
+    setup.file("a.ctmpl", whole).unwrap();
+    let told = |rest: &str| format!("{}: {rest}", setup.path("a.ctmpl"));
+    let lines = "  Empty lines and blanks at the ends of lines may differ from what consul-template writes; --exact keeps them.\n";
+    let done = told(&format!("5 tags converted, nothing left.\n{lines}"));
+    let path = setup.path("a.ctmpl");
+    expect(
+        &setup.call(&["migrate", &path]).unwrap(),
+        0,
+        converted,
+        &done,
+    );
+    expect(
+        &setup.call(&["migrate", &path, "--check"]).unwrap(),
+        0,
+        "",
+        &done,
+    );
+    let output = setup.call(&["migrate", &path, "-o", "a.cfg.hbs"]).unwrap();
+    expect(&output, 0, "", &done);
+    assert_eq!(setup.read("a.cfg.hbs").unwrap(), converted);
+    let exact = setup.call(&["migrate", &path, "--exact"]).unwrap();
+    expect(
+        &exact,
+        0,
+        &converted
+            .replace("\")}}", "\")}}{{!}}")
+            .replace("{{/each}}", "{{/each}}{{!}}"),
+        &told("5 tags converted, nothing left.\n"),
+    );
+
+    setup
+        .file(
+            "a.ctmpl",
+            "maxconn {{key \"m\"}} {{env \"HOST\"}}\n# {{timestamp}}\n",
+        )
+        .unwrap();
+    expect(
+        &setup.call(&["migrate", &path]).unwrap(),
+        4,
+        "maxconn {{key \"m\"}} {{env \"HOST\"}}\n# {{!-- gatewright migrate: line 2: {{timestamp}} --}}\n",
+        &format!(
+            "warning[not-converted]: There is no helper `timestamp`.\n --> {path}:2:3\n  |\n2 | # {{{{timestamp}}}}\n  |   ^^^^^^^^^^^^^\n  |\n  \
+             = help: It is not here. A file with the time in it is never the same.\n\n\
+             {path}: 2 tags converted, 1 left; look for \"gatewright migrate\" in the result.\n  \
+             line 1: {{{{key \"m\"}}}} is one word here. Where it holds several, write {{{{raw (key \"m\")}}}} and set templates.allow_raw = true.\n  \
+             Set templates.environment = [\"HOST\"] in the settings.\n"
+        ),
+    );
+
+    setup
+        .file("a.ctmpl", "a\n{{range service \"web\"}}\n")
+        .unwrap();
+    expect(
+        &setup.call(&["migrate", &path]).unwrap(),
+        4,
+        "",
+        &format!(
+            "error[go-template]: This block is never closed.\n --> {path}:2:1\n  |\n2 | {{{{range service \"web\"}}}}\n  | ^^^^^^^^^^^^^^^^^^^^^^^\n  |\n  \
+             = help: Add {{{{end}}}} where it ends.\n\n"
+        ),
+    );
+    let missing = setup.call(&["migrate", "no.ctmpl"]).unwrap();
+    expect(
+        &missing,
+        1,
+        "",
+        "error[unreadable]: no.ctmpl cannot be read: No such file or directory (os error 2).\n |\n = help: Name the file of a Go template, or - for the standard input.\n\n",
+    );
+    let empty = setup
+        .call(&["migrate", "a.ctmpl", "--left-delimiter", ""])
+        .unwrap();
+    assert_eq!(empty.status.code(), Some(2));
 }

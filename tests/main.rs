@@ -14,6 +14,7 @@ mod hostile;
 mod identity;
 mod load;
 mod map;
+mod migrate;
 mod modes;
 mod privileges;
 mod quickstart;

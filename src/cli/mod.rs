@@ -9,6 +9,7 @@ mod help;
 mod helpers;
 mod log;
 mod man;
+mod migrate;
 mod release;
 mod render;
 mod run;
@@ -48,6 +49,7 @@ enum Command {
     Capture(capture::Capture),
     Status(status::StatusCommand),
     Release(release::Release),
+    Migrate(migrate::Migrate),
     Helpers(helpers::Helpers),
     Help(help::Help),
     Schema(schema::Schema),
@@ -121,6 +123,7 @@ pub fn main() -> u8 {
         Command::Capture(command) => command.run(),
         Command::Status(command) => command.run(),
         Command::Release(command) => command.run(),
+        Command::Migrate(command) => command.run(),
         Command::Helpers(command) => command.run(),
         Command::Help(command) => command.run(),
         Command::Schema(command) => command.run(),
