@@ -12,6 +12,7 @@ mod named;
 mod notes;
 mod parser;
 mod pieces;
+mod pipeline;
 mod scope;
 mod short;
 mod space;

@@ -6,7 +6,8 @@ use std::ops::Range;
 use super::Fault;
 use super::lexer::{Delimiters, Kind, Token, lex};
 use super::literal;
-use super::tree::{Branch, Command, Define, Node, Operand, Pipe, Tag, Term, Word};
+use super::pipeline::Place;
+use super::tree::{Branch, Define, Node, Pipe, Tag, Word};
 
 /// How deep blocks and parentheses may stand inside each other.
 const DEPTH: usize = 100;
@@ -34,7 +35,11 @@ pub fn parse(source: &str, delimiters: &Delimiters) -> Result<Vec<Node>, Fault> 
     }
 }
 
-fn fault(at: Range<usize>, message: impl Into<String>, help: impl Into<String>) -> Fault {
+pub(super) fn fault(
+    at: Range<usize>,
+    message: impl Into<String>,
+    help: impl Into<String>,
+) -> Fault {
     Fault {
         at,
         message: message.into(),
@@ -50,42 +55,42 @@ enum Ending {
     Else(Tag, Option<(Word, Pipe)>),
 }
 
-struct Parser<'a> {
-    source: &'a str,
-    tokens: &'a [Token],
-    at: usize,
+pub(super) struct Parser<'a> {
+    pub(super) source: &'a str,
+    pub(super) tokens: &'a [Token],
+    pub(super) at: usize,
     /// Those that are set here.
-    variables: Vec<String>,
+    pub(super) variables: Vec<String>,
     /// How many `range` are around.
-    loops: usize,
-    depth: usize,
+    pub(super) loops: usize,
+    pub(super) depth: usize,
     /// Names of `define` and `block`.
-    defined: Vec<String>,
+    pub(super) defined: Vec<String>,
 }
 
 impl<'a> Parser<'a> {
     /// The next word; at the end of the file it stays there.
-    fn peek(&self) -> &'a Token {
+    pub(super) fn peek(&self) -> &'a Token {
         &self.tokens[self.at.min(self.tokens.len() - 1)]
     }
 
-    fn next(&mut self) -> &'a Token {
+    pub(super) fn next(&mut self) -> &'a Token {
         let token = self.peek();
         self.at += 1;
         token
     }
 
-    fn skip_space(&mut self) {
+    pub(super) fn skip_space(&mut self) {
         while self.peek().kind == Kind::Space {
             self.at += 1;
         }
     }
 
-    fn text(&self, token: &Token) -> &'a str {
+    pub(super) fn text(&self, token: &Token) -> &'a str {
         &self.source[token.range.clone()]
     }
 
-    fn deeper<T>(
+    pub(super) fn deeper<T>(
         &mut self,
         at: &Range<usize>,
         read: impl FnOnce(&mut Self) -> Result<T, Fault>,
@@ -313,7 +318,7 @@ impl<'a> Parser<'a> {
         Ok(name)
     }
 
-    fn unquoted(&self, token: &Token) -> Result<String, Fault> {
+    pub(super) fn unquoted(&self, token: &Token) -> Result<String, Fault> {
         literal::unquote(self.text(token)).ok_or_else(|| {
             fault(
                 token.range.clone(),
@@ -337,7 +342,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn unexpected(&self, token: &Token, place: &str) -> Fault {
+    pub(super) fn unexpected(&self, token: &Token, place: &str) -> Fault {
         let found = match token.kind {
             Kind::End => "The template ends".to_owned(),
             Kind::Close { .. } => "The tag ends".to_owned(),
@@ -349,254 +354,11 @@ impl<'a> Parser<'a> {
             "A tag holds values and functions with their parameters, joined by `|`.",
         )
     }
-
-    // Pipelines.
-
-    fn pipe(&mut self, place: Place) -> Result<Pipe, Fault> {
-        self.skip_space();
-        let start = self.peek().range.start;
-        let mut pipe = Pipe {
-            range: start..start,
-            names: Vec::new(),
-            assigns: false,
-            commands: Vec::new(),
-        };
-        self.declarations(&mut pipe, place)?;
-        loop {
-            self.skip_space();
-            let token = self.peek();
-            match token.kind {
-                Kind::Close { .. } | Kind::RightParen if ends(place, token.kind) => break,
-                _ => pipe.commands.push(self.command()?),
-            }
-        }
-        let end = pipe.commands.last().map_or(start, |last| last.range.end);
-        pipe.range = start..end;
-        self.check(&pipe)?;
-        if !pipe.assigns {
-            self.variables.extend(pipe.names.iter().cloned());
-        }
-        Ok(pipe)
-    }
-
-    fn declarations(&mut self, pipe: &mut Pipe, place: Place) -> Result<(), Fault> {
-        loop {
-            self.skip_space();
-            let before = self.at;
-            if self.peek().kind != Kind::Variable {
-                return Ok(());
-            }
-            let token = self.next();
-            self.skip_space();
-            let (kind, text) = (self.peek().kind, self.text(self.peek()));
-            let name = self.text(token).to_owned();
-            match kind {
-                Kind::Assign | Kind::Declare => {
-                    pipe.assigns = kind == Kind::Assign;
-                    self.at += 1;
-                    pipe.names.push(name);
-                    break;
-                }
-                Kind::Other if text == "," && place == Place::Range && pipe.names.is_empty() => {
-                    self.at += 1;
-                    pipe.names.push(name);
-                }
-                Kind::Other if text == "," => {
-                    return Err(fault(
-                        self.peek().range.clone(),
-                        "Too many variables are set here.",
-                        "Only `range` sets two.",
-                    ));
-                }
-                _ => {
-                    self.at = before;
-                    break;
-                }
-            }
-        }
-        if pipe.assigns
-            && let Some(name) = pipe
-                .names
-                .iter()
-                .find(|name| !self.variables.contains(name))
-        {
-            let at = self.tokens[self.at - 1].range.clone();
-            let message = format!("`{name}` is not set anywhere before.");
-            return Err(fault(at, message, "Write `:=` to set a new variable."));
-        }
-        Ok(())
-    }
-
-    fn check(&self, pipe: &Pipe) -> Result<(), Fault> {
-        if pipe.commands.is_empty() {
-            let at = pipe.range.start..pipe.range.start + 1;
-            return Err(fault(
-                at,
-                "A value is missing here.",
-                "Write one, or take the tag out.",
-            ));
-        }
-        for command in pipe.commands.iter().skip(1) {
-            let first = &command.operands[0];
-            let value = matches!(
-                first.term,
-                Term::Text(_) | Term::Number(_) | Term::Bool(_) | Term::Nil
-            ) || (first.term == Term::Dot && first.fields.is_empty());
-            if value {
-                return Err(fault(
-                    first.range.clone(),
-                    "Only a function can follow `|`.",
-                    "Write the value first and the function after it.",
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    fn command(&mut self) -> Result<Command, Fault> {
-        let mut operands = Vec::new();
-        let start = self.peek().range.start;
-        loop {
-            self.skip_space();
-            let Some(operand) = self.operand()? else {
-                break;
-            };
-            operands.push(operand);
-            let token = self.peek();
-            match token.kind {
-                Kind::Space => {}
-                Kind::Close { .. } | Kind::RightParen | Kind::Pipe => break,
-                _ => return Err(self.unexpected(token, "right after a value")),
-            }
-        }
-        self.skip_space();
-        let token = self.peek();
-        match token.kind {
-            Kind::Pipe => {
-                self.at += 1;
-                self.skip_space();
-                // Nothing may be missing behind it.
-                if matches!(
-                    self.peek().kind,
-                    Kind::Close { .. } | Kind::RightParen | Kind::Pipe
-                ) {
-                    let help = "Write one, or take the `|` out.";
-                    return Err(fault(
-                        token.range.clone(),
-                        "No function follows this `|`.",
-                        help,
-                    ));
-                }
-            }
-            Kind::Close { .. } | Kind::RightParen => {}
-            _ => return Err(self.unexpected(token, "in a tag")),
-        }
-        match operands.last() {
-            Some(last) => Ok(Command {
-                range: start..last.range.end,
-                operands,
-            }),
-            None => Err(self.unexpected(token, "in a tag")),
-        }
-    }
-
-    fn operand(&mut self) -> Result<Option<Operand>, Fault> {
-        let token = self.peek();
-        let text = self.text(token);
-        self.at += 1;
-        let mut fields = Vec::new();
-        let term = match token.kind {
-            Kind::Word if text == "nil" => Term::Nil,
-            Kind::Word if is_keyword(text) => {
-                let message = format!("`{text}` stands where a value is wanted.");
-                return Err(fault(
-                    token.range.clone(),
-                    message,
-                    "It begins a tag of its own.",
-                ));
-            }
-            Kind::Word => Term::Function(text.to_owned()),
-            Kind::Dot => Term::Dot,
-            Kind::Field => {
-                fields.push(text[1..].to_owned());
-                Term::Dot
-            }
-            Kind::Variable => {
-                if !self.variables.iter().any(|name| name == text) {
-                    let message = format!("`{text}` is not set here.");
-                    let help = format!(
-                        "Set it before, in the same block or one around: {{{{{text} := …}}}}."
-                    );
-                    return Err(fault(token.range.clone(), message, help));
-                }
-                Term::Variable(text.to_owned())
-            }
-            Kind::Text2 | Kind::Raw => Term::Text(self.unquoted(token)?),
-            Kind::Bool => Term::Bool(text == "true"),
-            Kind::Number | Kind::Character => {
-                let number = match token.kind {
-                    Kind::Number => literal::number(text),
-                    _ => literal::character(text),
-                };
-                Term::Number(number.ok_or_else(|| {
-                    fault(
-                        token.range.clone(),
-                        format!("`{text}` is no number that can be used here."),
-                        "Write it in decimal digits.",
-                    )
-                })?)
-            }
-            Kind::LeftParen => {
-                let pipe = self.deeper(&token.range, |parser| parser.pipe(Place::Group))?;
-                self.at += 1; // The closing one, at which the pipeline ended.
-                Term::Group(Box::new(pipe))
-            }
-            _ => {
-                self.at -= 1;
-                return Ok(None);
-            }
-        };
-        let start = token.range.start;
-        while self.peek().kind == Kind::Field {
-            let field = self.next();
-            let value = matches!(
-                term,
-                Term::Text(_) | Term::Number(_) | Term::Bool(_) | Term::Nil
-            ) || (term == Term::Dot && fields.is_empty());
-            if value {
-                return Err(self.unexpected(field, "right after a value"));
-            }
-            fields.push(self.text(field)[1..].to_owned());
-        }
-        let end = self.tokens[self.at - 1].range.end;
-        Ok(Some(Operand {
-            range: start..end,
-            term,
-            fields,
-        }))
-    }
 }
 
 enum Read {
     Node(Node),
     Ending(Ending),
-}
-
-/// Where a pipeline stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
-    Action,
-    Block,
-    Range,
-    Include,
-    Group,
-}
-
-fn ends(place: Place, kind: Kind) -> bool {
-    match place {
-        Place::Group => kind == Kind::RightParen,
-        _ => matches!(kind, Kind::Close { .. }),
-    }
 }
 
 fn unclosed(open: Range<usize>) -> Fault {
@@ -607,7 +369,7 @@ fn unclosed(open: Range<usize>) -> Fault {
     )
 }
 
-fn is_keyword(word: &str) -> bool {
+pub(super) fn is_keyword(word: &str) -> bool {
     matches!(
         word,
         "block"

@@ -5,7 +5,9 @@ use super::functions::Trouble;
 use super::value::Value;
 
 /// The parameters and pairs of a helper that reads the catalog.
-type Query = (Vec<Value>, Vec<(&'static str, Value)>);
+type Query = (Vec<Value>, Pairs);
+
+type Pairs = Vec<(&'static str, Value)>;
 
 /// Stand for a value in a text, one after the other: a private area of Unicode.
 const FIRST_VALUE: u32 = 0xf_0000;
@@ -57,10 +59,7 @@ pub fn query(name: &str, mut given: Vec<Value>) -> Result<Query, Trouble> {
 
 const SEPARATORS: [char; 5] = ['.', '?', '@', '~', '|'];
 
-fn split(
-    name: &str,
-    parts: &[Value],
-) -> Result<(Option<Value>, Vec<(&'static str, Value)>), Trouble> {
+fn split(name: &str, parts: &[Value]) -> Result<(Option<Value>, Pairs), Trouble> {
     let mut values = Vec::new();
     let mut text = String::new();
     for part in parts {
@@ -106,11 +105,7 @@ fn split(
 }
 
 /// Takes the part after `?` out, up to what follows it.
-fn asked(
-    text: &str,
-    values: &[Value],
-    pairs: &mut Vec<(&'static str, Value)>,
-) -> Result<String, Trouble> {
+fn asked(text: &str, values: &[Value], pairs: &mut Pairs) -> Result<String, Trouble> {
     let Some((before, after)) = text.split_once('?') else {
         return Ok(text.to_owned());
     };

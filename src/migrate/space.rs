@@ -258,7 +258,7 @@ fn surroundings(source: &str, marks: &[Mark<'_>], exact: bool) -> Vec<Style> {
         let ends = rest.starts_with('\n') || rest.starts_with("\r\n") || at_end;
         let trims = match mark.part {
             Part::Solid => true,
-            Part::Block | Part::Quiet => (joins && right) || (right && !indent.is_empty()),
+            Part::Block | Part::Quiet => right && (joins || !indent.is_empty()),
             Part::Define => mark.tag.left || mark.tag.right,
             Part::Include => right,
         };

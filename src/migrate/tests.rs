@@ -359,7 +359,7 @@ proptest! {
     fn blanks_and_lines_are_those_of_go(template in template()) {
         let nodes = parser::parse(&template, &Delimiters::default()).unwrap();
         let mut expected = String::new();
-        Go { source: &template }.write(&nodes, &mut Vec::new(), &mut expected);
+        Go { source: &template }.write(&nodes, &mut expected);
         let exact = converted(&template, true);
         prop_assert_eq!(&exact.left, &Vec::new());
         prop_assert_eq!(&rendered(&exact.text), &expected, "exact: {}", &exact.text);
@@ -453,7 +453,7 @@ struct Go<'a> {
 }
 
 impl Go<'_> {
-    fn write(&self, nodes: &[Node], values: &mut Vec<String>, out: &mut String) {
+    fn write(&self, nodes: &[Node], out: &mut String) {
         for node in nodes {
             match node {
                 Node::Text(range) => {
@@ -479,11 +479,11 @@ impl Go<'_> {
                         _ => 1,
                     };
                     for _ in 0..rounds {
-                        self.write(&branch.body, values, out);
+                        self.write(&branch.body, out);
                     }
                     if rounds == 0 {
                         for (_, _, nodes) in &branch.others {
-                            self.write(nodes, values, out);
+                            self.write(nodes, out);
                         }
                     }
                 }
