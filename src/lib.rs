@@ -11,6 +11,7 @@
 //! * [`catalog`]: queries and answers as plain values;
 //! * [`source`]: Consul, read by blocking queries, one task a query;
 //! * [`haproxy`]: what HAProxy is: its configuration language, its validation, its sockets, its process;
+//! * [`routes`]: Fabio's routes, from tags and keys to one table;
 //! * [`template`]: Handlebars, configuration escaping, the queries a template makes;
 //! * [`apply`]: how a rendered set becomes what HAProxy runs;
 //! * [`agent`]: the pure core of the sidecar and the loop around it;
@@ -28,6 +29,7 @@ pub mod exit;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 pub mod haproxy;
+pub mod routes;
 pub mod settings;
 pub mod source;
 pub mod status;
