@@ -10,6 +10,7 @@ mod helpers;
 mod log;
 mod release;
 mod render;
+mod routes;
 mod run;
 mod schema;
 mod shell;
@@ -53,6 +54,8 @@ enum Command {
     Status(status::StatusCommand),
     /// Let go what the guard holds of services whose instances vanished in mass
     Release(release::Release),
+    /// Print the route table that the tags of services make, and what is refused
+    Routes(routes::Routes),
     /// List the helpers of the template language, each with an example
     Helpers(helpers::Helpers),
     /// Print the help of a command or a topic: templates, codes, exit-codes
@@ -131,6 +134,7 @@ pub fn main() -> u8 {
         Command::Capture(command) => command.run(),
         Command::Status(command) => command.run(),
         Command::Release(command) => command.run(),
+        Command::Routes(command) => command.run(),
         Command::Helpers(command) => command.run(),
         Command::Help(command) => command.run(),
         Command::Schema(command) => command.run(),
