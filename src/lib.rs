@@ -11,6 +11,7 @@
 //! * [`catalog`]: queries and answers as plain values;
 //! * [`source`]: Consul, read by blocking queries, one task a query;
 //! * [`haproxy`]: what HAProxy is: its configuration language, its validation, its sockets, its process;
+//! * [`routes`]: Fabio's routes, from tags and keys to one table;
 //! * [`template`]: Handlebars, configuration escaping, the queries a template makes;
 //! * [`lint`]: what is allowed and most likely not meant, in templates and configurations;
 //! * [`migrate`]: templates of consul-template as ones of ours;
@@ -32,6 +33,7 @@ pub mod fuzzing;
 pub mod haproxy;
 pub mod lint;
 pub mod migrate;
+pub mod routes;
 pub mod settings;
 pub mod source;
 pub mod status;

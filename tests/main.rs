@@ -19,6 +19,7 @@ mod modes;
 mod privileges;
 mod quickstart;
 mod real_parts;
+mod routes;
 mod runtime;
 mod secrets;
 mod shipped_templates;

@@ -39,6 +39,9 @@ pub struct SourceFlags {
     /// A service for the shipped template to balance; may be repeated
     #[arg(long = "service", value_name = "NAME")]
     pub services: Vec<String>,
+    /// Route by the tags of services, as Fabio does (urlprefix-host/path), with no template of your own
+    #[arg(long, conflicts_with_all = ["services", "templates"])]
+    pub routes: bool,
     /// Where the shipped template listens [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Option<String>,
@@ -105,7 +108,9 @@ impl SourceFlags {
             parameters.insert("listen".to_owned(), toml::Value::String(listen.clone()));
         }
         let own = settings.state_directory(environment);
-        if !self.templates.is_empty() {
+        if self.routes {
+            route(settings, &own);
+        } else if !self.templates.is_empty() {
             settings.template = self
                 .templates
                 .iter()
@@ -119,12 +124,40 @@ impl SourceFlags {
                 kind: Kind::Config,
                 mode: None,
             }];
-            settings
-                .parameters
-                .entry("stats_socket".to_owned())
-                .or_insert_with(|| own.join("stats.sock").to_string_lossy().into_owned().into());
+            own_socket(settings, &own);
         }
     }
+}
+
+/// The shipped set for routes: the configuration, its maps and its pages, all in one folder.
+fn route(settings: &mut Settings, own: &Path) {
+    const SET: [(&str, &str, Kind); 6] = [
+        ("routes", OWN_CONFIGURATION, Kind::Config),
+        ("routes-exact", "exact.map", Kind::Map),
+        ("routes-wild", "wild.map", Kind::Map),
+        ("routes-paths", "paths.map", Kind::Map),
+        ("routes-noroute", "noroute.html", Kind::Other),
+        ("routes-unavailable", "unavailable.html", Kind::Other),
+    ];
+    let template = |(source, file, kind): (&str, &str, Kind)| Template {
+        source: format!("shipped:{source}").into(),
+        destination: own.join(file),
+        kind,
+        mode: None,
+    };
+    settings.template = SET.map(template).into();
+    let folder = own.to_string_lossy().into_owned();
+    settings
+        .parameters
+        .insert("folder".to_owned(), folder.into());
+    own_socket(settings, own);
+}
+
+fn own_socket(settings: &mut Settings, own: &Path) {
+    settings
+        .parameters
+        .entry("stats_socket".to_owned())
+        .or_insert_with(|| own.join("stats.sock").to_string_lossy().into_owned().into());
 }
 
 /// `SOURCE[:DESTINATION]`. Without a destination the result is named after the template.

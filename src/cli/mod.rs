@@ -12,6 +12,7 @@ mod man;
 mod migrate;
 mod release;
 mod render;
+mod routes;
 mod run;
 mod schema;
 mod shell;
@@ -50,6 +51,7 @@ enum Command {
     Status(status::StatusCommand),
     Release(release::Release),
     Migrate(migrate::Migrate),
+    Routes(routes::Routes),
     Helpers(helpers::Helpers),
     Help(help::Help),
     Schema(schema::Schema),
@@ -124,6 +126,7 @@ pub fn main() -> u8 {
         Command::Status(command) => command.run(),
         Command::Release(command) => command.run(),
         Command::Migrate(command) => command.run(),
+        Command::Routes(command) => command.run(),
         Command::Helpers(command) => command.run(),
         Command::Help(command) => command.run(),
         Command::Schema(command) => command.run(),

@@ -305,7 +305,7 @@ fn read_partials(folder: &Path) -> Result<Vec<Source>, Vec<Diagnostic>> {
     }
 }
 
-fn template_options(settings: &Settings, environment: &Environment) -> template::Options {
+pub fn template_options(settings: &Settings, environment: &Environment) -> template::Options {
     let from = &settings.templates;
     template::Options {
         host_names: settings.catalog.allow_host_names,

@@ -123,6 +123,12 @@ impl Slot {
         }
     }
 
+    /// The instances that are not left out; none if it is another kind of answer.
+    pub fn kept_instances(&self) -> impl Iterator<Item = &Instance> {
+        let list = self.instances();
+        self.kept.iter().filter_map(|place| list.get(*place))
+    }
+
     /// The answer as the catalog has it.
     pub fn known(&self) -> Known {
         Known {

@@ -67,7 +67,7 @@ impl Walk<'_> {
 
     fn call(&mut self, helper: &HelperTemplate, depth: usize) {
         if let Some(entry) = helpers::find(head(&helper.name)) {
-            self.plan.asks |= matches!(entry.action, Action::Query(_));
+            self.plan.asks |= matches!(entry.action, Action::Query(_) | Action::Routes);
         }
         // A name alone may be a path.
         self.parameter(&helper.name, depth);

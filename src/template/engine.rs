@@ -175,10 +175,16 @@ impl TemplateSet {
             });
         }
         let left_out = std::mem::take(&mut state.left_out);
+        let refused = std::mem::take(&mut state.refused);
         let judged = state.used().flat_map(|(_, slot)| &slot.quarantined);
         let quarantined = judged
             .cloned()
             .chain(left_out.iter().map(|one| self.left_out(one)))
+            .chain(refused.into_iter().map(|(what, reason)| Quarantined {
+                query: None,
+                what,
+                reason,
+            }))
             .collect();
         // Slots of names that are not used any more go with the backend they were in.
         self.assigned = std::mem::take(&mut state.assigned);

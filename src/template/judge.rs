@@ -170,7 +170,8 @@ fn fault(one: &Instance, addresses: Addresses<'_>) -> Option<String> {
         .then(|| "one of its tags or metadata holds a control character".to_owned())
 }
 
-fn address_fault(text: &str, addresses: Addresses<'_>) -> Option<String> {
+/// What makes an address unfit, if anything.
+pub fn address_fault(text: &str, addresses: Addresses<'_>) -> Option<String> {
     let Ok(ip) = text.parse::<IpAddr>() else {
         return (!(addresses.host_names && is_host_name(text))).then(|| {
             format!(

@@ -13,7 +13,7 @@ use handlebars::{Helper, Output, RenderContext, RenderError};
 use super::Options;
 use super::answers::Slot;
 use super::closed::Plan;
-use super::judge::Addresses;
+use super::judge::{Addresses, address_fault};
 use super::listeners::Listeners;
 use super::memo::Memo;
 use super::slots::{Crowded, Group, Slots};
@@ -46,6 +46,8 @@ pub struct State {
     pub isolating: bool,
     /// Those that were.
     pub left_out: Vec<LeftOut>,
+    /// What a helper left out of what it gave: what, and why, to follow "because".
+    pub refused: BTreeSet<(String, String)>,
     used: BTreeSet<u64>,
     /// Queries without an answer.
     pub needed: BTreeSet<Query>,
@@ -261,6 +263,18 @@ impl Recorder {
         self.state().slots.get(&edition).cloned()
     }
 
+    /// What is wrong with an address that is not an instance's, if anything.
+    pub fn address_fault(&self, address: &str) -> Option<String> {
+        address_fault(address, self.addresses(&self.state().own))
+    }
+
+    /// Notes what a helper left out. It must be told again each time, so nothing is remembered of it.
+    pub fn refuse(&self, what: &str, reason: &str) {
+        let mut state = self.state();
+        state.memo.spoil();
+        state.refused.insert((what.to_owned(), reason.to_owned()));
+    }
+
     /// The slots of a name as they were. Whoever reads them reads what no answer says.
     pub fn slots_before(&self, name: &str) -> Group {
         let mut state = self.state();
@@ -473,6 +487,7 @@ impl State {
     pub fn begin(&mut self, before: &Slots, deadline: Instant, marked: bool) {
         self.deadline = Some(deadline);
         self.left_out.clear();
+        self.refused.clear();
         self.before = before.clone();
         self.assigned = Slots::default();
         self.crowded.clear();

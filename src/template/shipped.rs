@@ -5,6 +5,27 @@ use super::{Grammar, Source};
 const TEMPLATES: &[(&str, &str)] = &[
     ("http", include_str!("../../templates/http.cfg.hbs")),
     ("tcp", include_str!("../../templates/tcp.cfg.hbs")),
+    ("routes", include_str!("../../templates/routes.cfg.hbs")),
+    (
+        "routes-exact",
+        include_str!("../../templates/routes-exact.map.hbs"),
+    ),
+    (
+        "routes-wild",
+        include_str!("../../templates/routes-wild.map.hbs"),
+    ),
+    (
+        "routes-paths",
+        include_str!("../../templates/routes-paths.map.hbs"),
+    ),
+    (
+        "routes-noroute",
+        include_str!("../../templates/routes-noroute.html.hbs"),
+    ),
+    (
+        "routes-unavailable",
+        include_str!("../../templates/routes-unavailable.html.hbs"),
+    ),
 ];
 
 const PARTIALS: &[(&str, &str)] = &[

@@ -14,6 +14,7 @@ mod list;
 mod math;
 mod network;
 pub mod reference;
+mod routes;
 mod table;
 mod text;
 mod yaml;
@@ -186,6 +187,8 @@ pub enum Action {
     File,
     /// Reads the addresses of this machine.
     Addresses,
+    /// Makes the route table of tags.
+    Routes,
     /// Writes server lines.
     Servers,
     /// Writes server lines that instances share in turn.
@@ -246,6 +249,9 @@ pub fn register(registry: &mut Handlebars<'_>, recorder: &Arc<Recorder>) {
             }
             Action::Addresses => {
                 registry.register_helper(entry.name, Box::new(network::SockaddrHelper { recorder }))
+            }
+            Action::Routes => {
+                registry.register_helper(entry.name, Box::new(routes::RoutesHelper { recorder }));
             }
             Action::Servers => {
                 registry.register_helper(entry.name, Box::new(haproxy::ServersHelper { recorder }));

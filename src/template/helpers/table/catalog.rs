@@ -1,6 +1,6 @@
 //! Helpers that read the catalog.
 
-use super::super::Action::Query;
+use super::super::Action::{Query, Routes};
 use super::super::catalog::{LIST_PAIRS, PLACE_PAIRS, Reads, SERVICE_PAIRS};
 use super::{Entry, Group, eg};
 
@@ -25,6 +25,11 @@ pub const TABLE: &[Entry] = &[
         example: r#"{{#each (services)}}{{Name}}{{/each}}"#,
         what: "Every service with its Name and Tags, by name, also those with nothing healthy. PLACE is written \"?ns=…@dc\".",
         examples: &[eg(r#"{{#each (services)}}{{Name}}: {{join ", " Tags}}; {{/each}}"#, "batch: ; web: canary, prod, v1, v2; ")], ..CATALOG },
+    Entry { name: "routes", parameters: (0, 0), signature: "", pairs: &["prefix", "overrides", "status"], action: Routes,
+        example: r#"{{#with (routes)}}{{#each backends}}backend {{name}}{{/each}}{{/with}}"#,
+        what: "The route table that tags of services ask for, as Fabio reads them: exact, wild and paths (each with key and backend), splits, listeners, backends, and for people routes, refused and notes. `gatewright routes --json` prints it.",
+        notes: "The parameter tcp_ports lists the TCP ports that tags may use, the table auth the users of `auth=`. What cannot be used is left out and told as an instance that is left out.",
+        examples: &[eg(r#"{{#with (routes prefix="to:" overrides="")}}{{len backends}} backends{{/with}}"#, "0 backends")], ..CATALOG },
     Entry { name: "nodes", parameters: (0, 1), signature: "[PLACE:text]", pairs: LIST_PAIRS, action: Query(Reads::Nodes),
         example: r#"{{#each (nodes)}}{{Node}}{{/each}}"#,
         what: "Every node, by name: Node ID Address Datacenter TaggedAddresses Meta. PLACE is written \"@dc~near\".",

@@ -111,5 +111,15 @@ pub const PAIRS: &[(&str, &str, &str)] = &[
         "number",
         "How many spare servers there are at least after a reload; 4.",
     ),
+    (
+        "prefix",
+        "text",
+        "How a tag begins that is a route; the parameter tag_prefix, or \"urlprefix-\".",
+    ),
+    (
+        "overrides",
+        "text",
+        "The key, and the folder of keys, that hold lines of routes; the parameter overrides, or \"fabio/config\". Empty for none.",
+    ),
     ("includeZero", "truth", "Whether 0 counts as something."),
 ];

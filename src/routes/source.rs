@@ -1,0 +1,142 @@
+//! Where requests come in: a host and the beginning of a path, or a TCP port. Also the order in which
+//! routes are tried.
+
+use std::cmp::Ordering;
+use std::fmt;
+
+/// The longest host or path.
+const MAX_LENGTH: usize = 1024;
+
+/// What a route takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// Requests whose host is this one and whose path begins so.
+    Http {
+        /// In lower case, perhaps with a port, perhaps with `*` or `?`; empty for every host.
+        host: String,
+        /// Begins with a slash.
+        path: String,
+    },
+    /// Connections to this port.
+    Tcp {
+        /// From 1 to 65535.
+        port: u16,
+    },
+}
+
+impl Source {
+    /// Reads `host/path`, `/path` or `:port`. `$DC` and `${DC}` stand for the datacenter, every other
+    /// variable for nothing.
+    pub fn parse(text: &str, datacenter: &str) -> Result<Source, String> {
+        if let Some(port) = text.strip_prefix(':') {
+            let port = port.parse().ok().filter(|port| *port > 0);
+            return port
+                .map(|port| Source::Tcp { port })
+                .ok_or_else(|| "its port is not between 1 and 65535".to_owned());
+        }
+        let Some(slash) = text.find('/') else {
+            return Err(if text.contains(':') {
+                "it names an address to listen at, which tags cannot open here; write `:PORT` and name the port in the parameter tcp_ports".to_owned()
+            } else {
+                "it has no slash: a host is written `host/`, a path `/path`, a TCP port `:PORT`"
+                    .to_owned()
+            });
+        };
+        let host = expand(&text[..slash], datacenter).to_ascii_lowercase();
+        let path = expand(&text[slash..], datacenter);
+        if let Some(fault) = host_fault(&host).or_else(|| path_fault(&path)) {
+            return Err(fault);
+        }
+        Ok(Source::Http { host, path })
+    }
+
+    /// Whether the host stands for more than one.
+    pub fn is_wild(&self) -> bool {
+        matches!(self, Source::Http { host, .. } if host.contains(['*', '?']))
+    }
+
+    /// What tells routes apart in the order in which they are tried: hosts by their letters from the
+    /// end, so that an exact one comes before `*.a.b` and that before `*.b`, then paths, both backwards; a
+    /// longer path comes before what it begins with.
+    fn rank(&self) -> (u8, String, &str, u16) {
+        match self {
+            Source::Http { host, path } => (1, host.chars().rev().collect(), path, 0),
+            Source::Tcp { port } => (0, String::new(), "", *port),
+        }
+    }
+}
+
+impl Ord for Source {
+    /// The first is tried first.
+    fn cmp(&self, other: &Source) -> Ordering {
+        other.rank().cmp(&self.rank())
+    }
+}
+
+impl PartialOrd for Source {
+    fn partial_cmp(&self, other: &Source) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Http { host, path } => write!(out, "{host}{path}"),
+            Source::Tcp { port } => write!(out, ":{port}"),
+        }
+    }
+}
+
+/// Replaces `$name` and `${name}` as Go's `os.Expand` does.
+fn expand(text: &str, datacenter: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        out.push_str(&rest[..at]);
+        let after = &rest[at + 1..];
+        let (name, left) = match after
+            .strip_prefix('{')
+            .and_then(|inner| inner.split_once('}'))
+        {
+            Some(braced) => braced,
+            None => {
+                let word = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+                after.split_at(after.find(|letter| !word(letter)).unwrap_or(after.len()))
+            }
+        };
+        if name == "DC" {
+            out.push_str(datacenter);
+        }
+        rest = left;
+    }
+    out.push_str(rest);
+    out
+}
+
+fn host_fault(host: &str) -> Option<String> {
+    if host.contains(['[', ']', '{', '}', '\\']) {
+        return Some(
+            "its host is a pattern with more than `*` and `?`, which is not known here".to_owned(),
+        );
+    }
+    let (name, port) = match host.split_once(':') {
+        Some((name, port)) => (name, Some(port)),
+        None => (host, None),
+    };
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "._-*?".contains(letter);
+    if !name.chars().all(plain) || host.len() > MAX_LENGTH {
+        return Some("its host holds more than letters, digits and `. _ - * ?`".to_owned());
+    }
+    port.filter(|port| !port.parse::<u16>().is_ok_and(|port| port > 0))
+        .map(|_| "the port of its host is not between 1 and 65535".to_owned())
+}
+
+fn path_fault(path: &str) -> Option<String> {
+    if path.len() > MAX_LENGTH {
+        return Some("its path is longer than 1024 bytes".to_owned());
+    }
+    (!path.chars().all(|letter| letter.is_ascii_graphic())).then(|| {
+        "its path holds a character that no request's path has; write it percent-encoded".to_owned()
+    })
+}

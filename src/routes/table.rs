@@ -1,0 +1,328 @@
+//! The route table: from instances with their tags, and from lines, to routes in the order in which they
+//! are tried, with the share of each target.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::overrides::{Add, Command, Line, Select};
+use super::tag::{self, Request};
+use super::weights::shares;
+use super::{Options, Source};
+use crate::catalog::{Instance, Status};
+
+/// How the table is made.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// How a tag begins that is a route.
+    pub prefix: String,
+    /// The states in which an instance is given requests.
+    pub states: Vec<Status>,
+    /// The TCP ports that routes may use.
+    pub ports: BTreeSet<u16>,
+    /// The lists of users that there are.
+    pub users: BTreeSet<String>,
+}
+
+/// All routes.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Table {
+    /// In the order in which they are tried.
+    pub routes: Vec<Route>,
+    /// What is left out.
+    pub refused: Vec<Item>,
+    /// What is used and odd.
+    pub notes: Vec<Item>,
+}
+
+/// Something to tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Item {
+    /// What it is about, to begin a sentence: a tag of an instance, a line of a key.
+    pub what: String,
+    /// A sentence; of what is refused, the end of one, to follow "because".
+    pub text: String,
+}
+
+/// One source and where it leads.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Route {
+    /// What comes in.
+    pub source: Source,
+    /// By service, node and id; also those that get nothing because of their state.
+    pub targets: Vec<Target>,
+}
+
+/// One instance in one route.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Target {
+    /// Its service.
+    pub service: String,
+    /// Its node.
+    pub node: String,
+    /// Its id.
+    pub id: String,
+    /// Its address.
+    pub address: String,
+    /// Its port.
+    pub port: u16,
+    /// Whether it gets requests at all.
+    pub up: bool,
+    /// The share that is fixed for it.
+    pub weight: Option<f64>,
+    /// The share it gets of the route's requests, from 0 to 1.
+    pub share: f64,
+    /// The route's options for it.
+    pub options: Options,
+    /// Its other tags.
+    pub tags: Vec<String>,
+}
+
+/// The node of targets that a line adds.
+const ADDED: &str = "override";
+
+/// Makes the table. `fault` says what is wrong with an address that a line names, to follow "because".
+pub fn build<'a>(
+    instances: impl IntoIterator<Item = &'a Instance>,
+    lines: &[Line],
+    rules: &Rules,
+    fault: impl Fn(&str, u16) -> Option<String>,
+) -> Table {
+    let mut making = Making {
+        rules,
+        routes: BTreeMap::new(),
+        table: Table::default(),
+    };
+    for instance in instances {
+        making.instance(instance);
+    }
+    for line in lines {
+        let outcome = match &line.command {
+            Ok(command) => making.command(command, &line.what(), &fault),
+            Err(reason) => Err(reason.clone()),
+        };
+        if let Err(reason) = outcome {
+            making.refuse(line.what(), reason);
+        }
+    }
+    making.finish()
+}
+
+/// A text in a sentence: short and without control characters.
+pub fn shown(text: &str) -> String {
+    let mut short: String = text.chars().take(80).flat_map(char::escape_debug).collect();
+    if text.chars().count() > 80 {
+        short.push('…');
+    }
+    short
+}
+
+struct Making<'a> {
+    rules: &'a Rules,
+    routes: BTreeMap<Source, Vec<Target>>,
+    table: Table,
+}
+
+impl Making<'_> {
+    fn instance(&mut self, one: &Instance) {
+        let prefix = self.rules.prefix.as_str();
+        let (routes, others): (Vec<&String>, Vec<&String>) = one
+            .tags
+            .iter()
+            .partition(|tag| tag.trim().starts_with(prefix));
+        for tag in routes {
+            let what = format!(
+                "Tag `{}` of instance {} on node {}",
+                shown(tag),
+                shown(&one.id),
+                shown(&one.node)
+            );
+            let outcome = match tag::parse(tag, prefix, &one.node_datacenter) {
+                None => continue,
+                Some(Ok(request)) => self.target(one, request, &others, &what),
+                Some(Err(reason)) => Err(reason),
+            };
+            if let Err(reason) = outcome {
+                self.refuse(what, reason);
+            }
+        }
+    }
+
+    fn target(
+        &mut self,
+        one: &Instance,
+        request: Request,
+        tags: &[&String],
+        what: &str,
+    ) -> Result<(), String> {
+        let port = u16::try_from(one.port).map_err(|_| "its port is none".to_owned())?;
+        let target = Target {
+            service: one.name.clone(),
+            node: one.node.clone(),
+            id: one.id.clone(),
+            address: one.address.clone(),
+            port,
+            up: self.rules.states.contains(&one.status),
+            weight: request.weight,
+            share: 0.0,
+            options: request.options,
+            tags: tags.iter().map(|tag| (*tag).clone()).collect(),
+        };
+        self.insert(request.source, target, request.notes, what)
+    }
+
+    fn insert(
+        &mut self,
+        source: Source,
+        target: Target,
+        notes: Vec<String>,
+        what: &str,
+    ) -> Result<(), String> {
+        if let Source::Tcp { port } = source
+            && !self.rules.ports.contains(&port)
+        {
+            return Err(format!(
+                "the parameter tcp_ports does not name the port {port}"
+            ));
+        }
+        let known = self.routes.entry(source.clone()).or_default();
+        let same = |one: &&Target| {
+            (&one.service, &one.address, one.port)
+                == (&target.service, &target.address, target.port)
+                && one.options.redirect.is_some() == target.options.redirect.is_some()
+        };
+        if let Some(other) = known.iter().find(same) {
+            // Fabio drops the second one too, without a word.
+            return match other.options == target.options {
+                true => Ok(()),
+                false => Err(format!(
+                    "the same target has the route {source} already, with other options"
+                )),
+            };
+        }
+        if let Some(auth) = &target.options.auth
+            && !self.rules.users.contains(auth)
+        {
+            self.note(
+                what,
+                format!("There is no list of users `{auth}`, so it answers 401 to everybody. Name it in [parameters.auth.{auth}]."),
+            );
+        }
+        for note in notes {
+            self.note(what, note);
+        }
+        self.routes.entry(source).or_default().push(target);
+        Ok(())
+    }
+
+    fn command(
+        &mut self,
+        command: &Command,
+        what: &str,
+        fault: &impl Fn(&str, u16) -> Option<String>,
+    ) -> Result<(), String> {
+        match command {
+            Command::Add(add) => self.add(add, what, fault),
+            Command::Delete(select) => {
+                let mut found = false;
+                for (source, targets) in &mut self.routes {
+                    targets.retain(|target| {
+                        let gone = select.fits(source, target);
+                        found |= gone;
+                        !gone
+                    });
+                }
+                self.routes.retain(|_, targets| !targets.is_empty());
+                found.then_some(()).ok_or_else(nothing)
+            }
+            Command::Weigh(select, weight) => {
+                let mut found = Vec::new();
+                for (source, targets) in &mut self.routes {
+                    found.extend(
+                        targets
+                            .iter_mut()
+                            .filter(|target| select.fits(source, target)),
+                    );
+                }
+                // Those that get nothing now must not keep a part of it.
+                let count = found.iter().filter(|target| target.up).count().max(1);
+                let each = Some(weight / count as f64).filter(|weight| *weight > 0.0);
+                if found.is_empty() {
+                    return Err(nothing());
+                }
+                for target in found {
+                    target.weight = each;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn add(
+        &mut self,
+        add: &Add,
+        what: &str,
+        fault: &impl Fn(&str, u16) -> Option<String>,
+    ) -> Result<(), String> {
+        let redirects = add.request.options.redirect.is_some();
+        if !redirects && let Some(reason) = fault(&add.address, add.port) {
+            return Err(reason);
+        }
+        let target = Target {
+            service: add.service.clone(),
+            node: ADDED.to_owned(),
+            id: format!("{} {}:{}", add.service, add.address, add.port),
+            address: add.address.clone(),
+            port: add.port,
+            up: true,
+            weight: add.request.weight,
+            share: 0.0,
+            options: add.request.options.clone(),
+            tags: add.tags.clone(),
+        };
+        let notes = add.request.notes.clone();
+        self.insert(add.request.source.clone(), target, notes, what)
+    }
+
+    fn refuse(&mut self, what: String, reason: String) {
+        self.table.refused.push(Item { what, text: reason });
+    }
+
+    fn note(&mut self, what: &str, text: String) {
+        self.table.notes.push(Item {
+            what: what.to_owned(),
+            text,
+        });
+    }
+
+    fn finish(mut self) -> Table {
+        for (source, mut targets) in self.routes {
+            let key = |one: &Target| (one.service.clone(), one.node.clone(), one.id.clone());
+            targets.sort_by_cached_key(key);
+            let up = targets.iter().filter(|target| target.up);
+            let fixed: Vec<Option<f64>> = up.map(|target| target.weight).collect();
+            let up = targets.iter_mut().filter(|target| target.up);
+            for (target, share) in up.zip(shares(&fixed)) {
+                target.share = share;
+            }
+            self.table.routes.push(Route { source, targets });
+        }
+        self.table
+    }
+}
+
+fn nothing() -> String {
+    "it fits no target".to_owned()
+}
+
+impl Select {
+    fn fits(&self, source: &Source, target: &Target) -> bool {
+        let place = |(address, port): &(String, u16)| {
+            (address.as_str(), *port) == (target.address.as_str(), target.port)
+        };
+        self.service
+            .as_ref()
+            .is_none_or(|service| *service == target.service)
+            && self.source.as_ref().is_none_or(|wanted| wanted == source)
+            && self.target.as_ref().is_none_or(place)
+            && self.tags.iter().all(|tag| target.tags.contains(tag))
+    }
+}
