@@ -310,7 +310,7 @@ fn f05_a_new_address_that_is_taken_pauses_nobody() {
     assert_parts(
         &first(&status, "held"),
         &[
-            "haproxy.cfg.hbs:10:5",
+            "haproxy.cfg.hbs:10:10",
             &format!("Another program listens on {taken} already"),
         ],
     );

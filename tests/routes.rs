@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::backend::Backend;
-use crate::support::consul::Consul;
+use crate::support::consul::{Consul, instance};
 use crate::support::gatewright::Setup;
 use crate::support::haproxy::HAProxy;
 use crate::support::traffic::{Limits, Traffic};
@@ -167,4 +167,47 @@ fn an_instance_that_dies_costs_no_request_and_changes_need_no_template() {
         format!("{} of {}", report.failed, report.ok() + report.failed),
     );
     assert_eq!(report.failed, 0, "{:?}", report.errors);
+}
+
+/// A bad check, most likely: the guard keeps them, and HAProxy's own checks decide.
+#[test]
+fn b09_routes_keep_instances_whose_checks_turn_critical_at_once() {
+    let consul = Consul::start().unwrap();
+    let [port] = temp::free_ports().unwrap();
+    let entrance = at(port);
+    let setup = Setup::new()
+        .unwrap()
+        .env("CONSUL_HTTP_ADDR", &consul.url())
+        .argument("--routes")
+        .argument("--listen")
+        .argument(&entrance.to_string());
+    setup
+        .settings(&format!(
+            "[haproxy]\nmode = \"supervise\"\nbinary = \"{}\"\n[state]\ndirectory = \"{{dir}}state\"\n",
+            tools::haproxy("2.6").unwrap().display()
+        ))
+        .unwrap();
+    let backend = Backend::start("web").unwrap();
+    let others: Vec<Backend> = (0..3).map(|_| Backend::start("web").unwrap()).collect();
+    for (number, backend) in others.iter().chain([&backend]).enumerate() {
+        let id = format!("web-{number}");
+        let mut body = instance("web", &id, backend.address());
+        body["Tags"] = json!(["urlprefix-/"]);
+        body["Check"] =
+            json!({"CheckID": format!("check-{id}"), "TTL": "24h", "Status": "passing"});
+        consul.register(&body).unwrap();
+    }
+    let gatewright = setup.run().unwrap();
+    let served = || http::get(entrance, "/").is_ok_and(|answer| answer.status == 200);
+    wait_for(LIMIT, "a route", || served().then_some(())).unwrap();
+    for number in 0..4 {
+        consul.set_check(&format!("web-{number}"), "fail").unwrap();
+    }
+    wait_for(LIMIT, "the hold", || {
+        gatewright.log().contains("are held").then_some(())
+    })
+    .unwrap_or_else(|error| panic!("{error}\n{}", gatewright.log()));
+    for _ in 0..20 {
+        assert!(served(), "{}", gatewright.log());
+    }
 }

@@ -151,14 +151,19 @@ fn meant(message: &str, line: &str) -> Option<(usize, usize)> {
             let at = find_word(line, word)?;
             Some((line[..at].chars().count() + 1, word.chars().count()))
         })
-        // A value that is out of its range is told without quotes.
+        // A value that is out of its range is told without quotes; an address may have it as its port.
         .or_else(|| {
             let numbers = said.split(|letter: char| !letter.is_ascii_digit());
-            let long = numbers.filter(|word| !word.is_empty()).collect::<Vec<_>>();
-            long.iter().rev().find_map(|word| {
-                let at = find_word(line, word)?;
-                Some((line[..at].chars().count() + 1, word.len()))
-            })
+            let numbers: Vec<&str> = numbers.filter(|word| !word.is_empty()).collect();
+            let at = numbers
+                .iter()
+                .rev()
+                .find_map(|word| find_word(line, word))?;
+            let start = line[..at].rfind(char::is_whitespace).map_or(0, |blank| {
+                blank + line[blank..].chars().next().map_or(1, char::len_utf8)
+            });
+            let word = line[start..].split_whitespace().next()?;
+            Some((line[..start].chars().count() + 1, word.chars().count()))
         })
 }
 
@@ -198,6 +203,16 @@ mod tests {
                 "Proxy 'in': unable to find required default_backend: 'wbe'.",
                 "    default_backend wbe",
                 Some("wbe"),
+            ),
+            (
+                "Another program listens on 127.0.0.1:8080 already.",
+                "    bind 127.0.0.1:8080 ssl",
+                Some("127.0.0.1:8080"),
+            ),
+            (
+                "weight of server a is not within 0 and 256 (300)..",
+                "    server a 10.0.0.1:80 weight 300",
+                Some("300"),
             ),
             ("nothing is quoted", "    bind :80", None),
             ("it is 'not there'", "    bind :80", None),

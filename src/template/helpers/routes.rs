@@ -14,7 +14,7 @@ use super::super::engine::PARAMETERS;
 use super::super::names::{backend_name, server_ids, server_name};
 use super::super::recorder::Recorder;
 use super::{as_number, as_text, failed, refuse_missing};
-use crate::catalog::{HealthFilter, Kind, Query, Scope, Status};
+use crate::catalog::{HealthFilter, Instance, Kind, Query, Scope, Status};
 use crate::routes::layout::{Backend, Layout, Split, lay_out, literal};
 use crate::routes::{
     Access, HostHeader, Item, Options, Protocol, Redirect, Route, Rules, Source, Table, overrides,
@@ -86,24 +86,18 @@ impl RoutesHelper {
             filter: None,
         });
         let services = services.map(|slot| slot.value()).unwrap_or_default();
-        let slots: Vec<Arc<Slot>> = services
+        let names: Vec<String> = services
             .as_array()
             .into_iter()
             .flatten()
             .filter(|service| listed(&service["Tags"]))
-            .filter_map(|service| {
-                self.ask(Kind::Service {
-                    name: service["Name"].as_str()?.to_owned(),
-                    tag: None,
-                    connect: false,
-                    health: HealthFilter::Any,
-                    near: None,
-                    filter: None,
-                    node_meta: BTreeMap::new(),
-                })
-            })
+            .filter_map(|service| service["Name"].as_str().map(str::to_owned))
             .collect();
-        let instances = || slots.iter().flat_map(|slot| slot.kept_instances());
+        let known: Vec<Instance> = names
+            .iter()
+            .flat_map(|name| self.instances(name, rules))
+            .collect();
+        let instances = || known.iter();
         let datacenter = instances()
             .next()
             .map_or("", |one| one.node_datacenter.as_str());
@@ -115,6 +109,52 @@ impl RoutesHelper {
         table::build(instances(), &lines, rules, |address, _| {
             self.recorder.address_fault(address)
         })
+    }
+
+    /// Every instance of a service. Which of them count is not read off their state but asked for by a query of
+    /// its own: the guard keeps there what fails or vanishes in mass, and HAProxy's checks decide about it.
+    fn instances(&self, service: &str, rules: &Rules) -> Vec<Instance> {
+        let ask = |health: HealthFilter| {
+            let slot = self.ask(Kind::Service {
+                name: service.to_owned(),
+                tag: None,
+                connect: false,
+                health,
+                near: None,
+                filter: None,
+                node_meta: BTreeMap::new(),
+            });
+            let kept = |slot: Arc<Slot>| slot.kept_instances().cloned().collect::<Vec<_>>();
+            slot.map(kept).unwrap_or_default()
+        };
+        let states: BTreeSet<Status> = rules.states.iter().copied().collect();
+        let first = states.first().copied().unwrap_or(Status::Passing);
+        let mut counting = ask(match states.iter().eq([&Status::Passing]) {
+            true => HealthFilter::Passing,
+            false => HealthFilter::Only(states.into_iter().collect()),
+        });
+        counting.iter_mut().for_each(|one| one.status = first);
+        let counts: BTreeSet<(String, String)> = counting
+            .iter()
+            .map(|one| (one.node.clone(), one.id.clone()))
+            .collect();
+        let others = ask(HealthFilter::Any)
+            .into_iter()
+            .filter(|one| !counts.contains(&(one.node.clone(), one.id.clone())));
+        let others = others.map(|mut one| {
+            // The other answer may be newer, and it is the one that counts.
+            let not_counting = [Status::Critical, Status::Maintenance, Status::Warning];
+            let not_counting = not_counting
+                .into_iter()
+                .find(|status| !rules.states.contains(status));
+            if rules.states.contains(&one.status) {
+                one.status = not_counting.unwrap_or(one.status);
+            }
+            one
+        });
+        let mut all: Vec<Instance> = others.chain(counting.iter().cloned()).collect();
+        all.sort_by(|a, b| (&a.node, &a.id).cmp(&(&b.node, &b.id)));
+        all
     }
 
     /// The key and those below it, in their order.
