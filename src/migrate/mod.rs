@@ -1,7 +1,7 @@
 //! From consul-template: a Go template becomes one in Handlebars that writes the same.
 //!
-//! The template is read as Go reads it ([`lexer`], [`parser`]), what surrounds each tag is judged
-//! ([`space`]), and the tree is written anew ([`convert`], [`scope`], [`functions`]). Pure: text goes in,
+//! The template is read as Go reads it (`lexer`, `parser`), what surrounds each tag is judged
+//! (`space`), and the tree is written anew (`convert`, `scope`, `functions`). Pure: text goes in,
 //! text and what to tell a person come out.
 
 mod convert;
