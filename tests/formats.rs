@@ -395,6 +395,13 @@ fn a_git_hook_refuses_a_commit_with_a_broken_template() {
         error.contains("error[haproxy]: ") && error.contains("The commit is refused"),
         "{error}"
     );
+    // So does an expected text that is not the rendered one.
+    assert!(git(&["reset", "-q"]).0);
+    let expected = "my templates/fixtures/good.expected/haproxy.cfg";
+    setup.file(expected, "frontend other\n").unwrap();
+    assert!(git(&["add", expected]).0);
+    let (taken, error) = git(&["commit", "-qm", "expected"]);
+    assert!(!taken && error.contains("[unexpected-output]"), "{error}");
     setup.file("notes.txt", "nothing of ours").unwrap();
     assert!(git(&["reset", "-q"]).0 && git(&["add", "notes.txt"]).0);
     let (taken, error) = git(&["commit", "-qm", "other"]);
@@ -402,7 +409,7 @@ fn a_git_hook_refuses_a_commit_with_a_broken_template() {
 }
 
 #[test]
-fn the_examples_for_ci_are_yaml_and_call_what_there_is() {
+fn the_examples_for_ci_are_yaml() {
     for name in [
         "github-actions.yml",
         "gitlab-ci.yml",
@@ -413,24 +420,57 @@ fn the_examples_for_ci_are_yaml_and_call_what_there_is() {
         let parser = saphyr_parser::Parser::new_from_str(&text);
         let events: Result<Vec<_>, _> = parser.collect();
         assert!(events.is_ok_and(|events| events.len() > 10), "{name}");
-        // Each call has the arguments of the program as it is.
-        let mut calls = 0;
-        for line in text
-            .lines()
-            .filter(|line| line.contains("gatewright check"))
-        {
-            let (_, rest) = line.split_once("gatewright check").unwrap();
-            let words: Vec<&str> = rest
-                .split_whitespace()
-                .take_while(|word| ![">", "||"].contains(word))
-                .collect();
-            let setup = repository();
-            let output = setup
-                .call(&[&["check"], &words[..], &["--no-made", "--jobs", "1"]].concat())
-                .unwrap();
-            assert_ne!(output.status.code(), Some(2), "{line}: {output:?}");
-            calls += 1;
-        }
-        assert!(calls > 0, "{name}");
+    }
+}
+
+/// How the calls of an example end, in order, each in a shell as it stands there, with HAProxy 2.6.
+fn calls(setup: &Setup, name: &str) -> Vec<Option<i32>> {
+    let path = tools::root().join("examples/ci").join(name);
+    let program = binary().unwrap().display().to_string();
+    let haproxy = tools::haproxy("2.6").unwrap().display().to_string();
+    std::fs::read_to_string(path)
+        .unwrap()
+        .lines()
+        .filter_map(|line| {
+            let (start, rest) = line.split_once("gatewright check ")?;
+            let rest = rest.replace("/usr/sbin/haproxy", &haproxy);
+            let called = ["run: ", "- ", "- .cargo-install/bin/", "entry: "];
+            assert!(called.contains(&start.trim_start()), "{line}");
+            let call = format!("\"{program}\" check --no-made {rest}");
+            let mut shell = Command::new("bash");
+            let shell = shell.args(["-eo", "pipefail", "-c", &call]);
+            let path = format!(
+                "{}:{}",
+                Path::new(&haproxy).parent().unwrap().display(),
+                std::env::var("PATH").unwrap_or_default()
+            );
+            let shell = shell.current_dir(setup.directory()).env("PATH", path);
+            Some(shell.output().unwrap().status.code())
+        })
+        .collect()
+}
+
+#[test]
+fn the_calls_of_the_examples_fail_where_they_should_and_leave_their_reports() {
+    let setup = repository();
+    // The second call of a workflow writes or shows the same again, and does not fail for it.
+    let endings = [
+        ("github-actions.yml", [Some(5), Some(0)].as_slice()),
+        ("gitlab-ci.yml", &[Some(5), Some(0)]),
+        ("pre-commit-hooks.yaml", &[Some(5)]),
+    ];
+    for (name, endings) in endings {
+        assert_eq!(calls(&setup, name), endings, "{name}");
+    }
+    let log: Value = serde_json::from_str(&setup.read("gatewright.sarif").unwrap()).unwrap();
+    assert_eq!(log["runs"][0]["invocations"][0]["exitCode"], 5);
+    let xml = setup.read("junit.xml").unwrap();
+    let report = roxmltree::Document::parse(&xml).unwrap();
+    assert_eq!(report.root_element().attribute("failures"), Some("1"));
+
+    std::fs::remove_file(setup.path("my templates/fixtures/bad.json")).unwrap();
+    for (name, endings) in endings {
+        let good = vec![Some(0); endings.len()];
+        assert_eq!(calls(&setup, name), good, "{name}");
     }
 }
