@@ -141,7 +141,7 @@ fn title(settings: &Settings) -> String {
 fn sort_in(path: &Path, settings: &Settings, named: &mut Named) -> Result<(), Failure> {
     if path.is_dir() {
         for inside in entries(path)? {
-            if is(&inside, "json") && inside.is_file() {
+            if is(&inside, "json") && inside.is_file() && may_be_catalog(&inside) {
                 named.catalogs.push(inside);
             }
         }
@@ -158,6 +158,19 @@ fn sort_in(path: &Path, settings: &Settings, named: &mut Named) -> Result<(), Fa
         )));
     }
     Ok(())
+}
+
+/// Whether a file that nobody named by itself speaks of what catalogs hold: a repository has other JSON files, too.
+fn may_be_catalog(path: &Path) -> bool {
+    const KEYS: [&str; 5] = [
+        "\"services\"",
+        "\"keys\"",
+        "\"answers\"",
+        "\"nodes\"",
+        "\"datacenters\"",
+    ];
+    // What cannot be read is told as such later.
+    std::fs::read_to_string(path).map_or(true, |text| KEYS.iter().any(|key| text.contains(key)))
 }
 
 /// The templates in a folder and in those below it, apart from partials and what is hidden.
@@ -267,9 +280,10 @@ mod tests {
         ] {
             let path = folder.path().join(path);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, "{}").unwrap();
+            std::fs::write(path, r#"{"services": {}}"#).unwrap();
         }
         let at = folder.path();
+        std::fs::write(at.join("package.json"), r#"{"name": "x"}"#).unwrap();
         assert_eq!(
             names(at, &["a"], false),
             [
