@@ -19,6 +19,25 @@ fn at(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
+/// `run --routes` for a Consul, and where it listens.
+fn routed(consul: &Consul) -> (Setup, SocketAddr) {
+    let [port] = temp::free_ports().unwrap();
+    let entrance = at(port);
+    let setup = Setup::new()
+        .unwrap()
+        .env("CONSUL_HTTP_ADDR", &consul.url())
+        .argument("--routes")
+        .argument("--listen")
+        .argument(&entrance.to_string());
+    setup
+        .settings(&format!(
+            "[haproxy]\nmode = \"supervise\"\nbinary = \"{}\"\n[state]\ndirectory = \"{{dir}}state\"\n",
+            tools::haproxy("2.6").unwrap().display()
+        ))
+        .unwrap();
+    (setup, entrance)
+}
+
 #[test]
 fn routes_are_tried_in_fabios_order() {
     conforms("order", &["2.6", "3.2"]);
@@ -112,20 +131,7 @@ fn ask(entrance: SocketAddr, host: &str, path: &str) -> (u16, String) {
 #[test]
 fn an_instance_that_dies_costs_no_request_and_changes_need_no_template() {
     let consul = Consul::start().unwrap();
-    let [port] = temp::free_ports().unwrap();
-    let entrance = at(port);
-    let setup = Setup::new()
-        .unwrap()
-        .env("CONSUL_HTTP_ADDR", &consul.url())
-        .argument("--routes")
-        .argument("--listen")
-        .argument(&entrance.to_string());
-    setup
-        .settings(&format!(
-            "[haproxy]\nmode = \"supervise\"\nbinary = \"{}\"\n[state]\ndirectory = \"{{dir}}state\"\n",
-            tools::haproxy("2.6").unwrap().display()
-        ))
-        .unwrap();
+    let (setup, entrance) = routed(&consul);
     let mut backends: Vec<Backend> = (0..3)
         .map(|number| Backend::start(&format!("web-{number}")).unwrap())
         .collect();
@@ -173,20 +179,7 @@ fn an_instance_that_dies_costs_no_request_and_changes_need_no_template() {
 #[test]
 fn b09_routes_keep_instances_whose_checks_turn_critical_at_once() {
     let consul = Consul::start().unwrap();
-    let [port] = temp::free_ports().unwrap();
-    let entrance = at(port);
-    let setup = Setup::new()
-        .unwrap()
-        .env("CONSUL_HTTP_ADDR", &consul.url())
-        .argument("--routes")
-        .argument("--listen")
-        .argument(&entrance.to_string());
-    setup
-        .settings(&format!(
-            "[haproxy]\nmode = \"supervise\"\nbinary = \"{}\"\n[state]\ndirectory = \"{{dir}}state\"\n",
-            tools::haproxy("2.6").unwrap().display()
-        ))
-        .unwrap();
+    let (setup, entrance) = routed(&consul);
     let backend = Backend::start("web").unwrap();
     let others: Vec<Backend> = (0..3).map(|_| Backend::start("web").unwrap()).collect();
     for (number, backend) in others.iter().chain([&backend]).enumerate() {
