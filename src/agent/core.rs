@@ -10,7 +10,8 @@
 //! * nothing is rendered while a watched query has neither an answer nor an error, and nothing is
 //!   applied that was not rendered from complete answers;
 //! * one set is applied at a time, the newest wins, and two reloads keep their distance;
-//! * a set that was refused is not tried again until the rendered content changes.
+//! * a set that was refused is asked about once a minute until the rendered content changes; HAProxy is
+//!   not told of one that it has rejected before it was itself started anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -32,8 +33,8 @@ use crate::diagnostic::Diagnostic;
 
 /// The first and the longest pause before something that failed here is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-/// How long a set that validation refused is left alone while nothing changes. Asking again touches
-/// neither the live files nor HAProxy.
+/// How long a set that was refused is left alone while nothing changes. Asking again touches neither the
+/// live files nor a HAProxy that has rejected it.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
 
 /// How often servers are looked at that were removed and still have connections.
@@ -81,7 +82,8 @@ pub struct Refused {
     pub why: Vec<Diagnostic>,
     /// Whether HAProxy itself rejected it after validation had passed.
     pub by_haproxy: bool,
-    /// When validation is asked again: a busy address may be free, a missing file be there.
+    /// When it is asked about again: a busy address may be free, a missing file be there, HAProxy be
+    /// another one.
     pub again: Option<Instant>,
 }
 

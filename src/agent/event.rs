@@ -128,6 +128,8 @@ pub enum Outcome {
     Refused(Vec<Diagnostic>),
     /// HAProxy did not take it; the last good files are back.
     Rejected(Vec<Diagnostic>),
+    /// HAProxy has rejected it before and was not told again.
+    StillRejected(Vec<Diagnostic>),
     /// Only a reload will do, for the reason given; nothing was changed.
     NeedsReload(String),
     /// Not now: HAProxy still has too many old workers.

@@ -221,6 +221,9 @@ pub fn outcome(
             }
             Outcome::Rejected(why)
         }
+        Verdict::StillRejected { reason } => {
+            Outcome::StillRejected(vec![Diagnostic::error("rejected", reason)])
+        }
         // Nothing shows that HAProxy does not like the set, and the former files are back: it may be
         // tried again.
         Verdict::Unconfirmed { reason, .. } => Outcome::Unconfirmed(reason),

@@ -504,11 +504,10 @@ impl Applier {
         let same = rejection.revision == candidate.revision.as_str();
         let process = self.process(seen).await;
         // Of a HAProxy that cannot be told apart from the next one nothing is remembered.
-        (same && process.is_some() && rejection.process == process).then(|| Verdict::Rejected {
-            reason: format!("HAProxy has rejected this set before. {}", rejection.reason),
-            findings: Vec::new(),
-            restored: true,
-            kept: None,
+        (same && process.is_some() && rejection.process == process).then(|| {
+            Verdict::StillRejected {
+                reason: format!("HAProxy has rejected this set before. {}", rejection.reason),
+            }
         })
     }
 

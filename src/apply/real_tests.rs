@@ -295,7 +295,7 @@ async fn g02_what_haproxy_cannot_load_is_taken_back_and_not_tried_twice() {
             bench.serves("good").await;
             let started = Instant::now();
             let again = bench.apply(&mut applier, bad).await;
-            assert!(matches!(again, Verdict::Rejected { .. }), "{again:?}");
+            assert!(matches!(again, Verdict::StillRejected { .. }), "{again:?}");
             assert!(
                 started.elapsed() < Duration::from_secs(1),
                 "no reload was tried"
@@ -320,14 +320,58 @@ async fn g02_g10_a_master_that_dies_of_a_set_is_started_again_from_the_last_good
             bench
                 .text("bad")
                 .replacen("global\n", "global\n    chroot /no/such/directory\n", 1);
-        let verdict = bench.apply(&mut applier, bad).await;
+        let verdict = bench.apply(&mut applier, bad.clone()).await;
         assert!(
             matches!(verdict, Verdict::Rejected { restored: true, .. }),
             "{version}: {verdict:?}"
         );
         bench.serves("good").await;
+        let again = bench.apply(&mut applier, bad).await;
+        assert!(matches!(again, Verdict::StillRejected { .. }), "{again:?}");
         let next = bench.text("next");
         assert!(confirmed(&bench.apply(&mut applier, next).await));
+    }
+}
+
+/// A HAProxy that somebody kills in just the moment in which it is told says nothing of the set.
+#[tokio::test]
+async fn g10_j06_a_master_killed_while_it_is_told_leaves_the_set_to_be_taken() {
+    for version in VERSIONS {
+        let mut bench = Bench::new(version);
+        let mut applier = bench.applier(Way::Supervise);
+        let first = bench.text("first");
+        assert!(confirmed(&bench.apply(&mut applier, first).await));
+        for round in 0..4_u64 {
+            let Status::Running { pid } = applier.supervisor().unwrap().status() else {
+                panic!("{version}: it runs");
+            };
+            // From before the validation to after the reload.
+            let killer = tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(50 * round)).await;
+                let master = nix::unistd::Pid::from_raw(pid);
+                let _ = nix::sys::signal::kill(master, nix::sys::signal::Signal::SIGKILL);
+            });
+            let word = format!("round{round}");
+            let text = bench.text(&word);
+            let deadline = Instant::now() + Duration::from_secs(20);
+            loop {
+                match bench.apply(&mut applier, text.clone()).await {
+                    Verdict::Confirmed { .. } | Verdict::Unchanged => break,
+                    Verdict::Unconfirmed { .. } | Verdict::Failed { .. } => {}
+                    verdict => panic!("{version}, round {round}: {verdict:?}"),
+                }
+                assert!(Instant::now() < deadline, "{version}, round {round}");
+            }
+            killer.await.unwrap();
+            let watched = applier.supervisor().unwrap();
+            eventually(
+                "another master serves",
+                || matches!(watched.status(), Status::Running { pid: now } if now != pid),
+            )
+            .await;
+            bench.note(&watched);
+            bench.serves(&word).await;
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use crate::haproxy::process::{CommandLine, Master, ProcessError};
 use crate::haproxy::runtime::{Session, Version};
 use crate::haproxy::socket::{SocketError, ask};
 use crate::haproxy::stats::{Running, WorkerSocket};
-use crate::haproxy::supervise::{self, Status, Supervisor};
+use crate::haproxy::supervise::{self, Death, Status, Supervisor};
 
 /// One question to a socket.
 const ASK: Duration = Duration::from_secs(1);
@@ -88,6 +88,8 @@ pub enum Told {
     Ended {
         /// What is known of it.
         reason: String,
+        /// By what it ended.
+        death: Death,
     },
     /// It is not running.
     Absent {
@@ -404,6 +406,7 @@ impl Haproxy {
             Ok(Reload::Failed { output }) => Told::Failed { output },
             Ok(Reload::MasterGone) => Told::Ended {
                 reason: "The HAProxy master ended when it loaded the new configuration.".into(),
+                death: Death::Unseen,
             },
             Err(error) => Told::Unanswered {
                 reason: error.to_string(),
@@ -413,10 +416,21 @@ impl Haproxy {
 
     async fn tell_child(&mut self, socket: PathBuf, stop_limit: Duration) -> Told {
         if matches!(self.status(), Some(Status::Running { .. })) {
-            return match self.tell_master(socket).await {
-                Told::Absent { reason } => Told::Ended { reason },
-                told => told,
-            };
+            match self.tell_master(socket.clone()).await {
+                // It had ended before it was told, which says nothing of the files: it starts from them.
+                Told::Absent { reason } => {
+                    if matches!(self.ended(ABSENT).await, Some(Status::Running { .. })) {
+                        return Told::Unanswered { reason };
+                    }
+                }
+                Told::Ended { reason, death } => {
+                    return match self.ended(ABSENT).await {
+                        Some(Status::Down { reason, death }) => Told::Ended { reason, death },
+                        _ => Told::Ended { reason, death },
+                    };
+                }
+                told => return told,
+            }
         }
         let supervisor = self.supervise(socket.clone(), stop_limit);
         // A HAProxy that is down waits for its files: these.
@@ -443,7 +457,7 @@ impl Haproxy {
             // It runs what an earlier Gatewright gave it.
             Status::Running { .. } if adopted || was_starting => self.tell_master(socket).await,
             Status::Running { .. } => Told::Loaded,
-            Status::Down { reason } => Told::Ended { reason },
+            Status::Down { reason, death } => Told::Ended { reason, death },
             Status::Stopping { .. } | Status::Stopped => Told::Absent {
                 reason: "HAProxy was told to end".into(),
             },
@@ -511,6 +525,14 @@ impl Haproxy {
         let serves = |status: &Status| matches!(status, Status::Running { .. } | Status::Stopped);
         let _ = tokio::time::timeout(limit, status.wait_for(serves)).await;
         supervisor.status()
+    }
+
+    /// Waits until the supervised HAProxy is known to have ended; its status after at most `limit`.
+    async fn ended(&self, limit: Duration) -> Option<Status> {
+        let mut status = self.supervisor.as_ref()?.watch();
+        let ended = |status: &Status| !matches!(status, Status::Running { .. });
+        let _ = tokio::time::timeout(limit, status.wait_for(ended)).await;
+        self.status()
     }
 
     fn status(&self) -> Option<Status> {

@@ -217,7 +217,12 @@ pub enum Verdict {
         /// Where it is set aside.
         kept: Option<PathBuf>,
     },
-    /// Nothing shows whether HAProxy took it.
+    /// This HAProxy has rejected it before, so it was not told again. Nothing was changed.
+    StillRejected {
+        /// In words.
+        reason: String,
+    },
+    /// Nothing shows whether HAProxy took it, or HAProxy ended just then for the first time.
     Unconfirmed {
         /// In words.
         reason: String,

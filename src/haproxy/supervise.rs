@@ -5,8 +5,9 @@
 //! ports and silently take half of the traffic. Never starts HAProxy before it is told to, that is,
 //! before a set of files is in place, and not while restarts are held during a change.
 
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -60,6 +61,8 @@ pub enum Status {
     Down {
         /// How it ended and its last words.
         reason: String,
+        /// By what.
+        death: Death,
     },
     /// Told to end; connections are finished.
     Stopping {
@@ -68,6 +71,29 @@ pub enum Status {
     },
     /// Ended for good.
     Stopped,
+}
+
+/// By what a HAProxy ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Death {
+    /// By itself, as after a fatal alert.
+    Itself,
+    /// Somebody killed it (SIGKILL, SIGTERM), or its worker, for which it ends with 128 and the signal.
+    Killed,
+    /// That was not seen: it is not our child.
+    Unseen,
+}
+
+impl Death {
+    fn of(status: ExitStatus) -> Death {
+        let by = |signal: Signal| {
+            status.signal() == Some(signal as i32) || status.code() == Some(128 + signal as i32)
+        };
+        match by(Signal::SIGKILL) || by(Signal::SIGTERM) {
+            true => Death::Killed,
+            false => Death::Itself,
+        }
+    }
 }
 
 enum Order {
@@ -181,7 +207,7 @@ type LastWords = tokio::task::JoinHandle<String>;
 
 /// How a life of HAProxy ended.
 enum End {
-    Itself(String),
+    Itself(String, Death),
     OnOrder,
 }
 
@@ -202,14 +228,14 @@ impl Task {
             let began = Instant::now();
             let end = match self.begin().await {
                 Ok(running) => self.live(running).await,
-                Err(reason) => Some(End::Itself(reason)),
+                Err(reason) => Some(End::Itself(reason, Death::Itself)),
             };
             match end {
                 None => return,
                 Some(End::OnOrder) => break,
-                Some(End::Itself(reason)) => {
+                Some(End::Itself(reason, death)) => {
                     tracing::warn!(%reason, "HAProxy has ended");
-                    self.set(Status::Down { reason });
+                    self.set(Status::Down { reason, death });
                 }
             }
             if began.elapsed() > 3 * self.options.longest_wait {
@@ -305,7 +331,7 @@ impl Task {
         loop {
             tokio::select! {
                 // Cancel safe: see `Running::ended`.
-                reason = running.ended() => return Some(End::Itself(reason)),
+                (reason, death) = running.ended() => return Some(End::Itself(reason, death)),
                 () = &mut serves, if starting => {
                     starting = false;
                     self.set(Status::Running { pid });
@@ -382,7 +408,7 @@ impl Running {
     }
 
     /// Waits for the end. Cancel safe: a child stays to be reaped, an adopted one is only looked at.
-    async fn ended(&mut self) -> String {
+    async fn ended(&mut self) -> (String, Death) {
         match self {
             Running::Child(child, words) => {
                 let status = child.wait().await;
@@ -395,17 +421,21 @@ impl Running {
                     }
                 };
                 match status {
-                    Ok(status) => format!("HAProxy ended with {status}. {words}")
-                        .trim()
-                        .to_owned(),
-                    Err(error) => format!("HAProxy could not be waited for: {error}."),
+                    Ok(status) => {
+                        let reason = format!("HAProxy ended with {status}. {words}");
+                        (reason.trim().to_owned(), Death::of(status))
+                    }
+                    Err(error) => {
+                        let reason = format!("HAProxy could not be waited for: {error}.");
+                        (reason, Death::Unseen)
+                    }
                 }
             }
             Running::Adopted(_, watch) => {
                 while !watch.gone() {
                     tokio::time::sleep(Duration::from_millis(200)).await;
                 }
-                "The adopted HAProxy has ended.".into()
+                ("The adopted HAProxy has ended.".into(), Death::Unseen)
             }
         }
     }

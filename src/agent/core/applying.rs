@@ -54,7 +54,10 @@ impl Core {
         let candidate = self.applying.take();
         let counts = match &outcome {
             Outcome::Confirmed { reloaded, .. } => !reloaded,
-            Outcome::Unchanged | Outcome::NeedsReload(_) | Outcome::Refused(_) => true,
+            Outcome::Unchanged
+            | Outcome::NeedsReload(_)
+            | Outcome::Refused(_)
+            | Outcome::StillRejected(_) => true,
             _ => false,
         };
         self.pace.applied(counts, now);
@@ -124,14 +127,20 @@ impl Core {
                 self.no_reload_before = Some(interval);
             }
             Outcome::Refused(why) => {
-                self.refuse(revision, why, false, Some(now + ASK_AGAIN), now, actions);
+                self.refuse(revision, why, false, now, actions);
                 self.not_before = None;
             }
             Outcome::Rejected(why) => {
-                self.refuse(revision, why, true, None, now, actions);
+                self.refuse(revision, why, true, now, actions);
                 self.repair = false;
                 self.no_reload_before = Some(interval);
             }
+            Outcome::StillRejected(why) => match &mut self.refused {
+                Some(refused) if refused.revision == *revision => {
+                    refused.again = Some(now + ASK_AGAIN);
+                }
+                _ => self.refuse(revision, why, true, now, actions),
+            },
             Outcome::Busy(reason) => {
                 say_about(actions, Weight::Warning, reason, revision);
                 self.no_reload_before = Some(now + self.timing.reload_interval.max(RETRY.0));
@@ -181,7 +190,6 @@ impl Core {
         revision: &Revision,
         why: Vec<Diagnostic>,
         by_haproxy: bool,
-        again: Option<Instant>,
         now: Instant,
         actions: &mut Vec<Action>,
     ) {
@@ -214,7 +222,7 @@ impl Core {
             revision: revision.clone(),
             why,
             by_haproxy,
-            again,
+            again: Some(now + ASK_AGAIN),
         });
     }
 
@@ -243,7 +251,9 @@ impl Core {
         true
     }
 
-    /// A set that validation refused is shown to it again after a while.
+    /// A set that was refused is tried again after a while: what validation says may differ, and another
+    /// HAProxy may run than the one that rejected it. One that cannot be told apart from the next is left
+    /// alone.
     pub(super) fn ask_again(&mut self, now: Instant) {
         if self.pending.is_some() || self.applying.is_some() {
             return;
@@ -252,6 +262,10 @@ impl Core {
             return;
         };
         if refused.again.take_if(|again| now >= *again).is_some() {
+            if refused.by_haproxy && !self.observed.reachable {
+                refused.again = Some(now + ASK_AGAIN);
+                return;
+            }
             self.pending = self
                 .latest
                 .clone()

@@ -81,7 +81,7 @@ impl End {
             Outcome::Written { .. } => End::Written,
             Outcome::Refused(_) => End::Refused,
             Outcome::Rejected(_) => End::Rejected,
-            Outcome::NeedsReload(_) => return None,
+            Outcome::NeedsReload(_) | Outcome::StillRejected(_) => return None,
             Outcome::Busy(_) => End::Busy,
             Outcome::Failed(_) => End::Failed,
             Outcome::Unconfirmed(_) => End::Unconfirmed,

@@ -357,7 +357,7 @@ impl World {
             self.good = content;
             Outcome::Unchanged
         } else if self.rejected == Some(content) {
-            rejected()
+            Outcome::StillRejected(why())
         } else if self.worker.is_none() && self.files == content {
             written()
         } else if means != Means::Reload

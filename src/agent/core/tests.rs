@@ -369,6 +369,35 @@ fn what_validation_refused_is_shown_to_it_again_after_a_minute() {
 }
 
 #[test]
+fn what_haproxy_rejected_is_asked_about_while_it_answers_and_is_not_told_twice() {
+    let mut bench = Bench::new().applied("one");
+    bench.after(TIMING.reload_interval);
+    bench.change(2);
+    bench.event(complete("bad", &["web"]));
+    bench.wait();
+    let why = || vec![Diagnostic::error("rejected", "It is not loaded.")];
+    let asked = |bench: &mut Bench, answer: Outcome| {
+        bench.event(ended("bad", answer));
+        let rejected = bench.now;
+        loop {
+            match &bench.wait()[..] {
+                [Action::Observe] => {}
+                [Action::Apply(..)] => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(bench.now - rejected, ASK_AGAIN);
+    };
+    asked(&mut bench, Outcome::Rejected(why()));
+    asked(&mut bench, Outcome::StillRejected(why()));
+    let rejected = |bench: &Bench| bench.core.counts().ends[&End::Rejected];
+    assert_eq!(rejected(&bench), 1);
+    // HAProxy was started anew meanwhile.
+    bench.event(confirmed("bad"));
+    assert_eq!(bench.core.refused(), None);
+}
+
+#[test]
 fn new_settings_may_allow_what_was_refused() {
     let mut bench = Bench::new().applied("one");
     bench.after(TIMING.reload_interval);

@@ -12,11 +12,35 @@ use super::{Applier, ApplyError, Rejection, Verdict, runs, runs_set};
 use crate::diagnostic::Severity;
 use crate::haproxy::Finding;
 use crate::haproxy::stats::Running;
+use crate::haproxy::supervise::Death;
 
 /// After HAProxy says "loaded", an old worker may still answer (up to 14 ms seen, more under load).
 const STALE: Duration = Duration::from_secs(3);
 /// For a service manager to bring a HAProxy back that ended.
 const RETURN: Duration = Duration::from_secs(5);
+
+/// Whether a set is the reason why HAProxy does not run it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Blame {
+    /// HAProxy did not take it.
+    Set,
+    /// HAProxy was killed while it was told.
+    Hardly,
+    /// HAProxy ended while it was told, and nobody saw by what.
+    Perhaps,
+    /// Nothing is known.
+    Unknown,
+}
+
+impl Blame {
+    fn of(death: Death) -> Blame {
+        match death {
+            Death::Itself => Blame::Set,
+            Death::Killed => Blame::Hardly,
+            Death::Unseen => Blame::Perhaps,
+        }
+    }
+}
 
 impl Applier {
     /// The files are in place: tell, confirm, and finish or take back.
@@ -98,8 +122,11 @@ impl Applier {
                     "HAProxy was told to load revision {revision}, but {}.",
                     describe(&seen)
                 );
-                let evidence = matches!(seen, Seen::Running(_));
-                self.back(candidate, change, reason, Vec::new(), evidence)
+                let blame = match seen {
+                    Seen::Running(_) => Blame::Set,
+                    _ => Blame::Unknown,
+                };
+                self.back(candidate, change, reason, Vec::new(), blame)
                     .await
             }
             Told::Failed { output } => {
@@ -112,11 +139,15 @@ impl Applier {
                     }
                     None => format!("HAProxy did not load it: {}", shorten(&output)),
                 };
-                self.back(candidate, change, reason, findings, true).await
+                self.back(candidate, change, reason, findings, Blame::Set)
+                    .await
             }
-            Told::Ended { reason } => self.back(candidate, change, reason, Vec::new(), true).await,
+            Told::Ended { reason, death } => {
+                self.back(candidate, change, reason, Vec::new(), Blame::of(death))
+                    .await
+            }
             Told::Unanswered { reason } => {
-                self.back(candidate, change, reason, Vec::new(), false)
+                self.back(candidate, change, reason, Vec::new(), Blame::Unknown)
                     .await
             }
         }
@@ -134,14 +165,14 @@ impl Applier {
     }
 
     /// The former files are put back at once; then HAProxy is brought back to them if it runs
-    /// something else. `evidence`: HAProxy did not take it, rather than nothing being known.
+    /// something else.
     async fn back(
         &mut self,
         candidate: &Candidate,
         change: Change,
         reason: String,
         findings: Vec<Finding>,
-        evidence: bool,
+        blame: Blame,
     ) -> Result<Verdict, ApplyError> {
         change.take_back().map_err(ApplyError::TakeBack)?;
         let good = self.last_good.as_ref().map(|set| set.revision.clone());
@@ -151,22 +182,33 @@ impl Applier {
         if let Some(good) = &self.last_good {
             self.haproxy.learn_socket(&good.files);
         }
-        let restored = self.bring_back(evidence).await;
+        let restored = self.bring_back(blame != Blame::Unknown).await;
         let kept = self.set_aside(candidate, &reason);
-        if !evidence {
-            return Ok(Verdict::Unconfirmed { reason, restored });
-        }
-        let seen = self.haproxy.seen(Duration::ZERO).await;
+        let revision = candidate.revision.to_string();
+        let before = self.history.state().rejected.as_ref();
+        let first = before.is_none_or(|rejection| rejection.revision != revision);
+        let process = match blame {
+            Blame::Unknown => return Ok(Verdict::Unconfirmed { reason, restored }),
+            // It may be a coincidence, so it is tried again; twice is none.
+            Blame::Hardly | Blame::Perhaps if first => None,
+            _ => {
+                let seen = self.haproxy.seen(Duration::ZERO).await;
+                self.process(&seen).await
+            }
+        };
         let rejection = Rejection {
-            revision: candidate.revision.to_string(),
+            revision,
             reason: reason.clone(),
-            process: self.process(&seen).await,
+            process,
         };
         if let Err(error) = self
             .history
             .update(|state| state.rejected = Some(rejection))
         {
             tracing::warn!(%error, "the rejection could not be noted");
+        }
+        if blame == Blame::Hardly && first {
+            return Ok(Verdict::Unconfirmed { reason, restored });
         }
         Ok(Verdict::Rejected {
             reason,

@@ -142,12 +142,15 @@ impl ServerCommands {
             if self.touched.contains(&at) {
                 continue; // It has made way.
             }
-            let was = old.servers.get(&row.server);
+            // What an interrupted batch has made of it is not known: its checks may rest, for one.
+            let was = match known.doubtful.holds(&at) {
+                true => None,
+                false => old.servers.get(&row.server),
+            };
             if is_held(row) {
-                // It leaves already. What an interrupted batch has made of it is not known.
+                // It leaves already.
                 if let Some(was) = was
                     && !known.leaving.contains_key(&at)
-                    && !known.doubtful.holds(&at)
                 {
                     self.leaving.insert(at, was.clone());
                 }

@@ -12,7 +12,7 @@ use std::path::Path;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use self::family::{Site, named, sites};
+use self::family::{Line, Lines, OPTIONS, Site, named, sites};
 use super::worker::{Knobs, Worker};
 use super::*;
 use crate::haproxy::runtime::{AdminState, Command, ServerRef, ServerState, Version};
@@ -226,6 +226,54 @@ fn check_order(steps: &Steps, old: &Site, new: &Site) {
         };
         assert_eq!(*state, ServerState::Drain, "{steps:#?}");
         assert!(!holds(&new, at), "{steps:#?}");
+    }
+}
+
+/// A server is added, its checks are refused, HAProxy refuses the files as well, and all is led back: the
+/// server leaves without checks, and must not come back like that.
+#[test]
+fn h11_a_server_whose_checks_were_refused_does_not_come_back_without_them() {
+    let checked = OPTIONS.iter().position(|words| *words == "check").unwrap();
+    let site = |hosts: &[u8]| {
+        let line = |host: &u8| Line {
+            name: format!("s{host}"),
+            host: *host,
+            port: 8001,
+            weight: None,
+            id: None,
+            disabled: false,
+            options: checked,
+        };
+        let lines = Lines {
+            name: "b0".into(),
+            balance: 0,
+            defaults: 0,
+            servers: hosts.iter().map(line).collect(),
+            template: None,
+            between: false,
+        };
+        Site {
+            backends: vec![lines],
+            map: Vec::new(),
+            comment: 0,
+        }
+    };
+    let (old, new, policy) = (site(&[1]), site(&[1, 2]), Policy::default());
+    for connections in [0, 1] {
+        let mut applied = Applied::start(&old);
+        let refuse = Knobs {
+            refuse: Some(1),
+            ..Knobs::default()
+        };
+        assert_eq!(applied.attempt(&old, &new, policy, refuse), Told::Differs);
+        let second = &applied.worker.backends["b0"].servers["s2"];
+        assert!(!second.checks, "the second command is the one for checks");
+        let back = applied.attempt(&new, &old, policy, Knobs::default());
+        assert_eq!(back, Told::Runs);
+        let backend = applied.worker.backends.get_mut("b0").unwrap();
+        backend.servers.get_mut("s2").unwrap().connections = connections;
+        applied.change(&old, &new, policy, Knobs::default());
+        check_runs(&applied.worker, &new, &BTreeSet::new());
     }
 }
 
