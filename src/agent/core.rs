@@ -122,7 +122,7 @@ pub struct Core {
     rounds: u32,
     waiting: Waiting,
     quarantined: Vec<String>,
-    crowded: BTreeMap<String, String>,
+    noted: BTreeMap<String, String>,
     /// Rendered and not yet applied.
     pending: Option<Arc<Candidate>>,
     /// Why commands do not do for the pending one, once that was tried.
@@ -178,7 +178,7 @@ impl Core {
             rounds: 0,
             waiting: Waiting::default(),
             quarantined: Vec::new(),
-            crowded: BTreeMap::new(),
+            noted: BTreeMap::new(),
             pending: None,
             needs_reload: None,
             repair: false,

@@ -83,8 +83,8 @@ pub enum Rendered {
         used: BTreeSet<Query>,
         /// Instances left out, one sentence each.
         quarantined: Vec<String>,
-        /// Slots that are nearly all used: their name, and a sentence.
-        crowded: BTreeMap<String, String>,
+        /// What is used and odd, such as slots that are nearly all used: what it is about, and a sentence.
+        noted: BTreeMap<String, String>,
     },
     /// Something is not known yet.
     Incomplete {

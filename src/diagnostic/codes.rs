@@ -57,6 +57,7 @@ pub static CODES: &[Code] = &[
     Code { code: "render", what: "The engine cannot go on.", help: "The message says why." },
     Code { code: "panic", what: "A helper failed in a way that it should not.", help: "Report it with the template and the catalog." },
     Code { code: "quarantined", what: "Something of the catalog is left out, because it is unfit.", help: "Mend it where it is registered." },
+    Code { code: "route", what: "The tag of a route is used, and may not do what was meant.", help: "The message says what to write instead." },
     Code { code: "slots", what: "Slots are nearly all used.", help: "Give more with spare=." },
     // HAProxy and the gate.
     Code { code: "haproxy", what: "haproxy -c refuses the line or warns of it.", help: "HAProxy's configuration manual has the keyword." },

@@ -270,7 +270,7 @@ impl Status {
             .warnings
             .iter()
             .chain(&frame.settings_errors)
-            .chain(core.crowded())
+            .chain(core.noted())
             .chain(&observed.notes)
             .cloned()
             .chain(source.warnings())

@@ -193,6 +193,7 @@ impl TemplateSet {
             used: state.asked(),
             quarantined,
             crowded: std::mem::take(&mut state.crowded),
+            noted: std::mem::take(&mut state.noted),
             files_read: state.files.clone(),
         }))
     }

@@ -137,6 +137,8 @@ pub struct Rendering {
     pub quarantined: Vec<Quarantined>,
     /// Slots that are nearly all used.
     pub crowded: Vec<Crowded>,
+    /// What is odd in what is used, in sentences.
+    pub noted: BTreeSet<String>,
     /// Files read by the helper `file`.
     pub files_read: BTreeSet<PathBuf>,
 }

@@ -48,6 +48,8 @@ pub struct State {
     pub left_out: Vec<LeftOut>,
     /// What a helper left out of what it gave: what, and why, to follow "because".
     pub refused: BTreeSet<(String, String)>,
+    /// What is odd in what a helper gave, in sentences.
+    pub noted: BTreeSet<String>,
     used: BTreeSet<u64>,
     /// Queries without an answer.
     pub needed: BTreeSet<Query>,
@@ -275,6 +277,13 @@ impl Recorder {
         state.refused.insert((what.to_owned(), reason.to_owned()));
     }
 
+    /// Notes what is odd in what a helper gives, told each time as well.
+    pub fn note(&self, sentence: String) {
+        let mut state = self.state();
+        state.memo.spoil();
+        state.noted.insert(sentence);
+    }
+
     /// The slots of a name as they were. Whoever reads them reads what no answer says.
     pub fn slots_before(&self, name: &str) -> Group {
         let mut state = self.state();
@@ -488,6 +497,7 @@ impl State {
         self.deadline = Some(deadline);
         self.left_out.clear();
         self.refused.clear();
+        self.noted.clear();
         self.before = before.clone();
         self.assigned = Slots::default();
         self.crowded.clear();

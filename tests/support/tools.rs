@@ -27,6 +27,11 @@ pub fn serf() -> Outcome<PathBuf> {
     find("serf", "serf")
 }
 
+/// The program `fabio` that `GATEWRIGHT_FABIO` names, to compare routes with; nothing else needs it.
+pub fn fabio() -> Outcome<Option<PathBuf>> {
+    named("GATEWRIGHT_FABIO").transpose()
+}
+
 fn find(folder: &str, program: &str) -> Outcome<PathBuf> {
     let path = directory().join(folder).join(program);
     is_program(&path)

@@ -39,6 +39,17 @@ impl Report {
         Some(self.recent.range(start..).cloned().collect())
     }
 
+    /// Counts those of another report as well.
+    pub fn append(&mut self, other: Report) {
+        for (name, count) in other.answers {
+            *self.answers.entry(name).or_default() += count;
+        }
+        self.failed += other.failed;
+        self.errors.extend(other.errors);
+        self.slowest = self.slowest.max(other.slowest);
+        self.recent.extend(other.recent);
+    }
+
     fn add(&mut self, outcome: Result<String, String>, took: Duration) {
         self.slowest = self.slowest.max(took);
         match outcome {

@@ -262,7 +262,7 @@ impl World {
                     candidate: Arc::clone(&sets.0[usize::from(content)]),
                     used: BTreeSet::from([query()]),
                     quarantined: Vec::new(),
-                    crowded: BTreeMap::new(),
+                    noted: BTreeMap::new(),
                 };
                 self.event(Event::Rendered(rendered), sets);
             }

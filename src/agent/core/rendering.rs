@@ -141,7 +141,7 @@ impl Core {
                 candidate,
                 used,
                 quarantined,
-                crowded,
+                noted,
             } => {
                 self.rounds = 0;
                 self.render_errors.clear();
@@ -154,12 +154,12 @@ impl Core {
                 }
                 self.quarantined = quarantined;
                 // Told once, not again for each instance that comes.
-                for (name, sentence) in &crowded {
-                    if !self.crowded.contains_key(name) {
+                for (name, sentence) in &noted {
+                    if !self.noted.contains_key(name) {
                         say(actions, Weight::Warning, sentence.clone());
                     }
                 }
-                self.crowded = crowded;
+                self.noted = noted;
                 self.memory.rendered(&candidate.revision, now);
                 self.offer(candidate, actions);
             }

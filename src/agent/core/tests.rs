@@ -43,7 +43,7 @@ fn complete(text: &str, names: &[&str]) -> Event {
         candidate: candidate(text),
         used: services(names),
         quarantined: Vec::new(),
-        crowded: BTreeMap::new(),
+        noted: BTreeMap::new(),
     })
 }
 

@@ -38,9 +38,9 @@ impl Core {
         &self.quarantined
     }
 
-    /// Slots that are nearly all used, a sentence each.
-    pub fn crowded(&self) -> impl Iterator<Item = &String> {
-        self.crowded.values()
+    /// What is used and odd, such as slots that are nearly all used; a sentence each.
+    pub fn noted(&self) -> impl Iterator<Item = &String> {
+        self.noted.values()
     }
 
     /// What is wrong with the templates on disk, and with the last rendering.

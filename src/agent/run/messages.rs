@@ -111,10 +111,11 @@ impl Sidecar {
                         .iter()
                         .map(ToString::to_string)
                         .collect(),
-                    crowded: rendering
+                    noted: rendering
                         .crowded
                         .iter()
                         .map(|one| (one.name.clone(), one.to_string()))
+                        .chain(rendering.noted.into_iter().map(|one| (one.clone(), one)))
                         .collect(),
                 }
             }

@@ -98,6 +98,13 @@ impl Render {
             .map(|one| Diagnostic::warning("quarantined", one.to_string()))
             .collect();
         print_diagnostics(&quarantined);
+        let noted: Vec<Diagnostic> = gathered
+            .rendering
+            .noted
+            .iter()
+            .map(|one| Diagnostic::warning("route", one))
+            .collect();
+        print_diagnostics(&noted);
         let crowded: Vec<Diagnostic> = gathered
             .rendering
             .crowded

@@ -62,6 +62,9 @@ impl HelperDef for RoutesHelper {
         for refused in &table.refused {
             self.recorder.refuse(&refused.what, &refused.text);
         }
+        for note in &table.notes {
+            self.recorder.note(sentence(note, ": ", ""));
+        }
         let name = |service: &str, special: Option<&str>| match special {
             None => backend_name(service),
             // With a slash, a colon or a sign in it, which no plain name has.
@@ -227,6 +230,10 @@ fn ports(value: Option<&Value>) -> Result<BTreeSet<u16>, String> {
         .collect()
 }
 
+fn sentence(item: &Item, joint: &str, end: &str) -> String {
+    format!("{}{joint}{}{end}", item.what, item.text)
+}
+
 fn value(table: &Table, layout: &Layout, rules: &Rules) -> Value {
     let entries = |list: &[(String, String)]| -> Value {
         list.iter()
@@ -236,7 +243,7 @@ fn value(table: &Table, layout: &Layout, rules: &Rules) -> Value {
     let items = |list: &[Item], joint: &str, end: &str| -> Value {
         list.iter()
             .map(|item| {
-                json!({ "what": item.what, "text": item.text, "sentence": format!("{}{joint}{}{end}", item.what, item.text) })
+                json!({ "what": item.what, "text": item.text, "sentence": sentence(item, joint, end) })
             })
             .collect()
     };
