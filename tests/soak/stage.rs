@@ -238,13 +238,19 @@ impl Stage {
             self.setup.directory().to_owned(),
             self.setup.directory().join("state"),
         ];
-        let left: Vec<PathBuf> = folders
-            .iter()
-            .flat_map(|folder| std::fs::read_dir(folder).unwrap())
-            .map(|entry| entry.unwrap().path())
-            .filter(|path| path.to_string_lossy().contains("gatewright-"))
-            .collect();
-        assert_eq!(left, Vec::<PathBuf>::new(), "after {after}");
+        let left = || -> Vec<PathBuf> {
+            folders
+                .iter()
+                .flat_map(|folder| std::fs::read_dir(folder).unwrap())
+                .map(|entry| entry.unwrap().path())
+                .filter(|path| path.to_string_lossy().contains("gatewright-"))
+                .collect()
+        };
+        // A snapshot may just be written.
+        wait_for(LIMIT, "nothing left over", || {
+            left().is_empty().then_some(())
+        })
+        .unwrap_or_else(|error| panic!("{error} {:?} after {after}", left()));
     }
 
     /// Ends everything; what came of the requests.
