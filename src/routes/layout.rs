@@ -20,6 +20,11 @@ pub struct Layout {
     pub exact: Vec<(String, String)>,
     /// Hosts with a pattern, in the order in which they are tried: a regular expression and the backend.
     pub wild: Vec<(String, String)>,
+    /// Names that TLS clients ask for, in the order in which they are tried: a regular expression and the
+    /// backend.
+    pub sni: Vec<(String, String)>,
+    /// TLS connections for one backend that go to another one, in order.
+    pub sni_splits: Vec<Split>,
     /// Every host: a path and the backend.
     pub paths: Vec<(String, String)>,
     /// Requests for one backend that go to another one, in order.
@@ -98,6 +103,10 @@ pub fn lay_out(
         match &route.source {
             Source::Tcp { port } => {
                 used.insert(*port, (main.clone(), splits));
+            }
+            Source::Sni { host } => {
+                layout.sni_splits.extend(splits);
+                layout.sni.push(entry(format!("{}$", expression(host, ""))));
             }
             Source::Http { host, path } => {
                 layout.splits.extend(splits);

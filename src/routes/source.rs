@@ -1,4 +1,5 @@
-//! Where requests come in: a host and the beginning of a path, or a TCP port. Also the order in which
+//! Where requests come in: a host and the beginning of a path, the name that a TLS client asks for, or a
+//! TCP port. Also the order in which
 //! routes are tried.
 
 use std::cmp::Ordering;
@@ -16,6 +17,11 @@ pub enum Source {
         host: String,
         /// Begins with a slash.
         path: String,
+    },
+    /// TLS connections whose client asks for this name, passed through as they are.
+    Sni {
+        /// In lower case, perhaps with `*` or `?`.
+        host: String,
     },
     /// Connections to this port.
     Tcp {
@@ -60,7 +66,8 @@ impl Source {
     /// longer path comes before what it begins with.
     fn rank(&self) -> (u8, String, &str, u16) {
         match self {
-            Source::Http { host, path } => (1, host.chars().rev().collect(), path, 0),
+            Source::Http { host, path } => (2, host.chars().rev().collect(), path, 0),
+            Source::Sni { host } => (1, host.chars().rev().collect(), "", 0),
             Source::Tcp { port } => (0, String::new(), "", *port),
         }
     }
@@ -83,6 +90,7 @@ impl fmt::Display for Source {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Source::Http { host, path } => write!(out, "{host}{path}"),
+            Source::Sni { host } => write!(out, "tls:{host}"),
             Source::Tcp { port } => write!(out, ":{port}"),
         }
     }

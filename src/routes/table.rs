@@ -18,6 +18,8 @@ pub struct Rules {
     pub states: Vec<Status>,
     /// The TCP ports that routes may use.
     pub ports: BTreeSet<u16>,
+    /// Whether TLS connections are listened for that are passed through by their name.
+    pub sni: bool,
     /// The lists of users that there are.
     pub users: BTreeSet<String>,
 }
@@ -182,6 +184,9 @@ impl Making<'_> {
             return Err(format!(
                 "the parameter tcp_ports does not name the port {port}"
             ));
+        }
+        if matches!(source, Source::Sni { .. }) && !self.rules.sni {
+            return Err("the parameter sni_listen names no address for TLS connections that are passed through".to_owned());
         }
         let known = self.routes.entry(source.clone()).or_default();
         let same = |one: &&Target| {

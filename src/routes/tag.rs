@@ -38,7 +38,7 @@ pub fn request<'a>(
     options: impl Iterator<Item = &'a str>,
     datacenter: &str,
 ) -> Result<Request, String> {
-    let source = Source::parse(source, datacenter)?;
+    let mut source = Source::parse(source, datacenter)?;
     let Read {
         mut options,
         weight,
@@ -50,8 +50,14 @@ pub fn request<'a>(
             notes.push("It names a TCP port and lacks `proto=tcp`; it is taken so.".to_owned());
             options.protocol = Protocol::Tcp;
         }
-        Source::Http { .. } if options.protocol == Protocol::Tcp => {
-            return Err("`proto=tcp` wants a port: `:PORT proto=tcp`".to_owned());
+        Source::Http { host, path } if options.protocol == Protocol::Tcp => {
+            if host.is_empty() || path != "/" {
+                return Err("`proto=tcp` wants a port, `:PORT proto=tcp`, or the name that clients of TLS ask for, `HOST/ proto=tcp`".to_owned());
+            }
+            let name = host.split(':').next().unwrap_or_default();
+            source = Source::Sni {
+                host: name.to_owned(),
+            };
         }
         Source::Http { host, .. } if is_odd(host) => notes.push(format!(
             "Its host `{host}` has no dot, so only requests for exactly that name are taken. A service that speaks Thrift or another protocol over TCP is tagged `:PORT proto=tcp`; one for every host begins with a slash."
@@ -62,7 +68,7 @@ pub fn request<'a>(
         notes.push("`pxyproto=true` only concerns TCP and does nothing here.".to_owned());
         options.proxy_protocol = false;
     }
-    if matches!(source, Source::Tcp { .. }) {
+    if options.protocol == Protocol::Tcp {
         plain(&mut options, &mut notes);
     }
     Ok(Request {

@@ -14,6 +14,7 @@ fn rules(ports: &[u16]) -> Rules {
         prefix: tag::PREFIX.to_owned(),
         states: vec![Status::Passing],
         ports: ports.iter().copied().collect(),
+        sni: false,
         users: BTreeSet::from(["ops".to_owned()]),
     }
 }
@@ -87,6 +88,7 @@ fn a_tag_names_a_host_a_path_or_a_port() {
         ("urlprefix-*.example.org/", "*.example.org/"),
         ("urlprefix-gw.example.org:8080/", "gw.example.org:8080/"),
         ("urlprefix-:9000 proto=tcp", ":9000"),
+        ("urlprefix-A.b:443/ proto=tcp strip=/x", "tls:a.b"),
         (
             "urlprefix-gw-$DC.example.org/${DC}/$other/x",
             "gw-iu.example.org/iu//x",
@@ -337,6 +339,7 @@ fn ports_and_lists_of_users_must_be_named() {
         &[&[
             "urlprefix-:9000 proto=tcp",
             "urlprefix-:22 proto=tcp",
+            "urlprefix-c.d/ proto=tcp",
             "urlprefix-a.b/ auth=nobody",
         ]],
     );
@@ -344,7 +347,8 @@ fn ports_and_lists_of_users_must_be_named() {
     assert_eq!(
         sentences(&table.refused),
         [
-            "Tag `urlprefix-:22 proto=tcp` of instance web-0 on node node-1: the parameter tcp_ports does not name the port 22"
+            "Tag `urlprefix-:22 proto=tcp` of instance web-0 on node node-1: the parameter tcp_ports does not name the port 22",
+            "Tag `urlprefix-c.d/ proto=tcp` of instance web-0 on node node-1: the parameter sni_listen names no address for TLS connections that are passed through"
         ]
     );
     assert_eq!(
@@ -375,7 +379,7 @@ fn first<'a>(table: &'a Table, host: &str, path: &str) -> Option<&'a Source> {
             host: own,
             path: begin,
         } => (own.is_empty() || glob(own.as_bytes(), host.as_bytes())) && path.starts_with(begin),
-        Source::Tcp { .. } => false,
+        Source::Sni { .. } | Source::Tcp { .. } => false,
     };
     table.routes.iter().map(|route| &route.source).find(fits)
 }

@@ -19,6 +19,10 @@ const TEMPLATES: &[(&str, &str)] = &[
         include_str!("../../templates/routes-paths.map.hbs"),
     ),
     (
+        "routes-sni",
+        include_str!("../../templates/routes-sni.map.hbs"),
+    ),
+    (
         "routes-noroute",
         include_str!("../../templates/routes-noroute.html.hbs"),
     ),

@@ -16,13 +16,18 @@ fn targets_are_spoken_to_as_their_tags_say() {
     let setup = Setup::new().unwrap();
     certificate(&setup, "trusted.pem", "inner.example.org");
     certificate(&setup, "strange.pem", "inner.example.org");
-    let [plain_tcp, proxied] = temp::free_ports().unwrap();
+    let [plain_tcp, proxied, sni] = temp::free_ports().unwrap();
     // What each speaks, and what it says of the request.
     let targets = [
         (
             "tls",
             "ssl crt {dir}trusted.pem alpn http/1.1",
             "tls sni=%[ssl_fc_sni] ver=%[req.ver]",
+        ),
+        (
+            "passed",
+            "ssl crt {dir}strange.pem",
+            "passed sni=%[ssl_fc_sni]",
         ),
         (
             "strange",
@@ -41,6 +46,7 @@ fn targets_are_spoken_to_as_their_tags_say() {
     let tags = json!({
         "tls": ["urlprefix-inner.example.org/tls proto=https", "urlprefix-other.example.org/ proto=https",
                 "urlprefix-named.example.org/ proto=https host=inner.example.org"],
+        "passed": ["urlprefix-passed.example.org/ proto=tcp", "urlprefix-*.wild.example.org/ proto=tcp"],
         "strange": ["urlprefix-inner.example.org/strange proto=https",
                     "urlprefix-inner.example.org/skip proto=https tlsskipverify=true"],
         "h2c": ["urlprefix-inner.example.org/h2c proto=grpc"],
@@ -63,12 +69,27 @@ fn targets_are_spoken_to_as_their_tags_say() {
         let one = json!([{ "Address": "127.0.0.1", "Port": port, "Tags": tags[name] }]);
         services.insert(name.to_owned(), one);
     }
+    // Clients that speak TLS, each asking for a name.
+    let clients = [
+        "passed.example.org",
+        "PASSED.example.org",
+        "a.b.wild.example.org",
+        "unknown.example.org",
+    ]
+    .map(|name| {
+        let [port] = temp::free_ports().unwrap();
+        let _ = write!(
+            config,
+            "listen client-{name}\n    bind 127.0.0.1:{port}\n    retries 0\n    server s 127.0.0.1:{sni} ssl verify none sni str({name})\n"
+        );
+        port
+    });
     let _targets = HAProxy::start("2.6", &config).unwrap();
     let catalog = json!({ "services": services });
     setup.file("catalog.json", &catalog.to_string()).unwrap();
     setup
         .settings(&format!(
-            "[state]\ndirectory = \"{{dir}}\"\n[parameters]\nupstream_ca = \"{{dir}}trusted.pem\"\ntcp_ports = [{plain_tcp}, {proxied}]\n"
+            "[state]\ndirectory = \"{{dir}}\"\n[parameters]\nupstream_ca = \"{{dir}}trusted.pem\"\ntcp_ports = [{plain_tcp}, {proxied}]\nsni_listen = \"127.0.0.1:{sni}\"\n"
         ))
         .unwrap();
     for version in tools::HAPROXY_VERSIONS {
@@ -102,5 +123,10 @@ fn targets_are_spoken_to_as_their_tags_say() {
         asked(entrance, "foreign.example.org", "/", 200, "h2 alpn=h2");
         asked(at(plain_tcp), "any.org", "/", 200, "raw src=127.0.0.1");
         asked(at(proxied), "any.org", "/", 200, "proxied src=127.0.0.1");
+        let [exact, upper, wild, unknown] = clients.map(at);
+        asked(exact, "any.org", "/", 200, "passed sni=passed.example.org");
+        asked(upper, "any.org", "/", 200, "passed sni=PASSED.example.org");
+        asked(wild, "any.org", "/", 200, "passed sni=a.b.wild");
+        asked(unknown, "any.org", "/", 503, "");
     }
 }

@@ -48,6 +48,7 @@ impl HelperDef for RoutesHelper {
             prefix: text("prefix", "tag_prefix", tag::PREFIX)?,
             states: states(&text("status", "route_status", "passing")?).map_err(failed)?,
             ports: ports(parameter("tcp_ports")).map_err(failed)?,
+            sni: parameter("sni_listen").is_some_and(|value| value.as_str() != Some("")),
             users: match parameter("auth") {
                 Some(Value::Object(lists)) => lists.keys().cloned().collect(),
                 _ => BTreeSet::new(),
@@ -261,6 +262,8 @@ fn value(table: &Table, layout: &Layout, rules: &Rules) -> Value {
         "exact": entries(&layout.exact),
         "wild": entries(&layout.wild),
         "paths": entries(&layout.paths),
+        "sni": entries(&layout.sni),
+        "sniSplits": splits(&layout.sni_splits),
         "splits": splits(&layout.splits),
         "listeners": listeners,
         "backends": backends,
@@ -279,6 +282,7 @@ fn splits(list: &[Split]) -> Value {
 fn route(route: &Route) -> Value {
     let (host, path, port) = match &route.source {
         Source::Http { host, path } => (host.as_str(), path.as_str(), 0),
+        Source::Sni { host } => (host.as_str(), "", 0),
         Source::Tcp { port } => ("", "", *port),
     };
     let targets: Value = route
