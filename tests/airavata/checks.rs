@@ -77,12 +77,16 @@ fn a_reply_of_the_method_is_wanted_in_every_form() {
             instance.address
         );
     }
-    template.push_str("frontend in\n    bind 127.0.0.1:@port@\n    default_backend plain\n");
-    let [port] = temp::free_ports().unwrap();
+    // An instance that speaks TLS: HAProxy takes it off before the first one.
+    let [tls] = temp::free_ports().unwrap();
+    let certificate = super::certificate(directory.path());
+    let _ = write!(
+        template,
+        "backend tls\n    {{{{thriftCheck \"getAPIVersion\"}}}}\n    server one 127.0.0.1:{tls} ssl verify none check inter 200ms fall 1 rise 1\n\
+         frontend in\n    bind 127.0.0.1:{tls} ssl crt {certificate}\n    default_backend plain\n"
+    );
     let setup = Setup::new().unwrap();
-    setup
-        .file("h.cfg.hbs", &template.replace("@port@", &port.to_string()))
-        .unwrap();
+    setup.file("h.cfg.hbs", &template).unwrap();
     setup.file("empty.json", r#"{"services": {}}"#).unwrap();
     let output = setup
         .call(&["render", "-t", "h.cfg.hbs", "--catalog", "empty.json"])
@@ -98,10 +102,13 @@ fn a_reply_of_the_method_is_wanted_in_every_form() {
         let mut last = String::new();
         wait_for(LIMIT, "the checks to say what they should", || {
             last = haproxy.ask("@1 show stat").ok()?;
-            let good = CASES.iter().all(|(backend, _, _, wanted)| {
+            let cases = CASES
+                .iter()
+                .map(|(backend, _, _, wanted)| (*backend, *wanted));
+            let good = cases.chain([("tls", "L7OK")]).all(|(backend, wanted)| {
                 let column = |name| statistic(&last, backend, "one", name).unwrap_or_default();
                 let up = column("status") == "UP";
-                match *wanted {
+                match wanted {
                     "down" => column("status") == "DOWN",
                     wanted => {
                         up == (wanted == "L7OK")

@@ -64,8 +64,9 @@ fn checked<'a>(name: &'a Value, what: &str) -> Result<&'a str, RenderError> {
     })
 }
 
-/// The lines. `linger` ends the connection as a client does: HAProxy's reset is an error in a server's
-/// log. With `min-recv`, a reply of another kind is judged at once and not when the time is over.
+/// The lines. `default` takes over what the server line says of TLS. `linger` ends the connection as a client
+/// does: HAProxy's reset is an error in a server's log. With `min-recv`, a reply of another kind is judged at
+/// once and not when the time is over.
 fn lines(method: &str, service: Option<&str>, framed: bool, exception: bool) -> [String; 4] {
     let called = match service {
         Some(service) => format!("{service}:{method}"),

@@ -35,6 +35,8 @@ pub struct Tally {
     pub connections: BTreeMap<String, u64>,
     /// Calls that got no reply.
     pub lost: Vec<Lost>,
+    /// The longest time from a call (the first one on a connection: from its opening) to its reply.
+    pub slowest: Duration,
 }
 
 impl Tally {
@@ -127,6 +129,7 @@ fn connection(
             return;
         }
     };
+    let mut begin = opened;
     for _ in 0..CALLS {
         if stop.load(Ordering::Relaxed) {
             return;
@@ -138,6 +141,8 @@ fn connection(
                     *tally.connections.entry(name.clone()).or_default() += 1;
                 }
                 *tally.replies.entry(name.clone()).or_default() += 1;
+                tally.slowest = tally.slowest.max(begin.elapsed());
+                begin = Instant::now();
                 instance = Some(name);
             }
             Err(error) => {
