@@ -1,6 +1,7 @@
 //! Airavata's gateways as in `examples/airavata`: Thrift services whose instances hang, are killed, drain and
 //! come back, behind the real program and every HAProxy.
 
+mod certificates;
 mod checks;
 mod gateway;
 mod grpc;
@@ -42,9 +43,14 @@ fn render(set_up: &str, catalog: &str, parameters: &str) -> String {
 
 /// A file with a certificate of its own making and its key.
 fn certificate(folder: &Path) -> String {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let path = folder.join("gateway.pem");
-    let text = [made.cert.pem(), made.signing_key.serialize_pem()].concat();
-    std::fs::write(&path, text).unwrap();
+    let (certificate, key) = self_signed("localhost");
+    std::fs::write(&path, certificate + &key).unwrap();
     path.display().to_string()
+}
+
+/// A certificate and its key.
+fn self_signed(name: &str) -> (String, String) {
+    let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+    (made.cert.pem(), made.signing_key.serialize_pem())
 }

@@ -18,6 +18,9 @@ pub const REPLY: Duration = Duration::from_secs(10);
 /// The service, and the backend of the same name.
 pub const SERVICE: &str = "airavata-api";
 
+/// The key of the gateway's certificate.
+pub const CERTIFICATE: &str = "airavata/gateway.pem";
+
 /// The example, which is also an instance.
 pub fn program() -> PathBuf {
     Path::new(env!("CARGO_BIN_EXE_gatewright")).with_file_name("examples/airavata")
@@ -61,7 +64,10 @@ impl Scene {
 
     /// A gateway for each version, each of which serves.
     pub fn gateways(&self, versions: &[&'static str]) -> Vec<Gateway> {
-        let gateways: Vec<Gateway> = versions.iter().map(|v| Gateway::start(self, v)).collect();
+        let gateways: Vec<Gateway> = versions
+            .iter()
+            .map(|v| Gateway::start(self, v, None))
+            .collect();
         for gateway in &gateways {
             gateway.wait("all instances to be up", || {
                 let up = self.instances.iter();
@@ -83,8 +89,22 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    fn start(scene: &Scene, version: &'static str) -> Gateway {
+    /// With a port for TLS, the certificate is what the key [`CERTIFICATE`] holds.
+    pub fn start(scene: &Scene, version: &'static str, tls: Option<u16>) -> Gateway {
         let setup = Setup::new().unwrap();
+        let tls = tls.map_or_else(String::new, |port| {
+            let template = format!("{{{{key \"{CERTIFICATE}\"}}}}");
+            setup.file("gateway.pem.hbs", &template).unwrap();
+            format!(
+                r#"tls_listen = "127.0.0.1:{port}"
+certificate = "{{dir}}gateway.pem"
+[[template]]
+source = "gateway.pem.hbs"
+destination = "{{dir}}gateway.pem"
+kind = "other"
+"#
+            )
+        });
         let [api, profile] = temp::free_ports().unwrap();
         let template = tools::root().join("examples/airavata/thrift/haproxy.cfg.hbs");
         setup
@@ -113,7 +133,7 @@ admin_socket = "{{dir}}admin.sock"
 check_exception = false
 check_interval = "500ms"
 timeout_check = "700ms"
-"#,
+{tls}"#,
                 consul = scene.consul.url(),
                 binary = tools::haproxy(version).unwrap().display(),
                 template = template.display(),
