@@ -101,8 +101,8 @@ impl Rewriter<'_> {
             Element::Expression(helper) => {
                 let path = is_path(helper);
                 let name = if path { "" } else { head(&helper.name) };
-                let text = matches!(name, "raw" | "servers" | "slots");
-                if matches!(name, "servers" | "slots") {
+                let text = matches!(name, "raw" | "servers" | "slots" | "thriftCheck");
+                if text && name != "raw" {
                     let column = Parameter::Literal(column.into());
                     helper
                         .hash

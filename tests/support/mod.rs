@@ -18,6 +18,7 @@ pub mod keep_alive;
 pub mod measured;
 pub mod process;
 pub mod temp;
+pub mod thrift;
 pub mod tools;
 pub mod traffic;
 pub mod usage;

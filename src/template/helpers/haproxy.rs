@@ -112,7 +112,7 @@ fn options_of<'a>(helper: &'a Helper<'_>) -> Result<&'a str, RenderError> {
 pub const COLUMN: &str = "@column";
 
 /// What stands between two lines: a line end, and as many blanks as stand before the tag.
-fn line_break(helper: &Helper<'_>) -> String {
+pub(super) fn line_break(helper: &Helper<'_>) -> String {
     let column = helper
         .hash_get(COLUMN)
         .and_then(|column| column.value().as_u64())

@@ -17,6 +17,7 @@ pub mod reference;
 mod routes;
 mod table;
 mod text;
+mod thrift;
 mod yaml;
 
 use std::sync::Arc;
@@ -193,6 +194,8 @@ pub enum Action {
     Servers,
     /// Writes server lines that instances share in turn.
     Slots,
+    /// Writes the lines of a health check that speaks Thrift.
+    ThriftCheck,
     /// Writes text without escaping.
     Raw,
     /// Binds a name for a block.
@@ -258,6 +261,9 @@ pub fn register(registry: &mut Handlebars<'_>, recorder: &Arc<Recorder>) {
             }
             Action::Slots => {
                 registry.register_helper(entry.name, Box::new(haproxy::SlotsHelper { recorder }));
+            }
+            Action::ThriftCheck => {
+                registry.register_helper(entry.name, Box::new(thrift::ThriftCheckHelper));
             }
             Action::Raw => registry.register_helper(entry.name, Box::new(RawHelper)),
             Action::Let => registry.register_helper(entry.name, Box::new(LetHelper)),

@@ -1,6 +1,6 @@
 //! Helpers that write HAProxy's own syntax.
 
-use super::super::Action::{Pure, Raw, Servers, Slots};
+use super::super::Action::{Pure, Raw, Servers, Slots, ThriftCheck};
 use super::super::haproxy;
 use super::{Entry, Group, eg};
 
@@ -32,6 +32,12 @@ pub const TABLE: &[Entry] = &[
         example: r#"{{slots (service "web") name="web" spare=4 options="check"}}"#,
         what: "Numbered servers that instances are given in turn, some of them spare and disabled: for backends that HAProxy adds no server to at run time (static-rr, or a hash without hash-type consistent).",
         examples: &[eg("backend web\n    balance static-rr\n    {{slots (service \"prod.web\") name=\"web\" spare=1 options=\"check\"}}", "backend web\n    balance static-rr\n    server web-1 10.0.0.1:8080 id 1 check\n    server web-2 10.0.0.2:8080 id 2 check\n    server web-3 127.0.0.1:1 id 3 disabled check")], ..HAPROXY },
+    Entry { name: "thriftCheck", signature: "METHOD:text", pairs: &["service", "framed", "exception"], action: ThriftCheck,
+        example: r#"{{thriftCheck "getAPIVersion"}}"#,
+        what: "The lines of a health check that calls a Thrift method without parameters and wants its reply: an instance that takes connections and answers none is down, where a plain TCP check takes it for well.",
+        notes: "Strict TBinaryProtocol, which is what Thrift's own libraries write. An exception that the method declares is a reply as well. With exception=true a method that there is not is enough: its call costs nothing and is answered by an exception. HAProxy waits for timeout check (for inter, where that is not set), and checks over TLS where the server has ssl.",
+        examples: &[eg("backend api\n    {{thriftCheck \"ping\"}}", "backend api\n    option tcp-check\n    tcp-check connect default linger\n    tcp-check send-binary 800100010000000470696E670000000100 comment ping\n    tcp-check expect min-recv 16 comment ping rbinary ^800100020000000470696E6700000001"),
+            eg("backend users\n    {{thriftCheck \"ping\" service=\"Users\" framed=true exception=true}}", "backend users\n    option tcp-check\n    tcp-check connect default linger\n    tcp-check send-binary 00000017800100010000000A55736572733A70696E670000000100 comment Users:ping\n    tcp-check expect min-recv 20 comment Users:ping rbinary ^.{8}8001000(2|3)0000000470696E6700000001")], ..HAPROXY },
     Entry { name: "raw", signature: "TEXT:text", action: Raw,
         example: r#"{{raw (key "haproxy/extra")}}"#,
         what: "Writes a value without escaping: it may add words and lines. Only for what you trust, and only if templates.allow_raw is true.",

@@ -121,5 +121,20 @@ pub const PAIRS: &[(&str, &str, &str)] = &[
         "text",
         "The key, and the folder of keys, that hold lines of routes; the parameter overrides, or \"fabio/config\". Empty for none.",
     ),
+    (
+        "service",
+        "text",
+        "The name of a service behind a TMultiplexedProcessor; none.",
+    ),
+    (
+        "framed",
+        "truth",
+        "Whether the service wants framed messages, as TNonblockingServer and its kin do; false.",
+    ),
+    (
+        "exception",
+        "truth",
+        "Whether an exception that the method does not declare (TApplicationException) counts as an answer as well; false.",
+    ),
     ("includeZero", "truth", "Whether 0 counts as something."),
 ];

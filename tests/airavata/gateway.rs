@@ -1,0 +1,217 @@
+//! A Consul with instances, and a Gatewright with a HAProxy for each version, all on the example's template.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::support::consul::Consul;
+use crate::support::gatewright::{Gatewright, Setup};
+use crate::support::haproxy::{self, ServerState, cli};
+use crate::support::thrift::instance::Instance;
+use crate::support::thrift::{Client, Form};
+use crate::support::{temp, tools, wait_for};
+
+/// How long anything may take that is waited for.
+pub const LIMIT: Duration = Duration::from_secs(30);
+/// How long a client waits for a reply.
+pub const REPLY: Duration = Duration::from_secs(10);
+/// The service, and the backend of the same name.
+pub const SERVICE: &str = "airavata-api";
+
+/// The key of the gateway's certificate.
+pub const CERTIFICATE: &str = "airavata/gateway.pem";
+
+/// The example, which is also an instance.
+pub fn program() -> PathBuf {
+    Path::new(env!("CARGO_BIN_EXE_gatewright")).with_file_name("examples/airavata")
+}
+
+/// Consul and the instances, which all gateways share.
+pub struct Scene {
+    pub instances: Vec<Instance>,
+    pub consul: Consul,
+    directory: tempfile::TempDir,
+}
+
+impl Scene {
+    pub fn new(names: &[&str]) -> Scene {
+        let mut scene = Scene {
+            instances: Vec::new(),
+            consul: Consul::start().unwrap(),
+            directory: temp::directory().unwrap(),
+        };
+        for name in names {
+            scene.add(name);
+        }
+        scene
+    }
+
+    /// Starts an instance and registers it. Consul's check of it passes until somebody says otherwise.
+    pub fn add(&mut self, name: &str) {
+        let directory = self.directory.path();
+        let instance = Instance::start(&program(), name, &Form::default(), directory).unwrap();
+        self.consul
+            .register_checked(SERVICE, name, instance.address)
+            .unwrap();
+        self.instances.retain(|one| one.name != name);
+        self.instances.push(instance);
+    }
+
+    pub fn instance(&mut self, name: &str) -> &mut Instance {
+        let found = self.instances.iter_mut().find(|one| one.name == name);
+        found.unwrap_or_else(|| panic!("there is no instance {name}"))
+    }
+
+    /// A gateway for each version, each of which serves.
+    pub fn gateways(&self, versions: &[&'static str]) -> Vec<Gateway> {
+        let gateways: Vec<Gateway> = versions
+            .iter()
+            .map(|v| Gateway::start(self, v, None))
+            .collect();
+        for gateway in &gateways {
+            gateway.wait("all instances to be up", || {
+                let up = self.instances.iter();
+                up.map(|one| gateway.server(one.address))
+                    .all(|server| server.is_some_and(|server| server.operational == 2))
+            });
+            gateway.client().version().unwrap();
+        }
+        gateways
+    }
+}
+
+/// One HAProxy under Gatewright. The fields are stopped in their order.
+pub struct Gateway {
+    gatewright: Gatewright,
+    pub setup: Setup,
+    pub version: &'static str,
+    pub address: SocketAddr,
+}
+
+impl Gateway {
+    /// With a port for TLS, the certificate is what the key [`CERTIFICATE`] holds.
+    pub fn start(scene: &Scene, version: &'static str, tls: Option<u16>) -> Gateway {
+        let setup = Setup::new().unwrap();
+        let tls = tls.map_or_else(String::new, |port| {
+            let template = format!("{{{{key \"{CERTIFICATE}\"}}}}");
+            setup.file("gateway.pem.hbs", &template).unwrap();
+            format!(
+                r#"tls_listen = "127.0.0.1:{port}"
+certificate = "{{dir}}gateway.pem"
+[[template]]
+source = "gateway.pem.hbs"
+destination = "{{dir}}gateway.pem"
+kind = "other"
+"#
+            )
+        });
+        let [api, profile] = temp::free_ports().unwrap();
+        let template = tools::root().join("examples/airavata/thrift/haproxy.cfg.hbs");
+        setup
+            .settings(&format!(
+                r#"[consul]
+addresses = ["{consul}"]
+[haproxy]
+mode = "supervise"
+binary = "{binary}"
+master_socket = "{{dir}}master.sock"
+[guard]
+max_loss = "75%"
+[state]
+directory = "{{dir}}state"
+[status]
+socket = "{{dir}}status.sock"
+[apply]
+reload_interval = "200ms"
+[[template]]
+source = "{template}"
+destination = "{{dir}}haproxy.cfg"
+[parameters]
+api_listen = "127.0.0.1:{api}"
+profile_listen = "127.0.0.1:{profile}"
+admin_socket = "{{dir}}admin.sock"
+check_exception = false
+check_interval = "500ms"
+timeout_check = "700ms"
+{tls}"#,
+                consul = scene.consul.url(),
+                binary = tools::haproxy(version).unwrap().display(),
+                template = template.display(),
+            ))
+            .unwrap();
+        Gateway {
+            gatewright: setup.run().unwrap(),
+            setup,
+            version,
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, api)),
+        }
+    }
+
+    /// A new connection. HAProxy takes it at once, and an instance when it has one.
+    pub fn client(&self) -> Client {
+        Client::connect(self.address, &Form::default(), REPLY).unwrap()
+    }
+
+    /// A connection that goes to this instance. Those to others stay until then: the instance with the fewest
+    /// connections gets the next one.
+    pub fn client_of(&self, name: &str) -> Client {
+        let mut others = Vec::new();
+        wait_for(LIMIT, &format!("a connection to {name}"), || {
+            let mut client = self.client();
+            if client.version().unwrap() == name {
+                return Some(client);
+            }
+            others.push(client);
+            None
+        })
+        .unwrap()
+    }
+
+    /// How HAProxy sees the instance.
+    pub fn server(&self, address: SocketAddr) -> Option<ServerState> {
+        let servers = haproxy::servers(&self.socket()).ok()?;
+        let mut of_service = servers.into_iter().filter(|one| one.backend == SERVICE);
+        of_service.find(|one| one.address == address)
+    }
+
+    /// A column of `show stat` for the backend (`BACKEND`), or for a server of it.
+    pub fn statistic(&self, server: &str, column: &str) -> String {
+        let text = cli(&self.socket(), "show stat").unwrap();
+        let found = statistic(&text, SERVICE, server, column);
+        found.unwrap_or_else(|| panic!("no {column} of {server}: {text}"))
+    }
+
+    /// The same as a number.
+    pub fn count(&self, column: &str) -> u64 {
+        self.statistic("BACKEND", column).parse().unwrap()
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.setup.directory().join("admin.sock")
+    }
+
+    /// The worker, which another one follows at a reload.
+    pub fn worker(&self) -> String {
+        let info = cli(&self.socket(), "show info").unwrap();
+        let line = info.lines().find(|line| line.starts_with("Pid: "));
+        line.unwrap().to_owned()
+    }
+
+    /// Waits until it is so.
+    pub fn wait(&self, what: &str, probe: impl Fn() -> bool) {
+        let what = format!("HAProxy {}: {what}", self.version);
+        wait_for(LIMIT, &what, || probe().then_some(())).unwrap_or_else(|error| {
+            let servers = haproxy::servers(&self.socket());
+            panic!("{error}\n{servers:?}\n{}", self.gatewright.log())
+        });
+    }
+}
+
+/// A column of `show stat` for a server.
+pub fn statistic(text: &str, proxy: &str, server: &str, column: &str) -> Option<String> {
+    let mut rows = text.trim_start_matches("# ").lines();
+    let index = rows.next()?.split(',').position(|name| name == column)?;
+    let start = format!("{proxy},{server},");
+    let row = rows.find(|row| row.starts_with(&start))?;
+    row.split(',').nth(index).map(str::to_owned)
+}
