@@ -164,11 +164,7 @@ fn describe(status: &Status) -> String {
     section(&mut lines, "leaving", &haproxy.leaving);
     section(&mut lines, "by hand", &haproxy.by_hand);
     section(&mut lines, "drift", &haproxy.drift);
-    let source = match status.consul.source {
-        Origin::Consul => "consul",
-        Origin::Serf => "serf",
-        Origin::File => "file",
-    };
+    let source = status.consul.source.word();
     lines.push(format!("  {source:<10} {}", consul(&status.consul)));
     section(&mut lines, "", &certificates(&status.consul));
     lines.push("  queries".to_owned());

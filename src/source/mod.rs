@@ -17,6 +17,7 @@ mod backoff;
 pub mod consul;
 mod error;
 pub mod file;
+mod seen;
 pub mod serf;
 
 use consul::{Certificate, Consul, TokenStatus};
@@ -49,6 +50,15 @@ pub enum Origin {
 }
 
 impl Origin {
+    /// Its name in settings and metrics.
+    pub fn word(self) -> &'static str {
+        match self {
+            Origin::Consul => "consul",
+            Origin::Serf => "serf",
+            Origin::File => "file",
+        }
+    }
+
     /// Its name in a sentence.
     pub fn name(self) -> &'static str {
         match self {
@@ -232,6 +242,8 @@ pub struct SourceStatus {
     pub token: TokenStatus,
     /// How many members Serf knows, by state.
     pub members: BTreeMap<&'static str, u64>,
+    /// Whether so many of them fail that Serf's agent may be the one that is cut off.
+    pub cut_off: bool,
     /// Other things that somebody should know, a sentence each.
     pub notes: Vec<String>,
     /// Why changed certificate files could not be loaded; the old ones stay in use.

@@ -39,6 +39,9 @@ pub struct Consul {
     /// Serf's members by state: `alive`, `failed`, `leaving`, `left`.
     #[serde(default)]
     pub members: BTreeMap<String, u64>,
+    /// Whether so many of them fail that Serf's agent may be the one that is cut off.
+    #[serde(default)]
+    pub cut_off: bool,
 }
 
 /// A file of certificates that is used towards Consul.
@@ -79,6 +82,7 @@ impl Consul {
             throttled_seconds: source.throttled_for.map(|time| time.as_secs_f64()),
             last_error: source.last_error.as_ref().map(ToString::to_string),
             certificates: certificates.collect(),
+            cut_off: source.cut_off,
             members: source
                 .members
                 .iter()

@@ -322,6 +322,7 @@ impl Client {
         SourceStatus {
             origin: Origin::Consul,
             members: BTreeMap::new(),
+            cut_off: false,
             notes: Vec::new(),
             address: addresses
                 .get(shared.choice.current())

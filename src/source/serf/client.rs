@@ -18,7 +18,7 @@ use crate::source::{ErrorClass, Origin, ReadError};
 /// The version of the protocol that every Serf speaks.
 const VERSION: u64 = 1;
 /// What is asked to be told of.
-const EVENTS: &str = "member-join,member-leave,member-failed,member-update,member-reap";
+pub(super) const EVENTS: &str = "member-join,member-leave,member-failed,member-update,member-reap";
 
 /// An open connection that is past the handshake.
 #[derive(Debug)]

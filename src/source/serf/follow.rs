@@ -8,15 +8,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::Shared;
 use super::client::Connection;
 use super::members::Members;
-use crate::catalog::{Answer, Query};
 use crate::source::backoff::backoff;
-use crate::source::{ErrorClass, Freshness, Origin, ReadError, Update, WatchId};
+use crate::source::seen::Seen;
+use crate::source::{ErrorClass, Freshness, Origin, ReadError};
 
 /// The longest backoff; one connection asks for all queries.
 const BACKOFF_MOST: Duration = Duration::from_secs(4);
@@ -26,22 +25,6 @@ const QUIET: Duration = Duration::from_secs(30);
 const PING: Duration = Duration::from_secs(10);
 /// The least time between two reads of the members, however many events come.
 const FLOOR: Duration = Duration::from_millis(100);
-
-/// What is known of the members.
-#[derive(Debug, Clone, Default)]
-pub(super) enum Seen {
-    /// Nothing yet.
-    #[default]
-    Nothing,
-    /// All of them, at the moment.
-    Members(Arc<Members>, Freshness),
-    /// The last attempts have failed.
-    Failed {
-        error: ReadError,
-        attempts: u32,
-        retry_in: Duration,
-    },
-}
 
 /// What the follower is at.
 enum State {
@@ -70,9 +53,11 @@ pub(super) struct Follower {
 
 impl Follower {
     pub(super) fn new(shared: Arc<Shared>) -> Follower {
+        // Of one that has ended by a mistake, they are still here.
+        let last = shared.told().members.clone();
         Follower {
             shared,
-            last: None,
+            last,
             step: 0,
             attempts: 0,
         }
@@ -136,10 +121,11 @@ impl Follower {
                     },
                     Err(error) => {
                         self.shared.failed(&error);
-                        // The next address, at once where there is one; else a moment later.
-                        match self.shared.options.addresses.len() {
-                            1 => self.away(error),
-                            _ => State::Connecting,
+                        // The next address, at once where there is one; else, and when connections do not last, a
+                        // moment later.
+                        match self.shared.options.addresses.len() > 1 && since.elapsed() >= QUIET {
+                            true => State::Connecting,
+                            false => self.away(error),
                         }
                     }
                 }
@@ -169,7 +155,7 @@ impl Follower {
 
     async fn read(&mut self, connection: &mut Connection) -> Result<(), ReadError> {
         let begun = Instant::now();
-        let members = self.shared.read(connection).await?;
+        let members = self.shared.read(connection, self.last.as_deref()).await?;
         if let Some(last) = &self.last
             && members.has_forgotten(last)
         {
@@ -186,8 +172,9 @@ impl Follower {
             _ => Arc::new(members),
         };
         self.last = Some(Arc::clone(&members));
+        self.shared.told().members = Some(Arc::clone(&members));
         self.attempts = 0;
-        let seen = Seen::Members(members, Freshness::now(begun));
+        let seen = Seen::Known(members, Freshness::now(begun));
         self.shared.seen.send_replace(seen);
         Ok(())
     }
@@ -208,88 +195,4 @@ impl Follower {
         });
         State::Away(Instant::now() + retry_in)
     }
-}
-
-/// One query: tells what the members answer whenever they were read. Runs until the receiver is gone.
-pub(super) async fn tell(
-    mut seen: watch::Receiver<Seen>,
-    address: String,
-    id: WatchId,
-    query: Query,
-    out: mpsc::Sender<Update>,
-) {
-    let mut last: Option<(Arc<Members>, Arc<Answer>)> = None;
-    seen.mark_changed();
-    loop {
-        tokio::select! {
-            // Cancel safety: a change that is not taken now is taken in the next turn.
-            changed = seen.changed() => if changed.is_err() { return },
-            // Cancel safety: waiting for the receiver's end loses nothing.
-            () = out.closed() => return,
-        }
-        let now = seen.borrow_and_update().clone();
-        let update = match now {
-            Seen::Nothing => continue,
-            Seen::Failed {
-                error,
-                attempts,
-                retry_in,
-            } => Update::Failed {
-                watch: id,
-                query: query.clone(),
-                error,
-                attempts,
-                retry_in,
-            },
-            Seen::Members(members, freshness) => {
-                let same_list = last
-                    .as_ref()
-                    .is_some_and(|(before, _)| Arc::ptr_eq(before, &members));
-                let answer = match (&last, same_list) {
-                    (Some((_, answer)), true) => Ok(Arc::clone(answer)),
-                    _ => members.answer(&query).map(Arc::new),
-                };
-                match answer {
-                    Err(why) => Update::Failed {
-                        watch: id,
-                        query: query.clone(),
-                        error: unaskable(&address, &query, &why),
-                        attempts: 1,
-                        retry_in: Duration::from_secs(60),
-                    },
-                    Ok(answer) if last.as_ref().is_some_and(|(_, one)| *one == answer) => {
-                        last = Some((members, answer));
-                        Update::Unchanged {
-                            watch: id,
-                            query: query.clone(),
-                            freshness,
-                        }
-                    }
-                    Ok(answer) => {
-                        last = Some((members, Arc::clone(&answer)));
-                        Update::Answered {
-                            watch: id,
-                            query: query.clone(),
-                            answer,
-                            freshness,
-                        }
-                    }
-                }
-            }
-        };
-        if out.send(update).await.is_err() {
-            return;
-        }
-    }
-}
-
-/// A query that Serf has no answer to.
-pub(super) fn unaskable(address: &str, query: &Query, why: &str) -> ReadError {
-    ReadError::of(
-        Origin::Serf,
-        ErrorClass::Unaskable,
-        address,
-        &query.to_string(),
-        why,
-    )
 }

@@ -47,7 +47,7 @@ pub struct Member {
     pub name: String,
     /// The address it gossips from.
     pub address: Option<IpAddr>,
-    /// Whether it lives.
+    /// Whether it lives, by the agent's word.
     pub state: State,
     /// Its tags.
     pub tags: BTreeMap<String, String>,
@@ -60,7 +60,7 @@ pub enum Failed {
     /// It stays, and HAProxy's own checks decide: Serf sees the member's agent fail, not its service.
     #[default]
     Keep,
-    /// It is critical, as an instance in Consul whose check fails.
+    /// It is critical, as an instance in Consul whose check fails; but nobody is while at least half fail.
     Remove,
 }
 
@@ -117,6 +117,8 @@ impl Mapping {
 pub struct Members {
     /// Sorted by name.
     list: Vec<Member>,
+    /// Those that count as failed, which a member may do whose agent only seems to be gone.
+    failed: BTreeSet<String>,
     /// How many more there were whose name or tags are no text.
     pub unreadable: usize,
     /// By service, sorted by node and id, whatever their state; those of members that left, too.
@@ -125,16 +127,30 @@ pub struct Members {
 }
 
 impl Members {
-    /// Reads a list by the rules.
-    pub fn new(mut list: Vec<Member>, unreadable: usize, mapping: &Mapping) -> Members {
+    /// Reads a list by the rules; `before` is the one that was believed last. While so many fail that the agent may
+    /// be the one that is cut off, no more count as failed than did before.
+    pub fn new(
+        mut list: Vec<Member>,
+        unreadable: usize,
+        mapping: &Mapping,
+        before: Option<&Members>,
+    ) -> Members {
         list.sort();
         list.dedup_by(|a, b| a.name == b.name);
+        let cut_off = looks_cut_off(&list);
+        let failed: BTreeSet<String> = list
+            .iter()
+            .filter(|one| one.state == State::Failed)
+            .filter(|one| !cut_off || before.is_some_and(|was| was.failed.contains(&one.name)))
+            .map(|one| one.name.clone())
+            .collect();
         let mut instances: BTreeMap<String, Vec<(State, Instance)>> = BTreeMap::new();
         let mut nodes = BTreeMap::new();
         for member in list.iter().filter(|member| member.state != State::Unknown) {
             let node = node(member, mapping);
             for service in services(member, mapping) {
-                let one = instance(member, &node, &service, mapping);
+                let counts = failed.contains(&member.name);
+                let one = instance(member, counts, &node, &service, mapping);
                 let of_service = instances.entry(service).or_default();
                 of_service.push((member.state, one));
             }
@@ -147,15 +163,16 @@ impl Members {
         }
         Members {
             list,
+            failed,
             unreadable,
             instances,
             nodes,
         }
     }
 
-    /// How many members are in a state.
+    /// How many members are in a state, by the agent's word.
     pub fn count(&self, state: State) -> usize {
-        self.list.iter().filter(|one| one.state == state).count()
+        count(&self.list, state)
     }
 
     /// The answer to a query, or why Serf has none: a part of a sentence.
@@ -218,8 +235,7 @@ impl Members {
 
     /// Whether so many members fail that the agent itself may be the one that is cut off.
     pub fn looks_cut_off(&self) -> bool {
-        let failed = self.count(State::Failed);
-        failed > 1 && 2 * failed >= failed + self.count(State::Alive)
+        looks_cut_off(&self.list)
     }
 
     /// Whether the agent has forgotten most of what it knew, as after a start without having joined: members
@@ -252,6 +268,16 @@ impl Members {
         .map(|(_, one)| one.clone())
         .collect()
     }
+}
+
+fn count(list: &[Member], state: State) -> usize {
+    list.iter().filter(|one| one.state == state).count()
+}
+
+/// Half of them or more, and not only one.
+fn looks_cut_off(list: &[Member]) -> bool {
+    let failed = count(list, State::Failed);
+    failed > 1 && failed >= count(list, State::Alive)
 }
 
 /// Whether a member counts as being there.
@@ -327,7 +353,13 @@ fn node(member: &Member, mapping: &Mapping) -> Node {
     }
 }
 
-fn instance(member: &Member, node: &Node, service: &str, mapping: &Mapping) -> Instance {
+fn instance(
+    member: &Member,
+    counts_as_failed: bool,
+    node: &Node,
+    service: &str,
+    mapping: &Mapping,
+) -> Instance {
     let tag = |name: &str| {
         let own = member.tags.get(&format!("{name}.{service}"));
         own.or_else(|| member.tags.get(name))
@@ -341,8 +373,8 @@ fn instance(member: &Member, node: &Node, service: &str, mapping: &Mapping) -> I
     let status = match (member.state, mapping.failed) {
         (State::Leaving | State::Left | State::Unknown, _) => Status::Maintenance,
         _ if out => Status::Maintenance,
-        (State::Failed, Failed::Remove) => Status::Critical,
-        (State::Failed, Failed::Keep) | (State::Alive, _) => Status::Passing,
+        (State::Failed, Failed::Remove) if counts_as_failed => Status::Critical,
+        (State::Failed | State::Alive, _) => Status::Passing,
     };
     let mut tags: Vec<String> = words(tag(&mapping.tags).unwrap_or_default()).collect();
     tags.sort();

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 
 use super::consul::{Secret, TokenStatus};
+use super::seen::{Seen, tell};
 use super::{
     ErrorClass, Freshness, Origin, ReadError, SourceStatus, Update, Watch, WatchId, keep_alive,
 };
@@ -21,6 +22,8 @@ use crate::catalog::guard::Silence;
 use crate::catalog::{Answer, Instance, Query};
 
 mod client;
+#[cfg(test)]
+mod conformance;
 mod follow;
 mod key;
 pub mod members;
@@ -29,7 +32,6 @@ mod tests;
 mod wire;
 
 use client::Connection;
-use follow::Seen;
 pub use members::{Failed, unanswerable};
 use members::{Mapping, Members, State};
 
@@ -66,7 +68,7 @@ pub struct Options {
 #[derive(Debug)]
 struct Shared {
     options: Options,
-    seen: watch::Sender<Seen>,
+    seen: watch::Sender<Seen<Members>>,
     requests: AtomicU64,
     watches: AtomicU64,
     state: Mutex<Told>,
@@ -79,8 +81,8 @@ struct Told {
     switches: u64,
     errors: BTreeMap<ErrorClass, u64>,
     last_error: Option<ReadError>,
-    members: BTreeMap<&'static str, u64>,
-    unreadable: usize,
+    /// The members that were believed last.
+    members: Option<Arc<Members>>,
 }
 
 impl Shared {
@@ -110,20 +112,27 @@ impl Shared {
         }
     }
 
-    async fn read(&self, connection: &mut Connection) -> Result<Members, ReadError> {
+    fn answer(&self, members: &Members, query: &Query) -> Result<Answer, ReadError> {
+        let answer = members.answer(query);
+        answer.map_err(|why| self.unaskable(query, &why))
+    }
+
+    /// For a query that Serf has no answer to.
+    fn unaskable(&self, query: &Query, why: &str) -> ReadError {
+        let (address, query) = (self.address(), query.to_string());
+        ReadError::of(Origin::Serf, ErrorClass::Unaskable, &address, &query, why)
+    }
+
+    /// Reads all members; `before` are those that were believed last.
+    async fn read(
+        &self,
+        connection: &mut Connection,
+        before: Option<&Members>,
+    ) -> Result<Members, ReadError> {
         self.requests.fetch_add(1, Ordering::Relaxed);
         let (list, unreadable) = connection.members().await?;
-        let members = Members::new(list, unreadable, &self.options.mapping);
-        let count = |state| members.count(state) as u64;
-        let mut told = self.told();
-        told.unreadable = unreadable;
-        told.members = BTreeMap::from([
-            ("alive", count(State::Alive)),
-            ("failed", count(State::Failed)),
-            ("leaving", count(State::Leaving)),
-            ("left", count(State::Left)),
-        ]);
-        Ok(members)
+        let mapping = &self.options.mapping;
+        Ok(Members::new(list, unreadable, mapping, before))
     }
 }
 
@@ -167,11 +176,10 @@ impl Serf {
             Watch::begin(keep_alive("Serf", begin))
         });
         let counted = Counted::new(inner);
-        let seen = counted.0.shared.seen.subscribe();
-        let address = counted.0.shared.address();
         Watch::begin(async move {
-            let _counted = counted;
-            follow::tell(seen, address, id, query, out).await;
+            let shared = &counted.0.shared;
+            let answer = |members: &Members, query: &Query| shared.answer(members, query);
+            tell(shared.seen.subscribe(), answer, id, query, out).await;
         })
     }
 
@@ -184,13 +192,13 @@ impl Serf {
         let shared = &self.inner.shared;
         let begun = Instant::now();
         if let Some(why) = unanswerable(query) {
-            return Err(follow::unaskable(&shared.address(), query, &why));
+            return Err(shared.unaskable(query, &why));
         }
         let read = async {
             let mut last = None;
             for address in &shared.options.addresses {
                 let members = match Connection::open(address, &shared.options).await {
-                    Ok(mut connection) => shared.read(&mut connection).await,
+                    Ok(mut connection) => shared.read(&mut connection, None).await,
                     Err(error) => Err(error),
                 };
                 match members {
@@ -211,10 +219,7 @@ impl Serf {
             )
         };
         match timeout(deadline, read).await {
-            Ok(Ok(members)) => match members.answer(query) {
-                Ok(answer) => Ok((answer, Freshness::now(begun))),
-                Err(why) => Err(follow::unaskable(&shared.address(), query, &why)),
-            },
+            Ok(Ok(members)) => Ok((shared.answer(&members, query)?, Freshness::now(begun))),
             Ok(Err(error)) => Err(error.unwrap_or_else(|| late("no address is set"))),
             Err(_) => Err(late("the time for the question was over")),
         }
@@ -223,7 +228,7 @@ impl Serf {
     /// What is known of the instances that a query does not see any more.
     pub fn evidence(&self, query: &Query) -> Result<Vec<Instance>, Silence> {
         match &*self.inner.shared.seen.borrow() {
-            Seen::Members(members, _) => members.evidence(query),
+            Seen::Known(members, _) => members.evidence(query),
             Seen::Nothing | Seen::Failed { .. } => Err(Silence::Unknown),
         }
     }
@@ -233,12 +238,6 @@ impl Serf {
         let shared = &self.inner.shared;
         let address = shared.address();
         let told = shared.told();
-        let unreadable = (told.unreadable > 0).then(|| {
-            format!(
-                "{} members of Serf have a name or tags that are not UTF-8, and are left out.",
-                told.unreadable
-            )
-        });
         SourceStatus {
             origin: Origin::Serf,
             address,
@@ -258,13 +257,44 @@ impl Serf {
                 },
                 problem: None,
             },
-            members: told.members.clone(),
-            notes: unreadable.into_iter().collect(),
+            members: told.members.as_deref().map(counts).unwrap_or_default(),
+            cut_off: told.members.as_deref().is_some_and(Members::looks_cut_off),
+            notes: told.members.as_deref().map(notes).unwrap_or_default(),
             tls_problem: None,
             certificates: Vec::new(),
             insecure_skip_verify: false,
         }
     }
+}
+
+/// How many members are in each state.
+fn counts(members: &Members) -> BTreeMap<&'static str, u64> {
+    [
+        ("alive", State::Alive),
+        ("failed", State::Failed),
+        ("leaving", State::Leaving),
+        ("left", State::Left),
+    ]
+    .map(|(name, state)| (name, members.count(state) as u64))
+    .into()
+}
+
+/// What somebody should know of them, a sentence each.
+fn notes(members: &Members) -> Vec<String> {
+    let cut_off = members.looks_cut_off().then(|| {
+        format!(
+            "{} members of Serf fail and {} are alive: this machine may be the one that is cut off. Those that were in stay in, and HAProxy's checks decide.",
+            members.count(State::Failed),
+            members.count(State::Alive)
+        )
+    });
+    let unreadable = (members.unreadable > 0).then(|| {
+        format!(
+            "{} members of Serf have a name or tags that are not UTF-8 or too long, and are left out.",
+            members.unreadable
+        )
+    });
+    cut_off.into_iter().chain(unreadable).collect()
 }
 
 /// One of the watches that are alive; keeps the follower running.

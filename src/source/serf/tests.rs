@@ -8,7 +8,7 @@ use super::wire::{self, Inbox};
 use super::*;
 use crate::catalog::{HealthFilter, Kind, Status};
 
-fn mapping() -> Mapping {
+pub(super) fn mapping() -> Mapping {
     Mapping {
         service: vec!["service".into(), "role".into()],
         port: "port".into(),
@@ -129,7 +129,12 @@ fn tags_become_an_instance_in_consuls_words() {
         ("version", "2"),
         ("drain.profile", "true"),
     ];
-    let members = Members::new(vec![member("gw1", State::Alive, &tags)], 0, &mapping());
+    let members = Members::new(
+        vec![member("gw1", State::Alive, &tags)],
+        0,
+        &mapping(),
+        None,
+    );
     let api = &instances(&members, &Query::service("api"))[0];
     assert_eq!(
         (api.address.as_str(), api.port, api.weight_passing),
@@ -161,7 +166,7 @@ fn each_state_has_its_meaning() {
             failed,
             ..mapping()
         };
-        let members = Members::new(vec![member("gw1", state, &tags)], 0, &mapping);
+        let members = Members::new(vec![member("gw1", state, &tags)], 0, &mapping, None);
         let seen = instances(&members, &query).first().map(|one| one.status);
         assert_eq!(seen, expected, "{state:?} {failed:?}");
     }
@@ -173,7 +178,7 @@ fn those_who_left_are_proved_gone_and_a_mass_of_failures_proves_nothing() {
     let list = |states: &[State]| {
         let members = states.iter().enumerate();
         let members = members.map(|(n, state)| member(&format!("m{n}"), *state, &tags));
-        Members::new(members.collect(), 0, &mapping())
+        Members::new(members.collect(), 0, &mapping(), None)
     };
     let (alive, left, failed) = (State::Alive, State::Left, State::Failed);
     let gone = list(&[alive, left])
@@ -187,6 +192,53 @@ fn those_who_left_are_proved_gone_and_a_mass_of_failures_proves_nothing() {
     assert!(list(&[alive]).has_forgotten(&before));
     assert!(!list(&[alive, left, failed]).has_forgotten(&before));
     assert!(!list(&[alive, alive]).has_forgotten(&before));
+}
+
+#[test]
+fn when_half_fail_nobody_goes_who_was_in_and_nobody_comes_back_who_was_out() {
+    let tags = [("role", "api"), ("port", "1")];
+    let mapping = Mapping {
+        failed: Failed::Remove,
+        ..mapping()
+    };
+    let list = |states: &[State], before: Option<&Members>| {
+        let members = states.iter().enumerate();
+        let members = members.map(|(n, state)| member(&format!("m{n}"), *state, &tags));
+        Members::new(members.collect(), 0, &mapping, before)
+    };
+    let passing = |members: &Members| {
+        let list = instances(members, &Query::service("api"));
+        list.into_iter().map(|one| one.node).collect::<Vec<_>>()
+    };
+    let (alive, failed) = (State::Alive, State::Failed);
+    let one_is_out = list(&[failed, alive, alive, alive], None);
+    assert_eq!(passing(&one_is_out), ["m1", "m2", "m3"]);
+    let cut_off = list(&[failed, failed, failed, alive], Some(&one_is_out));
+    assert_eq!(passing(&cut_off), ["m1", "m2", "m3"]);
+    let longer = list(&[failed, failed, failed, failed], Some(&cut_off));
+    assert_eq!(passing(&longer), ["m1", "m2", "m3"]);
+    assert!(longer.looks_cut_off());
+    let back = list(&[failed, alive, alive, failed], Some(&longer));
+    assert_eq!(passing(&back), ["m1", "m2", "m3"], "half still fail");
+    let back = list(&[failed, alive, alive, alive], Some(&back));
+    assert_eq!(passing(&back), ["m1", "m2", "m3"]);
+    assert!(!back.looks_cut_off());
+}
+
+#[test]
+fn a_member_with_more_tags_than_serf_allows_is_left_out_alone() {
+    let entry = |name: &str, tag: String| {
+        Value::Map(vec![
+            ("Name".into(), name.into()),
+            ("Status".into(), "alive".into()),
+            ("Tags".into(), Value::Map(vec![("a".into(), tag.into())])),
+        ])
+    };
+    let list = vec![entry("x", "y".repeat(5000)), entry("z", "y".repeat(500))];
+    let list = Value::Map(vec![("Members".into(), Value::Array(list))]);
+    let (members, unreadable) = wire::members(&list).unwrap();
+    assert_eq!((members.len(), unreadable), (1, 1));
+    assert_eq!(members[0].name, "z");
 }
 
 #[test]

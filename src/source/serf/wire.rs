@@ -14,8 +14,11 @@ use super::members::{Member, State};
 
 /// No value of the protocol is nested deeper than six.
 const DEEPEST: usize = 12;
-/// A member has some forty parts; this is enough for ten thousand of them.
+/// A member has some forty parts; this is enough for fifty thousand of them.
 const MOST_PARTS: u64 = 2_000_000;
+
+/// Serf lets a member have 512 bytes of tags and a name of 128; whoever has more is no Serf.
+const LONGEST_MEMBER: usize = 4096;
 
 /// Why what came is no answer of Serf; a part of a sentence.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -202,7 +205,7 @@ pub(super) fn event(value: &Value) -> Result<String, Wrong> {
         .ok_or(Wrong::Form("an event of no kind"))
 }
 
-/// The members of an answer, and how many were left out because their name or tags are no text.
+/// The members of an answer, and how many were left out because their name or tags are no text or too long.
 pub(super) fn members(value: &Value) -> Result<(Vec<Member>, usize), Wrong> {
     let list = match field(value, "Members") {
         Some(Value::Array(list)) => list.as_slice(),
@@ -232,10 +235,15 @@ fn member(value: &Value) -> Option<Member> {
         Some(Value::Nil) | None => BTreeMap::new(),
         Some(_) => return None,
     };
+    let name = field(value, "Name").and_then(text)?;
+    let length = tags.iter().fold(name.len(), |sum, (tag, value)| {
+        sum + tag.len() + value.len()
+    });
+    if name.is_empty() || length > LONGEST_MEMBER {
+        return None;
+    }
     Some(Member {
-        name: field(value, "Name")
-            .and_then(text)
-            .filter(|name| !name.is_empty())?,
+        name,
         address: field(value, "Addr").and_then(address),
         state: State::parse(&field(value, "Status").and_then(text)?),
         tags,
