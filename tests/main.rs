@@ -22,6 +22,7 @@ mod real_parts;
 mod routes;
 mod runtime;
 mod secrets;
+mod serf;
 mod shipped_templates;
 mod soak;
 mod support;
