@@ -23,6 +23,7 @@ mod real_parts;
 mod routes;
 mod runtime;
 mod secrets;
+mod serf;
 mod shipped_templates;
 mod soak;
 mod support;

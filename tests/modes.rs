@@ -855,7 +855,7 @@ fn a_consul_that_goes_and_comes_back_empty_changes_nothing_until_it_is_whole() {
     consul.restart().unwrap();
     world
         .gatewright()
-        .wait_for_log(LIMIT, &["Consul answers", "again after"])
+        .wait_for_log(LIMIT, &["catalog answers", "again after"])
         .unwrap();
     world.wait_for_state("held");
     assert_eq!(world.stamp(), stamp);

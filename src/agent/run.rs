@@ -28,8 +28,7 @@ use crate::catalog::guard::{self, Evidence, Inquiry};
 use crate::catalog::snapshot::Content;
 use crate::diagnostic::Diagnostic;
 use crate::haproxy::supervise::Supervisor;
-use crate::source::Update;
-use crate::source::consul::{Consul, Watch};
+use crate::source::{Source, Update, Watch};
 use crate::status::http::{Listen, Sources, StatusListener};
 use crate::status::model::{Frame, Status};
 use crate::status::socket::{Question, Released};
@@ -55,9 +54,9 @@ pub type ReadSettings = Arc<dyn Fn() -> Result<Parts, Vec<Diagnostic>> + Send + 
 /// All that settings decide.
 pub struct Parts {
     /// Where answers come from.
-    pub consul: Consul,
+    pub source: Source,
     /// Whether that differs from other parts: what it was made from.
-    pub consul_identity: String,
+    pub source_identity: String,
     /// When things happen.
     pub timing: Timing,
     /// The templates.
@@ -340,7 +339,7 @@ impl Sidecar {
             let write = tokio::task::spawn_blocking(move || snapshot::write(&path, &content));
             if let Ok(Err(error)) = write.await {
                 tracing::warn!(
-                    "The snapshot for a start without Consul could not be written. {error}"
+                    "The snapshot for a start without the catalog could not be written. {error}"
                 );
             }
         }
@@ -382,7 +381,7 @@ impl Sidecar {
     }
 
     fn status(&self) -> Status {
-        let source = self.parts.consul.status();
+        let source = self.parts.source.status();
         Status::of(&self.core, &source, &self.frame, Instant::now())
     }
 }

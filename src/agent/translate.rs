@@ -12,8 +12,7 @@ use crate::catalog::Answer;
 use crate::catalog::guard::{Evidence, Inquiry, Silence};
 use crate::diagnostic::{Diagnostic, with_causes};
 use crate::haproxy::Finding;
-use crate::source::consul::Consul;
-use crate::source::{ErrorClass, ReadError, Update};
+use crate::source::{ErrorClass, ReadError, Source, Update};
 use crate::status::repeats;
 use crate::template::TemplateSet;
 
@@ -66,15 +65,20 @@ pub fn event_of(update: Update) -> Event {
 /// How long one question beside the watches may take.
 const INSPECTION: Duration = Duration::from_secs(10);
 
-/// Asks Consul what the guard wants to know.
-pub async fn inspect(consul: &Consul, inquiry: Inquiry) -> Evidence {
+/// Asks the catalog what the guard wants to know.
+pub async fn inspect(source: &Source, inquiry: Inquiry) -> Evidence {
     let silence = |error: ReadError| match error.class {
         ErrorClass::Forbidden => Silence::Forbidden,
         _ => Silence::Unknown,
     };
     let mut filtered = false;
+    let known = inquiry
+        .about
+        .as_ref()
+        .and_then(|query| source.evidence(query));
     let instances = match &inquiry.unfiltered {
-        Some(query) => Some(match consul.read_once(query, INSPECTION).await {
+        Some(_) if known.is_some() => known,
+        Some(query) => Some(match source.read_once(query, INSPECTION).await {
             Ok((Answer::Instances(list), freshness)) => {
                 filtered = freshness.filtered_by_acls;
                 Ok(list)
@@ -86,7 +90,7 @@ pub async fn inspect(consul: &Consul, inquiry: Inquiry) -> Evidence {
     };
     let canary = match inquiry.canary {
         Some(query) => {
-            let read = consul.read_once(&query, INSPECTION).await;
+            let read = source.read_once(&query, INSPECTION).await;
             let seen = read.map(|(answer, _)| !answer.is_empty()).map_err(silence);
             Some((query.scope, seen))
         }

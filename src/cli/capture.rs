@@ -55,7 +55,7 @@ impl Capture {
         let (mut set, _) = wiring::load_templates(&settings, &environment)
             .map_err(|wrong| Failure::new(exit::TEMPLATE, wrong))?;
         let catalog = Catalog::Live(
-            wiring::consul(&settings)?,
+            wiring::source(&settings)?,
             Duration::from_secs(self.timeout.max(1)),
         );
         let rounds = settings.catalog.max_discovery_rounds;

@@ -6,6 +6,7 @@ use crate::exit;
 use crate::settings::model::{Format, Kind, Level, Mode, Template};
 use crate::settings::types::{ListenAddress, SecretText};
 use crate::settings::{Environment, Settings, Sources};
+use crate::source::Origin;
 
 use super::Failure;
 
@@ -57,6 +58,13 @@ pub struct SourceFlags {
     /// A file that holds the ACL token [env: CONSUL_HTTP_TOKEN_FILE]
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+    /// Read Serf instead of Consul: an agent's RPC address; may be repeated for fail-over [env: SERF_RPC_ADDR, with catalog.source]
+    #[arg(
+        long = "serf-addr",
+        value_name = "HOST:PORT",
+        conflicts_with = "consul"
+    )]
+    pub serf: Vec<String>,
     /// The datacenter asked when a template names none
     #[arg(long, value_name = "NAME")]
     pub datacenter: Option<String>,
@@ -85,6 +93,10 @@ impl SourceFlags {
                     }
                 })
                 .collect();
+        }
+        if !self.serf.is_empty() {
+            settings.catalog.source = Origin::Serf;
+            settings.serf.addresses.clone_from(&self.serf);
         }
         if let Some(file) = &self.token_file {
             consul.token_file = Some(file.clone());

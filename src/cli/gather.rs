@@ -9,16 +9,15 @@ use crate::catalog::fixture::made::Made;
 use crate::catalog::{Answer, Kind, Known, Query, snapshot};
 use crate::diagnostic::{Diagnostic, Place, reworded};
 use crate::exit;
-use crate::source::Freshness;
-use crate::source::consul::Consul;
+use crate::source::{Freshness, Source};
 use crate::template::{Outcome, Rendering, TemplateSet};
 
 use super::Failure;
 
 /// Where answers come from.
 pub enum Catalog {
-    /// A live Consul, and how long one question may take.
-    Live(Consul, Duration),
+    /// A live one, and how long one question may take.
+    Live(Source, Duration),
     /// A file.
     Fixture(Box<Fixture>, std::path::PathBuf),
     /// One that nobody wrote.
@@ -93,7 +92,7 @@ pub async fn gather(
 
 async fn ask(catalog: &Catalog, query: &Query) -> Result<(Answer, Option<Freshness>), Failure> {
     match catalog {
-        Catalog::Live(consul, patience) => match consul.read_once(query, *patience).await {
+        Catalog::Live(source, patience) => match source.read_once(query, *patience).await {
             Ok((answer, freshness)) => Ok((answer, Some(freshness))),
             Err(error) => Err(Failure::one(
                 exit::CATALOG,

@@ -58,7 +58,7 @@ impl Routes {
         let catalog = match &self.catalog {
             Some(path) => Catalog::Fixture(Box::new(read_fixture(path)?), path.clone()),
             None => Catalog::Live(
-                wiring::consul(&settings)?,
+                wiring::source(&settings)?,
                 Duration::from_secs(self.timeout.max(1)),
             ),
         };

@@ -47,6 +47,8 @@ impl Run {
         if settings.consul.token.is_some()
             || settings.consul.token_file.is_some()
             || settings.consul.http_auth.is_some()
+            || settings.serf.auth_key.is_some()
+            || settings.serf.auth_key_file.is_some()
         {
             keep_memory_private();
         }
@@ -86,9 +88,10 @@ impl Run {
                 )
             })?;
             tracing::info!(
-                "Gatewright {} watches Consul at {} for {services} template(s) and tells HAProxy by {mode}; status on {}.",
+                "Gatewright {} watches {} at {} for {services} template(s) and tells HAProxy by {mode}; status on {}.",
                 env!("CARGO_PKG_VERSION"),
-                settings.consul.addresses.join(", "),
+                settings.catalog.source.name(),
+                wiring::source_place(&settings),
                 status_socket.display()
             );
             if let Some(listener) = &listener {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::diagnostic::{Diagnostic, plain};
 use crate::exit;
 use crate::settings::{Environment, environment, status_socket_of};
+use crate::source::Origin;
 use crate::status::model::{Certificate, Consul, Hold, LogLines, Snapshot, Status, Watched, Work};
 use crate::status::socket;
 use crate::status::words::{age, grouped, size};
@@ -163,7 +164,8 @@ fn describe(status: &Status) -> String {
     section(&mut lines, "leaving", &haproxy.leaving);
     section(&mut lines, "by hand", &haproxy.by_hand);
     section(&mut lines, "drift", &haproxy.drift);
-    lines.push(format!("  consul     {}", consul(&status.consul)));
+    let source = status.consul.source.word();
+    lines.push(format!("  {source:<10} {}", consul(&status.consul)));
     section(&mut lines, "", &certificates(&status.consul));
     lines.push("  queries".to_owned());
     lines.extend(status.queries.iter().map(watched));
@@ -230,9 +232,20 @@ fn consul(consul: &Consul) -> String {
         Some(seconds) => format!("; asks to be left alone for {}", age(seconds)),
         None => String::new(),
     };
+    let members: Vec<String> = consul
+        .members
+        .iter()
+        .filter(|(_, count)| **count > 0)
+        .map(|(state, count)| format!(", {} {state}", grouped(*count)))
+        .collect();
+    let asked = match consul.source {
+        Origin::Consul => "requests",
+        Origin::Serf | Origin::File => "reads",
+    };
     format!(
-        "{}, {} requests{failed}{throttled}",
+        "{}{}, {} {asked}{failed}{throttled}",
         consul.address,
+        members.concat(),
         grouped(consul.requests)
     )
 }

@@ -26,8 +26,21 @@ pub fn standing(settings: &Settings) -> Vec<String> {
             ));
         }
     }
-    if let Some(file) = &consul.token_file
-        && std::fs::metadata(file).is_ok_and(|file| file.permissions().mode() & 0o007 != 0)
+    let serf = &settings.serf;
+    let key = serf.auth_key.is_some() || serf.auth_key_file.is_some();
+    for address in serf.addresses.iter().filter(|_| key) {
+        if !is_local(address) {
+            warnings.push(format!(
+                "The key goes to Serf's agent at {address} unencrypted. Ask an agent on this machine."
+            ));
+        }
+    }
+    for file in [&consul.token_file, &serf.auth_key_file]
+        .into_iter()
+        .flatten()
+        .filter(|file| {
+            std::fs::metadata(file).is_ok_and(|file| file.permissions().mode() & 0o007 != 0)
+        })
     {
         warnings.push(format!(
             "Everybody on this machine can read the token file {}. Take the rights of others away (chmod o= {}).",
@@ -44,6 +57,16 @@ pub fn standing(settings: &Settings) -> Vec<String> {
         ));
     }
     warnings
+}
+
+/// Whether `host:port` is on this machine for certain.
+fn is_local(address: &str) -> bool {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost"
+        || host
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]

@@ -22,6 +22,10 @@ use crate::settings::{
     DEFAULT_MASTER_SOCKET, Environment, HandWeights, Kind, Mode, NewServers, Settings,
 };
 use crate::source::consul::{Consul, Options as ConsulOptions, Secret, TlsOptions, TokenSource};
+use crate::source::file::CatalogFile;
+use crate::source::serf::members::Mapping;
+use crate::source::serf::{self, Key, Options as SerfOptions, Serf};
+use crate::source::{self, Origin};
 use crate::status::http::Listen;
 use crate::template::{
     self, Grammar, Source, TemplateSet, shipped, shipped_names, shipped_partials,
@@ -38,7 +42,7 @@ pub fn parts(
     environment: Environment,
     file: Option<&Path>,
 ) -> Result<Parts, Failure> {
-    let consul = consul(&settings)?;
+    let source = source(&settings)?;
     let mode = resolve_mode(&settings);
     let warnings = super::warnings::standing(&settings);
     let template_files = settings
@@ -50,7 +54,7 @@ pub fn parts(
         .collect();
     let timing = timing(&settings);
     let listen = listen(&settings);
-    let consul_identity = identity(&settings);
+    let source_identity = identity(&settings);
     let settings = Arc::new(settings);
     let environment = Arc::new(environment);
     let load = {
@@ -70,8 +74,8 @@ pub fn parts(
         settings.state_directory(&environment),
     );
     Ok(Parts {
-        consul,
-        consul_identity,
+        source,
+        source_identity,
         timing,
         load_templates: Arc::new(load),
         make_set: Arc::new(make),
@@ -95,16 +99,18 @@ pub fn listen(settings: &Settings) -> Option<Listen> {
     })
 }
 
-/// What Consul was made from; secrets as a hash, so that a new token is noticed.
+/// What the source was made from; secrets as a hash, so that a new token is noticed.
 fn identity(settings: &Settings) -> String {
     let consul = &settings.consul;
     let mut hash = ring::digest::Context::new(&ring::digest::SHA256);
-    for secret in [&consul.token, &consul.http_auth] {
+    let serf = &settings.serf;
+    for secret in [&consul.token, &consul.http_auth, &serf.auth_key] {
         let text = secret.as_ref().map_or("", |secret| secret.reveal());
         hash.update(&(text.len() as u64).to_be_bytes());
         hash.update(text.as_bytes());
     }
-    format!("{consul:?} {:?}", hash.finish())
+    let catalog = (settings.catalog.source, &settings.catalog.file);
+    format!("{consul:?} {serf:?} {catalog:?} {:?}", hash.finish())
 }
 
 fn timing(settings: &Settings) -> Timing {
@@ -136,15 +142,71 @@ fn guard_rules(settings: &Settings) -> guard::Rules {
             .iter()
             .map(|(name, service)| (name.clone(), rule(service)))
             .collect(),
-        canary: from.canary.clone(),
+        // Serf has no rights that could be lost.
+        canary: match settings.catalog.source {
+            Origin::Consul => from.canary.clone(),
+            Origin::Serf | Origin::File => String::new(),
+        },
         overall_max_loss: from.overall_max_loss.0,
     }
 }
 
-// Consul.
+// The source.
 
-/// The Consul that the settings name.
-pub fn consul(settings: &Settings) -> Result<Consul, Failure> {
+/// The catalog that the settings name.
+pub fn source(settings: &Settings) -> Result<source::Source, Failure> {
+    Ok(match settings.catalog.source {
+        Origin::Consul => source::Source::Consul(consul(settings)?),
+        Origin::Serf => source::Source::Serf(serf(settings)),
+        Origin::File => {
+            let path = settings.catalog.file.clone().unwrap_or_default();
+            source::Source::File(CatalogFile::new(path))
+        }
+    })
+}
+
+/// Where it is, for people.
+pub fn source_place(settings: &Settings) -> String {
+    match settings.catalog.source {
+        Origin::Consul => settings.consul.addresses.join(", "),
+        Origin::Serf => settings.serf.addresses.join(", "),
+        Origin::File => {
+            let file = settings.catalog.file.as_deref();
+            file.map(|path| path.display().to_string())
+                .unwrap_or_default()
+        }
+    }
+}
+
+fn serf(settings: &Settings) -> Serf {
+    let from = &settings.serf;
+    let tags = &from.tags;
+    Serf::new(SerfOptions {
+        addresses: from.addresses.clone(),
+        key: match (&from.auth_key_file, &from.auth_key) {
+            (Some(file), _) => Key::File(file.clone()),
+            (None, Some(key)) => Key::Value(Secret::new(key.reveal().to_owned())),
+            (None, None) => Key::None,
+        },
+        mapping: Mapping {
+            service: tags.service.clone(),
+            port: tags.port.clone(),
+            address: tags.address.clone(),
+            weight: tags.weight.clone(),
+            id: tags.id.clone(),
+            tags: tags.tags.clone(),
+            datacenter: tags.datacenter.clone(),
+            drain: tags.drain.clone(),
+            maintenance: tags.maintenance.clone(),
+            failed: from.failed,
+        },
+        read_interval: from.read_interval.0,
+        timeout: from.timeout.0,
+        max_answer: from.max_answer.0,
+    })
+}
+
+fn consul(settings: &Settings) -> Result<Consul, Failure> {
     let wrong = |error: String| {
         Failure::one(
             exit::SETTINGS,
@@ -251,7 +313,35 @@ pub fn load_templates(
         return Err(errors);
     }
     let partials = partials.into_values().collect();
-    TemplateSet::load(templates, partials, template_options(settings, environment))
+    let (mut set, warnings) =
+        TemplateSet::load(templates, partials, template_options(settings, environment))?;
+    let errors = match settings.catalog.source {
+        Origin::Serf => unanswerable(&mut set),
+        Origin::Consul | Origin::File => Vec::new(),
+    };
+    if errors.is_empty() {
+        Ok((set, warnings))
+    } else {
+        Err(errors)
+    }
+}
+
+/// What templates ask that Serf has no answer to, as far as their text tells.
+fn unanswerable(set: &mut TemplateSet) -> Vec<Diagnostic> {
+    let queries: Vec<_> = set.literal_queries().iter().cloned().collect();
+    let told = queries.iter().filter_map(|query| {
+        let why = serf::unanswerable(query)?;
+        let diagnostic = Diagnostic::error(
+            "unanswerable",
+            format!("The template asks for {query}, and {why}."),
+        )
+        .help("Take it out, or write a parameter ([parameters]) or a member's tag instead; Consul answers it.");
+        Some(match set.asked_at(query) {
+            Some(place) => diagnostic.at(place),
+            None => diagnostic,
+        })
+    });
+    told.collect()
 }
 
 fn read_template(path: &Path) -> Result<String, Diagnostic> {

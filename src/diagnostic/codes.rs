@@ -85,6 +85,7 @@ pub static CODES: &[Code] = &[
     Code { code: "fixture", what: "A catalog file is wrong.", help: "`gatewright schema catalog` prints what it may hold." },
     Code { code: "snapshot", what: "A snapshot cannot be used.", help: "Record a catalog with `gatewright capture`." },
     Code { code: "catalog", what: "The catalog cannot be read.", help: "Look at Consul and at the token's rights." },
+    Code { code: "unanswerable", what: "Serf has no answer to a query.", help: "Take it out of the template, or read Consul." },
     Code { code: "consul", what: "The settings of Consul are wrong.", help: "Correct the section [consul]." },
     Code { code: "secrets-left-out", what: "A recording has a word in place of secrets.", help: "Write values that may be shown where a template needs them." },
     Code { code: "unknown-lint", what: "A lint that is allowed does not exist.", help: "`gatewright help lints` lists them all." },

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::diagnostic::{Diagnostic, Place};
 use crate::lint::Allowed;
+use crate::source::Origin;
 
 use super::error::locate;
 use super::model::{Kind, Mode, Settings};
@@ -20,6 +21,7 @@ pub fn check(settings: &Settings, path: &Path, source: &str) -> Vec<Diagnostic> 
         found: Vec::new(),
     };
     check.consul(settings);
+    check.source(settings);
     check.times(settings);
     check.templates(settings);
     check.environment(settings);
@@ -84,6 +86,50 @@ impl Check<'_> {
         }
     }
 
+    fn source(&mut self, settings: &Settings) {
+        let (source, serf) = (settings.catalog.source, &settings.serf);
+        for (index, address) in serf.addresses.iter().enumerate() {
+            let port = address
+                .rsplit_once(':')
+                .map(|(host, port)| (host, port.parse::<u16>()));
+            if !matches!(port, Some((host, Ok(1..))) if !host.is_empty() && !host.contains('/')) {
+                self.wrong(
+                    &["serf", "addresses", &index.to_string()],
+                    "wrong-value",
+                    format!("`{address}` is no RPC address of Serf."),
+                    "Write a host and a port: `127.0.0.1:7373`.",
+                );
+            }
+        }
+        if source != Origin::Serf && !serf.addresses.is_empty() {
+            self.conflict(
+                &["serf", "addresses"],
+                "`serf.addresses` is set, and Serf is not what is read.",
+                "Set `source = \"serf\"` in the section [catalog], or take it out.",
+            );
+        }
+        if serf.auth_key.is_some() && serf.auth_key_file.is_some() {
+            self.conflict(
+                &["serf", "auth_key_file"],
+                "Both `auth_key` and `auth_key_file` are set.",
+                "Keep `auth_key_file`; a file can be rotated.",
+            );
+        }
+        match (source, &settings.catalog.file) {
+            (Origin::File, None) => self.conflict(
+                &["catalog", "source"],
+                "`source = \"file\"` needs `catalog.file`.",
+                "Set `file` to a catalog as `gatewright capture` writes it.",
+            ),
+            (Origin::Consul | Origin::Serf, Some(_)) => self.conflict(
+                &["catalog", "file"],
+                "`catalog.file` is set, and no file is what is read.",
+                "Set `source = \"file\"`, or take it out.",
+            ),
+            _ => {}
+        }
+    }
+
     fn times(&mut self, settings: &Settings) {
         let minute = Duration::from_secs(60);
         let millisecond = Duration::from_millis(1);
@@ -115,6 +161,18 @@ impl Check<'_> {
                 consul.poll_interval,
                 1_000 * millisecond,
                 60 * minute,
+            ),
+            (
+                ["serf", "read_interval"],
+                settings.serf.read_interval,
+                1_000 * millisecond,
+                10 * minute,
+            ),
+            (
+                ["serf", "timeout"],
+                settings.serf.timeout,
+                10 * millisecond,
+                minute,
             ),
             (
                 ["templates", "timeout"],
@@ -215,6 +273,7 @@ impl Check<'_> {
                 MANY,
             ),
             (["consul", "max_answer"], consul.max_answer.0, GIB),
+            (["serf", "max_answer"], settings.serf.max_answer.0, GIB),
             (["templates", "max_template"], templates.max_template.0, GIB),
             (["templates", "max_output"], templates.max_output.0, GIB),
         ] {
@@ -393,7 +452,10 @@ impl Check<'_> {
 
     fn environment(&mut self, settings: &Settings) {
         for (index, name) in settings.templates.environment.iter().enumerate() {
-            if matches!(name.as_str(), "CONSUL_HTTP_TOKEN" | "CONSUL_HTTP_AUTH") {
+            if matches!(
+                name.as_str(),
+                "CONSUL_HTTP_TOKEN" | "CONSUL_HTTP_AUTH" | "SERF_RPC_AUTH"
+            ) {
                 self.conflict(
                     &["templates", "environment", &index.to_string()],
                     &format!("`{name}` is a secret and may not be read by templates."),

@@ -1,10 +1,11 @@
 //! Consul's own environment variables, as its command line reads them (Consul 1.8 documentation,
-//! "Environment Variables" of the commands page).
+//! "Environment Variables" of the commands page), and Serf's two.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::diagnostic::Diagnostic;
+use crate::source::Origin;
 
 use super::model::Settings;
 use super::types::SecretText;
@@ -83,6 +84,15 @@ pub fn fill(settings: &mut Settings, environment: &Environment) -> Result<(), Ve
     if verify == Some(false) {
         tls.insecure_skip_verify = true;
     }
+    let serf = &mut settings.serf;
+    if settings.catalog.source == Origin::Serf {
+        if serf.addresses.is_empty() {
+            serf.addresses = text("SERF_RPC_ADDR").into_iter().collect();
+        }
+        if serf.auth_key.is_none() && serf.auth_key_file.is_none() {
+            serf.auth_key = text("SERF_RPC_AUTH").map(SecretText::new);
+        }
+    }
     if wrong.is_empty() { Ok(()) } else { Err(wrong) }
 }
 
@@ -132,6 +142,21 @@ mod tests {
         assert_eq!(settings.consul.partition, None);
         assert!(settings.consul.tls.insecure_skip_verify);
         assert_eq!(settings.consul.tls.ca_file, Some("/ca.pem".into()));
+    }
+
+    #[test]
+    fn serfs_variables_count_where_serf_is_the_source() {
+        let pairs = [
+            ("SERF_RPC_ADDR", "10.0.0.1:7373"),
+            ("SERF_RPC_AUTH", "s3cret"),
+        ];
+        assert!(filled(&pairs).unwrap().serf.addresses.is_empty());
+        let mut settings = Settings::default();
+        settings.catalog.source = Origin::Serf;
+        let environment = pairs.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        fill(&mut settings, &environment.into()).unwrap();
+        assert_eq!(settings.serf.addresses, ["10.0.0.1:7373"]);
+        assert_eq!(settings.serf.auth_key.unwrap().reveal(), "s3cret");
     }
 
     #[test]

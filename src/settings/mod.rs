@@ -11,12 +11,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::diagnostic::{Diagnostic, Place};
+use crate::source::Origin;
 
 pub use environment::Environment;
 pub use model::{HandWeights, Kind, Mode, NewServers, Settings};
 
 /// The address asked when nothing names one.
 pub const DEFAULT_CONSUL: &str = "http://127.0.0.1:8500";
+/// The RPC address asked when nothing names one.
+pub const DEFAULT_SERF: &str = "127.0.0.1:7373";
 /// The master socket of Debian's HAProxy package.
 pub const DEFAULT_MASTER_SOCKET: &str = "/run/haproxy-master.sock";
 
@@ -53,6 +56,9 @@ impl Sources<'_> {
         environment::fill(&mut settings, self.environment)?;
         if settings.consul.addresses.is_empty() {
             settings.consul.addresses = vec![DEFAULT_CONSUL.to_owned()];
+        }
+        if settings.catalog.source == Origin::Serf && settings.serf.addresses.is_empty() {
+            settings.serf.addresses = vec![DEFAULT_SERF.to_owned()];
         }
         let here = std::env::current_dir().unwrap_or_default();
         settings.make_absolute(&here);
@@ -160,16 +166,34 @@ fn refuse_readable_secret(
     source: &str,
     settings: &Settings,
 ) -> Result<(), Diagnostic> {
-    let (key, secret) = if settings.consul.token.is_some() {
-        ("token", true)
-    } else {
-        ("http_auth", settings.consul.http_auth.is_some())
-    };
+    let secrets = [
+        (
+            "consul",
+            "token",
+            settings.consul.token.is_some(),
+            "token_file",
+        ),
+        (
+            "serf",
+            "auth_key",
+            settings.serf.auth_key.is_some(),
+            "auth_key_file",
+        ),
+        (
+            "consul",
+            "http_auth",
+            settings.consul.http_auth.is_some(),
+            "token_file",
+        ),
+    ];
     let open = std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o077 != 0);
-    if !(secret && open) {
+    let secret = secrets
+        .into_iter()
+        .find(|(_, _, is_set, _)| *is_set && open);
+    let Some((table, key, _, instead)) = secret else {
         return Ok(());
-    }
-    let place = error::locate(source, &["consul", key])
+    };
+    let place = error::locate(source, &[table, key])
         .map(|span| Place {
             // The line holds the secret: it is not shown.
             text: format!("{key} = (secret)"),
@@ -180,11 +204,11 @@ fn refuse_readable_secret(
         .unwrap_or_else(|| Place::file(path));
     Err(Diagnostic::error(
         "readable-secret",
-        format!("This file holds `consul.{key}` and can be read by others."),
+        format!("This file holds `{table}.{key}` and can be read by others."),
     )
     .at(place)
     .help(format!(
-        "Run `chmod 600 {}`, or use `token_file`.",
+        "Run `chmod 600 {}`, or use `{instead}`.",
         path.display()
     )))
 }
@@ -201,6 +225,8 @@ impl Settings {
         let tls = &mut self.consul.tls;
         for path in [
             &mut self.consul.token_file,
+            &mut self.serf.auth_key_file,
+            &mut self.catalog.file,
             &mut tls.ca_file,
             &mut tls.ca_path,
             &mut tls.client_cert,

@@ -8,6 +8,8 @@ use serde::Deserialize;
 
 use super::types::{FileMode, Lasting, ListenAddress, SecretText, Share, Size, Time};
 use crate::catalog::Network;
+use crate::source::Origin;
+use crate::source::serf::Failed;
 
 /// The whole of `gatewright.toml`.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -15,6 +17,8 @@ use crate::catalog::Network;
 pub struct Settings {
     /// How Consul is reached and read.
     pub consul: Consul,
+    /// How Serf is reached and read, where it is the source.
+    pub serf: Serf,
     /// What of the catalog is let through.
     pub catalog: Catalog,
     /// The files of the set; the first `config` one carries the revision.
@@ -119,10 +123,91 @@ pub struct Tls {
     pub insecure_skip_verify: bool,
 }
 
+/// `[serf]`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Serf {
+    /// RPC addresses of agents in order of preference.
+    pub addresses: Vec<String>,
+    /// The agents' `rpc_auth` itself.
+    pub auth_key: Option<SecretText>,
+    /// A file that holds it.
+    pub auth_key_file: Option<PathBuf>,
+    /// How often all members are read, beside the events.
+    pub read_interval: Time,
+    /// How long a connection, and an answer, may take.
+    pub timeout: Time,
+    /// The largest answer.
+    pub max_answer: Size,
+    /// What becomes of members that Serf calls failed.
+    pub failed: Failed,
+    /// `[serf.tags]`.
+    pub tags: SerfTags,
+}
+
+impl Default for Serf {
+    fn default() -> Serf {
+        Serf {
+            addresses: Vec::new(),
+            auth_key: None,
+            auth_key_file: None,
+            read_interval: Time::seconds(30),
+            timeout: Time::seconds(5),
+            max_answer: Size::mebibytes(16),
+            failed: Failed::Keep,
+            tags: SerfTags::default(),
+        }
+    }
+}
+
+/// `[serf.tags]`: the names of the tags that mean something.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SerfTags {
+    /// The tags that name a member's services; the first that it has counts.
+    pub service: Vec<String>,
+    /// The port.
+    pub port: String,
+    /// The address, where it is not the member's own.
+    pub address: String,
+    /// The weight.
+    pub weight: String,
+    /// The instance's id.
+    pub id: String,
+    /// Consul's tags.
+    pub tags: String,
+    /// The datacenter.
+    pub datacenter: String,
+    /// Takes the instance out.
+    pub drain: String,
+    /// Takes the instance out, too.
+    pub maintenance: String,
+}
+
+impl Default for SerfTags {
+    fn default() -> SerfTags {
+        SerfTags {
+            service: vec!["service".to_owned(), "role".to_owned()],
+            port: "port".to_owned(),
+            address: "address".to_owned(),
+            weight: "weight".to_owned(),
+            id: "id".to_owned(),
+            tags: "tags".to_owned(),
+            datacenter: "dc".to_owned(),
+            drain: "drain".to_owned(),
+            maintenance: "maintenance".to_owned(),
+        }
+    }
+}
+
 /// `[catalog]`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Catalog {
+    /// Which catalog is read.
+    pub source: Origin,
+    /// The file that is read with `source = "file"`.
+    pub file: Option<PathBuf>,
     /// Lets instances through whose address is a host name.
     pub allow_host_names: bool,
     /// The networks that instances' addresses must lie in; without any, all but the following.
@@ -142,6 +227,8 @@ const METADATA: [&str; 2] = ["169.254.169.254", "fd00:ec2::254"];
 impl Default for Catalog {
     fn default() -> Catalog {
         Catalog {
+            source: Origin::Consul,
+            file: None,
             allow_host_names: false,
             allow_addresses: Vec::new(),
             deny_addresses: METADATA

@@ -41,6 +41,9 @@ fn the_example_holds_every_key_with_its_default() {
     expected.consul.namespace = shown.consul.namespace.clone();
     expected.consul.partition = shown.consul.partition.clone();
     expected.consul.tls = shown.consul.tls.clone();
+    expected.serf.addresses = shown.serf.addresses.clone();
+    expected.serf.auth_key_file = shown.serf.auth_key_file.clone();
+    expected.catalog.file = shown.catalog.file.clone();
     expected.catalog.allow_addresses = shown.catalog.allow_addresses.clone();
     expected.templates.partials = shown.templates.partials.clone();
     expected.templates.files = shown.templates.files.clone();
@@ -64,6 +67,8 @@ fn the_example_holds_every_key_with_its_default() {
     for table in [
         "consul",
         "consul.tls",
+        "serf",
+        "serf.tags",
         "catalog",
         "templates",
         "gate",
@@ -81,7 +86,7 @@ fn the_example_holds_every_key_with_its_default() {
         assert!(!known.is_empty(), "{table}: {error}");
         for key in known
             .iter()
-            .filter(|key| !["tls", "token", "services"].contains(*key))
+            .filter(|key| !["tls", "token", "services", "auth_key"].contains(*key))
         {
             let keys: Vec<&str> = table.split('.').chain([*key]).collect();
             assert!(

@@ -2,16 +2,125 @@
 //!
 //! A source never decides what to do about an answer and never forgets one because of an error.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::catalog::{Answer, Query};
+use crate::catalog::guard::Silence;
+use crate::catalog::{Answer, Instance, Query};
 
+mod backoff;
 pub mod consul;
+mod error;
+pub mod file;
+mod seen;
+pub mod serf;
 
-pub use consul::{ErrorClass, ReadError};
+use consul::{Certificate, Consul, TokenStatus};
+pub use error::{ErrorClass, ReadError};
+use file::CatalogFile;
+use serf::Serf;
+
+/// Which catalog is read.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    serde::Serialize,
+    serde::Deserialize,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Origin {
+    /// Consul's agent, by HTTP.
+    #[default]
+    Consul,
+    /// Serf's agent, by RPC.
+    Serf,
+    /// A file.
+    File,
+}
+
+impl Origin {
+    /// Its name in settings and metrics.
+    pub fn word(self) -> &'static str {
+        match self {
+            Origin::Consul => "consul",
+            Origin::Serf => "serf",
+            Origin::File => "file",
+        }
+    }
+
+    /// Its name in a sentence.
+    pub fn name(self) -> &'static str {
+        match self {
+            Origin::Consul => "Consul",
+            Origin::Serf => "Serf",
+            Origin::File => "The catalog file",
+        }
+    }
+}
+
+/// The catalog that is read. Cheap to clone.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// Consul.
+    Consul(Consul),
+    /// Serf.
+    Serf(Serf),
+    /// A file.
+    File(CatalogFile),
+}
+
+impl Source {
+    /// Watches a query until the returned handle is dropped. Must be called within a Tokio runtime.
+    pub fn watch(&self, id: WatchId, query: Query, out: mpsc::Sender<Update>) -> Watch {
+        match self {
+            Source::Consul(consul) => consul.watch(id, query, out),
+            Source::Serf(serf) => serf.watch(id, query, out),
+            Source::File(file) => file.watch(id, query, out),
+        }
+    }
+
+    /// Asks once, within `deadline` in all.
+    pub async fn read_once(
+        &self,
+        query: &Query,
+        deadline: Duration,
+    ) -> Result<(Answer, Freshness), ReadError> {
+        match self {
+            Source::Consul(consul) => consul.read_once(query, deadline).await,
+            Source::Serf(serf) => serf.read_once(query, deadline).await,
+            Source::File(file) => file.read_once(query),
+        }
+    }
+
+    /// What is known, without asking anybody, of the instances that a query does not see any more. `None` where
+    /// the query itself has to be asked for that.
+    pub fn evidence(&self, query: &Query) -> Option<Result<Vec<Instance>, Silence>> {
+        match self {
+            Source::Serf(serf) => Some(serf.evidence(query)),
+            Source::Consul(_) | Source::File(_) => None,
+        }
+    }
+
+    /// What the source is doing.
+    pub fn status(&self) -> SourceStatus {
+        match self {
+            Source::Consul(consul) => consul.status(),
+            Source::Serf(serf) => serf.status(),
+            Source::File(file) => file.status(),
+        }
+    }
+}
 
 /// The caller's number for one watch, so that a late message of a cancelled watch can be told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,6 +143,22 @@ pub struct Freshness {
     pub index: u64,
     /// From the request to the end of the answer; most of it is waiting in a blocking query.
     pub took: Duration,
+}
+
+impl Freshness {
+    /// Of an answer of somebody who says nothing of its age; the question went out at `begun`.
+    fn now(begun: Instant) -> Freshness {
+        let now = Instant::now();
+        Freshness {
+            at: now,
+            last_contact: Duration::ZERO,
+            age: None,
+            known_leader: true,
+            filtered_by_acls: false,
+            index: 0,
+            took: now - begun,
+        }
+    }
 }
 
 /// A message of a watch.
@@ -82,5 +207,145 @@ impl Update {
             | Update::Unchanged { watch, .. }
             | Update::Failed { watch, .. } => *watch,
         }
+    }
+}
+
+/// Above this many watches the status warns: Consul's own limit may be near.
+const MANY_WATCHES: u64 = 150;
+
+/// What the source is doing, for people and metrics.
+#[derive(Debug, Clone)]
+pub struct SourceStatus {
+    /// What it is.
+    pub origin: Origin,
+    /// The address that is asked now.
+    pub address: String,
+    /// All addresses, in order of preference.
+    pub addresses: Vec<String>,
+    /// How often the address was switched.
+    pub switches: u64,
+    /// Requests sent since the start.
+    pub requests: u64,
+    /// Watches alive, which is also the most connections in use. Consul's default limit is 200 a client
+    /// (`http_max_conns_per_client`, Consul 1.7 and later).
+    pub watches: u64,
+    /// Failures since the start, by class.
+    pub errors: BTreeMap<ErrorClass, u64>,
+    /// The last failure.
+    pub last_error: Option<ReadError>,
+    /// How long the current address asked to be left alone, from now.
+    pub throttled_for: Option<Duration>,
+    /// How many connections Consul lets this process have, where that was found to be too few; the watches
+    /// then take turns.
+    pub connection_limit: Option<usize>,
+    /// The token, or Serf's key.
+    pub token: TokenStatus,
+    /// How many members Serf knows, by state.
+    pub members: BTreeMap<&'static str, u64>,
+    /// Whether so many of them fail that Serf's agent may be the one that is cut off.
+    pub cut_off: bool,
+    /// Other things that somebody should know, a sentence each.
+    pub notes: Vec<String>,
+    /// Why changed certificate files could not be loaded; the old ones stay in use.
+    pub tls_problem: Option<String>,
+    /// The files of certificates in use, with when they expire.
+    pub certificates: Vec<Certificate>,
+    /// A warning: certificates are not verified.
+    pub insecure_skip_verify: bool,
+}
+
+impl SourceStatus {
+    /// What somebody should know and do something about, a sentence each.
+    pub fn warnings(&self) -> Vec<String> {
+        let consul = self.origin == Origin::Consul;
+        let many = (consul && self.watches > MANY_WATCHES).then(|| {
+            format!(
+                "{} queries are watched, each on a connection of its own; Consul allows one address 200 by default. \
+                 Raise limits.http_max_conns_per_client in Consul's configuration, or make templates ask less.",
+                self.watches
+            )
+        });
+        let limited = self.connection_limit.map(|limit| {
+            format!(
+                "Consul takes only {limit} connections of ours, so {} watches take turns and see changes later. \
+                 Raise limits.http_max_conns_per_client in its configuration.",
+                self.watches
+            )
+        });
+        [
+            many,
+            limited,
+            self.token.problem.clone(),
+            self.tls_problem.clone(),
+        ]
+        .into_iter()
+        .flatten()
+        .chain(self.notes.iter().cloned())
+        .collect()
+    }
+}
+
+/// A watch that panics is started anew after a while; one that silently ended would be blind for ever.
+async fn keep_alive<F: Future<Output = ()> + Send + 'static>(
+    name: &'static str,
+    begin: impl Fn() -> F,
+) {
+    let mut pause = Duration::from_secs(1);
+    loop {
+        // Ends with this task, which the handle ends.
+        let mut running = tokio::task::JoinSet::new();
+        running.spawn(begin());
+        match running.join_next().await {
+            Some(Err(error)) if error.is_panic() => {
+                tracing::error!(
+                    "A watch of {name} has failed by a mistake in Gatewright and is started anew in {} s. What is known stays in force.",
+                    pause.as_secs()
+                );
+            }
+            _ => return,
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(60));
+    }
+}
+
+/// A running watch. Dropping it ends the task and closes the connection of a request in flight.
+#[derive(Debug)]
+#[must_use = "dropping a watch ends it"]
+pub struct Watch {
+    task: JoinHandle<()>,
+}
+
+impl Watch {
+    fn begin(work: impl Future<Output = ()> + Send + 'static) -> Watch {
+        Watch {
+            task: tokio::spawn(work),
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+#[cfg(test)]
+mod keep_alive_tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn i06_a_watch_that_panics_is_started_anew_with_growing_pauses() {
+        let begun = AtomicU32::new(0);
+        let at = tokio::time::Instant::now();
+        keep_alive("Consul", || {
+            let number = begun.fetch_add(1, Ordering::Relaxed);
+            async move { assert!(number >= 3, "a mistake of ours") }
+        })
+        .await;
+        assert_eq!(begun.load(Ordering::Relaxed), 4);
+        assert_eq!(at.elapsed().as_secs(), 1 + 2 + 4);
     }
 }

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use super::model::{Hold, State, Status, Watched};
 use super::process::{Process, wall_clock};
 use crate::diagnostic::plain;
+use crate::source::Origin;
 
 mod families;
 
@@ -45,7 +46,7 @@ pub fn render(status: Option<&Status>, own: &Own) -> String {
         sidecar(&mut out, status);
         queries(&mut out, &status.queries);
         guard(&mut out, status);
-        consul(&mut out, status);
+        source(&mut out, status);
         work(&mut out, status);
         haproxy(&mut out, status);
         out.value(
@@ -176,17 +177,31 @@ fn guard(out: &mut Exposition, status: &Status) {
     out.value("gatewright_snapshot_queries", in_use as f64);
 }
 
+fn source(out: &mut Exposition, status: &Status) {
+    let source = &status.consul;
+    let words = source.source.word();
+    out.one("gatewright_source_info", &[("source", words)], 1.0);
+    match source.source {
+        Origin::Consul => consul(out, status),
+        Origin::Serf => {
+            out.value("gatewright_serf_reads_total", source.requests as f64);
+            out.counts("gatewright_serf_errors_total", "class", &source.errors);
+            let switches = source.switches as f64;
+            out.value("gatewright_serf_address_switches_total", switches);
+            out.counts("gatewright_serf_members", "state", &source.members);
+            out.value("gatewright_serf_cut_off", truth(source.cut_off));
+        }
+        Origin::File => {
+            out.value("gatewright_file_reads_total", source.requests as f64);
+            out.counts("gatewright_file_errors_total", "class", &source.errors);
+        }
+    }
+}
+
 fn consul(out: &mut Exposition, status: &Status) {
     let consul = &status.consul;
     out.value("gatewright_consul_requests_total", consul.requests as f64);
-    out.begin("gatewright_consul_errors_total");
-    for (class, count) in &consul.errors {
-        out.sample(
-            "gatewright_consul_errors_total",
-            &[("class", class)],
-            *count as f64,
-        );
-    }
+    out.counts("gatewright_consul_errors_total", "class", &consul.errors);
     out.value("gatewright_consul_watches", consul.watches as f64);
     out.value(
         "gatewright_consul_address_switches_total",

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::agent::core::Core;
 use crate::diagnostic::Diagnostic;
-use crate::source::consul::SourceStatus;
+use crate::source::SourceStatus;
 
 pub use super::parts::{Certificate, Consul, LogLines, Reloads, Work};
 use super::process::Process;

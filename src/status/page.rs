@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use super::model::{State, Status, Watched};
 use super::words::{age, grouped, size};
 use crate::diagnostic::plain;
+use crate::source::Origin;
 
 /// More things of one sort are counted, not listed.
 const LISTED: usize = 50;
@@ -79,7 +80,7 @@ fn headline(status: &Status) -> (&'static str, &'static str) {
 /// What somebody should look at, each as a sentence.
 fn look_at(out: &mut String, status: &Status) {
     let mut all: Vec<String> = status.not_ready.iter().map(|why| text(why)).collect();
-    all.extend(failing(&status.queries));
+    all.extend(failing(status));
     if let Some(held) = &status.held {
         all.push(format!(
             "Set <code>{}</code> is refused by {}: {}. <code>gatewright status</code> on the machine shows the whole message.",
@@ -132,7 +133,8 @@ fn look_at(out: &mut String, status: &Status) {
 }
 
 /// What cannot be read of the catalog, in one sentence.
-fn failing(queries: &[Watched]) -> Option<String> {
+fn failing(status: &Status) -> Option<String> {
+    let queries = &status.queries;
     let failing: Vec<&Watched> = queries.iter().filter(|one| one.error.is_some()).collect();
     let oldest = failing
         .iter()
@@ -148,7 +150,8 @@ fn failing(queries: &[Watched]) -> Option<String> {
     };
     let (some, all) = (failing.len() as u64, queries.len() as u64);
     Some(format!(
-        "Consul does not answer {} of {} queries. {known}",
+        "{} does not answer {} of {} queries. {known}",
+        status.consul.source.name(),
         grouped(some),
         grouped(all)
     ))
@@ -207,7 +210,18 @@ fn facts(out: &mut String, status: &Status) {
             ),
         },
     ));
-    facts.push(("Consul", text(&status.consul.address)));
+    let members: Vec<String> = status
+        .consul
+        .members
+        .iter()
+        .filter(|(_, count)| **count > 0)
+        .map(|(state, count)| format!(", {} {state}", grouped(*count)))
+        .collect();
+    let source = status.consul.source.name();
+    facts.push((
+        source,
+        text(&format!("{}{}", status.consul.address, members.concat())),
+    ));
     if let Some(snapshot) = &status.snapshot {
         let saved = match snapshot.saved_seconds_ago {
             Some(seconds) => format!("written {} ago", age(seconds)),
@@ -281,7 +295,11 @@ fn counts(out: &mut String, status: &Status) {
         ),
         ("Divergences put right", grouped(haproxy.divergences)),
         (
-            "Requests to Consul",
+            match status.consul.source {
+                Origin::Consul => "Requests to Consul",
+                Origin::Serf => "Reads of Serf's members",
+                Origin::File => "Reads of the file",
+            },
             format!(
                 "{}, {} failed",
                 grouped(status.consul.requests),

@@ -7,15 +7,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::agent::core::{Cause, Counts, End};
 use crate::haproxy::tally::{Counted, TALLY};
-use crate::source::ErrorClass;
-use crate::source::consul::SourceStatus;
+use crate::source::{ErrorClass, Origin, SourceStatus};
 
 use super::process::wall_clock;
 use super::repeats::LEFT_OUT;
 
-/// Consul as it is asked.
+/// The catalog as it is asked: Consul, or what is read instead.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Consul {
+    /// What it is: Consul, Serf or a file.
+    #[serde(default)]
+    pub source: Origin,
     /// The address that is asked now.
     pub address: String,
     /// All of them, in order of preference.
@@ -34,6 +36,12 @@ pub struct Consul {
     pub last_error: Option<String>,
     /// The files of certificates in use.
     pub certificates: Vec<Certificate>,
+    /// Serf's members by state: `alive`, `failed`, `leaving`, `left`.
+    #[serde(default)]
+    pub members: BTreeMap<String, u64>,
+    /// Whether so many of them fail that Serf's agent may be the one that is cut off.
+    #[serde(default)]
+    pub cut_off: bool,
 }
 
 /// A file of certificates that is used towards Consul.
@@ -64,6 +72,7 @@ impl Consul {
             expires_in_seconds: certificate.not_after as f64 - now,
         });
         Consul {
+            source: source.origin,
             address: source.address.clone(),
             addresses: source.addresses.clone(),
             requests: source.requests,
@@ -73,6 +82,12 @@ impl Consul {
             throttled_seconds: source.throttled_for.map(|time| time.as_secs_f64()),
             last_error: source.last_error.as_ref().map(ToString::to_string),
             certificates: certificates.collect(),
+            cut_off: source.cut_off,
+            members: source
+                .members
+                .iter()
+                .map(|(state, count)| ((*state).to_owned(), *count))
+                .collect(),
         }
     }
 }

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use gatewright::catalog::{Answer, Query};
-use gatewright::source::consul::{Consul as Source, Options, Watch};
-use gatewright::source::{Update, WatchId};
+use gatewright::source::consul::{Consul as Source, Options};
+use gatewright::source::{Update, Watch, WatchId};
 use tokio::sync::mpsc;
 
 use crate::support::consul::Consul;

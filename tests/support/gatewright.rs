@@ -126,7 +126,8 @@ impl Setup {
     pub fn command(&self, words: &[&str]) -> Outcome<Command> {
         let mut command = Command::new(binary()?);
         for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("CONSUL_") {
+            let name_text = name.to_string_lossy();
+            if name_text.starts_with("CONSUL_") || name_text.starts_with("SERF_") {
                 command.env_remove(name);
             }
         }

@@ -17,6 +17,7 @@ pub mod http;
 pub mod keep_alive;
 pub mod measured;
 pub mod process;
+pub mod serf;
 pub mod temp;
 pub mod thrift;
 pub mod tools;

@@ -149,15 +149,16 @@ impl Core {
         if !former.usable {
             if !told {
                 let message = format!(
-                    "The snapshot of {age} ago is not used: the last good configuration was not rendered from it and may be newer. That one stays in force until Consul answers."
+                    "The snapshot of {age} ago is not used: the last good configuration was not rendered from it and may be newer. That one stays in force until the catalog answers."
                 );
                 say(actions, Weight::Warning, message);
             }
             return;
         }
         if !told {
-            let message =
-                format!("Consul does not answer; the answers of {age} ago are used until it does.");
+            let message = format!(
+                "The catalog does not answer; the answers of {age} ago are used until it does."
+            );
             say(actions, Weight::Warning, message);
         }
         let (at, answer) = (former.at, recalled.answer);
@@ -257,7 +258,7 @@ impl Core {
                     false => Weight::Warning,
                 };
                 let message = format!(
-                    "The snapshot for a start without Consul could not be written. {error} It is tried again in {}.",
+                    "The snapshot for a start without the catalog could not be written. {error} It is tried again in {}.",
                     seconds(SAVE_AGAIN)
                 );
                 say(actions, weight, message);

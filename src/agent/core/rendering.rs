@@ -203,7 +203,7 @@ impl Core {
                 actions,
                 Weight::Warning,
                 format!(
-                    "A template waits for {query}, which Consul does not have. Nothing is applied until it exists; {} would not wait.",
+                    "A template waits for {query}, which the catalog does not have. Nothing is applied until it exists; {} would not wait.",
                     match query.kind {
                         Kind::Tree { .. } => "ls and tree",
                         _ => "keyOrDefault",

@@ -127,7 +127,7 @@ impl Core {
                 actions,
                 Weight::Info,
                 format!(
-                    "Consul answers {query} again after {}.",
+                    "The catalog answers {query} again after {}.",
                     seconds(now - since)
                 ),
             );

@@ -74,7 +74,7 @@ impl Sidecar {
         if let Some(applier) = &self.applier {
             self.ending = applier.ending();
         }
-        let consul_changed = parts.consul_identity != self.parts.consul_identity;
+        let source_changed = parts.source_identity != self.parts.source_identity;
         self.core.settings_changed(parts.timing);
         let actions = self
             .core
@@ -84,12 +84,12 @@ impl Sidecar {
         self.frame.warnings.clone_from(&parts.warnings);
         self.listen(parts.listen.clone());
         let old = std::mem::replace(&mut self.parts, *parts);
-        if consul_changed {
-            tracing::info!("Consul's settings have changed; every query is asked anew.");
+        if source_changed {
+            tracing::info!("The catalog's settings have changed; every query is asked anew.");
             let actions = self.core.restart_watches();
             self.carry_out(actions);
         } else {
-            self.parts.consul = old.consul;
+            self.parts.source = old.source;
         }
         self.watch_files();
         self.event(Event::TemplatesChanged);

@@ -24,7 +24,7 @@ impl Sidecar {
             match action {
                 Action::LoadTemplates => self.load_templates(),
                 Action::StartWatch(id, query) => {
-                    let watch = self.parts.consul.watch(id, query, self.updates.clone());
+                    let watch = self.parts.source.watch(id, query, self.updates.clone());
                     self.watches.insert(id, watch);
                 }
                 Action::StopWatch(id) => {
@@ -45,10 +45,10 @@ impl Sidecar {
     }
 
     fn inspect(&self, inquiry: Inquiry) {
-        let consul = self.parts.consul.clone();
+        let source = self.parts.source.clone();
         let messages = self.messages.clone();
         self.task(async move {
-            let evidence = inspect(&consul, inquiry).await;
+            let evidence = inspect(&source, inquiry).await;
             let _ = messages.send(Message::Inspected(evidence)).await;
         });
     }

@@ -20,8 +20,10 @@ pub struct Inquiry {
 /// Why there is no answer to a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Silence {
-    /// Consul refused: 403.
+    /// The catalog refused: 403.
     Forbidden,
+    /// So much failed at once that the catalog's agent may be the one that is cut off.
+    CutOff,
     /// Anything else; it says nothing about the catalog.
     Unknown,
 }
@@ -107,9 +109,9 @@ impl Finding {
     /// A whole sentence.
     pub fn sentence(&self, canary: &str) -> String {
         match self {
-            Finding::Open => "Consul is being asked why.".to_owned(),
+            Finding::Open => "The catalog is being asked why.".to_owned(),
             Finding::Silent => {
-                "Consul does not tell why, so the time of the hold does not run.".to_owned()
+                "The catalog does not tell why, so the time of the hold does not run.".to_owned()
             }
             Finding::NotPermitted(what) => {
                 format!("{what}, so the time of the hold does not run.")

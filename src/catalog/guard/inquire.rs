@@ -185,6 +185,10 @@ impl Guard {
                 (Some(Err(Silence::Forbidden)), _) => {
                     Finding::NotPermitted("The token may not read it any more".to_owned())
                 }
+                (Some(Err(Silence::CutOff)), _) => Finding::NotPermitted(
+                    "So many members failed at once that this machine may be the one that is cut off"
+                        .to_owned(),
+                ),
                 _ => Finding::Silent,
             };
         }

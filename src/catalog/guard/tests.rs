@@ -276,7 +276,7 @@ fn b13_maintenance_passes_at_once_even_of_the_last() {
     let mut bench = Bench::of(2);
     bench.answers = false;
     assert_eq!(bench.show("web", []).len(), 2);
-    assert_eq!(bench.view().reason, "Consul is being asked why.");
+    assert_eq!(bench.view().reason, "The catalog is being asked why.");
 }
 
 #[test]

@@ -78,7 +78,7 @@ impl Render {
         let catalog = match &self.catalog {
             Some(path) => Catalog::Fixture(Box::new(read_fixture(path)?), path.clone()),
             None => Catalog::Live(
-                wiring::consul(&settings)?,
+                wiring::source(&settings)?,
                 Duration::from_secs(self.timeout.max(1)),
             ),
         };

@@ -26,7 +26,7 @@ use super::response::{
 };
 use super::tls::{self, Endpoint, Stamp};
 use super::token::{Secret, Token};
-use super::{ConsulError, Options, SourceStatus, answer, index};
+use super::{ConsulError, Options, Origin, SourceStatus, answer, index};
 use crate::catalog::{Answer, Kind, Query, Scope};
 
 /// How often certificate files are looked at, at most.
@@ -320,6 +320,10 @@ impl Client {
             .map(ToString::to_string)
             .collect();
         SourceStatus {
+            origin: Origin::Consul,
+            members: BTreeMap::new(),
+            cut_off: false,
+            notes: Vec::new(),
             address: addresses
                 .get(shared.choice.current())
                 .cloned()

@@ -3,6 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::super::backoff::{BACKOFF_LEAST, backoff};
+
 /// An answer that Consul held for so long shows that all is well.
 const WELL: Duration = Duration::from_millis(500);
 /// And so does a time without a failure.
@@ -25,12 +27,8 @@ pub(super) const FLOOR: Duration = Duration::from_millis(20);
 /// never rests is asked ten times a second, for reading a large answer costs more than most changes.
 const CLOSE: u32 = 32;
 const STEADY: Duration = Duration::from_millis(100);
-/// The first backoff after a failure.
-const BACKOFF_FIRST: Duration = Duration::from_millis(250);
 /// The longest backoff.
 const BACKOFF_MOST: Duration = Duration::from_secs(30);
-/// No retry comes sooner, whatever chance says.
-const BACKOFF_LEAST: Duration = Duration::from_millis(25);
 
 /// The pace of one watch.
 ///
@@ -145,16 +143,11 @@ impl Pace {
     }
 }
 
-/// Full jitter: anywhere below the step, which doubles from 0.25 s to `most`.
-fn backoff(step: u32, chance: f64, most: Duration) -> Duration {
-    let step = BACKOFF_FIRST.saturating_mul(1 << step.min(16)).min(most);
-    step.mul_f64(chance.clamp(0.0, 1.0)).max(BACKOFF_LEAST)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::super::backoff::BACKOFF_FIRST;
     use super::super::index;
     use super::super::outage::ALONE_MOST;
     use super::*;

@@ -3,14 +3,13 @@
 //! This file is the whole of what others use: options, the watch handle and the status. It never
 //! gives up on a watch, never follows a redirect and never shows a token.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 
-use super::{Freshness, Update, WatchId};
+use super::error;
+use super::{Freshness, Origin, SourceStatus, Update, Watch, WatchId, keep_alive};
 use crate::catalog::{Answer, Query};
 
 mod address;
@@ -18,7 +17,6 @@ mod answer;
 mod certificate;
 mod client;
 mod connections;
-mod error;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod index;
@@ -35,9 +33,9 @@ mod real_tests;
 #[cfg(test)]
 mod tests;
 
+pub use super::{ErrorClass, ReadError};
 pub use address::Address;
 pub use certificate::Certificate;
-pub use error::{ErrorClass, ReadError};
 pub use tls::TlsOptions;
 pub use token::{Secret, TokenSource, TokenStatus};
 
@@ -103,9 +101,6 @@ impl Default for Options {
     }
 }
 
-/// Above this many watches the status warns: Consul's own limit may be near.
-const MANY_WATCHES: u64 = 150;
-
 /// Why a source cannot be made at all.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConsulError {
@@ -126,68 +121,6 @@ pub enum ConsulError {
     /// The token cannot be used. A whole sentence.
     #[error("{0}")]
     Token(String),
-}
-
-/// What the source is doing, for people and metrics.
-#[derive(Debug, Clone)]
-pub struct SourceStatus {
-    /// The address that is asked now.
-    pub address: String,
-    /// All addresses, in order of preference.
-    pub addresses: Vec<String>,
-    /// How often the address was switched.
-    pub switches: u64,
-    /// Requests sent since the start.
-    pub requests: u64,
-    /// Watches alive, which is also the most connections in use. Consul's default limit is 200 a client
-    /// (`http_max_conns_per_client`, Consul 1.7 and later).
-    pub watches: u64,
-    /// Failures since the start, by class.
-    pub errors: BTreeMap<ErrorClass, u64>,
-    /// The last failure.
-    pub last_error: Option<ReadError>,
-    /// How long the current address asked to be left alone, from now.
-    pub throttled_for: Option<Duration>,
-    /// How many connections Consul lets this process have, where that was found to be too few; the watches
-    /// then take turns.
-    pub connection_limit: Option<usize>,
-    /// The token.
-    pub token: TokenStatus,
-    /// Why changed certificate files could not be loaded; the old ones stay in use.
-    pub tls_problem: Option<String>,
-    /// The files of certificates in use, with when they expire.
-    pub certificates: Vec<Certificate>,
-    /// A warning: certificates are not verified.
-    pub insecure_skip_verify: bool,
-}
-
-impl SourceStatus {
-    /// What somebody should know and do something about, a sentence each.
-    pub fn warnings(&self) -> Vec<String> {
-        let many = (self.watches > MANY_WATCHES).then(|| {
-            format!(
-                "{} queries are watched, each on a connection of its own; Consul allows one address 200 by default. \
-                 Raise limits.http_max_conns_per_client in Consul's configuration, or make templates ask less.",
-                self.watches
-            )
-        });
-        let limited = self.connection_limit.map(|limit| {
-            format!(
-                "Consul takes only {limit} connections of ours, so {} watches take turns and see changes later. \
-                 Raise limits.http_max_conns_per_client in its configuration.",
-                self.watches
-            )
-        });
-        [
-            many,
-            limited,
-            self.token.problem.clone(),
-            self.tls_problem.clone(),
-        ]
-        .into_iter()
-        .flatten()
-        .collect()
-    }
 }
 
 /// Consul. Cheap to clone; clones share connections, token and fail-over.
@@ -212,9 +145,7 @@ impl Consul {
             let (client, query, out) = (Arc::clone(&client), query.clone(), out.clone());
             watch::Watcher::new(client, id, query, out).run()
         };
-        Watch {
-            task: tokio::spawn(keep_alive(begin)),
-        }
+        Watch::begin(keep_alive("Consul", begin))
     }
 
     /// Asks once, without blocking, each address at most once, within `deadline` in all.
@@ -229,59 +160,5 @@ impl Consul {
     /// What the source is doing.
     pub fn status(&self) -> SourceStatus {
         self.client.status()
-    }
-}
-
-/// A watch that panics is started anew after a while; one that silently ended would be blind for ever.
-async fn keep_alive<F: Future<Output = ()> + Send + 'static>(begin: impl Fn() -> F) {
-    let mut pause = Duration::from_secs(1);
-    loop {
-        // Ends with this task, which the handle ends.
-        let mut running = tokio::task::JoinSet::new();
-        running.spawn(begin());
-        match running.join_next().await {
-            Some(Err(error)) if error.is_panic() => {
-                tracing::error!(
-                    "A watch of Consul has failed by a mistake in Gatewright and is started anew in {} s. What is known stays in force.",
-                    pause.as_secs()
-                );
-            }
-            _ => return,
-        }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_secs(60));
-    }
-}
-
-#[cfg(test)]
-mod keep_alive_tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
-
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn i06_a_watch_that_panics_is_started_anew_with_growing_pauses() {
-        let begun = AtomicU32::new(0);
-        let at = tokio::time::Instant::now();
-        keep_alive(|| {
-            let number = begun.fetch_add(1, Ordering::Relaxed);
-            async move { assert!(number >= 3, "a mistake of ours") }
-        })
-        .await;
-        assert_eq!(begun.load(Ordering::Relaxed), 4);
-        assert_eq!(at.elapsed().as_secs(), 1 + 2 + 4);
-    }
-}
-
-/// A running watch. Dropping it ends the task and closes the connection of a request in flight.
-#[derive(Debug)]
-#[must_use = "dropping a watch ends it"]
-pub struct Watch {
-    task: JoinHandle<()>,
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }

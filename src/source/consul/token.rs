@@ -26,7 +26,7 @@ impl Secret {
     }
 
     /// The content, for a request header and for nothing else.
-    pub(super) fn reveal(&self) -> &str {
+    pub(in crate::source) fn reveal(&self) -> &str {
         &self.0
     }
 }

@@ -151,8 +151,14 @@ fn own() -> Own {
 
 #[test]
 fn p10_every_metric_is_written_by_the_rules_and_stands_in_the_readme() {
-    let text = render(Some(&status()), &own());
-    let families = read(&text).unwrap_or_else(|wrong| panic!("{wrong}\n{text}"));
+    let mut families = Read::new();
+    for source in [Origin::Serf, Origin::File, Origin::Consul] {
+        let mut status = status();
+        status.consul.source = source;
+        status.consul.members = BTreeMap::from([("alive".to_owned(), 3)]);
+        let text = render(Some(&status), &own());
+        families.extend(read(&text).unwrap_or_else(|wrong| panic!("{wrong}\n{text}")));
+    }
     let written: BTreeSet<&str> = families.keys().map(String::as_str).collect();
     let known: BTreeSet<&str> = FAMILIES.iter().map(|(name, ..)| *name).collect();
     assert_eq!(written, known);

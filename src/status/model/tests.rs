@@ -86,6 +86,9 @@ pub fn status() -> Status {
             "`canary-config-word` is no length of time.".to_owned(),
         ],
         consul: Consul {
+            source: crate::source::Origin::Consul,
+            members: BTreeMap::new(),
+            cut_off: false,
             address: "https://127.0.0.1:8501".to_owned(),
             addresses: vec!["https://127.0.0.1:8501".to_owned()],
             requests: 10_000,

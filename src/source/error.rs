@@ -5,6 +5,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::Origin;
+
 /// The class of a failure, for metrics and for deciding what to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ErrorClass {
@@ -14,7 +16,7 @@ pub enum ErrorClass {
     Timeout,
     /// The TLS handshake failed.
     Tls,
-    /// What came is not an answer of Consul: a redirect, another content type, nonsense.
+    /// What came is not an answer of the catalog: a redirect, another content type, nonsense.
     Protocol,
     /// The answer exceeds the cap on decoded bytes.
     TooLarge,
@@ -96,11 +98,13 @@ impl fmt::Display for ErrorClass {
 /// Why one read gave no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadError {
+    /// What was asked.
+    pub origin: Origin,
     /// The class.
     pub class: ErrorClass,
     /// The address that was asked.
     pub address: String,
-    /// The path that was asked, without parameters.
+    /// What was asked for: a path without parameters, or a command.
     pub path: String,
     /// What happened, cleaned of control characters and secrets, without a final full stop.
     pub detail: String,
@@ -109,9 +113,21 @@ pub struct ReadError {
 }
 
 impl ReadError {
-    /// An error; `detail` is cleaned here.
+    /// An error of Consul; `detail` is cleaned here.
     pub(super) fn new(class: ErrorClass, address: &str, path: &str, detail: &str) -> ReadError {
+        ReadError::of(Origin::Consul, class, address, path, detail)
+    }
+
+    /// An error of any source; `detail` is cleaned here.
+    pub(super) fn of(
+        origin: Origin,
+        class: ErrorClass,
+        address: &str,
+        path: &str,
+        detail: &str,
+    ) -> ReadError {
         ReadError {
+            origin,
             class,
             address: address.to_owned(),
             path: path.to_owned(),
@@ -131,56 +147,101 @@ impl fmt::Display for ReadError {
             detail,
             ..
         } = self;
-        let (what, remedy) = match self.class {
-            ErrorClass::Unreachable => (
-                "cannot be reached",
-                "Check that the agent runs and that the address is right.",
+        let (what, remedy) = match self.origin {
+            Origin::Consul => of_consul(self.class),
+            Origin::Serf => of_serf(self.class),
+            Origin::File => (
+                "cannot be used",
+                "Correct it; what was read before stays in force.",
             ),
-            ErrorClass::Timeout => (
-                "did not answer in time",
-                "Check the agent's load and the network between.",
-            ),
-            ErrorClass::Tls => (
-                "failed the TLS handshake",
-                "Check the CA, the client certificate and the server name.",
-            ),
-            ErrorClass::Protocol => (
-                "sent something that is no answer of Consul",
-                "Check that the address is Consul's HTTP API.",
-            ),
-            ErrorClass::TooLarge => (
-                "sent too large an answer",
-                "Narrow the query or raise the cap on the body.",
-            ),
-            ErrorClass::Forbidden => (
-                "forbids the read",
-                "Check the token and its policy; a token file is read again by itself.",
-            ),
-            ErrorClass::Throttled => (
-                "asks for fewer requests",
-                "Use fewer queries or raise the agent's limits.",
-            ),
-            ErrorClass::Rejected => (
-                "rejected the query",
-                "Correct the query; a filter expression is the usual cause.",
-            ),
-            ErrorClass::Server => (
-                "answered with a server error",
-                "See the agent's log; the query is repeated by itself.",
-            ),
-            ErrorClass::NoLeader => (
-                "has no cluster leader",
-                "Restore the quorum of the servers, or allow stale reads.",
-            ),
-            ErrorClass::Unaskable => (
-                "was not asked",
-                "Correct the name or the path in the template.",
-            ),
+        };
+        let who = match self.origin {
+            Origin::Serf => "Serf's agent",
+            origin => origin.name(),
         };
         write!(
             out,
-            "Consul at {address} {what} for {path}: {detail}. {remedy}"
+            "{who} at {address} {what} for {path}: {detail}. {remedy}"
         )
+    }
+}
+
+fn of_consul(class: ErrorClass) -> (&'static str, &'static str) {
+    match class {
+        ErrorClass::Unreachable => (
+            "cannot be reached",
+            "Check that the agent runs and that the address is right.",
+        ),
+        ErrorClass::Timeout => (
+            "did not answer in time",
+            "Check the agent's load and the network between.",
+        ),
+        ErrorClass::Tls => (
+            "failed the TLS handshake",
+            "Check the CA, the client certificate and the server name.",
+        ),
+        ErrorClass::Protocol => (
+            "sent something that is no answer of Consul",
+            "Check that the address is Consul's HTTP API.",
+        ),
+        ErrorClass::TooLarge => (
+            "sent too large an answer",
+            "Narrow the query or raise the cap on the body.",
+        ),
+        ErrorClass::Forbidden => (
+            "forbids the read",
+            "Check the token and its policy; a token file is read again by itself.",
+        ),
+        ErrorClass::Throttled => (
+            "asks for fewer requests",
+            "Use fewer queries or raise the agent's limits.",
+        ),
+        ErrorClass::Rejected => (
+            "rejected the query",
+            "Correct the query; a filter expression is the usual cause.",
+        ),
+        ErrorClass::Server => (
+            "answered with a server error",
+            "See the agent's log; the query is repeated by itself.",
+        ),
+        ErrorClass::NoLeader => (
+            "has no cluster leader",
+            "Restore the quorum of the servers, or allow stale reads.",
+        ),
+        ErrorClass::Unaskable => (
+            "was not asked",
+            "Correct the name or the path in the template.",
+        ),
+    }
+}
+
+fn of_serf(class: ErrorClass) -> (&'static str, &'static str) {
+    match class {
+        ErrorClass::Unreachable => (
+            "cannot be reached",
+            "Check that the agent runs and that the address is its rpc-addr.",
+        ),
+        ErrorClass::Timeout => (
+            "did not answer in time",
+            "Check the agent's load and the network between.",
+        ),
+        ErrorClass::Forbidden => (
+            "refuses us",
+            "Check serf.auth_key_file against the agent's rpc_auth.",
+        ),
+        ErrorClass::TooLarge => ("sent too large an answer", "Raise serf.max_answer."),
+        ErrorClass::NoLeader => (
+            "is alone",
+            "Let it join the cluster again; what was known before stays in force.",
+        ),
+        ErrorClass::Unaskable => (
+            "was not asked",
+            "Take the query out of the template, or read Consul.",
+        ),
+        _ => (
+            "sent something that is no answer of Serf",
+            "Check that the address is the agent's rpc-addr.",
+        ),
     }
 }
 

@@ -1,0 +1,286 @@
+//! A file as a source: a catalog as `gatewright capture` writes it, read again whenever it is replaced.
+//!
+//! A file that is broken, cut short or gone changes nothing: what was read before stays in force. One task reads
+//! for all watches.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::{Instant, timeout};
+
+use super::consul::TokenStatus;
+use super::seen::{Seen, tell};
+use super::{
+    ErrorClass, Freshness, Origin, ReadError, SourceStatus, Update, Watch, WatchId, keep_alive,
+};
+use crate::catalog::fixture::Fixture;
+use crate::catalog::{Answer, Query, snapshot};
+
+/// Nobody relies on being told alone: the file is looked at this often too. Some file systems tell nothing.
+const LOOK: Duration = Duration::from_secs(2);
+/// A file that is written in place is read when nothing has happened for so long,
+const QUIET: Duration = Duration::from_millis(50);
+/// but after this time at the latest.
+const RESTLESS: Duration = Duration::from_secs(1);
+/// A larger file is refused.
+const LARGEST: u64 = 64 << 20;
+
+/// A catalog file. Cheap to clone; clones share what was read.
+#[derive(Debug, Clone)]
+pub struct CatalogFile {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    shared: Arc<Shared>,
+    /// Begun by the first watch; ends with the last of those who share it.
+    follower: OnceLock<Watch>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    path: PathBuf,
+    seen: watch::Sender<Seen<Fixture>>,
+    reads: AtomicU64,
+    watches: AtomicU64,
+    told: Mutex<Told>,
+}
+
+/// What is told in the status.
+#[derive(Debug, Default)]
+struct Told {
+    errors: BTreeMap<ErrorClass, u64>,
+    last_error: Option<ReadError>,
+}
+
+/// What tells one content of a file from another without reading it: size, time and number.
+type Stamp = Option<(u64, std::time::SystemTime, u64)>;
+
+impl CatalogFile {
+    /// Prepares the source; nothing is read yet.
+    pub fn new(path: PathBuf) -> CatalogFile {
+        let shared = Shared {
+            path,
+            seen: watch::Sender::new(Seen::Nothing),
+            reads: AtomicU64::new(0),
+            watches: AtomicU64::new(0),
+            told: Mutex::default(),
+        };
+        CatalogFile {
+            inner: Arc::new(Inner {
+                shared: Arc::new(shared),
+                follower: OnceLock::new(),
+            }),
+        }
+    }
+
+    /// Watches a query until the returned handle is dropped. Must be called within a Tokio runtime.
+    pub fn watch(&self, id: WatchId, query: Query, out: mpsc::Sender<Update>) -> Watch {
+        let inner = Arc::clone(&self.inner);
+        inner.follower.get_or_init(|| {
+            let shared = Arc::clone(&inner.shared);
+            Watch::begin(keep_alive("the catalog file", move || {
+                follow(Arc::clone(&shared))
+            }))
+        });
+        let counted = Counted::new(inner);
+        Watch::begin(async move {
+            let shared = &counted.0.shared;
+            let answer = |catalog: &Fixture, query: &Query| shared.answer(catalog, query);
+            tell(shared.seen.subscribe(), answer, id, query, out).await;
+        })
+    }
+
+    /// The answer to a query as the file is now.
+    pub fn read_once(&self, query: &Query) -> Result<(Answer, Freshness), ReadError> {
+        let begun = Instant::now();
+        let catalog = self.inner.shared.load()?;
+        let answer = self.inner.shared.answer(&catalog, query)?;
+        Ok((answer, Freshness::now(begun)))
+    }
+
+    /// What the source is doing.
+    pub fn status(&self) -> SourceStatus {
+        let shared = &self.inner.shared;
+        let path = shared.path.display().to_string();
+        let told = shared.told();
+        SourceStatus {
+            origin: Origin::File,
+            address: path.clone(),
+            addresses: vec![path],
+            switches: 0,
+            requests: shared.reads.load(Ordering::Relaxed),
+            watches: shared.watches.load(Ordering::Relaxed),
+            errors: told.errors.clone(),
+            last_error: told.last_error.clone(),
+            throttled_for: None,
+            connection_limit: None,
+            token: TokenStatus {
+                source: "none".to_owned(),
+                problem: None,
+            },
+            members: BTreeMap::new(),
+            cut_off: false,
+            notes: Vec::new(),
+            tls_problem: None,
+            certificates: Vec::new(),
+            insecure_skip_verify: false,
+        }
+    }
+}
+
+/// Reads the file now and whenever it differs. Runs until it is aborted.
+async fn follow(shared: Arc<Shared>) {
+    let changes = Arc::new(Notify::new());
+    let _watcher = watch_folders(&shared.path, &changes);
+    let mut before: Option<(Stamp, Result<Arc<Fixture>, ReadError>)> = None;
+    let mut attempts = 0;
+    loop {
+        let begun = Instant::now();
+        let stamp = stamp(&shared.path);
+        let read = match before.take() {
+            // What could not be read may be readable now without any difference in these.
+            Some((one, result)) if one == stamp && !is_away(&result) => result,
+            former => {
+                let result = shared.load_aside().await.map(Arc::new);
+                // What was written anew and is the same wakes nobody.
+                match (former, result) {
+                    (Some((_, Ok(old))), Ok(new)) if old == new => Ok(old),
+                    (_, result) => result,
+                }
+            }
+        };
+        before = Some((stamp, read.clone()));
+        let seen = match read {
+            Ok(catalog) => {
+                attempts = 0;
+                Seen::Known(catalog, Freshness::now(begun))
+            }
+            Err(error) => {
+                attempts += 1;
+                Seen::Failed {
+                    error,
+                    attempts,
+                    retry_in: LOOK,
+                }
+            }
+        };
+        shared.seen.send_replace(seen);
+        if timeout(LOOK, changes.notified()).await.is_ok() {
+            let first = Instant::now();
+            while first.elapsed() < RESTLESS && timeout(QUIET, changes.notified()).await.is_ok() {}
+        }
+    }
+}
+
+fn is_away(result: &Result<Arc<Fixture>, ReadError>) -> bool {
+    matches!(result, Err(error) if error.class == ErrorClass::Unreachable)
+}
+
+/// Wakes `changes` when something happens in the file's folder, and in its target's where it is a symlink. `None`
+/// where the system has no way to tell; the file is looked at every now and then anyway.
+fn watch_folders(path: &Path, changes: &Arc<Notify>) -> Option<RecommendedWatcher> {
+    let woken = Arc::clone(changes);
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        // Reading the file is an event too, and not of interest.
+        if !matches!(&event, Ok(event) if event.kind.is_access()) {
+            woken.notify_one();
+        }
+    })
+    .ok()?;
+    let target = path.canonicalize().ok();
+    let folders = [path.parent(), target.as_deref().and_then(Path::parent)];
+    for folder in folders.into_iter().flatten() {
+        let _ = watcher.watch(folder, RecursiveMode::NonRecursive);
+    }
+    Some(watcher)
+}
+
+fn stamp(path: &Path) -> Stamp {
+    use std::os::unix::fs::MetadataExt as _;
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.len(), metadata.modified().ok()?, metadata.ino()))
+}
+
+impl Shared {
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn answer(&self, catalog: &Fixture, query: &Query) -> Result<Answer, ReadError> {
+        let answer = catalog.answer(query);
+        answer.map_err(|misfit| {
+            let (query, detail) = (query.to_string(), misfit.to_string());
+            self.error(ErrorClass::Protocol, &query, &detail)
+        })
+    }
+
+    /// As [`Shared::load`]; a slow disk keeps nobody waiting.
+    async fn load_aside(self: &Arc<Self>) -> Result<Fixture, ReadError> {
+        let shared = Arc::clone(self);
+        let read = tokio::task::spawn_blocking(move || shared.load()).await;
+        read.unwrap_or_else(|error| {
+            Err(self.error(ErrorClass::Unreachable, "reading", &error.to_string()))
+        })
+    }
+
+    fn load(&self) -> Result<Fixture, ReadError> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        let result = self.read();
+        if let Err(error) = &result {
+            let mut told = self.told();
+            *told.errors.entry(error.class).or_default() += 1;
+            told.last_error = Some(error.clone());
+        }
+        result
+    }
+
+    fn read(&self) -> Result<Fixture, ReadError> {
+        const WHAT: &str = "reading";
+        let unreadable =
+            |error: std::io::Error| self.error(ErrorClass::Unreachable, WHAT, &error.to_string());
+        let metadata = std::fs::metadata(&self.path).map_err(unreadable)?;
+        // Opening a named pipe would block for ever.
+        if !metadata.is_file() {
+            return Err(self.error(ErrorClass::Protocol, WHAT, "it is no regular file"));
+        }
+        if metadata.len() > LARGEST {
+            return Err(self.error(ErrorClass::TooLarge, WHAT, "it has more than 64 MiB"));
+        }
+        let text = std::fs::read_to_string(&self.path).map_err(unreadable)?;
+        let catalog = match snapshot::is_snapshot(&text) {
+            true => snapshot::decode(&text)
+                .map(|snapshot| snapshot.catalog)
+                .map_err(|error| error.to_string()),
+            false => serde_json::from_str(&text).map_err(|error| error.to_string()),
+        };
+        catalog.map_err(|error| self.error(ErrorClass::Protocol, WHAT, &error))
+    }
+
+    fn error(&self, class: ErrorClass, what: &str, detail: &str) -> ReadError {
+        let path = self.path.display().to_string();
+        ReadError::of(Origin::File, class, &path, what, detail)
+    }
+}
+
+/// One of the watches that are alive; keeps the follower running.
+struct Counted(Arc<Inner>);
+
+impl Counted {
+    fn new(inner: Arc<Inner>) -> Counted {
+        inner.shared.watches.fetch_add(1, Ordering::Relaxed);
+        Counted(inner)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.shared.watches.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,314 @@
+//! Serf as a source: the members that one agent knows, followed by its RPC protocol. It needs no master: each
+//! balancer has an agent of its own and renders for itself.
+//!
+//! This file is the whole of what others use: options, the handle and the status. It answers the queries that
+//! Consul answers, as far as Serf knows anything of them; see [`members::Mapping`] for what tags mean.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout};
+
+use super::consul::{Secret, TokenStatus};
+use super::seen::{Seen, tell};
+use super::{
+    ErrorClass, Freshness, Origin, ReadError, SourceStatus, Update, Watch, WatchId, keep_alive,
+};
+use crate::catalog::guard::Silence;
+use crate::catalog::{Answer, Instance, Query};
+
+mod client;
+#[cfg(test)]
+mod conformance;
+mod follow;
+mod key;
+pub mod members;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use client::Connection;
+pub use members::{Failed, unanswerable};
+use members::{Mapping, Members, State};
+
+/// Where the key of `rpc_auth` comes from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Key {
+    /// The agent asks for none.
+    #[default]
+    None,
+    /// The key itself.
+    Value(Secret),
+    /// A file with the key, read for each connection.
+    File(PathBuf),
+}
+
+/// How Serf is reached and read.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The agents' RPC addresses, in order of preference. One is asked at a time.
+    pub addresses: Vec<String>,
+    /// The key.
+    pub key: Key,
+    /// What tags mean.
+    pub mapping: Mapping,
+    /// How often all members are read, about.
+    pub read_interval: Duration,
+    /// How long a connection, and an answer, may take.
+    pub timeout: Duration,
+    /// The cap on one answer, in bytes.
+    pub max_answer: usize,
+}
+
+/// What the tasks share.
+#[derive(Debug)]
+struct Shared {
+    options: Options,
+    seen: watch::Sender<Seen<Members>>,
+    requests: AtomicU64,
+    watches: AtomicU64,
+    state: Mutex<Told>,
+}
+
+/// What is told in the status.
+#[derive(Debug, Default)]
+struct Told {
+    current: usize,
+    switches: u64,
+    errors: BTreeMap<ErrorClass, u64>,
+    last_error: Option<ReadError>,
+    /// The members that were believed last.
+    members: Option<Arc<Members>>,
+}
+
+impl Shared {
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The address that is asked now.
+    fn address(&self) -> String {
+        let current = self.told().current;
+        self.options
+            .addresses
+            .get(current)
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    /// Counts a failure; the next address is the one to ask.
+    fn failed(&self, error: &ReadError) {
+        let mut told = self.told();
+        *told.errors.entry(error.class).or_default() += 1;
+        told.last_error = Some(error.clone());
+        let count = self.options.addresses.len();
+        if count > 1 {
+            told.current = (told.current + 1) % count;
+            told.switches += 1;
+        }
+    }
+
+    fn answer(&self, members: &Members, query: &Query) -> Result<Answer, ReadError> {
+        let answer = members.answer(query);
+        answer.map_err(|why| self.unaskable(query, &why))
+    }
+
+    /// For a query that Serf has no answer to.
+    fn unaskable(&self, query: &Query, why: &str) -> ReadError {
+        let (address, query) = (self.address(), query.to_string());
+        ReadError::of(Origin::Serf, ErrorClass::Unaskable, &address, &query, why)
+    }
+
+    /// Reads all members; `before` are those that were believed last.
+    async fn read(
+        &self,
+        connection: &mut Connection,
+        before: Option<&Members>,
+    ) -> Result<Members, ReadError> {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        let (list, unreadable) = connection.members().await?;
+        let mapping = &self.options.mapping;
+        Ok(Members::new(list, unreadable, mapping, before))
+    }
+}
+
+/// Serf. Cheap to clone; clones share the connection.
+#[derive(Debug, Clone)]
+pub struct Serf {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    shared: Arc<Shared>,
+    /// Begun by the first watch; ends with the last of those who share it.
+    follower: OnceLock<Watch>,
+}
+
+impl Serf {
+    /// Prepares the client; nothing is sent yet.
+    pub fn new(options: Options) -> Serf {
+        let shared = Shared {
+            options,
+            seen: watch::Sender::new(Seen::Nothing),
+            requests: AtomicU64::new(0),
+            watches: AtomicU64::new(0),
+            state: Mutex::default(),
+        };
+        Serf {
+            inner: Arc::new(Inner {
+                shared: Arc::new(shared),
+                follower: OnceLock::new(),
+            }),
+        }
+    }
+
+    /// Watches a query until the returned handle is dropped. Must be called within a Tokio runtime.
+    pub fn watch(&self, id: WatchId, query: Query, out: mpsc::Sender<Update>) -> Watch {
+        let inner = Arc::clone(&self.inner);
+        inner.follower.get_or_init(|| {
+            let shared = Arc::clone(&inner.shared);
+            let begin = move || follow::Follower::new(Arc::clone(&shared)).run();
+            Watch::begin(keep_alive("Serf", begin))
+        });
+        let counted = Counted::new(inner);
+        Watch::begin(async move {
+            let shared = &counted.0.shared;
+            let answer = |members: &Members, query: &Query| shared.answer(members, query);
+            tell(shared.seen.subscribe(), answer, id, query, out).await;
+        })
+    }
+
+    /// Asks once, on a connection of its own, each address at most once, within `deadline` in all.
+    pub async fn read_once(
+        &self,
+        query: &Query,
+        deadline: Duration,
+    ) -> Result<(Answer, Freshness), ReadError> {
+        let shared = &self.inner.shared;
+        let begun = Instant::now();
+        if let Some(why) = unanswerable(query) {
+            return Err(shared.unaskable(query, &why));
+        }
+        let read = async {
+            let mut last = None;
+            for address in &shared.options.addresses {
+                let members = match Connection::open(address, &shared.options).await {
+                    Ok(mut connection) => shared.read(&mut connection, None).await,
+                    Err(error) => Err(error),
+                };
+                match members {
+                    Ok(members) => return Ok(members),
+                    Err(error) => last = Some(error),
+                }
+            }
+            Err(last)
+        };
+        let late = |detail: &str| {
+            let address = shared.address();
+            ReadError::of(
+                Origin::Serf,
+                ErrorClass::Timeout,
+                &address,
+                "members",
+                detail,
+            )
+        };
+        match timeout(deadline, read).await {
+            Ok(Ok(members)) => Ok((shared.answer(&members, query)?, Freshness::now(begun))),
+            Ok(Err(error)) => Err(error.unwrap_or_else(|| late("no address is set"))),
+            Err(_) => Err(late("the time for the question was over")),
+        }
+    }
+
+    /// What is known of the instances that a query does not see any more.
+    pub fn evidence(&self, query: &Query) -> Result<Vec<Instance>, Silence> {
+        match &*self.inner.shared.seen.borrow() {
+            Seen::Known(members, _) => members.evidence(query),
+            Seen::Nothing | Seen::Failed { .. } => Err(Silence::Unknown),
+        }
+    }
+
+    /// What the source is doing.
+    pub fn status(&self) -> SourceStatus {
+        let shared = &self.inner.shared;
+        let address = shared.address();
+        let told = shared.told();
+        SourceStatus {
+            origin: Origin::Serf,
+            address,
+            addresses: shared.options.addresses.clone(),
+            switches: told.switches,
+            requests: shared.requests.load(Ordering::Relaxed),
+            watches: shared.watches.load(Ordering::Relaxed),
+            errors: told.errors.clone(),
+            last_error: told.last_error.clone(),
+            throttled_for: None,
+            connection_limit: None,
+            token: TokenStatus {
+                source: match &shared.options.key {
+                    Key::None => "none".to_owned(),
+                    Key::Value(_) => "value".to_owned(),
+                    Key::File(path) => path.display().to_string(),
+                },
+                problem: None,
+            },
+            members: told.members.as_deref().map(counts).unwrap_or_default(),
+            cut_off: told.members.as_deref().is_some_and(Members::looks_cut_off),
+            notes: told.members.as_deref().map(notes).unwrap_or_default(),
+            tls_problem: None,
+            certificates: Vec::new(),
+            insecure_skip_verify: false,
+        }
+    }
+}
+
+/// How many members are in each state.
+fn counts(members: &Members) -> BTreeMap<&'static str, u64> {
+    [
+        ("alive", State::Alive),
+        ("failed", State::Failed),
+        ("leaving", State::Leaving),
+        ("left", State::Left),
+    ]
+    .map(|(name, state)| (name, members.count(state) as u64))
+    .into()
+}
+
+/// What somebody should know of them, a sentence each.
+fn notes(members: &Members) -> Vec<String> {
+    let cut_off = members.looks_cut_off().then(|| {
+        format!(
+            "{} members of Serf fail and {} are alive: this machine may be the one that is cut off. Those that were in stay in, and HAProxy's checks decide.",
+            members.count(State::Failed),
+            members.count(State::Alive)
+        )
+    });
+    let unreadable = (members.unreadable > 0).then(|| {
+        format!(
+            "{} members of Serf have a name or tags that are not UTF-8 or too long, and are left out.",
+            members.unreadable
+        )
+    });
+    cut_off.into_iter().chain(unreadable).collect()
+}
+
+/// One of the watches that are alive; keeps the follower running.
+struct Counted(Arc<Inner>);
+
+impl Counted {
+    fn new(inner: Arc<Inner>) -> Counted {
+        inner.shared.watches.fetch_add(1, Ordering::Relaxed);
+        Counted(inner)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.shared.watches.fetch_sub(1, Ordering::Relaxed);
+    }
+}

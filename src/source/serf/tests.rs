@@ -1,0 +1,262 @@
+//! What was recorded from real agents (`tests/golden/serf`) is read as it was meant, and no bytes do harm.
+
+use proptest::prelude::*;
+use rmpv::Value;
+
+use super::members::{Failed, Mapping, Member, Members, State};
+use super::wire::{self, Inbox};
+use super::*;
+use crate::catalog::{HealthFilter, Kind, Status};
+
+pub(super) fn mapping() -> Mapping {
+    Mapping {
+        service: vec!["service".into(), "role".into()],
+        port: "port".into(),
+        address: "address".into(),
+        weight: "weight".into(),
+        id: "id".into(),
+        tags: "tags".into(),
+        datacenter: "dc".into(),
+        drain: "drain".into(),
+        maintenance: "maintenance".into(),
+        failed: Failed::Keep,
+    }
+}
+
+fn member(name: &str, state: State, tags: &[(&str, &str)]) -> Member {
+    Member {
+        name: name.into(),
+        address: "10.0.0.1".parse().ok(),
+        state,
+        tags: tags
+            .iter()
+            .map(|(k, v)| ((*k).into(), (*v).into()))
+            .collect(),
+    }
+}
+
+fn instances(members: &Members, query: &Query) -> Vec<Instance> {
+    match members.answer(query).unwrap() {
+        Answer::Instances(list) => list,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// An answer with one member, `gw1`, as Serf 0.10.1 sent it.
+const RECORDED: &str = "82a54572726f72a0a35365710481a74d656d62657273918ba441646472c4047f000001ab44656c656761746543757205ab44656c65676174654d617805ab44656c65676174654d696e02a44e616d65a3677731a4506f7274cd552aab50726f746f636f6c43757202ab50726f746f636f6c4d617805ab50726f746f636f6c4d696e01a6537461747573a5616c697665a45461677383a4726f6c65ac61697261766174612d617069a4706f7274a438393330a26463a26975";
+
+fn recorded() -> Vec<u8> {
+    let digits = RECORDED.as_bytes().chunks(2);
+    let digits = digits.map(|two| std::str::from_utf8(two).unwrap());
+    digits
+        .map(|two| u8::from_str_radix(two, 16).unwrap())
+        .collect()
+}
+
+#[test]
+fn a_recorded_answer_is_read_however_it_is_cut() {
+    let bytes = recorded();
+    for cut in 0..=bytes.len() {
+        let mut inbox = Inbox::new(1 << 20);
+        let mut values = Vec::new();
+        for part in [&bytes[..cut], &bytes[cut..]] {
+            inbox.buffer.extend_from_slice(part);
+            while let Some(value) = inbox.next().unwrap() {
+                values.push(value);
+            }
+        }
+        let [head, body] = values.as_slice() else {
+            panic!("{cut}: {values:?}");
+        };
+        assert_eq!(wire::head(head).unwrap().seq, 4);
+        let (list, unreadable) = wire::members(body).unwrap();
+        let tags = [("role", "airavata-api"), ("port", "8930"), ("dc", "iu")];
+        let mut expected = member("gw1", State::Alive, &tags);
+        expected.address = "127.0.0.1".parse().ok();
+        assert_eq!((list, unreadable), (vec![expected], 0));
+    }
+}
+
+#[test]
+fn a_request_is_what_serfs_own_client_sends() {
+    let body = [("Version", 1u64.into())];
+    assert_eq!(
+        wire::request("handshake", 0, Some(&body)),
+        b"\x82\xa7Command\xa9handshake\xa3Seq\x00\x81\xa7Version\x01"
+    );
+}
+
+#[test]
+fn what_is_announced_too_large_or_too_deep_is_not_waited_for() {
+    let mut inbox = Inbox::new(1000);
+    inbox
+        .buffer
+        .extend_from_slice(&[0xdb, 0xff, 0xff, 0xff, 0xff]);
+    assert!(inbox.next().is_err());
+    for bytes in [
+        vec![0x91; 100],
+        vec![0xdd, 0xff, 0xff, 0xff, 0xff],
+        vec![0xc1],
+    ] {
+        let mut inbox = Inbox::new(1 << 20);
+        inbox.buffer.extend_from_slice(&bytes);
+        assert!(inbox.next().is_err(), "{bytes:?}");
+    }
+}
+
+#[test]
+fn a_member_whose_tags_are_no_text_is_left_out_alone() {
+    let bad = Value::Map(vec![
+        ("Name".into(), "x".into()),
+        ("Status".into(), "alive".into()),
+        (
+            "Tags".into(),
+            Value::Map(vec![("a".into(), Value::Binary(vec![0xff]))]),
+        ),
+    ]);
+    let list = Value::Map(vec![("Members".into(), Value::Array(vec![bad]))]);
+    assert_eq!(wire::members(&list), Ok((Vec::new(), 1)));
+}
+
+#[test]
+fn tags_become_an_instance_in_consuls_words() {
+    let tags = [
+        ("service", "api, profile"),
+        ("port", "1"),
+        ("port.api", "8930"),
+        ("weight", "50"),
+        ("tags", "b,a"),
+        ("version", "2"),
+        ("drain.profile", "true"),
+    ];
+    let members = Members::new(
+        vec![member("gw1", State::Alive, &tags)],
+        0,
+        &mapping(),
+        None,
+    );
+    let api = &instances(&members, &Query::service("api"))[0];
+    assert_eq!(
+        (api.address.as_str(), api.port, api.weight_passing),
+        ("10.0.0.1", 8930, 50)
+    );
+    assert_eq!((api.node.as_str(), api.id.as_str()), ("gw1", "api"));
+    assert_eq!(api.tags, ["a", "b"]);
+    let meta: Vec<_> = api.service_meta.iter().collect();
+    assert_eq!(meta, [(&"version".to_owned(), &"2".to_owned())]);
+    assert_eq!(instances(&members, &Query::service("profile")), []);
+}
+
+#[test]
+fn each_state_has_its_meaning() {
+    let mut query = Query::service("api");
+    if let Kind::Service { health, .. } = &mut query.kind {
+        *health = HealthFilter::Any;
+    }
+    let tags = [("role", "api"), ("port", "1")];
+    for (state, failed, expected) in [
+        (State::Alive, Failed::Keep, Some(Status::Passing)),
+        (State::Failed, Failed::Keep, Some(Status::Passing)),
+        (State::Failed, Failed::Remove, Some(Status::Critical)),
+        (State::Leaving, Failed::Keep, Some(Status::Maintenance)),
+        (State::Left, Failed::Keep, None),
+        (State::Unknown, Failed::Keep, None),
+    ] {
+        let mapping = Mapping {
+            failed,
+            ..mapping()
+        };
+        let members = Members::new(vec![member("gw1", state, &tags)], 0, &mapping, None);
+        let seen = instances(&members, &query).first().map(|one| one.status);
+        assert_eq!(seen, expected, "{state:?} {failed:?}");
+    }
+}
+
+#[test]
+fn those_who_left_are_proved_gone_and_a_mass_of_failures_proves_nothing() {
+    let tags = [("role", "api"), ("port", "1")];
+    let list = |states: &[State]| {
+        let members = states.iter().enumerate();
+        let members = members.map(|(n, state)| member(&format!("m{n}"), *state, &tags));
+        Members::new(members.collect(), 0, &mapping(), None)
+    };
+    let (alive, left, failed) = (State::Alive, State::Left, State::Failed);
+    let gone = list(&[alive, left])
+        .evidence(&Query::service("api"))
+        .unwrap();
+    assert_eq!(gone[1].status, Status::Maintenance);
+    let cut_off = list(&[alive, failed, failed]).evidence(&Query::service("api"));
+    assert_eq!(cut_off, Err(Silence::CutOff));
+
+    let before = list(&[alive, alive, alive]);
+    assert!(list(&[alive]).has_forgotten(&before));
+    assert!(!list(&[alive, left, failed]).has_forgotten(&before));
+    assert!(!list(&[alive, alive]).has_forgotten(&before));
+}
+
+#[test]
+fn when_half_fail_nobody_goes_who_was_in_and_nobody_comes_back_who_was_out() {
+    let tags = [("role", "api"), ("port", "1")];
+    let mapping = Mapping {
+        failed: Failed::Remove,
+        ..mapping()
+    };
+    let list = |states: &[State], before: Option<&Members>| {
+        let members = states.iter().enumerate();
+        let members = members.map(|(n, state)| member(&format!("m{n}"), *state, &tags));
+        Members::new(members.collect(), 0, &mapping, before)
+    };
+    let passing = |members: &Members| {
+        let list = instances(members, &Query::service("api"));
+        list.into_iter().map(|one| one.node).collect::<Vec<_>>()
+    };
+    let (alive, failed) = (State::Alive, State::Failed);
+    let one_is_out = list(&[failed, alive, alive, alive], None);
+    assert_eq!(passing(&one_is_out), ["m1", "m2", "m3"]);
+    let cut_off = list(&[failed, failed, failed, alive], Some(&one_is_out));
+    assert_eq!(passing(&cut_off), ["m1", "m2", "m3"]);
+    let longer = list(&[failed, failed, failed, failed], Some(&cut_off));
+    assert_eq!(passing(&longer), ["m1", "m2", "m3"]);
+    assert!(longer.looks_cut_off());
+    let back = list(&[failed, alive, alive, failed], Some(&longer));
+    assert_eq!(passing(&back), ["m1", "m2", "m3"], "half still fail");
+    let back = list(&[failed, alive, alive, alive], Some(&back));
+    assert_eq!(passing(&back), ["m1", "m2", "m3"]);
+    assert!(!back.looks_cut_off());
+}
+
+#[test]
+fn a_member_with_more_tags_than_serf_allows_is_left_out_alone() {
+    let entry = |name: &str, tag: String| {
+        Value::Map(vec![
+            ("Name".into(), name.into()),
+            ("Status".into(), "alive".into()),
+            ("Tags".into(), Value::Map(vec![("a".into(), tag.into())])),
+        ])
+    };
+    let list = vec![entry("x", "y".repeat(5000)), entry("z", "y".repeat(500))];
+    let list = Value::Map(vec![("Members".into(), Value::Array(list))]);
+    let (members, unreadable) = wire::members(&list).unwrap();
+    assert_eq!((members.len(), unreadable), (1, 1));
+    assert_eq!(members[0].name, "z");
+}
+
+#[test]
+fn what_serf_does_not_know_is_said() {
+    assert_eq!(
+        unanswerable(&Query::key("a")).as_deref(),
+        Some("Serf has no keys and values")
+    );
+    assert_eq!(unanswerable(&Query::service("a")), None);
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_the_reader_panic_or_go_on_for_ever(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let mut inbox = Inbox::new(1000);
+        inbox.buffer.extend_from_slice(&bytes);
+        while let Ok(Some(value)) = inbox.next() {
+            let _ = (wire::head(&value), wire::event(&value), wire::members(&value));
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! A catalog file that is replaced, broken and removed while it is in use.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use serde_json::{Value, json};
+
+use super::stage::{LIMIT, prepare, shows};
+use crate::support::backend::Backend;
+use crate::support::gatewright::Setup;
+use crate::support::traffic::{self, Limits, Traffic};
+use crate::support::wait_for;
+
+/// A catalog with these instances.
+fn catalog(instances: &[(&str, SocketAddr)]) -> Value {
+    let list: Vec<Value> = instances
+        .iter()
+        .map(|(id, address)| {
+            json!({"ID": id, "Address": address.ip().to_string(), "Port": address.port(), "Tags": ["prod"]})
+        })
+        .collect();
+    json!({"services": {"airavata-api": list}})
+}
+
+/// As most programs replace a file: written beside it and renamed.
+fn replace(setup: &Setup, text: &str) {
+    setup.file("catalog.json.new", text).unwrap();
+    let from = setup.path("catalog.json.new");
+    std::fs::rename(from, setup.path("catalog.json")).unwrap();
+}
+
+#[test]
+fn a_file_is_followed_and_a_broken_or_missing_one_changes_nothing() {
+    let one = Backend::start("one").unwrap();
+    let two = Backend::start("two").unwrap();
+    let three = Backend::start("three").unwrap();
+    let setup = Setup::new().unwrap();
+    let source = "[catalog]\nsource = \"file\"\nfile = \"catalog.json\"\n";
+    let entrance = prepare(&setup, source);
+
+    // A start without the file waits for it.
+    let mut gatewright = setup.run().unwrap();
+    gatewright
+        .wait_for_log(LIMIT, &["The catalog file at", "cannot be used"])
+        .unwrap();
+    replace(
+        &setup,
+        &catalog(&[("one", one.address()), ("two", two.address())]).to_string(),
+    );
+
+    let answered_by = |names: &[&str]| {
+        wait_for(LIMIT, &format!("answers by {names:?}"), || {
+            let report = traffic::send(entrance, 8);
+            report
+                .answers
+                .keys()
+                .map(String::as_str)
+                .eq(names.iter().copied())
+                .then_some(())
+        })
+        .unwrap_or_else(|error| panic!("{error}\n{}", setup.read("gatewright.log").unwrap()));
+    };
+    answered_by(&["one", "two"]);
+    let limits = Limits {
+        clients: 2,
+        pause: std::time::Duration::from_millis(5),
+        requests: 50_000,
+        time: std::time::Duration::from_secs(100),
+    };
+    let running = Traffic::start(entrance, limits);
+    let counted = |what: &str, reads: &dyn Fn(&Value) -> bool| {
+        setup
+            .wait_for_status(LIMIT, what, |status| reads(status).then_some(()))
+            .unwrap();
+    };
+
+    // Replaced by renaming.
+    let three_of_them = [
+        ("one", one.address()),
+        ("three", three.address()),
+        ("two", two.address()),
+    ];
+    replace(&setup, &catalog(&three_of_them).to_string());
+    answered_by(&["one", "three", "two"]);
+    // Written in place.
+    setup
+        .file("catalog.json", &catalog(&three_of_them[..2]).to_string())
+        .unwrap();
+    answered_by(&["one", "three"]);
+
+    // Cut short: said, and what was read before stays.
+    replace(&setup, "{\"services\": {\"airavata-api\": [");
+    counted("the broken file", &|status| {
+        let error = status["queries"][0]["error"].as_str().unwrap_or_default();
+        error.contains("catalog.json cannot be used") && error.contains("EOF while parsing")
+    });
+    answered_by(&["one", "three"]);
+    // Gone: the same.
+    std::fs::remove_file(setup.path("catalog.json")).unwrap();
+    counted("the missing file", &|status| {
+        let error = status["queries"][0]["error"].as_str().unwrap_or_default();
+        error.contains("No such file")
+    });
+    answered_by(&["one", "three"]);
+    // Whole, but with nothing in it: held by the guard as a mass loss of Consul is.
+    replace(&setup, "{}");
+    counted("the hold", &|status| status["state"] == "guarded");
+    answered_by(&["one", "three"]);
+
+    replace(&setup, &catalog(&three_of_them).to_string());
+    answered_by(&["one", "three", "two"]);
+    counted("no error", &|status| {
+        status["queries"][0]["error"].is_null() && status["state"] == "confirmed"
+    });
+    let report = running.stop();
+    assert_eq!(report.failed, 0, "{:?}", report.errors);
+    let status = setup.status().unwrap();
+    assert_eq!(status["haproxy"]["reloads"], 1, "only the first: {status}");
+    assert_eq!(gatewright.stop(LIMIT).unwrap(), 0);
+}
+
+#[test]
+fn a_link_to_a_file_is_followed_when_it_is_turned_elsewhere() {
+    let setup = Setup::new().unwrap();
+    for (folder, port) in [("a", 8001), ("b", 8002)] {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let text = catalog(&[("api", address)]).to_string();
+        setup
+            .file(&format!("{folder}/catalog.json"), &text)
+            .unwrap();
+    }
+    let turn = |to: &str| {
+        let new = setup.path("new");
+        std::os::unix::fs::symlink(setup.path(to), &new).unwrap();
+        std::fs::rename(new, setup.path("current")).unwrap();
+    };
+    turn("a");
+    prepare(
+        &setup,
+        "[catalog]\nsource = \"file\"\nfile = \"{dir}current/catalog.json\"\n",
+    );
+    let mut gatewright = setup.run().unwrap();
+    shows(&setup, "127.0.0.1:8001");
+    turn("b");
+    shows(&setup, "127.0.0.1:8002");
+    assert_eq!(gatewright.stop(LIMIT).unwrap(), 0);
+}

@@ -1,0 +1,243 @@
+//! Real Serf agents on free loopback ports, which make one cluster.
+
+use std::collections::BTreeMap;
+use std::process::Output;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+
+use super::process::{Process, command};
+use super::{Outcome, temp, tools, wait_for};
+
+/// How long an agent may take to start, to join or to leave.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// A running agent. When dropped it is killed and its data removed.
+pub struct Agent {
+    process: Process,
+    name: String,
+    /// Gossip and RPC.
+    ports: [u16; 2],
+    key: Option<&'static str>,
+    tags: Vec<(String, String)>,
+    directory: TempDir,
+}
+
+impl Agent {
+    /// Starts an agent and lets it join another one. It fails over within five seconds or so (`-profile=local`).
+    pub fn start(name: &str, tags: &[(&str, &str)], join: Option<&Agent>) -> Outcome<Agent> {
+        Agent::start_with_key(name, tags, join, None)
+    }
+
+    /// As [`Agent::start`], with a key that clients of its RPC address must have (`rpc_auth`).
+    pub fn start_with_key(
+        name: &str,
+        tags: &[(&str, &str)],
+        join: Option<&Agent>,
+        key: Option<&'static str>,
+    ) -> Outcome<Agent> {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let tags: Vec<(String, String)> = tags.iter().map(owned).collect();
+        let mut last = String::new();
+        // Somebody else may have taken a port between the look and the start.
+        for _ in 0..3 {
+            let directory = temp::directory()?;
+            let ports = temp::free_ports()?;
+            let process = launch(&directory, name, ports, key, &tags, join)?;
+            let mut agent = Agent {
+                process,
+                name: name.to_owned(),
+                ports,
+                key,
+                tags: tags.clone(),
+                directory,
+            };
+            match agent.wait_until_ready(join) {
+                Ok(()) => return Ok(agent),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// Its name in the cluster.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its RPC address.
+    pub fn rpc(&self) -> String {
+        format!("127.0.0.1:{}", self.ports[1])
+    }
+
+    /// Its gossip address.
+    pub fn gossip(&self) -> String {
+        format!("127.0.0.1:{}", self.ports[0])
+    }
+
+    /// Kills it without notice: the others find out.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Freezes it.
+    pub fn pause(&mut self) {
+        self.process.signal(Signal::SIGSTOP);
+    }
+
+    /// Lets a frozen one go on.
+    pub fn resume(&mut self) {
+        self.process.signal(Signal::SIGCONT);
+    }
+
+    /// Starts it again on the same ports, with the tags of its first start; it joins where a cluster is named.
+    pub fn restart(&mut self, join: Option<&Agent>) -> Outcome<()> {
+        self.process.kill();
+        self.process = launch(
+            &self.directory,
+            &self.name,
+            self.ports,
+            self.key,
+            &self.tags,
+            join,
+        )?;
+        self.wait_until_ready(join)
+    }
+
+    /// Lets it join others.
+    pub fn join(&self, other: &Agent) -> Outcome<()> {
+        self.ask(&["join", "ADDR"], &[&other.gossip()])
+    }
+
+    /// Leaves the cluster in good order, and ends.
+    pub fn leave(&mut self) -> Outcome<()> {
+        self.ask(&["leave", "ADDR"], &[])?;
+        self.process.wait(LIMIT).map(drop)
+    }
+
+    /// Sets tags while it runs.
+    pub fn set_tags(&self, tags: &[(&str, &str)]) -> Outcome<()> {
+        let words: Vec<String> = tags
+            .iter()
+            .flat_map(|(name, value)| ["-set".to_owned(), format!("{name}={value}")])
+            .collect();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        self.ask(&["tags", "ADDR"], &words)
+    }
+
+    /// Takes a tag off.
+    pub fn delete_tag(&self, name: &str) -> Outcome<()> {
+        self.ask(&["tags", "ADDR"], &["-delete", name])
+    }
+
+    /// The members that it knows, by state.
+    pub fn members(&self) -> Outcome<BTreeMap<String, String>> {
+        let output = self.run(&["members", "ADDR"], &["-format=json"])?;
+        let told: serde_json::Value = serde_json::from_slice(&output.stdout)
+            .map_err(|error| format!("`serf members` gave no JSON: {error}."))?;
+        let list = told["members"].as_array().into_iter().flatten();
+        let pair = |one: &serde_json::Value| {
+            let text = |field: &str| one[field].as_str().map(str::to_owned);
+            Some((text("name")?, text("status")?))
+        };
+        Ok(list.filter_map(pair).collect())
+    }
+
+    /// Waits until it sees a member in a state.
+    pub fn sees(&self, name: &str, state: &str) -> Outcome<()> {
+        let what = format!("{} to see {name} {state}", self.name);
+        wait_for(LIMIT, &what, || {
+            let members = self.members().ok()?;
+            (members.get(name).map(String::as_str) == Some(state)).then_some(())
+        })
+    }
+
+    /// What it logged.
+    pub fn log(&self) -> String {
+        self.process.output()
+    }
+
+    fn ask(&self, first: &[&str], rest: &[&str]) -> Outcome<()> {
+        self.run(first, rest).map(drop)
+    }
+
+    /// One of Serf's own commands; `ADDR` stands for where the agent is.
+    fn run(&self, first: &[&str], rest: &[&str]) -> Outcome<Output> {
+        let mut words: Vec<String> = Vec::new();
+        for word in first {
+            if *word == "ADDR" {
+                words.push(format!("-rpc-addr={}", self.rpc()));
+                words.extend(self.key.map(|key| format!("-rpc-auth={key}")));
+            } else {
+                words.push((*word).to_owned());
+            }
+        }
+        words.extend(rest.iter().map(|word| (*word).to_owned()));
+        let output = command(&tools::serf()?, &words)
+            .output()
+            .map_err(|error| format!("Serf cannot be started: {error}."))?;
+        match output.status.success() {
+            true => Ok(output),
+            false => Err(format!(
+                "`serf {}` failed: {}{}",
+                first.first().unwrap_or(&""),
+                String::from_utf8_lossy(&output.stdout),
+                String::from_utf8_lossy(&output.stderr)
+            )),
+        }
+    }
+
+    /// Ready is: its RPC address answers, and who was to be joined is there.
+    fn wait_until_ready(&mut self, join: Option<&Agent>) -> Outcome<()> {
+        let mut died = false;
+        let outcome = wait_for(LIMIT, "Serf to be ready", || {
+            if !self.process.is_running() {
+                died = true;
+                return Some(());
+            }
+            let members = self.members().ok()?;
+            let joined = join.is_none_or(|other| members.contains_key(other.name()));
+            joined.then_some(())
+        });
+        match outcome {
+            Ok(()) if !died => Ok(()),
+            Ok(()) => Err(format!(
+                "Serf ended at its start: {}",
+                self.process.last_lines(10)
+            )),
+            Err(error) => Err(format!("{error} It wrote: {}", self.process.last_lines(10))),
+        }
+    }
+}
+
+fn launch(
+    directory: &TempDir,
+    name: &str,
+    ports: [u16; 2],
+    key: Option<&str>,
+    tags: &[(String, String)],
+    join: Option<&Agent>,
+) -> Outcome<Process> {
+    let [gossip, rpc] = ports;
+    let mut words = vec![
+        "agent".to_owned(),
+        format!("-node={name}"),
+        "-profile=local".to_owned(),
+        format!("-bind=127.0.0.1:{gossip}"),
+        format!("-rpc-addr=127.0.0.1:{rpc}"),
+        "-retry-interval=1s".to_owned(),
+    ];
+    words.extend(join.map(|other| format!("-retry-join={}", other.gossip())));
+    for (name, value) in tags {
+        words.extend(["-tag".to_owned(), format!("{name}={value}")]);
+    }
+    if let Some(key) = key {
+        let file = directory.path().join("agent.json");
+        std::fs::write(&file, format!("{{\"rpc_auth\": \"{key}\"}}"))
+            .map_err(|error| format!("{} cannot be written: {error}.", file.display()))?;
+        words.push(format!("-config-file={}", file.display()));
+    }
+    let log = directory.path().join("serf.log");
+    Process::start("Serf", &mut command(&tools::serf()?, words), &log)
+}
