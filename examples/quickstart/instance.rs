@@ -24,6 +24,8 @@ impl Instance {
         let own = std::env::current_exe()
             .map_err(|error| format!("The path of this program is not known: {error}."))?;
         let log = directory.join(format!("{name}.log"));
+        // Of a former one of this name; it would be read as this one's.
+        let _ = std::fs::remove_file(&log);
         let mut process = Process::start(name, &mut command(&own, ["--instance", name]), &log)?;
         let address = wait_for(Duration::from_secs(10), &format!("instance {name}"), || {
             let output = process.output();

@@ -29,7 +29,10 @@ fn the_balancers_agent_restarts_and_nothing_is_lost() {
     }
     stage.nothing_failed();
 
-    stage.balancer.join(&stage.gateways[0].agent).unwrap();
+    stage
+        .balancer
+        .join(&stage.gateways[0].agent.gossip())
+        .unwrap();
     stage.status("the members again", |status| {
         let query = &status["queries"][0];
         (query["error"].is_null() && status["consul"]["members"]["alive"] == 4).then_some(())

@@ -8,7 +8,7 @@ use super::stage::{LIMIT, prepare, shows};
 use crate::support::backend::Backend;
 use crate::support::gatewright::Setup;
 use crate::support::traffic::{self, Limits, Traffic};
-use crate::support::wait_for;
+use crate::support::{temp, tools, wait_for};
 
 /// A catalog with these instances.
 fn catalog(instances: &[(&str, SocketAddr)]) -> Value {
@@ -142,5 +142,53 @@ fn a_link_to_a_file_is_followed_when_it_is_turned_elsewhere() {
     shows(&setup, "127.0.0.1:8001");
     turn("b");
     shows(&setup, "127.0.0.1:8002");
+    assert_eq!(gatewright.stop(LIMIT).unwrap(), 0);
+}
+
+#[test]
+fn the_example_with_a_file_serves_and_follows() {
+    let from = tools::root().join("examples/file");
+    let read = |name: &str| std::fs::read_to_string(from.join(name)).unwrap();
+    let backends = ["one", "two", "three"].map(|name| Backend::start(name).unwrap());
+    let [port] = temp::free_ports().unwrap();
+    let entrance = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let setup = Setup::new().unwrap();
+    // As it is, but for the ports, the program and the place.
+    let port_of = |number: usize| backends[number].address().port().to_string();
+    let catalog = read("catalog.json")
+        .replace("9001", &port_of(0))
+        .replace("9002", &port_of(1));
+    setup.file("catalog.json", &catalog).unwrap();
+    let text = read("haproxy.cfg.hbs").replace("127.0.0.1:8080", &entrance.to_string());
+    setup.file("haproxy.cfg.hbs", &text).unwrap();
+    let partials = tools::root().join("templates/partials");
+    let text = read("gatewright.toml")
+        .replace("../../templates/partials", &partials.display().to_string())
+        .replace(
+            "[haproxy]\n",
+            &format!(
+                "[haproxy]\nbinary = \"{}\"\n",
+                tools::haproxy("2.6").unwrap().display()
+            ),
+        );
+    setup.file("gatewright.toml", &text).unwrap();
+    let mut gatewright = setup.run().unwrap();
+    let answered_by = |names: &[&str]| {
+        wait_for(LIMIT, &format!("answers by {names:?}"), || {
+            let report = traffic::send(entrance, 9);
+            let names = names.iter().copied();
+            report
+                .answers
+                .keys()
+                .map(String::as_str)
+                .eq(names)
+                .then_some(())
+        })
+        .unwrap_or_else(|error| panic!("{error}\n{}", setup.read("gatewright.log").unwrap()));
+    };
+    answered_by(&["one", "two"]);
+    replace(&setup, &catalog.replace(&port_of(0), &port_of(2)));
+    answered_by(&["three", "two"]);
+    assert_eq!(setup.status().unwrap()["haproxy"]["reloads"], 1);
     assert_eq!(gatewright.stop(LIMIT).unwrap(), 0);
 }

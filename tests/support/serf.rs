@@ -105,9 +105,9 @@ impl Agent {
         self.wait_until_ready(join)
     }
 
-    /// Lets it join others.
-    pub fn join(&self, other: &Agent) -> Outcome<()> {
-        self.ask(&["join", "ADDR"], &[&other.gossip()])
+    /// Lets it join the cluster of the agent that gossips there.
+    pub fn join(&self, gossip: &str) -> Outcome<()> {
+        self.ask(&["join", "ADDR"], &[gossip])
     }
 
     /// Leaves the cluster in good order, and ends.

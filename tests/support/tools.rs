@@ -22,9 +22,9 @@ pub fn any_haproxy() -> Outcome<PathBuf> {
     named("GATEWRIGHT_HAPROXY").unwrap_or_else(|| haproxy(HAPROXY_VERSIONS[0]))
 }
 
-/// The program `serf`.
+/// The program `serf`, or the one that `GATEWRIGHT_SERF` names.
 pub fn serf() -> Outcome<PathBuf> {
-    find("serf", "serf")
+    named("GATEWRIGHT_SERF").unwrap_or_else(|| find("serf", "serf"))
 }
 
 /// The program `fabio` that `GATEWRIGHT_FABIO` names, to compare routes with; nothing else needs it.

@@ -117,7 +117,7 @@ async fn drive(applier: &mut Applier, candidate: &Candidate) -> Vec<Verdict> {
         let verdict = applier.apply(candidate, means).await;
         means = Means::Any;
         let ended = match &verdict {
-            Verdict::Refused { .. } | Verdict::Rejected { .. } => {
+            Verdict::Refused { .. } | Verdict::Rejected { .. } | Verdict::StillRejected { .. } => {
                 applier.observe().await;
                 true
             }

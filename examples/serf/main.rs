@@ -1,0 +1,43 @@
+//! Without Consul: shows live traffic while members of a Serf cluster join, die, drain and leave.
+//!
+//! It starts a real agent for the balancer, three gateways with an agent each, and `gatewright run`, which starts
+//! HAProxy; then it goes through the steps in `scenario`. It ends with code 0 only if every step saw what it should,
+//! and leaves nothing running. `--instance NAME` makes it one of the gateways instead.
+
+// The quick start sets the health of its instances; here they are killed.
+#[allow(dead_code)]
+#[path = "../quickstart/instance.rs"]
+mod instance;
+mod scenario;
+#[path = "../quickstart/screen.rs"]
+mod screen;
+#[path = "../../tests/support/mod.rs"]
+mod support;
+
+use std::process::ExitCode;
+
+use scenario::Pace;
+use screen::Screen;
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let outcome = match words.as_slice() {
+        ["--instance", name] => instance::serve(name),
+        [] => show(Pace::Calm),
+        ["--fast"] => show(Pace::Fast),
+        _ => Err("This example takes no argument but --fast.".to_owned()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn show(pace: Pace) -> support::Outcome<()> {
+    support::interrupt_on_signals()?;
+    scenario::play(pace, &Screen::new())
+}
