@@ -71,16 +71,45 @@ fn every_entry_of_the_catalogue_is_tested_or_has_a_reason() {
     );
 }
 
+/// The tables of the README whose last column is `test`.
+#[test]
+fn every_test_that_the_readme_names_is_there() {
+    let text = std::fs::read_to_string(tools::root().join("README.md")).unwrap();
+    let tests = tests();
+    let mut in_table = false;
+    let mut named = BTreeSet::new();
+    for line in text.lines() {
+        in_table = line.ends_with("| test |") || in_table && line.starts_with('|');
+        let cells = line.rsplit('|').nth(1).filter(|_| in_table);
+        let words = cells.unwrap_or_default().split('`').skip(1).step_by(2);
+        named.extend(words.map(str::to_owned));
+    }
+    assert!(named.len() > 30, "{named:?}");
+    let missing: Vec<&String> = named.difference(&tests).collect();
+    assert!(missing.is_empty(), "There are no tests {missing:?}.");
+}
+
 /// Every test function below `src` and `tests` whose name starts with ids, by id.
 fn tests_by_entry() -> BTreeMap<String, BTreeSet<String>> {
-    let mut found = BTreeMap::new();
+    let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for name in tests() {
+        for id in ids(&name) {
+            found.entry(id).or_default().insert(name.clone());
+        }
+    }
+    found
+}
+
+/// Every test function below `src` and `tests`.
+fn tests() -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
     for folder in ["src", "tests"] {
         collect(&tools::root().join(folder), &mut found);
     }
     found
 }
 
-fn collect(folder: &Path, found: &mut BTreeMap<String, BTreeSet<String>>) {
+fn collect(folder: &Path, found: &mut BTreeSet<String>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
@@ -91,14 +120,10 @@ fn collect(folder: &Path, found: &mut BTreeMap<String, BTreeSet<String>>) {
             for line in text.lines().map(str::trim) {
                 if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
                     is_test = true;
-                } else if let Some(name) = function(line) {
-                    for id in std::mem::take(&mut is_test)
-                        .then(|| ids(name))
-                        .into_iter()
-                        .flatten()
-                    {
-                        found.entry(id).or_default().insert(name.to_owned());
-                    }
+                } else if let Some(name) = function(line)
+                    && std::mem::take(&mut is_test)
+                {
+                    found.insert(name.to_owned());
                 }
             }
         }
