@@ -109,7 +109,7 @@ fn another_agent_takes_over() {
 fn a_key_is_needed_shown_nowhere_and_a_wrong_one_is_said() {
     const KEY: &str = "s3cret-of-the-agents";
     let tags = [("role", "airavata-api"), ("port", "8930"), ("tags", "prod")];
-    let agent = Agent::start_with_key("lb", &tags, None, Some(KEY)).unwrap();
+    let agent = Agent::start_with_key("lb", &tags, None, KEY).unwrap();
     let setup = Setup::new().unwrap();
     setup
         .file(

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::stage::{CHECK, Gateway, Stage};
 use crate::support::measured;
+use crate::support::network::Network;
 
 #[test]
 fn a_member_joins_is_tagged_anew_and_leaves_without_a_reload() {
@@ -193,6 +194,49 @@ fn failed_members_go_where_the_settings_say_so_but_not_half_of_them_at_once() {
     stage.serves(&["gw0", "gw1", "gw2", "gw3"]);
     assert_eq!(stage.changes().0, before.0, "a reload");
     stage.quiet();
+}
+
+#[test]
+fn a_balancer_that_is_cut_off_keeps_everybody() {
+    let network = Network::default();
+    // Where failed members are to go, which is the harder case.
+    let mut stage = Stage::start_on(&network, 3, "failed = \"remove\"\n");
+    let before = stage.changes();
+    network.isolate(stage.balancer.port());
+    for name in ["gw0", "gw1", "gw2"] {
+        stage.balancer.sees(name, "failed").unwrap();
+    }
+    let told = stage.status("a warning", |status| {
+        let list = status["warnings"].as_array()?.iter();
+        list.filter_map(|one| one.as_str())
+            .find(|one| one.contains("3 members of Serf fail and 1 are alive"))
+            .map(str::to_owned)
+    });
+    assert!(told.contains("cut off"), "{told}");
+    // The others see only the balancer fail.
+    let seen = stage.gateways[0].agent.members().unwrap();
+    assert_eq!(seen["gw1"], "alive", "{seen:?}");
+    stage.serves(&["gw0", "gw1", "gw2"]);
+    for name in ["gw0", "gw1", "gw2"] {
+        stage.answers(name);
+    }
+    stage.nothing_failed();
+
+    let healed = Instant::now();
+    network.heal();
+    stage.status("no warning any more", |status| {
+        let consul = &status["consul"];
+        (consul["members"]["alive"] == 4 && consul["cut_off"] == false).then_some(())
+    });
+    measured::note("serf", "partition healed: whole again after", took(healed));
+    stage.serves(&["gw0", "gw1", "gw2"]);
+    assert_eq!(stage.changes().0, before.0, "a reload");
+    let requests = stage.quiet();
+    measured::note(
+        "serf",
+        "balancer cut off: requests failed",
+        format!("0 of {requests}"),
+    );
 }
 
 fn took(begun: Instant) -> String {

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::support::backend::Backend;
 use crate::support::gatewright::{Gatewright, Setup};
 use crate::support::haproxy::{ServerState, cli, servers};
+use crate::support::network::Network;
 use crate::support::serf::Agent;
 use crate::support::traffic::{Limits, Traffic, send};
 use crate::support::{temp, tools, wait_for};
@@ -37,6 +38,16 @@ pub struct Gateway {
 impl Gateway {
     /// Starts `gw…` and its agent, which joins the cluster with the usual tags and these.
     pub fn start(name: &str, balancer: &Agent, tags: &[(&str, &str)]) -> Gateway {
+        Gateway::start_on(&Network::default(), name, balancer, tags)
+    }
+
+    /// As [`Gateway::start`], on a network that can be cut.
+    pub fn start_on(
+        network: &Network,
+        name: &str,
+        balancer: &Agent,
+        tags: &[(&str, &str)],
+    ) -> Gateway {
         let backend = Backend::start(name).unwrap();
         let address = backend.address();
         let port = address.port().to_string();
@@ -45,7 +56,7 @@ impl Gateway {
         Gateway {
             backend: Some(backend),
             address,
-            agent: Agent::start(name, &tags, Some(balancer)).unwrap(),
+            agent: Agent::start_on(network, name, &tags, Some(balancer)).unwrap(),
         }
     }
 }
@@ -103,9 +114,14 @@ impl Stage {
     /// A balancer and `count` gateways `gw0`…, all in rotation and with traffic. `more` are further lines of the
     /// section `[serf]`.
     pub fn start(count: usize, more: &str) -> Stage {
-        let balancer = Agent::start("lb", &[("role", "lb")], None).unwrap();
+        Stage::start_on(&Network::default(), count, more)
+    }
+
+    /// As [`Stage::start`], on a network that can be cut.
+    pub fn start_on(network: &Network, count: usize, more: &str) -> Stage {
+        let balancer = Agent::start_on(network, "lb", &[("role", "lb")], None).unwrap();
         let gateways: Vec<Gateway> = (0..count)
-            .map(|number| Gateway::start(&format!("gw{number}"), &balancer, &[]))
+            .map(|number| Gateway::start_on(network, &format!("gw{number}"), &balancer, &[]))
             .collect();
         let setup = Setup::new().unwrap();
         let source = format!(

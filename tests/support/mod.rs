@@ -16,6 +16,7 @@ pub mod haproxy;
 pub mod http;
 pub mod keep_alive;
 pub mod measured;
+pub mod network;
 pub mod process;
 pub mod serf;
 pub mod temp;

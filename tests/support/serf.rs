@@ -7,6 +7,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
+use super::network::{Network, Relay};
 use super::process::{Process, command};
 use super::{Outcome, temp, tools, wait_for};
 
@@ -19,6 +20,8 @@ pub struct Agent {
     name: String,
     /// Gossip and RPC.
     ports: [u16; 2],
+    /// What the others know it by, where that is not its own port.
+    relay: Option<Relay>,
     key: Option<&'static str>,
     tags: Vec<(String, String)>,
     directory: TempDir,
@@ -27,7 +30,17 @@ pub struct Agent {
 impl Agent {
     /// Starts an agent and lets it join another one. It fails over within five seconds or so (`-profile=local`).
     pub fn start(name: &str, tags: &[(&str, &str)], join: Option<&Agent>) -> Outcome<Agent> {
-        Agent::start_with_key(name, tags, join, None)
+        Agent::start_as(name, tags, join, None, None)
+    }
+
+    /// As [`Agent::start`], on a network that can be cut.
+    pub fn start_on(
+        network: &Network,
+        name: &str,
+        tags: &[(&str, &str)],
+        join: Option<&Agent>,
+    ) -> Outcome<Agent> {
+        Agent::start_as(name, tags, join, None, Some(network))
     }
 
     /// As [`Agent::start`], with a key that clients of its RPC address must have (`rpc_auth`).
@@ -35,7 +48,17 @@ impl Agent {
         name: &str,
         tags: &[(&str, &str)],
         join: Option<&Agent>,
+        key: &'static str,
+    ) -> Outcome<Agent> {
+        Agent::start_as(name, tags, join, Some(key), None)
+    }
+
+    fn start_as(
+        name: &str,
+        tags: &[(&str, &str)],
+        join: Option<&Agent>,
         key: Option<&'static str>,
+        network: Option<&Network>,
     ) -> Outcome<Agent> {
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let tags: Vec<(String, String)> = tags.iter().map(owned).collect();
@@ -44,11 +67,14 @@ impl Agent {
         for _ in 0..3 {
             let directory = temp::directory()?;
             let ports = temp::free_ports()?;
-            let process = launch(&directory, name, ports, key, &tags, join)?;
+            let relay = network.map(|one| one.relay(ports[0])).transpose()?;
+            let through = relay.as_ref().map(Relay::port);
+            let process = launch(&directory, name, ports, through, key, &tags, join)?;
             let mut agent = Agent {
                 process,
                 name: name.to_owned(),
                 ports,
+                relay,
                 key,
                 tags: tags.clone(),
                 directory,
@@ -71,9 +97,15 @@ impl Agent {
         format!("127.0.0.1:{}", self.ports[1])
     }
 
-    /// Its gossip address.
+    /// Where the others reach it.
     pub fn gossip(&self) -> String {
-        format!("127.0.0.1:{}", self.ports[0])
+        let port = self.relay.as_ref().map_or(self.ports[0], Relay::port);
+        format!("127.0.0.1:{port}")
+    }
+
+    /// The port that it gossips from.
+    pub fn port(&self) -> u16 {
+        self.ports[0]
     }
 
     /// Kills it without notice: the others find out.
@@ -98,6 +130,7 @@ impl Agent {
             &self.directory,
             &self.name,
             self.ports,
+            self.relay.as_ref().map(Relay::port),
             self.key,
             &self.tags,
             join,
@@ -215,6 +248,7 @@ fn launch(
     directory: &TempDir,
     name: &str,
     ports: [u16; 2],
+    through: Option<u16>,
     key: Option<&str>,
     tags: &[(String, String)],
     join: Option<&Agent>,
@@ -228,16 +262,20 @@ fn launch(
         format!("-rpc-addr=127.0.0.1:{rpc}"),
         "-retry-interval=1s".to_owned(),
     ];
+    words.extend(through.map(|port| format!("-advertise=127.0.0.1:{port}")));
     words.extend(join.map(|other| format!("-retry-join={}", other.gossip())));
     for (name, value) in tags {
         words.extend(["-tag".to_owned(), format!("{name}={value}")]);
     }
+    // Failed members are sought again each half minute by default.
+    let mut config = serde_json::json!({"reconnect_interval": "1s"});
     if let Some(key) = key {
-        let file = directory.path().join("agent.json");
-        std::fs::write(&file, format!("{{\"rpc_auth\": \"{key}\"}}"))
-            .map_err(|error| format!("{} cannot be written: {error}.", file.display()))?;
-        words.push(format!("-config-file={}", file.display()));
+        config["rpc_auth"] = key.into();
     }
+    let file = directory.path().join("agent.json");
+    std::fs::write(&file, config.to_string())
+        .map_err(|error| format!("{} cannot be written: {error}.", file.display()))?;
+    words.push(format!("-config-file={}", file.display()));
     let log = directory.path().join("serf.log");
     Process::start("Serf", &mut command(&tools::serf()?, words), &log)
 }

@@ -3,6 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::catalog::guard::Silence;
 use crate::catalog::{
@@ -11,6 +14,9 @@ use crate::catalog::{
 
 /// More services than this on one member are ignored.
 const MOST_SERVICES: usize = 64;
+
+/// Failures within this time may have one cause.
+const AT_ONCE: Duration = Duration::from_secs(60);
 
 /// What Serf says of a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -117,8 +123,8 @@ impl Mapping {
 pub struct Members {
     /// Sorted by name.
     list: Vec<Member>,
-    /// Those that count as failed, which a member may do whose agent only seems to be gone.
-    failed: BTreeSet<String>,
+    /// Those that count as failed, which not every member does whose agent seems to be gone, and since when.
+    failed: BTreeMap<String, Instant>,
     /// How many more there were whose name or tags are no text.
     pub unreadable: usize,
     /// By service, sorted by node and id, whatever their state; those of members that left, too.
@@ -128,28 +134,32 @@ pub struct Members {
 
 impl Members {
     /// Reads a list by the rules; `before` is the one that was believed last. While so many fail that the agent may
-    /// be the one that is cut off, no more count as failed than did before.
+    /// be the one that is cut off, only those count as failed that did so well before.
     pub fn new(
         mut list: Vec<Member>,
         unreadable: usize,
         mapping: &Mapping,
         before: Option<&Members>,
+        now: Instant,
     ) -> Members {
         list.sort();
         list.dedup_by(|a, b| a.name == b.name);
         let cut_off = looks_cut_off(&list);
-        let failed: BTreeSet<String> = list
+        let failed: BTreeMap<String, Instant> = list
             .iter()
             .filter(|one| one.state == State::Failed)
-            .filter(|one| !cut_off || before.is_some_and(|was| was.failed.contains(&one.name)))
-            .map(|one| one.name.clone())
+            .filter_map(|one| {
+                let since = before.and_then(|was| was.failed.get(&one.name));
+                let since = since.copied().unwrap_or(now);
+                (!cut_off || since + AT_ONCE < now).then(|| (one.name.clone(), since))
+            })
             .collect();
         let mut instances: BTreeMap<String, Vec<(State, Instance)>> = BTreeMap::new();
         let mut nodes = BTreeMap::new();
         for member in list.iter().filter(|member| member.state != State::Unknown) {
             let node = node(member, mapping);
             for service in services(member, mapping) {
-                let counts = failed.contains(&member.name);
+                let counts = failed.contains_key(&member.name);
                 let one = instance(member, counts, &node, &service, mapping);
                 let of_service = instances.entry(service).or_default();
                 of_service.push((member.state, one));

@@ -132,7 +132,8 @@ impl Shared {
         self.requests.fetch_add(1, Ordering::Relaxed);
         let (list, unreadable) = connection.members().await?;
         let mapping = &self.options.mapping;
-        Ok(Members::new(list, unreadable, mapping, before))
+        let now = Instant::now();
+        Ok(Members::new(list, unreadable, mapping, before, now))
     }
 }
 
@@ -283,7 +284,7 @@ fn counts(members: &Members) -> BTreeMap<&'static str, u64> {
 fn notes(members: &Members) -> Vec<String> {
     let cut_off = members.looks_cut_off().then(|| {
         format!(
-            "{} members of Serf fail and {} are alive: this machine may be the one that is cut off. Those that were in stay in, and HAProxy's checks decide.",
+            "{} members of Serf fail and {} are alive: this machine may be the one that is cut off. Nobody is taken out for it, and HAProxy's checks decide.",
             members.count(State::Failed),
             members.count(State::Alive)
         )

@@ -134,6 +134,7 @@ fn tags_become_an_instance_in_consuls_words() {
         0,
         &mapping(),
         None,
+        Instant::now(),
     );
     let api = &instances(&members, &Query::service("api"))[0];
     assert_eq!(
@@ -166,7 +167,13 @@ fn each_state_has_its_meaning() {
             failed,
             ..mapping()
         };
-        let members = Members::new(vec![member("gw1", state, &tags)], 0, &mapping, None);
+        let members = Members::new(
+            vec![member("gw1", state, &tags)],
+            0,
+            &mapping,
+            None,
+            Instant::now(),
+        );
         let seen = instances(&members, &query).first().map(|one| one.status);
         assert_eq!(seen, expected, "{state:?} {failed:?}");
     }
@@ -178,7 +185,7 @@ fn those_who_left_are_proved_gone_and_a_mass_of_failures_proves_nothing() {
     let list = |states: &[State]| {
         let members = states.iter().enumerate();
         let members = members.map(|(n, state)| member(&format!("m{n}"), *state, &tags));
-        Members::new(members.collect(), 0, &mapping(), None)
+        Members::new(members.collect(), 0, &mapping(), None, Instant::now())
     };
     let (alive, left, failed) = (State::Alive, State::Left, State::Failed);
     let gone = list(&[alive, left])
@@ -195,34 +202,44 @@ fn those_who_left_are_proved_gone_and_a_mass_of_failures_proves_nothing() {
 }
 
 #[test]
-fn when_half_fail_nobody_goes_who_was_in_and_nobody_comes_back_who_was_out() {
+fn when_half_fail_at_once_nobody_goes_and_nobody_comes_back_who_was_out_before() {
     let tags = [("role", "api"), ("port", "1")];
     let mapping = Mapping {
         failed: Failed::Remove,
         ..mapping()
     };
-    let list = |states: &[State], before: Option<&Members>| {
+    let start = Instant::now();
+    let list = |states: &[State], before: Option<&Members>, seconds: u64| {
         let members = states.iter().enumerate();
         let members = members.map(|(n, state)| member(&format!("m{n}"), *state, &tags));
-        Members::new(members.collect(), 0, &mapping, before)
+        let now = start + Duration::from_secs(seconds);
+        Members::new(members.collect(), 0, &mapping, before, now)
     };
     let passing = |members: &Members| {
         let list = instances(members, &Query::service("api"));
         list.into_iter().map(|one| one.node).collect::<Vec<_>>()
     };
     let (alive, failed) = (State::Alive, State::Failed);
-    let one_is_out = list(&[failed, alive, alive, alive], None);
-    assert_eq!(passing(&one_is_out), ["m1", "m2", "m3"]);
-    let cut_off = list(&[failed, failed, failed, alive], Some(&one_is_out));
-    assert_eq!(passing(&cut_off), ["m1", "m2", "m3"]);
-    let longer = list(&[failed, failed, failed, failed], Some(&cut_off));
-    assert_eq!(passing(&longer), ["m1", "m2", "m3"]);
-    assert!(longer.looks_cut_off());
-    let back = list(&[failed, alive, alive, failed], Some(&longer));
-    assert_eq!(passing(&back), ["m1", "m2", "m3"], "half still fail");
-    let back = list(&[failed, alive, alive, alive], Some(&back));
-    assert_eq!(passing(&back), ["m1", "m2", "m3"]);
-    assert!(!back.looks_cut_off());
+    let one_is_out = list(&[failed, alive, alive, alive, alive], None, 0);
+    assert_eq!(passing(&one_is_out), ["m1", "m2", "m3", "m4"]);
+    // The others follow, one a little later than the other: only the first goes, and it is back with the second.
+    let begins = list(
+        &[failed, failed, alive, alive, alive],
+        Some(&one_is_out),
+        100,
+    );
+    assert_eq!(passing(&begins), ["m2", "m3", "m4"]);
+    let cut_off = list(&[failed, failed, failed, alive, alive], Some(&begins), 101);
+    assert!(cut_off.looks_cut_off());
+    assert_eq!(passing(&cut_off), ["m1", "m2", "m3", "m4"]);
+    let longer = list(&[failed; 5], Some(&cut_off), 1000);
+    assert_eq!(passing(&longer), ["m1", "m2", "m3", "m4"]);
+    let later = list(&[failed; 5], Some(&longer), 2000);
+    assert_eq!(passing(&later), ["m1", "m2", "m3", "m4"]);
+    // What still fails afterwards does fail.
+    let over = list(&[failed, failed, alive, alive, alive], Some(&later), 2001);
+    assert!(!over.looks_cut_off());
+    assert_eq!(passing(&over), ["m2", "m3", "m4"]);
 }
 
 #[test]
