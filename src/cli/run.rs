@@ -90,7 +90,7 @@ impl Run {
             tracing::info!(
                 "Gatewright {} watches {} at {} for {services} template(s) and tells HAProxy by {mode}; status on {}.",
                 env!("CARGO_PKG_VERSION"),
-                settings.catalog.source.name(),
+                settings.catalog.source.within(),
                 wiring::source_place(&settings),
                 status_socket.display()
             );

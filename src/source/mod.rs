@@ -59,12 +59,20 @@ impl Origin {
         }
     }
 
-    /// Its name in a sentence.
+    /// Its name, to begin a sentence.
     pub fn name(self) -> &'static str {
         match self {
             Origin::Consul => "Consul",
             Origin::Serf => "Serf",
             Origin::File => "The catalog file",
+        }
+    }
+
+    /// Its name within a sentence.
+    pub fn within(self) -> &'static str {
+        match self {
+            Origin::File => "the catalog file",
+            other => other.name(),
         }
     }
 }

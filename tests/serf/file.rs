@@ -104,7 +104,9 @@ fn a_file_is_followed_and_a_broken_or_missing_one_changes_nothing() {
     // Whole, but with nothing in it: held by the guard as a mass loss of Consul is.
     replace(&setup, "{}");
     counted("the hold", &|status| status["state"] == "guarded");
-    answered_by(&["one", "three"]);
+    let report = traffic::send(entrance, 12);
+    let held = ["one", "three"].map(|name| report.answers.contains_key(name));
+    assert_eq!((held, report.failed), ([true, true], 0), "{report:?}");
 
     replace(&setup, &catalog(&three_of_them).to_string());
     answered_by(&["one", "three", "two"]);
