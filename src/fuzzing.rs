@@ -10,7 +10,7 @@ use crate::haproxy::master::Processes;
 use crate::haproxy::runtime::{self, Answer, Command, ServerRef, ServerState, Version};
 use crate::haproxy::stats::Running;
 use crate::settings;
-use crate::source::consul;
+use crate::source::{consul, serf};
 use crate::template;
 
 #[cfg(test)]
@@ -27,6 +27,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("consul", consul::fuzzing::answer),
     ("escape", template::fuzzing::escape),
     ("index", consul::fuzzing::index),
+    ("serf", serf::fuzzing::rpc),
     ("settings", read_settings),
     ("show", show),
     ("template", template::fuzzing::compile),

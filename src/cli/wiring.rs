@@ -397,6 +397,16 @@ fn read_partials(folder: &Path) -> Result<Vec<Source>, Vec<Diagnostic>> {
 
 pub fn template_options(settings: &Settings, environment: &Environment) -> template::Options {
     let from = &settings.templates;
+    let mut parameters: serde_json::Map<_, _> = settings
+        .parameters
+        .iter()
+        .map(|(name, value)| (name.clone(), json(value)))
+        .collect();
+    // Serf has no keys, so no lines of routes in them.
+    if settings.catalog.source == Origin::Serf {
+        let none = || serde_json::Value::from("");
+        parameters.entry("overrides").or_insert_with(none);
+    }
     template::Options {
         host_names: settings.catalog.allow_host_names,
         allow_addresses: settings.catalog.allow_addresses.clone(),
@@ -414,11 +424,7 @@ pub fn template_options(settings: &Settings, environment: &Environment) -> templ
             .map(|name| (name.clone(), environment.get(name).cloned()))
             .collect(),
         files: from.files.clone(),
-        parameters: settings
-            .parameters
-            .iter()
-            .map(|(name, value)| (name.clone(), json(value)))
-            .collect(),
+        parameters,
         max_template: from.max_template.0,
         max_output: from.max_output.0,
         timeout: from.timeout.0,

@@ -189,6 +189,7 @@ replayed! {
     consuls_answers_take_any_bytes "consul";
     escaped_values_never_change_the_structure "escape";
     an_index_takes_any_bytes "index";
+    serfs_values_take_any_bytes "serf";
     settings_take_any_bytes "settings";
     what_haproxy_shows_takes_any_bytes "show";
     templates_take_any_bytes "template";

@@ -308,3 +308,24 @@ fn what_serf_cannot_answer_is_refused_when_the_template_is_loaded() {
     assert!(told.contains("t.hbs:1:3"), "{told}");
     assert!(told.contains("Serf does not sort by distance"), "{told}");
 }
+
+#[test]
+fn routes_come_from_members_tags() {
+    let tags = [
+        ("role", "web"),
+        ("port", "8930"),
+        ("tags", "urlprefix-/api,prod"),
+    ];
+    let agent = Agent::start("gw1", &tags, None).unwrap();
+    let setup = Setup::new().unwrap();
+    let output = setup
+        .call(&["routes", "--serf-addr", &agent.rpc()])
+        .unwrap();
+    let out = String::from_utf8_lossy(&output.stdout);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    assert!(
+        out.contains("/api") && out.contains("127.0.0.1:8930"),
+        "{out}"
+    );
+}

@@ -25,6 +25,8 @@ mod client;
 #[cfg(test)]
 mod conformance;
 mod follow;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod key;
 pub mod members;
 #[cfg(test)]
