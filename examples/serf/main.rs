@@ -11,21 +11,23 @@ mod instance;
 mod scenario;
 #[path = "../quickstart/screen.rs"]
 mod screen;
+#[path = "../quickstart/show.rs"]
+mod show;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
 use std::process::ExitCode;
 
-use scenario::Pace;
 use screen::Screen;
+use show::Pace;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let outcome = match words.as_slice() {
         ["--instance", name] => instance::serve(name),
-        [] => show(Pace::Calm),
-        ["--fast"] => show(Pace::Fast),
+        [] => play(Pace::Calm),
+        ["--fast"] => play(Pace::Fast),
         _ => Err("This example takes no argument but --fast.".to_owned()),
     };
     match outcome {
@@ -37,7 +39,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn show(pace: Pace) -> support::Outcome<()> {
+fn play(pace: Pace) -> support::Outcome<()> {
     support::interrupt_on_signals()?;
     scenario::play(pace, &Screen::new())
 }

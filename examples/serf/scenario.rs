@@ -1,53 +1,19 @@
 //! The story: what members do, and what traffic must show after each step.
 
-use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::time::{Duration, Instant};
 
 use crate::instance::Instance;
 use crate::screen::Screen;
-use crate::support::gatewright::{Gatewright, Setup};
+use crate::show::{LIMIT, NAMES, Pace, Show};
+use crate::support::gatewright::Setup;
 use crate::support::serf::Agent;
-use crate::support::traffic::{self, Limits, Traffic};
-use crate::support::{Outcome, interrupted, process, temp, tools, wait_for, wait_for_end};
-
-/// How long a change may take: gossip, some failed checks, slow machines.
-const LIMIT: Duration = Duration::from_secs(30);
-/// All gateways of the story.
-const NAMES: [&str; 4] = ["gateway-a", "gateway-b", "gateway-c", "gateway-d"];
-
-/// For a person to follow, or for a test.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Pace {
-    /// 200 requests a step and time to read.
-    Calm,
-    /// 60 requests a step, no pauses.
-    Fast,
-}
+use crate::support::{Outcome, temp, tools};
 
 /// Plays the whole story. Everything is stopped when it returns.
 pub fn play(pace: Pace, screen: &Screen) -> Outcome<()> {
     let mut stage = Stage::set(pace, screen)?;
-    let outcome = steps(&mut stage).map_err(|error| {
-        if interrupted() {
-            return "\nInterrupted. Everything is stopped.".to_owned();
-        }
-        let log = stage.gatewright.process().last_lines(15);
-        format!("\n{error}\nGatewright's log ends:\n{log}")
-    });
-    let sent = stage.sent;
-    let (failed, surprises) = (stage.failed, stage.surprises);
-    let end = stage.clear();
-    outcome?;
-    end?;
-    screen.line("");
-    if surprises > 0 {
-        return Err(format!("{surprises} steps were not as expected."));
-    }
-    screen.line(&format!(
-        "Every step was as expected: {failed} of {sent} requests failed. Everything is stopped."
-    ));
-    Ok(())
+    let outcome = steps(&mut stage);
+    stage.show.close(outcome)
 }
 
 fn steps(stage: &mut Stage) -> Outcome<()> {
@@ -126,19 +92,12 @@ struct Member {
     agent: Agent,
 }
 
-/// Everything that runs. The order of the fields is the order in which they are stopped.
+/// Everything that runs.
 struct Stage<'a> {
-    screen: &'a Screen,
-    pace: Pace,
-    traffic: Option<Traffic>,
-    gatewright: Gatewright,
+    show: Show<'a>,
     members: Vec<Member>,
     balancer: Agent,
     setup: Setup,
-    entrance: SocketAddr,
-    sent: u64,
-    failed: u64,
-    surprises: u32,
 }
 
 impl<'a> Stage<'a> {
@@ -154,39 +113,11 @@ impl<'a> Stage<'a> {
         let [port] = temp::free_ports()?;
         let entrance = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         setup.settings(&settings(&balancer, entrance)?)?;
-        let mut gatewright = setup.run()?;
-        screen.line(&format!("  Gatewright   {}", setup.path("gatewright.toml")));
-        wait_for(LIMIT, "the first answer through HAProxy", || {
-            if !gatewright.process().is_running() {
-                return Some(Err("Gatewright ended.".to_owned()));
-            }
-            (traffic::send(entrance, 1).ok() == 1).then_some(Ok(()))
-        })
-        .and_then(|outcome| outcome)
-        .map_err(|error| {
-            let log = gatewright.process().last_lines(30);
-            format!("{error}\nGatewright's log ends:\n{log}")
-        })?;
-        screen.line(&format!("  HAProxy      http://{entrance} serves"));
-        screen.note("Four clients send requests from now on, each with a new connection.");
-        let limits = Limits {
-            clients: 4,
-            pause: Duration::from_millis(5),
-            requests: 100_000,
-            time: Duration::from_secs(300),
-        };
         Ok(Stage {
-            screen,
-            pace,
-            traffic: Some(Traffic::start(entrance, limits)),
-            gatewright,
+            show: Show::begin(pace, screen, &setup, entrance)?,
             members,
             balancer,
             setup,
-            entrance,
-            sent: 0,
-            failed: 0,
-            surprises: 0,
         })
     }
 
@@ -198,49 +129,13 @@ impl<'a> Stage<'a> {
         act: impl FnOnce(&mut Stage<'a>) -> Outcome<()>,
         expected: &[&str],
     ) -> Outcome<()> {
-        if self.pace == Pace::Calm {
-            pause(Duration::from_secs(2))?;
-        }
-        self.screen.heading(title);
-        if !note.is_empty() {
-            self.screen.note(note);
-        }
-        let begin = Instant::now();
+        let begun = self.show.announce(title, note)?;
         act(self)?;
-        let settled = self.wait_until_settled(expected);
-        let took = begin.elapsed();
-
-        let count = if self.pace == Pace::Calm { 200 } else { 60 };
-        let sample = traffic::send(self.entrance, count);
-        let meanwhile = self.traffic.as_ref().map(Traffic::take).unwrap_or_default();
-        self.screen.spread(&NAMES, &sample);
-
-        let answered: BTreeSet<&str> = sample.answers.keys().map(String::as_str).collect();
-        let failed = sample.failed + meanwhile.failed;
-        let sent = sample.ok() + meanwhile.ok() + failed;
-        let good = settled.is_ok() && failed == 0 && answered == expected.iter().copied().collect();
-        self.screen.verdict(good, took, sent, failed);
-        for error in meanwhile.errors.iter().chain(&sample.errors) {
-            self.screen.note(&format!("a request failed: {error}"));
-        }
-        self.sent += sent;
-        self.failed += failed;
-        self.surprises += u32::from(!good);
-        settled
-    }
-
-    /// Settled is: only these, and all of them, answered the last requests.
-    fn wait_until_settled(&self, expected: &[&str]) -> Outcome<()> {
-        let wanted: BTreeSet<String> = expected.iter().map(|name| (*name).to_owned()).collect();
-        let what = format!("traffic to reach exactly {}", expected.join(", "));
-        wait_for(LIMIT, &what, || {
-            let recent = self.traffic.as_ref()?.look(|report| report.recent(60))?;
-            (recent == wanted).then_some(())
-        })
+        self.show.see(begun, expected, |_| true)
     }
 
     fn add(&mut self, name: &'static str) -> Outcome<()> {
-        let member = begin(name, &self.setup, &self.balancer, self.screen)?;
+        let member = begin(name, &self.setup, &self.balancer, self.show.screen())?;
         self.members.push(member);
         Ok(())
     }
@@ -266,21 +161,6 @@ impl<'a> Stage<'a> {
             .iter_mut()
             .find(|member| member.instance.name == name)
             .ok_or_else(|| format!("There is no member {name}."))
-    }
-
-    /// Stops everything in order; Gatewright must end well and take HAProxy with it.
-    fn clear(mut self) -> Outcome<()> {
-        drop(self.traffic.take());
-        let family = process::descendants(self.gatewright.process().pid());
-        let code = self.gatewright.stop(Duration::from_secs(20))?;
-        if code != 0 {
-            return Err(format!("Gatewright ended with code {code}."));
-        }
-        wait_for_end(
-            Duration::from_secs(5),
-            "HAProxy to end with Gatewright",
-            || (!family.iter().any(|pid| process::exists(*pid))).then_some(()),
-        )
     }
 }
 
@@ -336,13 +216,4 @@ log_requests = "errors"
         binary = tools::any_haproxy()?.display(),
         root = root.display(),
     ))
-}
-
-fn pause(time: Duration) -> Outcome<()> {
-    std::thread::sleep(time);
-    if interrupted() {
-        Err("Interrupted.".to_owned())
-    } else {
-        Ok(())
-    }
 }
