@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::support::consul::Consul;
-use crate::support::gatewright::{Gatewright, Setup};
+use crate::support::gatewright::{self, Gatewright, Setup};
 use crate::support::thrift::callers::{Callers, Tally};
 use crate::support::thrift::instance::Instance;
 use crate::support::thrift::{Client, Form};
-use crate::support::{Outcome, haproxy, interrupted, process, temp, tools, wait_for, wait_for_end};
+use crate::support::{Outcome, haproxy, interrupted, temp, tools, wait_for};
 
 /// How long a step may take.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -244,16 +244,7 @@ impl Stage {
     /// Stops everything in order; Gatewright must end well and take HAProxy with it.
     fn clear(mut self) -> Outcome<()> {
         drop(self.callers.take());
-        let family = process::descendants(self.gatewright.process().pid());
-        let code = self.gatewright.stop(Duration::from_secs(20))?;
-        if code != 0 {
-            return Err(format!("Gatewright ended with code {code}."));
-        }
-        wait_for_end(
-            Duration::from_secs(5),
-            "HAProxy to end with Gatewright",
-            || (!family.iter().any(|pid| process::exists(*pid))).then_some(()),
-        )
+        gatewright::end_with_haproxy(&mut self.gatewright)
     }
 }
 

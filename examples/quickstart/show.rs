@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::screen::Screen;
-use crate::support::gatewright::{Gatewright, Setup};
+use crate::support::gatewright::{self, Gatewright, Setup};
 use crate::support::traffic::{self, Limits, Traffic};
-use crate::support::{Outcome, interrupted, process, wait_for, wait_for_end};
+use crate::support::{Outcome, interrupted, wait_for};
 
 /// How long a change may take: checks, gossip, one reload, slow machines.
 pub const LIMIT: Duration = Duration::from_secs(30);
@@ -138,7 +138,8 @@ impl<'a> Show<'a> {
             let log = self.gatewright.process().last_lines(15);
             format!("\n{error}\nGatewright's log ends:\n{log}")
         });
-        let end = self.stop();
+        drop(self.traffic.take());
+        let end = gatewright::end_with_haproxy(&mut self.gatewright);
         outcome?;
         end?;
         self.screen.line("");
@@ -150,20 +151,6 @@ impl<'a> Show<'a> {
             self.failed, self.sent
         ));
         Ok(())
-    }
-
-    fn stop(&mut self) -> Outcome<()> {
-        drop(self.traffic.take());
-        let family = process::descendants(self.gatewright.process().pid());
-        let code = self.gatewright.stop(Duration::from_secs(20))?;
-        if code != 0 {
-            return Err(format!("Gatewright ended with code {code}."));
-        }
-        wait_for_end(
-            Duration::from_secs(5),
-            "HAProxy to end with Gatewright",
-            || (!family.iter().any(|pid| process::exists(*pid))).then_some(()),
-        )
     }
 }
 

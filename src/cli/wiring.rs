@@ -21,7 +21,8 @@ use crate::settings::model::GuardedService;
 use crate::settings::{
     DEFAULT_MASTER_SOCKET, Environment, HandWeights, Kind, Mode, NewServers, Settings,
 };
-use crate::source::consul::{Consul, Options as ConsulOptions, Secret, TlsOptions, TokenSource};
+use crate::source::Secret;
+use crate::source::consul::{Consul, Options as ConsulOptions, TlsOptions, TokenSource};
 use crate::source::file::CatalogFile;
 use crate::source::serf::members::Mapping;
 use crate::source::serf::{self, Key, Options as SerfOptions, Serf};

@@ -347,14 +347,14 @@ fn ports_and_lists_of_users_must_be_named() {
     assert_eq!(
         sentences(&table.refused),
         [
-            "Tag `urlprefix-:22 proto=tcp` of instance web-0 on node node-1: the parameter tcp_ports does not name the port 22",
-            "Tag `urlprefix-c.d/ proto=tcp` of instance web-0 on node node-1: the parameter sni_listen names no address for TLS connections that are passed through"
+            "Tag `urlprefix-:22 proto=tcp` of instance web-0 on node node-web-0: the parameter tcp_ports does not name the port 22",
+            "Tag `urlprefix-c.d/ proto=tcp` of instance web-0 on node node-web-0: the parameter sni_listen names no address for TLS connections that are passed through"
         ]
     );
     assert_eq!(
         sentences(&table.notes),
         [
-            "Tag `urlprefix-a.b/ auth=nobody` of instance web-0 on node node-1: There is no list of users `nobody`, so it answers 401 to everybody. Name it in [parameters.auth.nobody]."
+            "Tag `urlprefix-a.b/ auth=nobody` of instance web-0 on node node-web-0: There is no list of users `nobody`, so it answers 401 to everybody. Name it in [parameters.auth.nobody]."
         ]
     );
     let layout = laid(&table);

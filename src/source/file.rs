@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
@@ -14,10 +14,8 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, timeout};
 
 use super::consul::TokenStatus;
-use super::seen::{Seen, tell};
-use super::{
-    ErrorClass, Freshness, Origin, ReadError, SourceStatus, Update, Watch, WatchId, keep_alive,
-};
+use super::seen::{Followed, Seen, tell};
+use super::{ErrorClass, Freshness, Origin, ReadError, SourceStatus, Update, Watch, WatchId};
 use crate::catalog::fixture::Fixture;
 use crate::catalog::{Answer, Query, snapshot};
 
@@ -33,14 +31,7 @@ const LARGEST: u64 = 64 << 20;
 /// A catalog file. Cheap to clone; clones share what was read.
 #[derive(Debug, Clone)]
 pub struct CatalogFile {
-    inner: Arc<Inner>,
-}
-
-#[derive(Debug)]
-struct Inner {
-    shared: Arc<Shared>,
-    /// Begun by the first watch; ends with the last of those who share it.
-    follower: OnceLock<Watch>,
+    followed: Arc<Followed<Shared>>,
 }
 
 #[derive(Debug)]
@@ -48,7 +39,6 @@ struct Shared {
     path: PathBuf,
     seen: watch::Sender<Seen<Fixture>>,
     reads: AtomicU64,
-    watches: AtomicU64,
     told: Mutex<Told>,
 }
 
@@ -69,45 +59,33 @@ impl CatalogFile {
             path,
             seen: watch::Sender::new(Seen::Nothing),
             reads: AtomicU64::new(0),
-            watches: AtomicU64::new(0),
             told: Mutex::default(),
         };
         CatalogFile {
-            inner: Arc::new(Inner {
-                shared: Arc::new(shared),
-                follower: OnceLock::new(),
-            }),
+            followed: Followed::new(shared),
         }
     }
 
     /// Watches a query until the returned handle is dropped. Must be called within a Tokio runtime.
     pub fn watch(&self, id: WatchId, query: Query, out: mpsc::Sender<Update>) -> Watch {
-        let inner = Arc::clone(&self.inner);
-        inner.follower.get_or_init(|| {
-            let shared = Arc::clone(&inner.shared);
-            Watch::begin(keep_alive("the catalog file", move || {
-                follow(Arc::clone(&shared))
-            }))
-        });
-        let counted = Counted::new(inner);
-        Watch::begin(async move {
-            let shared = &counted.0.shared;
-            let answer = |catalog: &Fixture, query: &Query| shared.answer(catalog, query);
-            tell(shared.seen.subscribe(), answer, id, query, out).await;
-        })
+        self.followed
+            .watch("the catalog file", follow, |shared| async move {
+                let answer = |catalog: &Fixture, query: &Query| shared.answer(catalog, query);
+                tell(shared.seen.subscribe(), answer, id, query, out).await;
+            })
     }
 
     /// The answer to a query as the file is now.
     pub fn read_once(&self, query: &Query) -> Result<(Answer, Freshness), ReadError> {
         let begun = Instant::now();
-        let catalog = self.inner.shared.load()?;
-        let answer = self.inner.shared.answer(&catalog, query)?;
+        let catalog = self.followed.shared.load()?;
+        let answer = self.followed.shared.answer(&catalog, query)?;
         Ok((answer, Freshness::now(begun)))
     }
 
     /// What the source is doing.
     pub fn status(&self) -> SourceStatus {
-        let shared = &self.inner.shared;
+        let shared = &self.followed.shared;
         let path = shared.path.display().to_string();
         let told = shared.told();
         SourceStatus {
@@ -116,7 +94,7 @@ impl CatalogFile {
             addresses: vec![path],
             switches: 0,
             requests: shared.reads.load(Ordering::Relaxed),
-            watches: shared.watches.load(Ordering::Relaxed),
+            watches: self.followed.watches(),
             errors: told.errors.clone(),
             last_error: told.last_error.clone(),
             throttled_for: None,
@@ -266,21 +244,5 @@ impl Shared {
     fn error(&self, class: ErrorClass, what: &str, detail: &str) -> ReadError {
         let path = self.path.display().to_string();
         ReadError::of(Origin::File, class, &path, what, detail)
-    }
-}
-
-/// One of the watches that are alive; keeps the follower running.
-struct Counted(Arc<Inner>);
-
-impl Counted {
-    fn new(inner: Arc<Inner>) -> Counted {
-        inner.shared.watches.fetch_add(1, Ordering::Relaxed);
-        Counted(inner)
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.shared.watches.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -17,12 +17,14 @@ mod backoff;
 pub mod consul;
 mod error;
 pub mod file;
+mod secret;
 mod seen;
 pub mod serf;
 
 use consul::{Certificate, Consul, TokenStatus};
 pub use error::{ErrorClass, ReadError};
 use file::CatalogFile;
+pub use secret::Secret;
 use serf::Serf;
 
 /// Which catalog is read.

@@ -1,15 +1,80 @@
 //! What one task has read for all watches of a source together, and how each watch tells of it.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
-use super::{Freshness, ReadError, Update, WatchId};
+use super::{Freshness, ReadError, Update, Watch, WatchId, keep_alive};
 use crate::catalog::{Answer, Query};
 
 /// How soon a query is looked at again that what is known has no answer to.
 const AGAIN: Duration = Duration::from_secs(60);
+
+/// What a source shares: the state of one task that reads for all watches. The first watch begins the task, and it
+/// ends with the last of those who share it.
+#[derive(Debug)]
+pub(super) struct Followed<S> {
+    pub shared: Arc<S>,
+    follower: OnceLock<Watch>,
+    watches: AtomicU64,
+}
+
+impl<S: Send + Sync + 'static> Followed<S> {
+    /// Nothing is begun yet.
+    pub fn new(shared: S) -> Arc<Followed<S>> {
+        Arc::new(Followed {
+            shared: Arc::new(shared),
+            follower: OnceLock::new(),
+            watches: AtomicU64::new(0),
+        })
+    }
+
+    /// How many watches are alive.
+    pub fn watches(&self) -> u64 {
+        self.watches.load(Ordering::Relaxed)
+    }
+
+    /// A watch that does what `told` does. `follow` is the task, begun anew should it end by a mistake.
+    pub fn watch<F, T>(
+        self: &Arc<Self>,
+        name: &'static str,
+        follow: impl Fn(Arc<S>) -> F + Send + 'static,
+        told: impl FnOnce(Arc<S>) -> T,
+    ) -> Watch
+    where
+        F: Future<Output = ()> + Send + 'static,
+        T: Future<Output = ()> + Send + 'static,
+    {
+        self.follower.get_or_init(|| {
+            let shared = Arc::clone(&self.shared);
+            Watch::begin(keep_alive(name, move || follow(Arc::clone(&shared))))
+        });
+        let counted = Counted::new(Arc::clone(self));
+        let told = told(Arc::clone(&self.shared));
+        Watch::begin(async move {
+            let _counted = counted;
+            told.await;
+        })
+    }
+}
+
+/// One of the watches that are alive; keeps the follower running.
+struct Counted<S>(Arc<Followed<S>>);
+
+impl<S> Counted<S> {
+    fn new(followed: Arc<Followed<S>>) -> Counted<S> {
+        followed.watches.fetch_add(1, Ordering::Relaxed);
+        Counted(followed)
+    }
+}
+
+impl<S> Drop for Counted<S> {
+    fn drop(&mut self) {
+        self.0.watches.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// What is known.
 #[derive(Debug)]

@@ -313,7 +313,7 @@ fn c05_an_instance_that_is_our_own_listener_is_left_out() {
     expected.sort_unstable();
     assert_eq!(found, expected);
     assert!(
-        told(&rendering).contains(&"Instance 10.0.0.1-80 on node node-1 of service \"web\" is left out because its address 10.0.0.1:80 is one on which the configuration itself listens.".to_owned()),
+        told(&rendering).contains(&"Instance 10.0.0.1-80 on node node-10.0.0.1-80 of service \"web\" is left out because its address 10.0.0.1:80 is one on which the configuration itself listens.".to_owned()),
         "{:#?}",
         told(&rendering)
     );

@@ -9,8 +9,8 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::process::Process;
-use super::{Outcome, temp, tools, wait_for};
+use super::process::{self, Process};
+use super::{Outcome, temp, tools, wait_for, wait_for_end};
 
 /// What Gatewright is run with. Everything lies in one temporary directory.
 pub struct Setup {
@@ -204,6 +204,20 @@ impl Gatewright {
             .stop(limit)
             .map_err(|error| format!("{error} The log ends:\n{}", self.process.last_lines(20)))
     }
+}
+
+/// Ends Gatewright, which must end well and take the HAProxy that it supervises with it.
+pub fn end_with_haproxy(gatewright: &mut Gatewright) -> Outcome<()> {
+    let family = process::descendants(gatewright.process().pid());
+    let code = gatewright.stop(Duration::from_secs(20))?;
+    if code != 0 {
+        return Err(format!("Gatewright ended with code {code}."));
+    }
+    wait_for_end(
+        Duration::from_secs(5),
+        "HAProxy to end with Gatewright",
+        || (!family.iter().any(|pid| process::exists(*pid))).then_some(()),
+    )
 }
 
 /// The program: `GATEWRIGHT_BIN`, or the one that cargo built for the tests, or the one beside an example.

@@ -25,9 +25,10 @@ use super::response::{
     LONGEST_PAUSE, excerpt, freshness, from_consul, is_json, retry_after, sensitive, transport,
 };
 use super::tls::{self, Endpoint, Stamp};
-use super::token::{Secret, Token};
+use super::token::Token;
 use super::{ConsulError, Options, Origin, SourceStatus, answer, index};
 use crate::catalog::{Answer, Kind, Query, Scope};
+use crate::source::Secret;
 
 /// How often certificate files are looked at, at most.
 const LOOK_EVERY: Duration = Duration::from_secs(5);

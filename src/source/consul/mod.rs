@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use super::error;
 use super::{Freshness, Origin, SourceStatus, Update, Watch, WatchId, keep_alive};
 use crate::catalog::{Answer, Query};
+use crate::source::Secret;
 
 mod address;
 mod answer;
@@ -37,7 +38,7 @@ pub use super::{ErrorClass, ReadError};
 pub use address::Address;
 pub use certificate::Certificate;
 pub use tls::TlsOptions;
-pub use token::{Secret, TokenSource, TokenStatus};
+pub use token::{TokenSource, TokenStatus};
 
 /// How Consul is reached and asked.
 #[derive(Debug, Clone)]

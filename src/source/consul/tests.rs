@@ -12,8 +12,9 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
 use super::super::{Update, WatchId};
-use super::{Consul, ErrorClass, Options, ReadError, Secret, TokenSource, Watch};
+use super::{Consul, ErrorClass, Options, ReadError, TokenSource, Watch};
 use crate::catalog::{Answer, Query};
+use crate::source::Secret;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 const CANARY: &str = "3f0c-canary-token";

@@ -1,7 +1,5 @@
 //! The ACL token: a value or a file that is read again. It leaves this process in one header only.
 
-use std::fmt;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,42 +7,10 @@ use std::time::{Duration, Instant};
 use reqwest::header::HeaderValue;
 
 use super::ConsulError;
+use crate::source::secret::{self, Secret};
 
 /// How often the token file is looked at, at most.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// A longer file is not a token.
-const LONGEST: u64 = 64 * 1024;
-
-/// A text that is never shown: neither Debug nor Display gives its content.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Hides a text.
-    pub fn new(text: impl Into<String>) -> Secret {
-        Secret(text.into())
-    }
-
-    /// The content, for a request header and for nothing else.
-    pub(in crate::source) fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl Drop for Secret {
-    /// Nothing is left of it in memory that is used for something else.
-    fn drop(&mut self) {
-        let mut bytes = std::mem::take(&mut self.0).into_bytes();
-        bytes.fill(0);
-        std::hint::black_box(&bytes);
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("Secret(hidden)")
-    }
-}
 
 /// Where the token comes from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -182,22 +148,9 @@ impl Token {
 
 fn read(path: &Path) -> Result<Secret, String> {
     let wrong = |what: &str| format!("The token file {} {what}.", path.display());
-    let failed = |error: std::io::Error| wrong(&format!("cannot be read: {error}"));
-    // Opening a named pipe would block for ever.
-    if !std::fs::metadata(path).map_err(failed)?.is_file() {
-        return Err(wrong("is not a regular file"));
-    }
-    let mut text = String::new();
-    let file = std::fs::File::open(path).map_err(failed)?;
-    file.take(LONGEST)
-        .read_to_string(&mut text)
-        .map_err(failed)?;
-    let text = text.trim_end_matches(['\r', '\n']);
-    if text.is_empty() {
-        return Err(wrong("is empty"));
-    }
-    check(text).map_err(|_| wrong("holds a character that no token has"))?;
-    Ok(Secret::new(text))
+    let secret = secret::read(path).map_err(|what| wrong(&what))?;
+    check(secret.reveal()).map_err(|_| wrong("holds a character that no token has"))?;
+    Ok(secret)
 }
 
 fn check(text: &str) -> Result<(), String> {

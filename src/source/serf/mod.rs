@@ -7,17 +7,16 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 
-use super::consul::{Secret, TokenStatus};
-use super::seen::{Seen, tell};
-use super::{
-    ErrorClass, Freshness, Origin, ReadError, SourceStatus, Update, Watch, WatchId, keep_alive,
-};
+use super::Secret;
+use super::consul::TokenStatus;
+use super::seen::{Followed, Seen, tell};
+use super::{ErrorClass, Freshness, Origin, ReadError, SourceStatus, Update, Watch, WatchId};
 use crate::catalog::guard::Silence;
 use crate::catalog::{Answer, Instance, Query};
 
@@ -72,7 +71,6 @@ struct Shared {
     options: Options,
     seen: watch::Sender<Seen<Members>>,
     requests: AtomicU64,
-    watches: AtomicU64,
     state: Mutex<Told>,
 }
 
@@ -142,14 +140,7 @@ impl Shared {
 /// Serf. Cheap to clone; clones share the connection.
 #[derive(Debug, Clone)]
 pub struct Serf {
-    inner: Arc<Inner>,
-}
-
-#[derive(Debug)]
-struct Inner {
-    shared: Arc<Shared>,
-    /// Begun by the first watch; ends with the last of those who share it.
-    follower: OnceLock<Watch>,
+    followed: Arc<Followed<Shared>>,
 }
 
 impl Serf {
@@ -159,28 +150,17 @@ impl Serf {
             options,
             seen: watch::Sender::new(Seen::Nothing),
             requests: AtomicU64::new(0),
-            watches: AtomicU64::new(0),
             state: Mutex::default(),
         };
         Serf {
-            inner: Arc::new(Inner {
-                shared: Arc::new(shared),
-                follower: OnceLock::new(),
-            }),
+            followed: Followed::new(shared),
         }
     }
 
     /// Watches a query until the returned handle is dropped. Must be called within a Tokio runtime.
     pub fn watch(&self, id: WatchId, query: Query, out: mpsc::Sender<Update>) -> Watch {
-        let inner = Arc::clone(&self.inner);
-        inner.follower.get_or_init(|| {
-            let shared = Arc::clone(&inner.shared);
-            let begin = move || follow::Follower::new(Arc::clone(&shared)).run();
-            Watch::begin(keep_alive("Serf", begin))
-        });
-        let counted = Counted::new(inner);
-        Watch::begin(async move {
-            let shared = &counted.0.shared;
+        let follow = |shared| follow::Follower::new(shared).run();
+        self.followed.watch("Serf", follow, |shared| async move {
             let answer = |members: &Members, query: &Query| shared.answer(members, query);
             tell(shared.seen.subscribe(), answer, id, query, out).await;
         })
@@ -192,7 +172,7 @@ impl Serf {
         query: &Query,
         deadline: Duration,
     ) -> Result<(Answer, Freshness), ReadError> {
-        let shared = &self.inner.shared;
+        let shared = &self.followed.shared;
         let begun = Instant::now();
         if let Some(why) = unanswerable(query) {
             return Err(shared.unaskable(query, &why));
@@ -230,7 +210,7 @@ impl Serf {
 
     /// What is known of the instances that a query does not see any more.
     pub fn evidence(&self, query: &Query) -> Result<Vec<Instance>, Silence> {
-        match &*self.inner.shared.seen.borrow() {
+        match &*self.followed.shared.seen.borrow() {
             Seen::Known(members, _) => members.evidence(query),
             Seen::Nothing | Seen::Failed { .. } => Err(Silence::Unknown),
         }
@@ -238,7 +218,7 @@ impl Serf {
 
     /// What the source is doing.
     pub fn status(&self) -> SourceStatus {
-        let shared = &self.inner.shared;
+        let shared = &self.followed.shared;
         let address = shared.address();
         let told = shared.told();
         SourceStatus {
@@ -247,7 +227,7 @@ impl Serf {
             addresses: shared.options.addresses.clone(),
             switches: told.switches,
             requests: shared.requests.load(Ordering::Relaxed),
-            watches: shared.watches.load(Ordering::Relaxed),
+            watches: self.followed.watches(),
             errors: told.errors.clone(),
             last_error: told.last_error.clone(),
             throttled_for: None,
@@ -298,20 +278,4 @@ fn notes(members: &Members) -> Vec<String> {
         )
     });
     cut_off.into_iter().chain(unreadable).collect()
-}
-
-/// One of the watches that are alive; keeps the follower running.
-struct Counted(Arc<Inner>);
-
-impl Counted {
-    fn new(inner: Arc<Inner>) -> Counted {
-        inner.shared.watches.fetch_add(1, Ordering::Relaxed);
-        Counted(inner)
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.shared.watches.fetch_sub(1, Ordering::Relaxed);
-    }
 }
