@@ -53,7 +53,8 @@ pub struct State {
     pub rejected: Option<Rejection>,
 }
 
-/// A set that HAProxy did not take; it is not tried again while the same HAProxy runs.
+/// A set that HAProxy did not take; it is not tried again while the same HAProxy runs. Without a process it may
+/// not be to blame, and is tried once more.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rejection {
     /// Its revision.
