@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use crate::support::tools;
 
 /// What may read it, because it only shows or stores the time: when a set was refused, when the snapshot was
-/// saved, when the process began, and the file times that tell whether a certificate was replaced.
-const SHOWN: [&str; 4] = [
+/// saved, when the process began, and the file times that tell whether a certificate or a catalog was replaced.
+const SHOWN: [&str; 5] = [
     "src/agent/snapshot.rs",
     "src/apply/history.rs",
     "src/source/consul/tls.rs",
+    "src/source/file.rs",
     "src/status/process.rs",
 ];
 
