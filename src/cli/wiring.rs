@@ -181,7 +181,6 @@ pub fn source_place(settings: &Settings) -> String {
 
 fn serf(settings: &Settings) -> Serf {
     let from = &settings.serf;
-    let tags = &from.tags;
     Serf::new(SerfOptions {
         addresses: from.addresses.clone(),
         key: match (&from.auth_key_file, &from.auth_key) {
@@ -190,16 +189,8 @@ fn serf(settings: &Settings) -> Serf {
             (None, None) => Key::None,
         },
         mapping: Mapping {
-            service: tags.service.clone(),
-            port: tags.port.clone(),
-            address: tags.address.clone(),
-            weight: tags.weight.clone(),
-            id: tags.id.clone(),
-            tags: tags.tags.clone(),
-            datacenter: tags.datacenter.clone(),
-            drain: tags.drain.clone(),
-            maintenance: tags.maintenance.clone(),
             failed: from.failed,
+            ..from.tags.clone()
         },
         read_interval: from.read_interval.0,
         timeout: from.timeout.0,

@@ -10,6 +10,7 @@ use super::types::{FileMode, Lasting, ListenAddress, SecretText, Share, Size, Ti
 use crate::catalog::Network;
 use crate::source::Origin;
 use crate::source::serf::Failed;
+use crate::source::serf::members::Mapping;
 
 /// The whole of `gatewright.toml`.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -142,7 +143,7 @@ pub struct Serf {
     /// What becomes of members that Serf calls failed.
     pub failed: Failed,
     /// `[serf.tags]`.
-    pub tags: SerfTags,
+    pub tags: Mapping,
 }
 
 impl Default for Serf {
@@ -155,47 +156,7 @@ impl Default for Serf {
             timeout: Time::seconds(5),
             max_answer: Size::mebibytes(16),
             failed: Failed::Keep,
-            tags: SerfTags::default(),
-        }
-    }
-}
-
-/// `[serf.tags]`: the names of the tags that mean something.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct SerfTags {
-    /// The tags that name a member's services; the first that it has counts.
-    pub service: Vec<String>,
-    /// The port.
-    pub port: String,
-    /// The address, where it is not the member's own.
-    pub address: String,
-    /// The weight.
-    pub weight: String,
-    /// The instance's id.
-    pub id: String,
-    /// Consul's tags.
-    pub tags: String,
-    /// The datacenter.
-    pub datacenter: String,
-    /// Takes the instance out.
-    pub drain: String,
-    /// Takes the instance out, too.
-    pub maintenance: String,
-}
-
-impl Default for SerfTags {
-    fn default() -> SerfTags {
-        SerfTags {
-            service: vec!["service".to_owned(), "role".to_owned()],
-            port: "port".to_owned(),
-            address: "address".to_owned(),
-            weight: "weight".to_owned(),
-            id: "id".to_owned(),
-            tags: "tags".to_owned(),
-            datacenter: "dc".to_owned(),
-            drain: "drain".to_owned(),
-            maintenance: "maintenance".to_owned(),
+            tags: Mapping::default(),
         }
     }
 }

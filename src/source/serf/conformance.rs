@@ -10,9 +10,8 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::client::Connection;
 use super::members::State;
-use super::tests::mapping;
 use super::wire::{self, Inbox};
-use super::{Key, Options, Secret};
+use super::{Key, Mapping, Options, Secret};
 
 const COMMANDS: &str = include_str!("../../../tests/golden/serf/commands.txt");
 const EVENTS: &str = include_str!("../../../tests/golden/serf/events.txt");
@@ -167,7 +166,7 @@ async fn a_recorded_session_is_followed_event_by_event() {
     let options = Options {
         addresses: vec![listener.local_addr().unwrap().to_string()],
         key: Key::Value(Secret::new("s3cret")),
-        mapping: mapping(),
+        mapping: Mapping::default(),
         read_interval: Duration::from_secs(30),
         timeout: Duration::from_secs(20),
         max_answer: 1 << 20,

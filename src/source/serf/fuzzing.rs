@@ -6,22 +6,6 @@ use super::members::{Failed, Mapping, Members, State};
 use super::wire::{self, Inbox};
 use crate::catalog::{Answer, Query};
 
-/// The names of tags that the settings have by default.
-fn mapping() -> Mapping {
-    Mapping {
-        service: vec!["service".to_owned(), "role".to_owned()],
-        port: "port".to_owned(),
-        address: "address".to_owned(),
-        weight: "weight".to_owned(),
-        id: "id".to_owned(),
-        tags: "tags".to_owned(),
-        datacenter: "dc".to_owned(),
-        drain: "drain".to_owned(),
-        maintenance: "maintenance".to_owned(),
-        failed: Failed::Remove,
-    }
-}
-
 /// A stream of values, the same however it arrives; the first byte says where it is cut.
 pub fn rpc(data: &[u8]) {
     let Some((first, stream)) = data.split_first() else {
@@ -41,7 +25,10 @@ pub fn rpc(data: &[u8]) {
         let members = Members::new(
             list,
             unreadable,
-            &mapping(),
+            &Mapping {
+                failed: Failed::Remove,
+                ..Mapping::default()
+            },
             before.as_ref(),
             Instant::now(),
         );

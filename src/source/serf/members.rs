@@ -70,8 +70,10 @@ pub enum Failed {
     Remove,
 }
 
-/// Which tags mean what. Of every one but the first, `TAG.SERVICE` holds for that service alone and goes before.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Which tags mean what: `[serf.tags]` of the settings. Of every one but the first, `TAG.SERVICE` holds for that
+/// service alone and goes before.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Mapping {
     /// The tags that name the member's services, with commas between them; the first that it has counts.
     pub service: Vec<String>,
@@ -91,8 +93,26 @@ pub struct Mapping {
     pub drain: String,
     /// The same, under Consul's word.
     pub maintenance: String,
-    /// What becomes of failed members.
+    /// What becomes of failed members; a setting of its own.
+    #[serde(skip)]
     pub failed: Failed,
+}
+
+impl Default for Mapping {
+    fn default() -> Mapping {
+        Mapping {
+            service: vec!["service".to_owned(), "role".to_owned()],
+            port: "port".to_owned(),
+            address: "address".to_owned(),
+            weight: "weight".to_owned(),
+            id: "id".to_owned(),
+            tags: "tags".to_owned(),
+            datacenter: "dc".to_owned(),
+            drain: "drain".to_owned(),
+            maintenance: "maintenance".to_owned(),
+            failed: Failed::Keep,
+        }
+    }
 }
 
 impl Mapping {

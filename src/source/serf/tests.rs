@@ -8,21 +8,6 @@ use super::wire::{self, Inbox};
 use super::*;
 use crate::catalog::{HealthFilter, Kind, Status};
 
-pub(super) fn mapping() -> Mapping {
-    Mapping {
-        service: vec!["service".into(), "role".into()],
-        port: "port".into(),
-        address: "address".into(),
-        weight: "weight".into(),
-        id: "id".into(),
-        tags: "tags".into(),
-        datacenter: "dc".into(),
-        drain: "drain".into(),
-        maintenance: "maintenance".into(),
-        failed: Failed::Keep,
-    }
-}
-
 fn member(name: &str, state: State, tags: &[(&str, &str)]) -> Member {
     Member {
         name: name.into(),
@@ -132,7 +117,7 @@ fn tags_become_an_instance_in_consuls_words() {
     let members = Members::new(
         vec![member("gw1", State::Alive, &tags)],
         0,
-        &mapping(),
+        &Mapping::default(),
         None,
         Instant::now(),
     );
@@ -165,7 +150,7 @@ fn each_state_has_its_meaning() {
     ] {
         let mapping = Mapping {
             failed,
-            ..mapping()
+            ..Mapping::default()
         };
         let members = Members::new(
             vec![member("gw1", state, &tags)],
@@ -185,7 +170,13 @@ fn those_who_left_are_proved_gone_and_a_mass_of_failures_proves_nothing() {
     let list = |states: &[State]| {
         let members = states.iter().enumerate();
         let members = members.map(|(n, state)| member(&format!("m{n}"), *state, &tags));
-        Members::new(members.collect(), 0, &mapping(), None, Instant::now())
+        Members::new(
+            members.collect(),
+            0,
+            &Mapping::default(),
+            None,
+            Instant::now(),
+        )
     };
     let (alive, left, failed) = (State::Alive, State::Left, State::Failed);
     let gone = list(&[alive, left])
@@ -206,7 +197,7 @@ fn when_half_fail_at_once_nobody_goes_and_nobody_comes_back_who_was_out_before()
     let tags = [("role", "api"), ("port", "1")];
     let mapping = Mapping {
         failed: Failed::Remove,
-        ..mapping()
+        ..Mapping::default()
     };
     let start = Instant::now();
     let list = |states: &[State], before: Option<&Members>, seconds: u64| {
