@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::support::gatewright::Setup;
 use crate::support::process::Process;
-use crate::support::{temp, tools, wait_for};
+use crate::support::{ports, tools, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -319,7 +319,7 @@ service "web" tag="prod"
 #[test]
 fn the_plan_for_a_running_haproxy_is_told_without_being_carried_out() {
     let setup = Setup::new().unwrap();
-    let [port] = temp::free_ports().unwrap();
+    let [port] = ports::free().unwrap();
     let template = TEMPLATE
         .replace("127.0.0.1:18080", &format!("127.0.0.1:{port}"))
         .replace(

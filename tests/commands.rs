@@ -1,6 +1,6 @@
 //! The command line: exit codes and exact texts, as a person or a script meets them.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Output;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::support::consul::{Consul, instance};
 use crate::support::gatewright::{Setup, binary};
 use crate::support::process::{Process, command, descendants};
 use crate::support::traffic::send;
-use crate::support::{temp, tools, wait_for};
+use crate::support::{ports, tools, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -456,9 +456,8 @@ fn wrong_settings_are_told_with_their_place() {
 #[test]
 fn j14_without_consul_or_a_sidecar_it_says_so() {
     let setup = setup();
-    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let address = free.local_addr().unwrap();
-    drop(free);
+    let [port] = ports::free().unwrap();
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let output = setup
         .call(&[
             "render",
@@ -537,7 +536,7 @@ fn run_needs_no_settings_file() {
     consul
         .register_instance("web", "one", backend.address())
         .unwrap();
-    let [port] = temp::free_ports().unwrap();
+    let [port] = ports::free().unwrap();
     let entrance = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let setup = Setup::new().unwrap();
     let state = setup.path("state");

@@ -16,7 +16,7 @@ use crate::support::gatewright::{Gatewright, Setup};
 use crate::support::haproxy::{HAProxy, check};
 use crate::support::traffic::{Limits, Traffic, send};
 use crate::support::usual::{TEMPLATE, Usual, filled};
-use crate::support::{process, temp, tools, wait_for};
+use crate::support::{ports, process, temp, tools, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -60,7 +60,7 @@ impl Stage {
         })
         .unwrap();
         let setup = Setup::new().unwrap();
-        let [port] = temp::free_ports().unwrap();
+        let [port] = ports::free().unwrap();
         let entrance = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let source = differs.source.unwrap_or("haproxy.cfg.hbs");
         let text = differs.template.unwrap_or(TEMPLATE);
@@ -360,7 +360,7 @@ fn f02_g18_the_gate_refuses_what_haproxy_would_take() {
     });
 
     let before = stage.setup.read("haproxy.cfg").unwrap();
-    let [other] = temp::free_ports().unwrap();
+    let [other] = ports::free().unwrap();
     stage.template(&TEMPLATE.replace("@bind@", &format!("127.0.0.1:{other}")));
     let status = stage.until("the refusal", |status| status["state"] == "held");
     assert_parts(
@@ -750,7 +750,7 @@ fn e03_e11_j12_killed_at_any_moment_it_leaves_a_good_file_and_converges() {
     consul
         .register_instance("web", "one", backends[0].address())
         .unwrap();
-    let [port] = temp::free_ports().unwrap();
+    let [port] = ports::free().unwrap();
     let entrance = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let setup = Setup::new().unwrap();
     let text = filled(TEMPLATE, &setup, entrance);

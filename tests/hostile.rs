@@ -15,7 +15,7 @@ use crate::support::gatewright::{Gatewright, Setup};
 use crate::support::haproxy::HAProxy;
 use crate::support::traffic::{Limits, Traffic};
 use crate::support::usual::{Usual, filled};
-use crate::support::{process, temp, wait_for};
+use crate::support::{ports, process, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -99,7 +99,7 @@ impl Stage {
             .unwrap()
             .env("HAPROXY_CANARY", "canary")
             .env("NO_COLOR", "1");
-        let [port] = temp::free_ports().unwrap();
+        let [port] = ports::free().unwrap();
         let entrance = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         setup
             .file("haproxy.cfg.hbs", &filled(template, &setup, entrance))
@@ -493,7 +493,7 @@ fn p6_c01_c02_c03_a_value_that_its_place_cannot_hold_refuses_only_that_rendering
 
 #[test]
 fn d01_broken_templates_are_refused_at_the_start_and_haproxy_is_left_alone() {
-    let [port] = temp::free_ports().unwrap();
+    let [port] = ports::free().unwrap();
     let running = format!(
         "defaults\n    mode http\n    timeout connect 1s\n    timeout client 1s\n    timeout server 1s\nfrontend in\n    bind 127.0.0.1:{port}\n    http-request return status 204\n"
     );

@@ -13,7 +13,7 @@ use gatewright::template::{Grammar, Options, Outcome, Source, TemplateSet};
 use crate::support::consul::Consul;
 use crate::support::gatewright::{Gatewright, Setup};
 use crate::support::haproxy::HAProxy;
-use crate::support::{http, temp, tools, wait_for};
+use crate::support::{http, ports, tools, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -92,7 +92,7 @@ fn servers(port: u16, numbers: impl Iterator<Item = u8>) -> Vec<String> {
 #[test]
 fn only_clients_of_a_server_that_goes_are_moved() {
     for version in tools::HAPROXY_VERSIONS {
-        let [port] = temp::free_ports().unwrap();
+        let [port] = ports::free().unwrap();
         let all = servers(port, 1..=10);
         let before = placed(version, port, &all.join("\n"));
         let everyone: BTreeSet<&String> = before.iter().collect();
@@ -122,7 +122,7 @@ fn only_clients_of_a_server_that_goes_are_moved() {
 fn of_three_servers_at_one_place_of_the_ring_one_is_never_asked() {
     const PLACES: u32 = 1 << 20;
     for version in ["2.6", "2.8", "3.2"] {
-        let [port] = temp::free_ports().unwrap();
+        let [port] = ports::free().unwrap();
         let ids = [5_000, 5_000 + PLACES, 5_000 + 2 * PLACES, 7_000];
         let lines: Vec<String> = ids
             .iter()
@@ -172,7 +172,7 @@ impl Stage {
                 tools::haproxy("2.6").unwrap().display()
             ))
             .unwrap();
-        let [port] = temp::free_ports().unwrap();
+        let [port] = ports::free().unwrap();
         let stage = Stage {
             consul,
             setup,

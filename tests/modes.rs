@@ -18,7 +18,7 @@ use crate::support::haproxy::cli;
 use crate::support::measured::note;
 use crate::support::process::{self, Process, command};
 use crate::support::traffic::{Limits, Traffic, send};
-use crate::support::{http, temp, tools, wait_for};
+use crate::support::{http, ports, tools, wait_for};
 
 mod crashes;
 
@@ -53,7 +53,7 @@ impl World {
     /// Four instances and more in Consul, HAProxy on a configuration of somebody's own, and the
     /// settings. Nothing of ours runs yet.
     fn new(consul: &Consul, mode: Mode, version: &'static str, count: usize) -> World {
-        let [port] = temp::free_ports().unwrap();
+        let [port] = ports::free().unwrap();
         let service = format!("{mode:?}-{}", version.replace('.', "-")).to_lowercase();
         let mut world = World {
             gatewright: None,

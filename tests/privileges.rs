@@ -11,7 +11,7 @@ use crate::support::consul::Consul;
 use crate::support::gatewright::Setup;
 use crate::support::haproxy::HAProxy;
 use crate::support::traffic::send;
-use crate::support::{temp, tools, wait_for};
+use crate::support::{ports, tools, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(30);
 /// Neither is anybody's on a usual system.
@@ -29,7 +29,7 @@ fn i12_l11_a_user_of_its_own_is_enough_and_what_it_may_not_do_is_named() {
     consul
         .register_instance("web", "one", backend.address())
         .unwrap();
-    let [port] = temp::free_ports().unwrap();
+    let [port] = ports::free().unwrap();
     let entrance = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let text = format!(
         "defaults\n    mode http\n    timeout connect 2s\n    timeout client 10s\n    timeout server 10s\n\

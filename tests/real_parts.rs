@@ -7,7 +7,7 @@ use crate::support::backend::Backend;
 use crate::support::consul::Consul;
 use crate::support::haproxy::HAProxy;
 use crate::support::traffic::{Limits, Traffic, send};
-use crate::support::{process, temp, tools, wait_for};
+use crate::support::{ports, process, tools, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -48,7 +48,7 @@ fn every_haproxy_starts_serves_and_reloads() {
         Backend::start("two").unwrap(),
     ];
     for version in tools::HAPROXY_VERSIONS {
-        let [port] = temp::free_ports().unwrap();
+        let [port] = ports::free().unwrap();
         let entrance = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let config = |backend: &Backend| {
             format!(
@@ -91,7 +91,7 @@ fn every_haproxy_starts_serves_and_reloads() {
 
 #[test]
 fn a_dropped_haproxy_leaves_no_worker() {
-    let [port] = temp::free_ports().unwrap();
+    let [port] = ports::free().unwrap();
     let config = format!(
         "defaults\n mode http\n timeout connect 1s\n timeout client 5s\n timeout server 5s\n\
          frontend f\n bind 127.0.0.1:{port}\n"

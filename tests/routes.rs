@@ -13,7 +13,7 @@ use crate::support::gatewright::Setup;
 use crate::support::haproxy::HAProxy;
 use crate::support::process::{self, Process};
 use crate::support::traffic::{Limits, Report, Traffic};
-use crate::support::{http, measured, temp, tools, wait_for};
+use crate::support::{http, measured, ports, tools, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -23,7 +23,7 @@ fn at(port: u16) -> SocketAddr {
 
 /// `run --routes` for a Consul, and where it listens.
 fn routed(consul: &Consul) -> (Setup, SocketAddr) {
-    let [port] = temp::free_ports().unwrap();
+    let [port] = ports::free().unwrap();
     let entrance = at(port);
     let setup = Setup::new()
         .unwrap()

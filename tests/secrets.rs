@@ -16,7 +16,7 @@ use crate::support::consul::{Consul, instance};
 use crate::support::gatewright::{Setup, binary};
 use crate::support::process::{command, descendants};
 use crate::support::traffic::send;
-use crate::support::{temp, tools, wait_for};
+use crate::support::{ports, tools, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -186,7 +186,7 @@ fn p7_a_token_is_nowhere_to_be_seen() {
         ("file", "text"),
         ("settings", "json"),
     ] {
-        let [port] = temp::free_ports().unwrap();
+        let [port] = ports::free().unwrap();
         let entrance = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let mut setup = Setup::new().unwrap().env("NO_COLOR", "1");
         let more = match way {
@@ -305,7 +305,7 @@ fn p7_no_error_tells_a_secret_and_a_reload_command_gets_none() {
         .unwrap()
         .env("CONSUL_HTTP_TOKEN", TOKEN)
         .env("CONSUL_HTTP_AUTH", &format!("user:{PASSWORD}"));
-    let [port] = temp::free_ports().unwrap();
+    let [port] = ports::free().unwrap();
     let entrance = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     settings(&setup, &refusing.url(), "", "text", "trace", entrance);
     setup.file("catalog.json", "{").unwrap();
@@ -424,7 +424,7 @@ fn c18_a_value_is_neither_logged_nor_told() {
     register("meta");
     consul.set_key("note", &value("first")).unwrap();
     consul.set_key("route", &value("first")).unwrap();
-    let [port] = temp::free_ports().unwrap();
+    let [port] = ports::free().unwrap();
     let entrance = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let setup = Setup::new().unwrap().env("NO_COLOR", "1");
     settings(&setup, &consul.url(), "", "json", "debug", entrance);

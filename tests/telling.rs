@@ -16,7 +16,7 @@ use crate::support::backend::Backend;
 use crate::support::consul::Consul;
 use crate::support::gatewright::{Setup, binary};
 use crate::support::haproxy::HAProxy;
-use crate::support::{http, measured, temp, wait_for};
+use crate::support::{http, measured, ports, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(30);
 /// What must never be told.
@@ -96,7 +96,7 @@ backend web
 #[test]
 fn p10_i05_m05_m09_l04_l14_metrics_and_health_follow_what_happens_and_no_secret_is_told() {
     let mut consul = Consul::start().unwrap();
-    let [port] = temp::free_ports().unwrap();
+    let [port] = ports::free().unwrap();
     let entrance = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let mut haproxy = HAProxy::start(
         "2.6",
@@ -456,7 +456,7 @@ fn i07_l12_l13_systemd_hears_of_us_and_the_listener_follows_the_settings() {
     assert_eq!(post.status, 405);
 
     // Another address: the new one answers and the old one is given up.
-    let [port] = temp::free_ports().unwrap();
+    let [port] = ports::free().unwrap();
     let other = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     Alone::settings(&sidecar.setup, &other.to_string(), tls);
     sidecar.signal(Signal::SIGHUP);

@@ -10,7 +10,7 @@ use crate::support::gatewright::{self, Gatewright, Setup};
 use crate::support::thrift::callers::{Callers, Tally};
 use crate::support::thrift::instance::Instance;
 use crate::support::thrift::{Client, Form};
-use crate::support::{Outcome, haproxy, interrupted, temp, tools, wait_for};
+use crate::support::{Outcome, haproxy, interrupted, ports, tools, wait_for};
 
 /// How long a step may take.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -118,7 +118,7 @@ impl Stage {
         for name in ["a", "b", "c"] {
             instances.push(begin(name, &setup, &consul)?);
         }
-        let [api, profile] = temp::free_ports()?;
+        let [api, profile] = ports::free()?;
         let entrance = SocketAddr::from((Ipv4Addr::LOCALHOST, api));
         setup.settings(&settings(&consul, entrance, profile)?)?;
         let mut gatewright = setup.run()?;

@@ -10,7 +10,7 @@ use crate::screen::Screen;
 use crate::show::{LIMIT, NAMES, Pace, Show};
 use crate::support::consul::{self, Consul};
 use crate::support::gatewright::Setup;
-use crate::support::{Outcome, temp, tools, wait_for};
+use crate::support::{Outcome, ports, tools, wait_for};
 
 /// The service's name in Consul.
 const SERVICE: &str = "gateway";
@@ -87,7 +87,7 @@ impl<'a> Stage<'a> {
             (consul.passing(SERVICE).ok()?.len() == 3).then_some(())
         })?;
 
-        let [port] = temp::free_ports()?;
+        let [port] = ports::free()?;
         let entrance = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         setup.settings(&settings(&consul, entrance)?)?;
         Ok(Stage {

@@ -7,7 +7,7 @@ use crate::screen::Screen;
 use crate::show::{LIMIT, NAMES, Pace, Show};
 use crate::support::gatewright::Setup;
 use crate::support::serf::Agent;
-use crate::support::{Outcome, temp, tools};
+use crate::support::{Outcome, ports, tools};
 
 /// Plays the whole story. Everything is stopped when it returns.
 pub fn play(pace: Pace, screen: &Screen) -> Outcome<()> {
@@ -110,7 +110,7 @@ impl<'a> Stage<'a> {
         for name in &NAMES[..3] {
             members.push(begin(name, &setup, &balancer, screen)?);
         }
-        let [port] = temp::free_ports()?;
+        let [port] = ports::free()?;
         let entrance = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         setup.settings(&settings(&balancer, entrance)?)?;
         Ok(Stage {

@@ -1,12 +1,13 @@
 //! Test support: the real HAProxy in several versions, free ports, waiting for a condition.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 #[path = "../../tests/support/measured.rs"]
 pub mod measured;
+#[path = "../../tests/support/ports.rs"]
+pub mod ports;
 
 mod tools {
     pub fn root() -> std::path::PathBuf {
@@ -32,10 +33,10 @@ pub fn haproxy(version: &str) -> PathBuf {
 /// The versions that every promise is tested on here.
 pub const VERSIONS: [&str; 2] = ["2.6", "3.2"];
 
-/// A port that was free a moment ago.
+/// A port that nobody else gets.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
+    let [port] = ports::free().unwrap();
+    port
 }
 
 /// Waits until `condition` holds, at most 20 s.

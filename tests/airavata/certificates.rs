@@ -4,7 +4,7 @@ use super::gateway::{CERTIFICATE, Gateway, LIMIT, REPLY, Scene};
 use super::self_signed;
 use crate::support::haproxy::HAProxy;
 use crate::support::thrift::{Client, Form};
-use crate::support::{temp, tools, wait_for};
+use crate::support::{ports, temp, tools, wait_for};
 
 /// Renewed in Consul, it is what new connections see, without a reload; connections of before go on.
 #[test]
@@ -19,7 +19,7 @@ fn a_renewed_certificate_costs_no_connection() {
             scene.consul.set_key(CERTIFICATE, &both).unwrap();
         };
         set(&first, &key);
-        let [tls, client] = temp::free_ports().unwrap();
+        let [tls, client] = ports::free().unwrap();
         let gateway = Gateway::start(&scene, version, Some(tls));
         gateway.wait("the API", || {
             let client = Client::connect(gateway.address, &Form::default(), REPLY);

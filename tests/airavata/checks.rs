@@ -7,7 +7,7 @@ use crate::support::gatewright::Setup;
 use crate::support::haproxy::HAProxy;
 use crate::support::thrift::Form;
 use crate::support::thrift::instance::Instance;
-use crate::support::{temp, tools, wait_for};
+use crate::support::{ports, temp, tools, wait_for};
 
 /// Backend, call, form of the instance, what the check says in the end.
 const CASES: [(&str, &str, &str, &str); 12] = [
@@ -78,7 +78,7 @@ fn a_reply_of_the_method_is_wanted_in_every_form() {
         );
     }
     // An instance that speaks TLS: HAProxy takes it off before the first one.
-    let [tls] = temp::free_ports().unwrap();
+    let [tls] = ports::free().unwrap();
     let certificate = super::certificate(directory.path());
     let _ = write!(
         template,

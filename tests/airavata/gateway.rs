@@ -9,7 +9,7 @@ use crate::support::gatewright::{Gatewright, Setup};
 use crate::support::haproxy::{self, ServerState, cli};
 use crate::support::thrift::instance::Instance;
 use crate::support::thrift::{Client, Form};
-use crate::support::{temp, tools, wait_for};
+use crate::support::{ports, temp, tools, wait_for};
 
 /// How long anything may take that is waited for.
 pub const LIMIT: Duration = Duration::from_secs(30);
@@ -105,7 +105,7 @@ kind = "other"
 "#
             )
         });
-        let [api, profile] = temp::free_ports().unwrap();
+        let [api, profile] = ports::free().unwrap();
         let template = tools::root().join("examples/airavata/thrift/haproxy.cfg.hbs");
         setup
             .settings(&format!(

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use super::gateway::LIMIT;
 use super::{certificate, render};
 use crate::support::haproxy::HAProxy;
-use crate::support::{http, temp, tools, wait_for};
+use crate::support::{http, ports, temp, tools, wait_for};
 
 const DEFAULTS: &str = "defaults
     mode http
@@ -27,7 +27,7 @@ fn calls_of_grpc_go_by_http_2_and_others_by_http_1() {
     let directory = temp::directory().unwrap();
     let certificate = certificate(directory.path());
     for version in tools::HAPROXY_VERSIONS {
-        let [instance, listen, tls, plain_client, tls_client] = temp::free_ports().unwrap();
+        let [instance, listen, tls, plain_client, tls_client] = ports::free().unwrap();
         // Says by which version of HTTP it was asked; what is slow takes longer than a call may.
         let _instance = HAProxy::start(
             OTHERS,

@@ -7,7 +7,7 @@ use super::gateway::{Gateway, LIMIT, Scene, statistic};
 use crate::support::haproxy::HAProxy;
 use crate::support::thrift::Form;
 use crate::support::thrift::callers::Callers;
-use crate::support::{measured, temp, tools, wait_for};
+use crate::support::{measured, ports, tools, wait_for};
 
 /// Its port still takes connections, so only a check that wants an answer finds it. What has waited for one
 /// gets an error instead of waiting for ever, and the instance serves again once it answers.
@@ -66,7 +66,7 @@ fn an_instance_that_hangs_is_taken_out_by_the_check_and_comes_back() {
 }
 
 fn plain_check(a: SocketAddr, b: SocketAddr) -> String {
-    let [port] = temp::free_ports().unwrap();
+    let [port] = ports::free().unwrap();
     format!(
         "defaults\n    mode tcp\n    timeout connect 2s\n    timeout check 700ms\n    timeout client 5s\n    timeout server 5s\n\
          frontend in\n    bind 127.0.0.1:{port}\n    default_backend plain\n\

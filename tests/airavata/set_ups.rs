@@ -10,7 +10,7 @@ use crate::support::haproxy::{self, HAProxy};
 use crate::support::process::{Process, command};
 use crate::support::thrift::instance::Instance;
 use crate::support::thrift::{Client, Form};
-use crate::support::{temp, tools, wait_for};
+use crate::support::{ports, temp, tools, wait_for};
 
 const SET_UPS: [(&str, &str); 3] = [
     ("2017-course", "two-on-one-node"),
@@ -71,7 +71,7 @@ fn the_thrift_api_is_served_over_tls_as_well() {
     let certificate = super::certificate(directory.path());
     let instance = Instance::start(&program(), "a", &Form::default(), directory.path()).unwrap();
     for version in tools::HAPROXY_VERSIONS {
-        let [api, tls, profile, client] = temp::free_ports().unwrap();
+        let [api, tls, profile, client] = ports::free().unwrap();
         let catalog = format!(
             r#"{{"services": {{"{SERVICE}": ["{}"], "airavata-profile": []}}}}"#,
             instance.address

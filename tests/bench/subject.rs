@@ -11,7 +11,7 @@ use gatewright::haproxy::config::Config;
 use super::catalog::{Catalog, Place};
 use crate::support::gatewright::{Gatewright, Setup};
 use crate::support::haproxy::{HAProxy, cli};
-use crate::support::{Outcome, http, temp, tools, wait_for};
+use crate::support::{Outcome, http, ports, tools, wait_for};
 
 /// How long anything may take to be there.
 pub const LIMIT: Duration = Duration::from_secs(30);
@@ -214,7 +214,7 @@ impl Drop for Sidecar {
 
 /// A loopback address that nobody listens on at this moment.
 pub fn free_address() -> Outcome<SocketAddr> {
-    let [port] = temp::free_ports()?;
+    let [port] = ports::free()?;
     Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
 }
 

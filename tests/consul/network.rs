@@ -303,7 +303,7 @@ fn well(proxy: &FaultProxy) {
 #[test]
 fn a17_a19_a_name_that_moves_and_a_second_agent() {
     let consul = Consul::start().unwrap();
-    let [port] = crate::support::temp::free_ports().unwrap();
+    let [port] = crate::support::ports::free().unwrap();
     let at = |last: u8| SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), port));
     let (first, second) = (
         FaultProxy::start_at(at(1), consul.address()).unwrap(),

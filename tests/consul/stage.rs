@@ -11,7 +11,7 @@ use crate::support::fault_proxy::FaultProxy;
 use crate::support::gatewright::{Gatewright, Setup};
 use crate::support::traffic::{Limits, Traffic, send};
 use crate::support::usual::{TEMPLATE, Usual, filled};
-use crate::support::{temp, wait_for};
+use crate::support::{ports, wait_for};
 
 pub const LIMIT: Duration = Duration::from_secs(40);
 /// Given to Gatewright as its token; it may go to Consul and nowhere else.
@@ -75,7 +75,7 @@ impl Stage {
         for (name, value) in differs.environment {
             setup = setup.env(name, value);
         }
-        let [port] = temp::free_ports().unwrap();
+        let [port] = ports::free().unwrap();
         let entrance = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let note = "\"none\"}}\n";
         let text = TEMPLATE.replace(note, &format!("{note}{}\n", differs.template));

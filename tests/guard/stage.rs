@@ -12,7 +12,7 @@ use crate::support::consul::Consul;
 use crate::support::gatewright::{Gatewright, Setup};
 use crate::support::haproxy::servers;
 use crate::support::traffic::{Limits, Traffic, send};
-use crate::support::{temp, tools, wait_for};
+use crate::support::{ports, tools, wait_for};
 
 pub const LIMIT: Duration = Duration::from_secs(30);
 
@@ -31,7 +31,7 @@ impl Stage {
         let backends = (0..count)
             .map(|number| Backend::start(&format!("web-{number}")).unwrap())
             .collect();
-        let [port] = temp::free_ports().unwrap();
+        let [port] = ports::free().unwrap();
         let stage = Stage {
             traffic: None,
             gatewright: None,

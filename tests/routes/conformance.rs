@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::live::Instances;
 use super::*;
+use crate::support::temp;
 
 #[test]
 fn routes_are_tried_in_fabios_order() {
@@ -133,7 +134,7 @@ impl Fabio {
         let directory = temp::directory().unwrap();
         let users = directory.path().join("users");
         std::fs::write(&users, format!("user:{FABIO_HASH}\n")).unwrap();
-        let [entrance, page] = temp::free_ports().unwrap();
+        let [entrance, page] = ports::free().unwrap();
         let words = [
             "-insecure".to_owned(),
             format!("-proxy.addr=127.0.0.1:{entrance}"),
@@ -247,7 +248,7 @@ impl Echo {
         );
         let mut ports = BTreeMap::new();
         for name in list.services.as_object().unwrap().keys() {
-            let [port] = temp::free_ports().unwrap();
+            let [port] = ports::free().unwrap();
             let _ = write!(
                 config,
                 "frontend {name}\n    bind 127.0.0.1:{port}\n    http-request return status 200 content-type text/plain lf-string \"{name} %[path] host=%[req.hdr(host)] prefix=%[req.hdr(x-forwarded-prefix)]\"\n"
@@ -285,7 +286,7 @@ fn conforms(list: &str, versions: &[&str]) {
         ))
         .unwrap();
     for version in versions {
-        let [port] = temp::free_ports().unwrap();
+        let [port] = ports::free().unwrap();
         let entrance = at(port);
         let _haproxy = HAProxy::start(version, &rendered(&setup, entrance)).unwrap();
         let mut wrong = Vec::new();

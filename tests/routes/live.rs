@@ -35,7 +35,7 @@ impl Instances {
     }
 
     fn add(&mut self, consul: &Consul, number: usize) {
-        let [port] = temp::free_ports().unwrap();
+        let [port] = ports::free().unwrap();
         let id = format!("web-{number}");
         let config = format!(
             "defaults\n    mode http\n    timeout connect 2s\n    timeout client 9s\n    timeout server 9s\nfrontend f\n    bind 127.0.0.1:{port}\n    http-request return status 200 content-type text/plain string {id}\n"

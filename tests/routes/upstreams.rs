@@ -16,7 +16,7 @@ fn targets_are_spoken_to_as_their_tags_say() {
     let setup = Setup::new().unwrap();
     certificate(&setup, "trusted.pem", "inner.example.org");
     certificate(&setup, "strange.pem", "inner.example.org");
-    let [plain_tcp, proxied, sni] = temp::free_ports().unwrap();
+    let [plain_tcp, proxied, sni] = ports::free().unwrap();
     // What each speaks, and what it says of the request.
     let targets = [
         (
@@ -60,7 +60,7 @@ fn targets_are_spoken_to_as_their_tags_say() {
     );
     let mut services = serde_json::Map::new();
     for (name, speaks, says) in targets {
-        let [port] = temp::free_ports().unwrap();
+        let [port] = ports::free().unwrap();
         let speaks = speaks.replace("{dir}", &setup.path(""));
         let _ = write!(
             config,
@@ -77,7 +77,7 @@ fn targets_are_spoken_to_as_their_tags_say() {
         "unknown.example.org",
     ]
     .map(|name| {
-        let [port] = temp::free_ports().unwrap();
+        let [port] = ports::free().unwrap();
         let _ = write!(
             config,
             "listen client-{name}\n    bind 127.0.0.1:{port}\n    retries 0\n    server s 127.0.0.1:{sni} ssl verify none sni str({name})\n"
@@ -93,7 +93,7 @@ fn targets_are_spoken_to_as_their_tags_say() {
         ))
         .unwrap();
     for version in tools::HAPROXY_VERSIONS {
-        let [port] = temp::free_ports().unwrap();
+        let [port] = ports::free().unwrap();
         let entrance = at(port);
         let _haproxy = HAProxy::start(version, &rendered(&setup, entrance)).unwrap();
         let asked = |at: SocketAddr, host: &str, path: &str, status: u16, text: &str| {

@@ -13,7 +13,7 @@ use crate::support::backend::Backend;
 use crate::support::consul::Consul;
 use crate::support::gatewright::{Gatewright, Setup};
 use crate::support::haproxy::{self, ServerState, cli};
-use crate::support::{temp, tools, wait_for};
+use crate::support::{ports, tools, wait_for};
 
 /// What stands above the frontends of most templates here.
 pub const HEAD: &str = "global
@@ -65,7 +65,7 @@ impl<'a> Gateway<'a> {
         haproxy: &str,
         more: &str,
     ) -> Gateway<'a> {
-        let [one, two] = temp::free_ports().unwrap();
+        let [one, two] = ports::free().unwrap();
         let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let gateway = Gateway {
             gatewright: None,

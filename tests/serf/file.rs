@@ -8,7 +8,7 @@ use super::stage::{LIMIT, prepare, shows};
 use crate::support::backend::Backend;
 use crate::support::gatewright::Setup;
 use crate::support::traffic::{self, Limits, Traffic};
-use crate::support::{temp, tools, wait_for};
+use crate::support::{ports, tools, wait_for};
 
 /// A catalog with these instances.
 fn catalog(instances: &[(&str, SocketAddr)]) -> Value {
@@ -152,7 +152,7 @@ fn the_example_with_a_file_serves_and_follows() {
     let from = tools::root().join("examples/file");
     let read = |name: &str| std::fs::read_to_string(from.join(name)).unwrap();
     let backends = ["one", "two", "three"].map(|name| Backend::start(name).unwrap());
-    let [port] = temp::free_ports().unwrap();
+    let [port] = ports::free().unwrap();
     let entrance = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let setup = Setup::new().unwrap();
     // As it is, but for the ports, the program and the place.

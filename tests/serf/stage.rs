@@ -13,7 +13,7 @@ use crate::support::haproxy::{ServerState, cli, servers};
 use crate::support::network::Network;
 use crate::support::serf::Agent;
 use crate::support::traffic::{Limits, Traffic, send};
-use crate::support::{temp, tools, wait_for};
+use crate::support::{ports, tools, wait_for};
 
 pub const LIMIT: Duration = Duration::from_secs(40);
 /// HAProxy asks each server this often, and takes it out when two answers in a row are missing.
@@ -92,7 +92,7 @@ fn settings(source: &str) -> String {
 
 /// The usual template and settings with this source; gives where HAProxy will listen.
 pub fn prepare(setup: &Setup, source: &str) -> SocketAddr {
-    let [port] = temp::free_ports().unwrap();
+    let [port] = ports::free().unwrap();
     let entrance = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let text = template(setup, entrance);
     setup.file("haproxy.cfg.hbs", &text).unwrap();

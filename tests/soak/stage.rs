@@ -17,7 +17,7 @@ use crate::support::consul::Consul;
 use crate::support::gatewright::{Gatewright, Setup};
 use crate::support::haproxy::{check, cli};
 use crate::support::process::{Process, command, descendants};
-use crate::support::{temp, tools, usage, wait_for};
+use crate::support::{ports, tools, usage, wait_for};
 
 pub const LIMIT: Duration = Duration::from_secs(60);
 const VERSION: &str = "2.6";
@@ -72,7 +72,7 @@ impl Stage {
         let setup = Setup::new().unwrap();
         // The file that HAProxy reads lies on a disk that can be full.
         let disk = Disk::mount(setup.directory().join("disk"));
-        let [port] = temp::free_ports().unwrap();
+        let [port] = ports::free().unwrap();
         let entrance = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let text = fill(TEMPLATE, &disk.0, entrance);
         setup.file("haproxy.cfg.hbs", &text).unwrap();

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::Outcome;
+use super::{Outcome, ports};
 
 /// A running server. When dropped its port is closed and its connections are cut.
 pub struct Backend {
@@ -29,9 +29,10 @@ struct Shared {
 }
 
 impl Backend {
-    /// Listens on a loopback port that the system gives.
+    /// Listens on a loopback port of its own.
     pub fn start(name: &str) -> Outcome<Backend> {
-        Backend::start_on(name, 0)
+        let [port] = ports::free()?;
+        Backend::start_on(name, port)
     }
 
     /// Listens on the given loopback port.

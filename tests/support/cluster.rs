@@ -7,7 +7,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::process::{Process, command};
-use super::{Outcome, http, temp, tools, wait_for};
+use super::{Outcome, http, ports, temp, tools, wait_for};
 
 /// How many servers there are; two are a quorum.
 const SERVERS: usize = 3;
@@ -23,9 +23,9 @@ impl Cluster {
     /// Starts the servers and waits for a leader that all of them know.
     pub fn start() -> Outcome<Cluster> {
         let mut last = String::new();
-        // Somebody else may have taken a port between the look and the start.
+        // What is not of these tests may have taken a port between the look and the start.
         for _ in 0..3 {
-            let all: [u16; 3 * SERVERS] = temp::free_ports()?;
+            let all: [u16; 3 * SERVERS] = ports::free()?;
             let mut cluster = Cluster {
                 servers: Vec::new(),
                 ports: all.chunks(3).map(|p| [p[0], p[1], p[2]]).collect(),

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::process::{Process, command};
-use super::{Outcome, http, temp, tools, wait_for};
+use super::{Outcome, http, ports, temp, tools, wait_for};
 
 /// A running agent that is its own server. When dropped it is killed and its data removed.
 pub struct Consul {
@@ -88,10 +88,10 @@ impl Consul {
 
     fn start_as(persistent: bool, arguments: &[&str]) -> Outcome<Consul> {
         let mut last = String::new();
-        // Somebody else may have taken a port between the look and the start.
+        // What is not of these tests may have taken a port between the look and the start.
         for _ in 0..3 {
             let directory = temp::directory()?;
-            let ports = temp::free_ports()?;
+            let ports = ports::free()?;
             let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
             let guarded = arguments.iter().any(|word| word.contains(MANAGEMENT));
             let process = launch(&directory, ports, persistent, &arguments)?;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketType, bind, connect as connect_socket, socket, sockopt};
 
-use super::Outcome;
+use super::{Outcome, ports};
 
 pub mod fault;
 mod message;
@@ -71,15 +71,15 @@ struct Connection {
 }
 
 impl FaultProxy {
-    /// Listens on a loopback port that the system gives.
+    /// Listens on a loopback port of its own.
     pub fn start(upstream: SocketAddr) -> Outcome<FaultProxy> {
-        FaultProxy::start_at(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), upstream)
+        FaultProxy::launch(own()?, None, upstream)
     }
 
     /// As [`FaultProxy::start`], with connections to Consul that come from another loopback address:
     /// Consul counts connections by it.
     pub fn start_from(source: Ipv4Addr, upstream: SocketAddr) -> Outcome<FaultProxy> {
-        FaultProxy::launch((Ipv4Addr::LOCALHOST, 0).into(), Some(source), upstream)
+        FaultProxy::launch(own()?, Some(source), upstream)
     }
 
     /// Listens on the given loopback address.
@@ -199,6 +199,12 @@ impl FaultProxy {
     pub fn accepted(&self) -> u64 {
         self.shared.accepted.load(Ordering::Relaxed)
     }
+}
+
+/// A loopback address that nobody else gets.
+fn own() -> Outcome<SocketAddr> {
+    let [port] = ports::free()?;
+    Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
 }
 
 impl Drop for FaultProxy {

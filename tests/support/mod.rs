@@ -1,7 +1,7 @@
 //! What tests, the quick start and benchmarks need around Gatewright: the real Consul and HAProxy,
 //! HTTP backends, traffic, and Gatewright itself as a child process.
 //!
-//! Everything listens on loopback, on ports that the system gave, and ends when its value is dropped.
+//! Everything listens on loopback, on ports that [`ports`] or the system gave, and ends when its value is dropped.
 //! Nothing here asserts: each function answers with what it saw, or with a sentence that says why not.
 
 // Each user of this module takes only a part of it.
@@ -17,6 +17,7 @@ pub mod http;
 pub mod keep_alive;
 pub mod measured;
 pub mod network;
+pub mod ports;
 pub mod process;
 pub mod serf;
 pub mod temp;

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::Outcome;
+use super::{Outcome, ports};
 
 /// How often a relay looks whether it is to end.
 const LOOK: Duration = Duration::from_millis(50);
@@ -41,8 +41,9 @@ impl Network {
     /// A relay to the agent with this port.
     pub fn relay(&self, agent: u16) -> Outcome<Relay> {
         let failed = |error: io::Error| format!("A relay cannot be made: {error}.");
-        let (udp, tcp) = both().map_err(failed)?;
-        let port = udp.local_addr().map_err(failed)?.port();
+        let [port] = ports::free()?;
+        let udp = UdpSocket::bind(address(port)).map_err(failed)?;
+        let tcp = TcpListener::bind(address(port)).map_err(failed)?;
         let end = Arc::new(AtomicBool::new(false));
         udp.set_read_timeout(Some(LOOK)).map_err(failed)?;
         tcp.set_nonblocking(true).map_err(failed)?;
@@ -74,19 +75,6 @@ impl Drop for Relay {
     fn drop(&mut self) {
         self.end.store(true, Ordering::Relaxed);
     }
-}
-
-/// A port that is free for both.
-fn both() -> io::Result<(UdpSocket, TcpListener)> {
-    let mut last = None;
-    for _ in 0..20 {
-        let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        match UdpSocket::bind(tcp.local_addr()?) {
-            Ok(udp) => return Ok((udp, tcp)),
-            Err(error) => last = Some(error),
-        }
-    }
-    Err(last.unwrap_or_else(|| io::ErrorKind::AddrInUse.into()))
 }
 
 fn address(port: u16) -> SocketAddr {

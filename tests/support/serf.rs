@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use super::network::{Network, Relay};
 use super::process::{Process, command};
-use super::{Outcome, temp, tools, wait_for};
+use super::{Outcome, ports, temp, tools, wait_for};
 
 /// How long an agent may take to start, to join or to leave.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -63,10 +63,10 @@ impl Agent {
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let tags: Vec<(String, String)> = tags.iter().map(owned).collect();
         let mut last = String::new();
-        // Somebody else may have taken a port between the look and the start.
+        // What is not of these tests may have taken a port between the look and the start.
         for _ in 0..3 {
             let directory = temp::directory()?;
-            let ports = temp::free_ports()?;
+            let ports = ports::free()?;
             let relay = network.map(|one| one.relay(ports[0])).transpose()?;
             let through = relay.as_ref().map(Relay::port);
             let process = launch(&directory, name, ports, through, key, &tags, join)?;

@@ -3,7 +3,7 @@
 //! The executable is `consul/consul` under `GATEWRIGHT_TOOLS`, by default `target/tools`.
 
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -22,6 +22,7 @@ use super::{
     Watch,
 };
 use crate::catalog::{Answer, HealthFilter, Kind, Meta, Query, Scope, Status};
+use crate::haproxy::testing::ports;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -57,15 +58,7 @@ impl Drop for Agent {
 
 impl Agent {
     async fn start(extra: Value) -> Agent {
-        // Held together, so that they differ.
-        let held: Vec<_> = (0..4)
-            .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
-            .collect();
-        let ports: Vec<u16> = held
-            .iter()
-            .map(|held| held.local_addr().unwrap().port())
-            .collect();
-        drop(held);
+        let ports: [u16; 4] = ports::free().unwrap();
         let folder = tempfile::tempdir().unwrap();
         let mut config = json!({
             "node_name": "n1", "bind_addr": "127.0.0.1",

@@ -18,7 +18,7 @@ use crate::apply::tell::Mode;
 use crate::haproxy::master::{MasterSocket, Processes};
 use crate::haproxy::runtime::{ServerRow, Session, Version};
 use crate::haproxy::stats::{Running, WorkerSocket};
-use crate::haproxy::testing::{Haproxy, get, haproxy};
+use crate::haproxy::testing::{Haproxy, get, haproxy, ports};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -39,7 +39,7 @@ pub enum Servers {
 pub struct Bench {
     pub directory: tempfile::TempDir,
     pub version: &'static str,
-    ports: Vec<u16>,
+    ports: [u16; 10],
     /// Of its stats socket.
     level: &'static str,
     main: PathBuf,
@@ -59,16 +59,12 @@ impl Bench {
     }
 
     fn new(version: &'static str, level: &'static str) -> Bench {
-        let listeners: Vec<_> = (0..10)
-            .map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap())
-            .collect();
-        let port = |listener: &std::net::TcpListener| listener.local_addr().unwrap().port();
         let directory = tempfile::tempdir().unwrap();
         Bench {
             main: directory.path().join("haproxy.cfg"),
             directory,
             version,
-            ports: listeners.iter().map(port).collect(),
+            ports: ports::free().unwrap(),
             level,
             stats: None,
             master: None,
