@@ -6,6 +6,7 @@ mod checks;
 mod gateway;
 mod grpc;
 mod instances;
+mod live;
 mod set_ups;
 
 use std::path::Path;

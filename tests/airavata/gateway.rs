@@ -1,4 +1,4 @@
-//! A Consul with instances, and a Gatewright with a HAProxy for each version, all on the example's template.
+//! A Consul with instances, and a Gatewright with a HAProxy for each version, all on the examples' templates.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -35,23 +35,32 @@ pub struct Scene {
 
 impl Scene {
     pub fn new(names: &[&str]) -> Scene {
-        let mut scene = Scene {
-            instances: Vec::new(),
-            consul: Consul::start().unwrap(),
-            directory: temp::directory().unwrap(),
-        };
+        let mut scene = Scene::empty();
         for name in names {
             scene.add(name);
         }
         scene
     }
 
+    pub fn empty() -> Scene {
+        Scene {
+            instances: Vec::new(),
+            consul: Consul::start().unwrap(),
+            directory: temp::directory().unwrap(),
+        }
+    }
+
     /// Starts an instance and registers it. Consul's check of it passes until somebody says otherwise.
     pub fn add(&mut self, name: &str) {
+        self.add_to(SERVICE, name, &Form::default());
+    }
+
+    /// The same of another service.
+    pub fn add_to(&mut self, service: &str, name: &str, form: &Form) {
         let directory = self.directory.path();
-        let instance = Instance::start(&program(), name, &Form::default(), directory).unwrap();
+        let instance = Instance::start(&program(), name, form, directory).unwrap();
         self.consul
-            .register_checked(SERVICE, name, instance.address)
+            .register_checked(service, name, instance.address)
             .unwrap();
         self.instances.retain(|one| one.name != name);
         self.instances.push(instance);
@@ -60,6 +69,11 @@ impl Scene {
     pub fn instance(&mut self, name: &str) -> &mut Instance {
         let found = self.instances.iter_mut().find(|one| one.name == name);
         found.unwrap_or_else(|| panic!("there is no instance {name}"))
+    }
+
+    pub fn address(&self, name: &str) -> SocketAddr {
+        let found = self.instances.iter().find(|one| one.name == name);
+        found.map_or_else(|| panic!("there is no instance {name}"), |one| one.address)
     }
 
     /// A gateway for each version, each of which serves.
@@ -86,6 +100,8 @@ pub struct Gateway {
     pub setup: Setup,
     pub version: &'static str,
     pub address: SocketAddr,
+    /// The backend that is looked at.
+    pub backend: &'static str,
 }
 
 impl Gateway {
@@ -106,7 +122,53 @@ kind = "other"
             )
         });
         let [api, profile] = ports::free().unwrap();
-        let template = tools::root().join("examples/airavata/thrift/haproxy.cfg.hbs");
+        let parameters = format!(
+            r#"api_listen = "127.0.0.1:{api}"
+profile_listen = "127.0.0.1:{profile}"
+check_exception = false
+check_interval = "500ms"
+timeout_check = "700ms"
+{tls}"#
+        );
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, api));
+        Gateway::run(
+            setup,
+            scene,
+            version,
+            ("thrift", SERVICE),
+            address,
+            &parameters,
+        )
+    }
+
+    /// A set-up with these parameters. Its frontend listens on `address`, which is one of them.
+    pub fn of(
+        scene: &Scene,
+        version: &'static str,
+        (set_up, backend): (&str, &'static str),
+        address: SocketAddr,
+        parameters: &str,
+    ) -> Gateway {
+        let setup = Setup::new().unwrap();
+        Gateway::run(
+            setup,
+            scene,
+            version,
+            (set_up, backend),
+            address,
+            parameters,
+        )
+    }
+
+    fn run(
+        setup: Setup,
+        scene: &Scene,
+        version: &'static str,
+        (set_up, backend): (&str, &'static str),
+        address: SocketAddr,
+        parameters: &str,
+    ) -> Gateway {
+        let template = tools::root().join(format!("examples/airavata/{set_up}/haproxy.cfg.hbs"));
         setup
             .settings(&format!(
                 r#"[consul]
@@ -127,13 +189,8 @@ reload_interval = "200ms"
 source = "{template}"
 destination = "{{dir}}haproxy.cfg"
 [parameters]
-api_listen = "127.0.0.1:{api}"
-profile_listen = "127.0.0.1:{profile}"
 admin_socket = "{{dir}}admin.sock"
-check_exception = false
-check_interval = "500ms"
-timeout_check = "700ms"
-{tls}"#,
+{parameters}"#,
                 consul = scene.consul.url(),
                 binary = tools::haproxy(version).unwrap().display(),
                 template = template.display(),
@@ -143,7 +200,8 @@ timeout_check = "700ms"
             gatewright: setup.run().unwrap(),
             setup,
             version,
-            address: SocketAddr::from((Ipv4Addr::LOCALHOST, api)),
+            address,
+            backend,
         }
     }
 
@@ -170,14 +228,16 @@ timeout_check = "700ms"
     /// How HAProxy sees the instance.
     pub fn server(&self, address: SocketAddr) -> Option<ServerState> {
         let servers = haproxy::servers(&self.socket()).ok()?;
-        let mut of_service = servers.into_iter().filter(|one| one.backend == SERVICE);
+        let mut of_service = servers
+            .into_iter()
+            .filter(|one| one.backend == self.backend);
         of_service.find(|one| one.address == address)
     }
 
     /// A column of `show stat` for the backend (`BACKEND`), or for a server of it.
     pub fn statistic(&self, server: &str, column: &str) -> String {
         let text = cli(&self.socket(), "show stat").unwrap();
-        let found = statistic(&text, SERVICE, server, column);
+        let found = statistic(&text, self.backend, server, column);
         found.unwrap_or_else(|| panic!("no {column} of {server}: {text}"))
     }
 
@@ -188,6 +248,11 @@ timeout_check = "700ms"
 
     fn socket(&self) -> PathBuf {
         self.setup.directory().join("admin.sock")
+    }
+
+    /// Whether `show info` has this line.
+    pub fn information(&self, line: &str) -> bool {
+        cli(&self.socket(), "show info").is_ok_and(|text| text.lines().any(|one| one == line))
     }
 
     /// The worker, which another one follows at a reload.

@@ -5,7 +5,6 @@
 //! blocks of them and gives none out twice, so that a server that is gone leaves its port empty.
 //! Needs nothing but the standard library, as the program's own tests use it, too.
 
-use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::ops::Range;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -33,7 +32,7 @@ struct Held {
     left: Range<u16>,
 }
 
-/// As many different ports, on which nobody listens on any address, for TCP and for UDP.
+/// As many different ports, which no socket has on any address, for TCP and for UDP.
 pub fn free<const N: usize>() -> Result<[u16; N], String> {
     let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
     let mut ports = [0; N];
@@ -86,7 +85,16 @@ fn end() -> u16 {
         .unwrap_or(USUAL_END)
 }
 
+/// Whether no socket has this port, as the system lists them. To bind it for a moment would not do: a process that
+/// another thread starts just then has the socket, too, until it runs its program.
 fn is_free(port: u16) -> bool {
-    let any = (Ipv4Addr::UNSPECIFIED, port);
-    TcpListener::bind(any).is_ok() && UdpSocket::bind(any).is_ok()
+    let end = format!(":{port:04X}");
+    ["tcp", "tcp6", "udp", "udp6"].into_iter().all(|kind| {
+        let sockets = std::fs::read_to_string(format!("/proc/net/{kind}")).unwrap_or_default();
+        // The second word of a line is the local address.
+        let mut local = sockets
+            .lines()
+            .filter_map(|line| line.split_whitespace().nth(1));
+        !local.any(|address| address.ends_with(&end))
+    })
 }
