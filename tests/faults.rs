@@ -140,7 +140,7 @@ impl Stage {
     }
 
     /// Ends it: nothing failed all the time.
-    fn end(self) -> Duration {
+    fn end(self) {
         let Stage {
             traffic,
             mut gatewright,
@@ -152,7 +152,6 @@ impl Stage {
         assert!(report.ok() > 0);
         assert_eq!(gatewright.stop(LIMIT).unwrap(), 0);
         drop(setup);
-        report.slowest
     }
 }
 
@@ -299,6 +298,7 @@ fn f01_what_haproxy_refuses_is_told_at_the_line_of_the_template() {
 #[test]
 fn f05_a_new_address_that_is_taken_pauses_nobody() {
     let stage = Stage::start(&Differs::default());
+    let reloads = stage.setup.status().unwrap()["haproxy"]["reloads"].clone();
     let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let taken = other.local_addr().unwrap();
     let two = TEMPLATE.replace(
@@ -314,6 +314,8 @@ fn f05_a_new_address_that_is_taken_pauses_nobody() {
             &format!("Another program listens on {taken} already"),
         ],
     );
+    // HAProxy was not told: at a reload that meets a taken address it listens nowhere for two seconds.
+    assert_eq!(status["haproxy"]["reloads"], reloads);
     drop(other);
     // What was refused is tried again when something differs.
     stage.consul.set_key("note", "free").unwrap();
@@ -321,8 +323,7 @@ fn f05_a_new_address_that_is_taken_pauses_nobody() {
         (send(taken, 1).ok() == 1).then_some(())
     })
     .unwrap_or_else(|error| panic!("{error}\n{}", stage.gatewright.log()));
-    let slowest = stage.end();
-    assert!(slowest < Duration::from_millis(1_900), "{slowest:?}");
+    stage.end();
 }
 
 #[test]

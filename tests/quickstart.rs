@@ -27,6 +27,6 @@ fn plays(name: &str) {
         &directory.path().join("log"),
     )
     .unwrap();
-    let code = example.wait(Duration::from_secs(180)).unwrap();
+    let code = example.wait(Duration::from_secs(400)).unwrap();
     assert_eq!(code, 0, "{}", example.output());
 }

@@ -11,7 +11,7 @@ use crate::support::traffic::{self, Limits, Traffic};
 use crate::support::{Outcome, interrupted, wait_for};
 
 /// How long a change may take: checks, gossip, one reload, slow machines.
-pub const LIMIT: Duration = Duration::from_secs(30);
+pub const LIMIT: Duration = Duration::from_secs(100);
 /// All instances of the story.
 pub const NAMES: [&str; 4] = ["gateway-a", "gateway-b", "gateway-c", "gateway-d"];
 

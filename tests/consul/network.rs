@@ -42,11 +42,9 @@ fn a01_a02_a03_refused_black_holed_and_frozen_connections() {
         "black-holed connections, wait 1 s: a new instance served after",
         format!("{:.1} s", seen.as_secs_f64()),
     );
-    // The blocking query may take 17/16 of its wait and 10 s; with the default wait of 60 s that is 73.75 s.
-    assert!(
-        seen < Duration::from_millis(75_000 - 60_000 * 17 / 16 + 1_063),
-        "{seen:?}"
-    );
+    // The blocking query may take 17/16 of its wait and 10 s: 11.06 s here, and 73.75 s with the default wait of 60 s.
+    // The rest is for a machine that has much else to do.
+    assert!(seen < Duration::from_secs(20), "{seen:?}");
     wait_for(LIMIT, "both to start over", || {
         let fresh = |part: &str| {
             let of = |request: &&Request| {

@@ -15,7 +15,8 @@ use crate::support::serf::Agent;
 use crate::support::traffic::{Limits, Traffic, send};
 use crate::support::{ports, tools, wait_for};
 
-pub const LIMIT: Duration = Duration::from_secs(40);
+/// Gossip may lose a change, and two agents that compare all they know, each 15 s, may be two others.
+pub const LIMIT: Duration = Duration::from_secs(120);
 /// HAProxy asks each server this often, and takes it out when two answers in a row are missing.
 pub const CHECK: Duration = Duration::from_millis(300);
 
@@ -146,8 +147,8 @@ impl Stage {
         let limits = Limits {
             clients: 2,
             pause: Duration::from_millis(5),
-            requests: 50_000,
-            time: Duration::from_secs(150),
+            requests: 150_000,
+            time: Duration::from_secs(500),
         };
         stage.traffic = Some(Traffic::start(entrance, limits));
         stage

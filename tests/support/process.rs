@@ -58,10 +58,12 @@ impl Process {
             .unwrap_or_default()
     }
 
-    /// The end of what it wrote, for an error message.
+    /// The end of what it wrote, for an error message. A HAProxy without `option httplog` writes a line for each
+    /// connection, which would leave no room for the others.
     pub fn last_lines(&self, count: usize) -> String {
         let output = self.output();
-        let lines: Vec<&str> = output.lines().collect();
+        let tells = |line: &&str| !line.starts_with("Connect from ");
+        let lines: Vec<&str> = output.lines().filter(tells).collect();
         lines[lines.len().saturating_sub(count)..].join("\n")
     }
 

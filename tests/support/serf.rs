@@ -12,7 +12,7 @@ use super::process::{Process, command};
 use super::{Outcome, ports, temp, tools, wait_for};
 
 /// How long an agent may take to start, to join or to leave.
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// A running agent. When dropped it is killed and its data removed.
 pub struct Agent {

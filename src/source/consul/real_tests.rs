@@ -240,20 +240,19 @@ fn ports(answer: &Answer) -> Vec<i64> {
 #[tokio::test]
 async fn instances_come_and_go() {
     let agent = Agent::start(json!({})).await;
-    let consul = agent.consul();
+    let consul = Consul::new(Options {
+        addresses: vec![agent.address()],
+        wait: PATIENCE * 2,
+        ..Options::default()
+    })
+    .unwrap();
     let (_watch, mut updates) = watch(&consul, Query::service("web"));
     answer_where(&mut updates, Answer::is_empty).await;
     agent.register("w2", 82);
     answer_where(&mut updates, |answer| ports(answer) == [82]).await;
-    // A change is seen at once although it comes while the query blocks.
-    let began = Instant::now();
+    // A change is seen although it comes while the query blocks, which without one is for longer than is waited here.
     agent.register("w1", 81);
     answer_where(&mut updates, |answer| ports(answer) == [81, 82]).await;
-    assert!(
-        began.elapsed() < Duration::from_secs(1),
-        "{:?}",
-        began.elapsed()
-    );
     agent.put("/v1/agent/service/maintenance/w2?enable=true", "");
     answer_where(&mut updates, |answer| ports(answer) == [81]).await;
 

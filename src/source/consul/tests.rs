@@ -263,8 +263,9 @@ async fn real_changes_are_followed_at_once() {
     for port in 0..50 {
         assert_eq!(next_port(&mut updates).await, port);
     }
+    // A watch that is held for misbehaving would take a second and more for each.
     assert!(
-        began.elapsed() < Duration::from_secs(4),
+        began.elapsed() < Duration::from_secs(20),
         "{:?}",
         began.elapsed()
     );
