@@ -21,3 +21,5 @@ pub mod verdict;
 mod disk_tests;
 #[cfg(test)]
 mod real_tests;
+#[cfg(test)]
+mod testing;

@@ -19,6 +19,7 @@ use super::lock::LockError;
 use super::set::{Candidate, Role, SetFile};
 use super::stage::stage;
 use super::tell::{Mode, Seen};
+use super::testing;
 use crate::haproxy::process::Master;
 use crate::haproxy::supervise::{Status, Supervisor};
 use crate::haproxy::testing::{
@@ -116,7 +117,7 @@ impl Bench {
     }
 
     fn applier(&self, way: Way) -> Applier {
-        Applier::open(self.options(way), Rules::default()).unwrap()
+        testing::open(self.options(way), Rules::default())
     }
 
     /// Applies and keeps hold of a supervised HAProxy.
@@ -149,7 +150,7 @@ impl Bench {
     }
 
     async fn serves(&self, word: &str) {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             let answer = get(self.port).await;
             if matches!(&answer, Ok(body) if body == word) {
@@ -420,7 +421,7 @@ async fn f07_a_validator_that_is_killed_or_missing_changes_nothing() {
     for binary in [script, "/no/such/haproxy".into()] {
         let mut options = bench.options(Way::Master);
         options.binary = binary;
-        let mut applier = Applier::open(options, Rules::default()).unwrap();
+        let mut applier = testing::open(options, Rules::default());
         let before = bench.live();
         let text = bench.text("one");
         let verdict = bench.apply(&mut applier, text).await;
@@ -483,7 +484,7 @@ async fn e01_e07_a_full_or_read_only_disk_leaves_the_old_set_whole() {
     bench.haproxy = Some(Haproxy::start("2.6", bench.path(), &main).await);
     let mut options = bench.options(Way::Master);
     options.destinations = vec![(main.clone(), Role::Config)];
-    let mut applier = Applier::open(options, Rules::default()).unwrap();
+    let mut applier = testing::open(options, Rules::default());
     let set = |text: String| {
         Candidate::new(vec![SetFile {
             destination: main.clone(),
@@ -573,7 +574,7 @@ async fn g12_i02_a_reload_command_that_hangs_or_fails_changes_nothing() {
         };
         options.command_timeout = Duration::from_millis(700);
         options.commands = false;
-        let mut applier = Applier::open(options, Rules::default()).unwrap();
+        let mut applier = testing::open(options, Rules::default());
         let text = bench.text("one");
         let verdict = bench.apply(&mut applier, text).await;
         let (reason, restored) = match &verdict {
@@ -607,7 +608,7 @@ async fn g03_g11_a_frozen_master_or_worker_ends_confirmed() {
         let mut bench = Bench::with_haproxy(version).await;
         let mut options = bench.options(Way::Master);
         options.confirm_timeout = Duration::from_secs(3);
-        let mut applier = Applier::open(options, Rules::default()).unwrap();
+        let mut applier = testing::open(options, Rules::default());
         let one = bench.text("one");
         assert!(confirmed(&bench.apply(&mut applier, one).await));
         let before = bench.live();
@@ -754,7 +755,7 @@ async fn g05_old_workers_are_bounded() {
     let mut bench = Bench::with_haproxy("2.6").await;
     let mut options = bench.options(Way::Master);
     options.max_old_workers = 1;
-    let mut applier = Applier::open(options, Rules::default()).unwrap();
+    let mut applier = testing::open(options, Rules::default());
     // An open connection keeps its worker.
     let text = bench.text("one");
     let mut held = tokio::net::TcpStream::connect(("127.0.0.1", bench.port))
@@ -785,7 +786,7 @@ async fn g15_forty_reloads_in_a_row_lose_no_new_connection() {
         let mut bench = Bench::with_haproxy(version).await;
         let mut options = bench.options(Way::Master);
         options.max_old_workers = 50;
-        let mut applier = Applier::open(options, Rules::default()).unwrap();
+        let mut applier = testing::open(options, Rules::default());
         let stop = Arc::new(AtomicBool::new(false));
         let (good, bad) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let clients: Vec<_> = (0..4)

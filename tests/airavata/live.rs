@@ -9,6 +9,7 @@ use base64::prelude::BASE64_STANDARD;
 
 use super::gateway::{Gateway, LIMIT, REPLY, Scene};
 use crate::support::backend::Backend;
+use crate::support::gatewright::Setup;
 use crate::support::thrift::{Client, Form};
 use crate::support::{http, ports, wait_for};
 
@@ -34,7 +35,14 @@ fn the_course_s_set_up_waits_for_its_password_and_follows_instances_and_keys() {
             at(stats)
         );
         let set_up = ("2017-course", "apis_backend");
-        let gateway = Gateway::of(&scene, version, set_up, at(listen), &parameters);
+        let gateway = Gateway::of(
+            Setup::new().unwrap(),
+            &scene,
+            version,
+            set_up,
+            at(listen),
+            &parameters,
+        );
         gateway
             .setup
             .wait_for_status(LIMIT, "the missing key to be named", |status| {
@@ -151,7 +159,14 @@ fn the_grpc_set_up_follows_instances_without_a_reload() {
             at(listen)
         );
         let set_up = ("grpc", "airavata-rest");
-        let gateway = Gateway::of(&scene, version, set_up, at(listen), &parameters);
+        let gateway = Gateway::of(
+            Setup::new().unwrap(),
+            &scene,
+            version,
+            set_up,
+            at(listen),
+            &parameters,
+        );
         let serves = |names: &[&str]| {
             gateway.wait(&format!("{names:?} to serve"), || {
                 let mut seen: Vec<String> = (0..4)

@@ -131,6 +131,11 @@ fn instances_weights_and_paths_come_without_a_reload_and_services_with_one() {
     };
     answers("/web", "web");
     share(20);
+    // HAProxy serves a moment before it is confirmed and told of.
+    wait_for(LIMIT, "the first set to be told of", || {
+        (reloads() > 0).then_some(())
+    })
+    .unwrap();
     let before = reloads();
     // A path, an instance, a weight.
     register(0, &["urlprefix-/web", "urlprefix-/new"]);
@@ -150,7 +155,10 @@ fn instances_weights_and_paths_come_without_a_reload_and_services_with_one() {
     gatewright
         .wait_for_log(LIMIT, &["WARN", warned, "proto=tcp"])
         .unwrap();
-    assert!(status(&setup).contains(warned), "{}", status(&setup));
+    wait_for(LIMIT, "the warning in the status", || {
+        status(&setup).contains(warned).then_some(())
+    })
+    .unwrap();
     // A service that was not routed before: by its override.
     let line = format!("route add extra /extra http://{}/", backends[4].address());
     consul.set_key("fabio/config", &line).unwrap();

@@ -6,15 +6,19 @@ use super::stage::{Gateway, LIMIT, Stage, prepare, shows, template};
 use crate::support::consul::Consul;
 use crate::support::gatewright::Setup;
 use crate::support::measured;
+use crate::support::network::Network;
 use crate::support::serf::Agent;
 
 #[test]
 fn the_balancers_agent_restarts_and_nothing_is_lost() {
-    let mut stage = Stage::start(3, "");
+    let network = Network::default();
+    let mut stage = Stage::start_on(&network, 3, "");
     let before = stage.changes();
 
-    // It comes back alone, and sees nobody but itself: that is not believed.
+    // It comes back alone, and sees nobody but itself: that is not believed. The others, who still know it, would
+    // tell it of each other at some moment.
     let begun = Instant::now();
+    network.isolate(stage.balancer.port());
     stage.balancer.restart(None).unwrap();
     let told = stage.status("an agent that is alone", |status| {
         let error = status["queries"][0]["error"].as_str()?;
@@ -29,6 +33,7 @@ fn the_balancers_agent_restarts_and_nothing_is_lost() {
     }
     stage.nothing_failed();
 
+    network.heal();
     stage
         .balancer
         .join(&stage.gateways[0].agent.gossip())

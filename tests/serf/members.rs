@@ -25,7 +25,7 @@ fn a_member_joins_is_tagged_anew_and_leaves_without_a_reload() {
         .set_tags(&[("weight", "7")])
         .unwrap();
     stage.waits("the weight", || {
-        (stage.servers()["gw2"].weight == 7).then_some(())
+        (stage.servers().get("gw2")?.weight == 7).then_some(())
     });
     measured::note("serf", "tag weight: followed after", took(begun));
 
@@ -107,7 +107,7 @@ fn a_killed_member_goes_by_haproxys_check_long_before_serf_knows() {
         seconds(by_check),
     );
     measured::note("serf", "killed: known to Serf after", took(begun));
-    assert!(by_check < 10 * CHECK, "{by_check:?}");
+    assert!(by_check < 20 * CHECK, "{by_check:?}");
 
     // Serf's word is heard, and changes nothing: the server stays, and HAProxy keeps it down.
     stage.status("one failed member", |status| {

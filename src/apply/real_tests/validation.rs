@@ -57,7 +57,7 @@ async fn f03_a_set_is_validated_as_the_running_master_will_load_it() {
         complete: false,
         ..Rules::default()
     };
-    let mut applier = Applier::open(options, rules).unwrap();
+    let mut applier = testing::open(options, rules);
     let set = |text: String| {
         Candidate::new(vec![SetFile {
             destination: main.clone(),
@@ -87,7 +87,7 @@ async fn f04_another_version_on_the_disk_than_runs_is_told() {
     let newer = haproxy("3.2");
     let mut options = bench.options(Way::Master);
     options.binary = newer.clone();
-    let mut applier = Applier::open(options, Rules::default()).unwrap();
+    let mut applier = testing::open(options, Rules::default());
     let notes = applier.observe().await.notes;
     assert_eq!(notes.len(), 1, "{notes:?}");
     let (runs, is) = (
@@ -114,7 +114,7 @@ async fn f09_warnings_pass_and_are_told_or_refuse_where_the_settings_say_so() {
             strict_warnings: true,
             ..Rules::default()
         };
-        let mut applier = Applier::open(bench.options(Way::Master), strict).unwrap();
+        let mut applier = testing::open(bench.options(Way::Master), strict);
         let verdict = bench.apply(&mut applier, text.clone()).await;
         let Verdict::Refused { findings, .. } = verdict else {
             panic!("{version}: {verdict:?}");
@@ -157,7 +157,7 @@ async fn i11_a_program_that_cannot_be_started_holds_and_goes_on_when_it_can() {
     let busy = std::fs::File::options().write(true).open(&program).unwrap();
     let mut options = bench.options(Way::Master);
     options.binary = program;
-    let mut applier = Applier::open(options, Rules::default()).unwrap();
+    let mut applier = testing::open(options, Rules::default());
     let text = bench.text("one");
     let verdict = bench.apply(&mut applier, text.clone()).await;
     let failed = |verdict: &Verdict| {
@@ -181,7 +181,7 @@ async fn i11_a_program_that_cannot_be_started_holds_and_goes_on_when_it_can() {
 async fn i12_h01_what_would_fail_is_named_by_the_first_look() {
     let bench = Bench::with_haproxy("2.6").await;
     let told = async |options: Options| {
-        let mut applier = Applier::open(options, Rules::default()).unwrap();
+        let mut applier = testing::open(options, Rules::default());
         applier.observe().await.notes.join("\n")
     };
     let mut options = bench.options(Way::Master);
@@ -259,7 +259,7 @@ async fn l08_a_reload_command_is_given_its_words_as_they_are() {
             .chain(words.iter().map(OsString::from))
             .collect(),
     };
-    let mut applier = Applier::open(options, Rules::default()).unwrap();
+    let mut applier = testing::open(options, Rules::default());
     // A plain SIGUSR2 kills a HAProxy that has just started (see `process`).
     let started = Instant::now();
     eventually("HAProxy is ready", || {

@@ -34,7 +34,7 @@ impl Instance {
         // One that was there before under this name has left its own words.
         let _ = std::fs::remove_file(&log);
         let mut process = Process::start(name, &mut command(program, words), &log)?;
-        let address = wait_for(Duration::from_secs(10), &format!("instance {name}"), || {
+        let address = wait_for(Duration::from_secs(60), &format!("instance {name}"), || {
             let output = process.output();
             if !process.is_running() {
                 return Some(Err(format!("Instance {name} ended: {output}")));

@@ -15,6 +15,7 @@ use crate::apply::journal;
 use crate::apply::plan::{self, Difference};
 use crate::apply::set::{Candidate, Role, SetFile};
 use crate::apply::tell::Mode;
+use crate::apply::testing;
 use crate::haproxy::master::{MasterSocket, Processes};
 use crate::haproxy::runtime::{ServerRow, Session, Version};
 use crate::haproxy::stats::{Running, WorkerSocket};
@@ -228,7 +229,7 @@ impl Bench {
     }
 
     pub fn applier(&self) -> Applier {
-        Applier::open(self.options(), Rules::default()).unwrap()
+        testing::open(self.options(), Rules::default())
     }
 
     /// An applier that knows that the former servers run.
@@ -237,7 +238,7 @@ impl Bench {
     }
 
     pub async fn settled_with(&self, options: Options) -> Applier {
-        let mut applier = Applier::open(options, Rules::default()).unwrap();
+        let mut applier = testing::open(options, Rules::default());
         let verdict = applier.apply(&self.set(Servers::Former), Means::Any).await;
         assert!(matches!(verdict, Verdict::Unchanged), "{verdict:?}");
         assert!(applier.observe().await.servers.differs.is_none());

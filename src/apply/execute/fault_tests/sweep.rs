@@ -10,6 +10,7 @@ use std::path::Path;
 
 use super::bench::{Bench, Servers, Traffic};
 use super::*;
+use crate::apply::testing;
 use crate::haproxy::master::{MasterSocket, Reload};
 use crate::haproxy::testing::{haproxy, measured};
 
@@ -150,19 +151,7 @@ async fn sweep(
     };
     let mut options = bench.options();
     options.stats_socket = Some(bench.socket());
-    // A child that another test is just starting holds our lock, too, until it has become its program.
-    let open = || {
-        let applier = || Applier::open(options.clone(), Rules::default());
-        (0..200)
-            .find_map(|_| {
-                let opened = applier().ok();
-                if opened.is_none() {
-                    std::thread::sleep(std::time::Duration::from_millis(10));
-                }
-                opened
-            })
-            .unwrap_or_else(|| applier().unwrap())
-    };
+    let open = || testing::open(options.clone(), Rules::default());
     if way != Way::First {
         drive(&mut open(), &bench.set(Servers::Former)).await;
     }

@@ -321,8 +321,8 @@ async fn h01_h02_a_worker_that_does_not_answer_is_told_apart_from_none() {
     for version in ALL {
         let worker = Worker::start(version).await;
         let [mut session, through_master] = worker.sessions();
-        session.limit = Duration::from_millis(200);
         let (running, _) = session.servers(Some(&[])).await.unwrap();
+        session.limit = Duration::from_millis(200);
         let command = Command::EnableServer(server("b", "s1"));
         let pid = Pid::from_raw(running.pid);
         freeze(pid).await;
