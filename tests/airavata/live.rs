@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use serde_json::Value;
 
 use super::gateway::{Gateway, LIMIT, REPLY, Scene};
 use crate::support::backend::Backend;
@@ -46,8 +47,7 @@ fn the_course_s_set_up_waits_for_its_password_and_follows_instances_and_keys() {
         gateway
             .setup
             .wait_for_status(LIMIT, "the missing key to be named", |status| {
-                let told = status.to_string();
-                (told.contains("config/haproxy/password") && status["ready"] == false).then_some(())
+                (waits(status) && status["ready"] == false).then_some(())
             })
             .unwrap();
         TcpStream::connect(at(listen)).unwrap_err();
@@ -107,16 +107,19 @@ fn the_course_s_set_up_waits_for_its_password_and_follows_instances_and_keys() {
         gateway
             .setup
             .wait_for_status(LIMIT, "the missing key to be named again", |status| {
-                status
-                    .to_string()
-                    .contains("config/haproxy/password")
-                    .then_some(())
+                waits(status).then_some(())
             })
             .unwrap();
         assert_eq!(statistics(at(stats), "admin:second"), 200, "{version}");
         answers().unwrap();
         assert_eq!(gateway.worker(), worker, "{version} was reloaded");
     }
+}
+
+/// Whether nothing new is applied because the password is not there.
+fn waits(status: &Value) -> bool {
+    let missing = &status["waiting_for"];
+    missing.to_string().contains("config/haproxy/password")
 }
 
 /// What the statistics page answers to this user and password.
