@@ -9,10 +9,15 @@ mod instances;
 mod live;
 mod set_ups;
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use crate::support::gatewright::Setup;
 use crate::support::tools;
+
+fn at(port: u16) -> SocketAddr {
+    ([127, 0, 0, 1], port).into()
+}
 
 /// What the template of a set-up makes of a catalog, without a stats socket.
 fn render(set_up: &str, catalog: &str, parameters: &str) -> String {

@@ -299,8 +299,9 @@ fn f01_what_haproxy_refuses_is_told_at_the_line_of_the_template() {
 fn f05_a_new_address_that_is_taken_pauses_nobody() {
     let stage = Stage::start(&Differs::default());
     let reloads = stage.setup.status().unwrap()["haproxy"]["reloads"].clone();
-    let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let taken = other.local_addr().unwrap();
+    let [port] = ports::free().unwrap();
+    let taken = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let other = TcpListener::bind(taken).unwrap();
     let two = TEMPLATE.replace(
         "    default_backend",
         &format!("    bind {taken}\n    default_backend"),

@@ -277,6 +277,13 @@ async fn g02_what_haproxy_cannot_load_is_taken_back_and_not_tried_twice() {
             let verdict = bench.apply(&mut applier, good).await;
             assert!(confirmed(&verdict), "{version} {way:?}: {verdict:?}");
             let good = bench.live();
+            // Each try swaps the live file, and swaps it back.
+            let main = bench.main();
+            let stamp = || {
+                let file = std::fs::metadata(&main).unwrap();
+                (file.ino(), file.ctime(), file.ctime_nsec())
+            };
+            let untouched = stamp();
             // The validation binds nothing, so it accepts this.
             let bad = bench.text("bad").replacen(
                 "global\n",
@@ -294,8 +301,11 @@ async fn g02_what_haproxy_cannot_load_is_taken_back_and_not_tried_twice() {
             assert_eq!(bench.live(), good);
             bench.assert_clean();
             bench.serves("good").await;
+            let before = stamp();
+            assert_ne!(before, untouched, "a try shows");
             let again = bench.apply(&mut applier, bad).await;
             assert!(matches!(again, Verdict::StillRejected { .. }), "{again:?}");
+            assert_eq!(stamp(), before, "no reload was tried");
             let next = bench.text("next");
             let verdict = bench.apply(&mut applier, next).await;
             assert!(confirmed(&verdict), "{version} {way:?}: {verdict:?}");

@@ -71,11 +71,6 @@ impl Scene {
         found.unwrap_or_else(|| panic!("there is no instance {name}"))
     }
 
-    pub fn address(&self, name: &str) -> SocketAddr {
-        let found = self.instances.iter().find(|one| one.name == name);
-        found.map_or_else(|| panic!("there is no instance {name}"), |one| one.address)
-    }
-
     /// A gateway for each version, each of which serves.
     pub fn gateways(&self, versions: &[&'static str]) -> Vec<Gateway> {
         let gateways: Vec<Gateway> = versions

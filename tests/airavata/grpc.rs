@@ -1,10 +1,8 @@
 //! gRPC and REST on one port: HTTP/2 without TLS (h2c), by a real HAProxy on each side. There is no gRPC library
 //! here: HAProxy itself is the client that speaks HTTP/2 and the instance that takes it.
 
-use std::net::SocketAddr;
-
 use super::gateway::LIMIT;
-use super::{certificate, render};
+use super::{at, certificate, render};
 use crate::support::haproxy::HAProxy;
 use crate::support::{http, ports, temp, tools, wait_for};
 
@@ -17,10 +15,6 @@ const DEFAULTS: &str = "defaults
 
 /// What the client and the instance are; before 2.8 `inspect-delay` waits for no request over HTTP.
 const OTHERS: &str = "3.2";
-
-fn at(port: u16) -> SocketAddr {
-    ([127, 0, 0, 1], port).into()
-}
 
 #[test]
 fn calls_of_grpc_go_by_http_2_and_others_by_http_1() {

@@ -8,14 +8,24 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
 
+use super::at;
 use super::gateway::{Gateway, LIMIT, REPLY, Scene};
 use crate::support::backend::Backend;
 use crate::support::gatewright::Setup;
 use crate::support::thrift::{Client, Form};
 use crate::support::{http, ports, wait_for};
 
-fn at(port: u16) -> SocketAddr {
-    ([127, 0, 0, 1], port).into()
+/// A set-up that listens there.
+fn started(
+    scene: &Scene,
+    version: &'static str,
+    set_up: (&str, &'static str),
+    listen: SocketAddr,
+    more: &str,
+) -> Gateway {
+    let setup = Setup::new().unwrap();
+    let parameters = format!("listen = \"{listen}\"\n{more}");
+    Gateway::of(setup, scene, version, set_up, listen, &parameters)
 }
 
 /// Two instances of `API-Server`. Nothing is applied until the password of the statistics is in Consul.
@@ -29,63 +39,52 @@ fn the_course_s_set_up_waits_for_its_password_and_follows_instances_and_keys() {
         let mut scene = Scene::empty();
         scene.add_to("API-Server", "a", &form);
         scene.add_to("API-Server", "b", &form);
-        let [listen, stats] = ports::free().unwrap();
-        let parameters = format!(
-            "listen = \"{}\"\nstats_port = \"{}\"\n",
-            at(listen),
-            at(stats)
-        );
+        let [listen, stats] = ports::free().unwrap().map(at);
+        let parameters = format!("stats_port = \"{stats}\"\n");
         let set_up = ("2017-course", "apis_backend");
-        let gateway = Gateway::of(
-            Setup::new().unwrap(),
-            &scene,
-            version,
-            set_up,
-            at(listen),
-            &parameters,
-        );
+        let gateway = started(&scene, version, set_up, listen, &parameters);
         gateway
             .setup
             .wait_for_status(LIMIT, "the missing key to be named", |status| {
                 (waits(status) && status["ready"] == false).then_some(())
             })
             .unwrap();
-        TcpStream::connect(at(listen)).unwrap_err();
+        TcpStream::connect(listen).unwrap_err();
 
         scene
             .consul
             .set_key("config/haproxy/password", "first")
             .unwrap();
-        let is_up = |name: &str, up: bool| {
-            let address = scene.address(name);
-            gateway.wait(&format!("{name} to be up: {up}"), || {
+        let is_up = |address: SocketAddr, up: bool| {
+            gateway.wait(&format!("{address} to be up: {up}"), || {
                 let server = gateway.server(address);
                 up == server.is_some_and(|one| one.operational == 2 && one.admin == 0)
             });
         };
-        is_up("a", true);
-        is_up("b", true);
-        let answers = || Client::connect(at(listen), &form, REPLY)?.version();
+        let (a, b) = (scene.instances[0].address, scene.instances[1].address);
+        is_up(a, true);
+        is_up(b, true);
+        let answers = || Client::connect(listen, &form, REPLY)?.version();
         let mut seen: Vec<String> = (0..4).map(|_| answers().unwrap()).collect();
         seen.sort();
         seen.dedup();
         assert_eq!(seen, ["a", "b"], "{version}");
-        assert_eq!(statistics(at(stats), "admin:first"), 200, "{version}");
-        assert_eq!(statistics(at(stats), "admin:second"), 401, "{version}");
+        assert_eq!(statistics(stats, "admin:first"), 200, "{version}");
+        assert_eq!(statistics(stats, "admin:second"), 401, "{version}");
 
         // One goes and comes back, without a reload.
         let worker = gateway.worker();
         scene.consul.set_check("b", "fail").unwrap();
-        is_up("b", false);
+        is_up(b, false);
         for _ in 0..4 {
             assert_eq!(answers().as_deref(), Ok("a"), "{version}");
         }
         scene.consul.set_check("b", "pass").unwrap();
-        is_up("b", true);
+        is_up(b, true);
         assert_eq!(gateway.worker(), worker, "{version} was reloaded");
 
         // The password and the number of connections are HAProxy's own settings: by a reload.
-        let mut kept = Client::connect(at(listen), &form, REPLY).unwrap();
+        let mut kept = Client::connect(listen, &form, REPLY).unwrap();
         kept.version().unwrap();
         scene
             .consul
@@ -96,7 +95,7 @@ fn the_course_s_set_up_waits_for_its_password_and_follows_instances_and_keys() {
             .set_key("config/haproxy/password", "second")
             .unwrap();
         wait_for(LIMIT, "the second password", || {
-            (statistics(at(stats), "admin:second") == 200).then_some(())
+            (statistics(stats, "admin:second") == 200).then_some(())
         })
         .unwrap();
         gateway.wait("1234 connections", || gateway.information("Maxconn: 1234"));
@@ -110,7 +109,7 @@ fn the_course_s_set_up_waits_for_its_password_and_follows_instances_and_keys() {
                 waits(status).then_some(())
             })
             .unwrap();
-        assert_eq!(statistics(at(stats), "admin:second"), 200, "{version}");
+        assert_eq!(statistics(stats, "admin:second"), 200, "{version}");
         answers().unwrap();
         assert_eq!(gateway.worker(), worker, "{version} was reloaded");
     }
@@ -156,24 +155,14 @@ fn the_grpc_set_up_follows_instances_without_a_reload() {
                 .register_checked("airavata", backend.name(), backend.address())
                 .unwrap();
         }
-        let [listen] = ports::free().unwrap();
-        let parameters = format!(
-            "listen = \"{}\"\ncheck_path = \"/health\"\ncheck_interval = \"200ms\"\n",
-            at(listen)
-        );
+        let [listen] = ports::free().unwrap().map(at);
+        let parameters = "check_path = \"/health\"\ncheck_interval = \"200ms\"\n";
         let set_up = ("grpc", "airavata-rest");
-        let gateway = Gateway::of(
-            Setup::new().unwrap(),
-            &scene,
-            version,
-            set_up,
-            at(listen),
-            &parameters,
-        );
+        let gateway = started(&scene, version, set_up, listen, parameters);
         let serves = |names: &[&str]| {
             gateway.wait(&format!("{names:?} to serve"), || {
                 let mut seen: Vec<String> = (0..4)
-                    .filter_map(|_| http::get(at(listen), "/api/v1/x").ok())
+                    .filter_map(|_| http::get(listen, "/api/v1/x").ok())
                     .filter(|answer| answer.status == 200)
                     .map(|answer| answer.body)
                     .collect();

@@ -1,7 +1,7 @@
 //! The way to Consul: refused, swallowed, frozen, cut, full, redirected, renamed.
 
 use std::io::Read as _;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
@@ -10,7 +10,7 @@ use super::stage::{CANARY, Catalog as _, Differs, LIMIT, Stage};
 use crate::support::consul::Consul;
 use crate::support::fault_proxy::fault::{Change, Index, answer, gzip_bomb, json, redirect};
 use crate::support::fault_proxy::{Fault, FaultProxy, Request};
-use crate::support::{measured, wait_for};
+use crate::support::{measured, ports, wait_for};
 
 const TOKEN: &str = "token_file = \"token\"";
 
@@ -301,7 +301,7 @@ fn well(proxy: &FaultProxy) {
 #[test]
 fn a17_a19_a_name_that_moves_and_a_second_agent() {
     let consul = Consul::start().unwrap();
-    let [port] = crate::support::ports::free().unwrap();
+    let [port] = ports::free().unwrap();
     let at = |last: u8| SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), port));
     let (first, second) = (
         FaultProxy::start_at(at(1), consul.address()).unwrap(),
@@ -437,9 +437,8 @@ fn a22_no_descriptors_left() {
 #[test]
 fn a01_a_start_without_consul_waits_for_it() {
     // Nothing listens there until later.
-    let held = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let at = held.local_addr().unwrap();
-    drop(held);
+    let [port] = ports::free().unwrap();
+    let at = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let consul = Consul::start().unwrap();
     let late = std::cell::RefCell::new(None);
     let first = FaultProxy::start(consul.address()).unwrap();

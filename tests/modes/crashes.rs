@@ -127,11 +127,7 @@ fn in_any_order(mode: Mode) {
             false => reloads(&world),
         };
         assert!(since <= 1, "{place}: {since} reloads");
-        // A snapshot may just be written.
-        wait_for(LIMIT, "nothing left over", || {
-            left_over(&world).is_empty().then_some(())
-        })
-        .unwrap_or_else(|error| world.fail(&format!("{place}: {error} {:?}", left_over(&world))));
+        leaves_nothing_over(&world, &place);
     }
     let master = world.master().unwrap();
     let family = process::descendants(master);
@@ -165,6 +161,14 @@ fn reloads(world: &World) -> u64 {
         line.split_whitespace().nth(2)?.parse().ok()
     });
     processes.unwrap_or_else(|error| world.fail(&error))
+}
+
+/// Waits for it: a snapshot may just be written.
+fn leaves_nothing_over(world: &World, place: &str) {
+    wait_for(LIMIT, "nothing left over", || {
+        left_over(world).is_empty().then_some(())
+    })
+    .unwrap_or_else(|error| world.fail(&format!("{place}: {error} {:?}", left_over(world))));
 }
 
 /// Files of a change that has ended.
@@ -203,6 +207,6 @@ fn i06_a_panic_while_a_set_is_applied_ends_the_program_and_the_next_goes_on() {
     world.setup = setup.env("GATEWRIGHT_PANIC_AT", "");
     world.run(&consul);
     world.converge(&[0]);
-    assert_eq!(left_over(&world), [""; 0]);
+    leaves_nothing_over(&world, "after a panic");
     world.end();
 }
