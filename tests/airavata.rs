@@ -12,8 +12,8 @@ mod set_ups;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use crate::support::gatewright::Setup;
-use crate::support::tools;
+use support::gatewright::Setup;
+use support::tools;
 
 fn at(port: u16) -> SocketAddr {
     ([127, 0, 0, 1], port).into()

@@ -6,8 +6,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use crate::support::gatewright::Setup;
-use crate::support::tools;
+use support::gatewright::Setup;
+use support::tools;
 
 /// The versions whose messages must lead to the same places. The first one's texts are kept.
 const VERSIONS: [&str; 4] = ["2.6", "2.8", "3.0", "3.2"];

@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use std::process::Output;
 use std::time::Duration;
 
-use crate::support::gatewright::Setup;
-use crate::support::process::Process;
-use crate::support::{ports, tools, wait_for};
+use support::gatewright::Setup;
+use support::process::Process;
+use support::{ports, tools, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -252,7 +252,7 @@ fn fifty_templates_with_five_catalogs_each_are_checked_at_once() {
     }
     let began = std::time::Instant::now();
     let (code, out, error) = check(&setup, &[".", "--no-made"]);
-    crate::support::measured::note(
+    support::measured::note(
         "check",
         "50 templates with 5 catalogs each",
         format!("{:.1} s", began.elapsed().as_secs_f64()),
@@ -370,7 +370,7 @@ fn the_plan_for_a_running_haproxy_is_told_without_being_carried_out() {
     let master = setup.path("master.sock");
     let file = setup.path("haproxy.cfg");
     let words = ["-W", "-S", &master, "-f", &file];
-    let mut command = crate::support::process::command(&haproxy, words);
+    let mut command = support::process::command(&haproxy, words);
     let log = setup.directory().join("haproxy.log");
     let running = Process::start("HAProxy", &mut command, &log).unwrap();
     wait_for(LIMIT, "HAProxy", || {

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::backend::Backend;
-use crate::support::consul::{Consul, instance};
-use crate::support::gatewright::{Setup, binary};
-use crate::support::process::{Process, command, descendants};
-use crate::support::traffic::send;
-use crate::support::{ports, tools, wait_for};
+use support::backend::Backend;
+use support::consul::{Consul, instance};
+use support::gatewright::{Setup, binary};
+use support::process::{Process, command, descendants};
+use support::traffic::send;
+use support::{ports, tools, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -605,7 +605,7 @@ fn run_needs_no_settings_file() {
     assert!(
         !children
             .iter()
-            .any(|child| crate::support::process::exists(*child))
+            .any(|child| support::process::exists(*child))
     );
 }
 

@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::backend::Backend;
-use crate::support::consul::Consul;
-use crate::support::gatewright::{Gatewright, Setup};
-use crate::support::haproxy::{HAProxy, check};
-use crate::support::traffic::{Limits, Traffic, send};
-use crate::support::usual::{TEMPLATE, Usual, filled};
-use crate::support::{ports, process, temp, tools, wait_for};
+use support::backend::Backend;
+use support::consul::Consul;
+use support::gatewright::{Gatewright, Setup};
+use support::haproxies::oldest;
+use support::haproxy::{HAProxy, check};
+use support::traffic::{Limits, Traffic, send};
+use support::usual::{TEMPLATE, Usual, filled};
+use support::{ports, process, temp, tools, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -680,7 +681,7 @@ fn d14_f10_l06_a_set_of_three_files_is_swapped_as_one() {
         ..Differs::default()
     });
     let second = || {
-        crate::support::http::get(stage.entrance, "/second")
+        support::http::get(stage.entrance, "/second")
             .map(|answer| answer.body)
             .unwrap_or_default()
     };
@@ -761,7 +762,7 @@ fn e03_e11_j12_killed_at_any_moment_it_leaves_a_good_file_and_converges() {
         text.split("    # note").next().unwrap(),
         backends[0].address()
     );
-    let haproxy = HAProxy::start("2.6", &start).unwrap();
+    let haproxy = HAProxy::start(oldest(), &start).unwrap();
     let file = haproxy.config();
     setup.file("haproxy.cfg.hbs", &text).unwrap();
     setup
@@ -803,7 +804,7 @@ fn e03_e11_j12_killed_at_any_moment_it_leaves_a_good_file_and_converges() {
         }
         std::thread::sleep(Duration::from_millis(random() % 400));
         gatewright.process().kill();
-        let (code, output) = check("2.6", &file).unwrap();
+        let (code, output) = check(oldest(), &file).unwrap();
         assert_eq!(code, 0, "round {round}: {output}");
     }
     let mut gatewright = setup.run().unwrap();

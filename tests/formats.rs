@@ -5,8 +5,8 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::gatewright::{Setup, binary};
-use crate::support::tools;
+use support::gatewright::{Setup, binary};
+use support::tools;
 
 /// Two catalogs of which one fails, a warning, and a template in a folder with a blank.
 fn repository() -> Setup {

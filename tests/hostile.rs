@@ -9,13 +9,14 @@ use std::time::Duration;
 use gatewright::haproxy::config::Config;
 use serde_json::{Value, json};
 
-use crate::support::backend::Backend;
-use crate::support::consul::{Consul, instance};
-use crate::support::gatewright::{Gatewright, Setup};
-use crate::support::haproxy::HAProxy;
-use crate::support::traffic::{Limits, Traffic};
-use crate::support::usual::{Usual, filled};
-use crate::support::{ports, process, wait_for};
+use support::backend::Backend;
+use support::consul::{Consul, instance};
+use support::gatewright::{Gatewright, Setup};
+use support::haproxies::oldest;
+use support::haproxy::HAProxy;
+use support::traffic::{Limits, Traffic};
+use support::usual::{Usual, filled};
+use support::{ports, process, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -330,9 +331,11 @@ fn p6_c01_c02_c03_c04_c05_c06_c07_c08_c10_hostile_data_adds_nothing_and_stops_no
     instances.extend(vec![(2, 2); QUOTED.len()]);
     let file = stage.file();
     assert_eq!(shape(&file), expected(keys, &instances));
-    let (code, output) =
-        crate::support::haproxy::check("3.2", &stage.setup.directory().join("haproxy.cfg"))
-            .unwrap();
+    let (code, output) = support::haproxy::check(
+        support::haproxies::newest(),
+        &stage.setup.directory().join("haproxy.cfg"),
+    )
+    .unwrap();
     assert_eq!(code, 0, "{output}");
 
     let told: BTreeSet<&str> = status["quarantined"]
@@ -497,7 +500,7 @@ fn d01_broken_templates_are_refused_at_the_start_and_haproxy_is_left_alone() {
     let running = format!(
         "defaults\n    mode http\n    timeout connect 1s\n    timeout client 1s\n    timeout server 1s\nfrontend in\n    bind 127.0.0.1:{port}\n    http-request return status 204\n"
     );
-    let haproxy = HAProxy::start("2.6", &running).unwrap();
+    let haproxy = HAProxy::start(oldest(), &running).unwrap();
     let before = (std::fs::read(haproxy.config()).unwrap(), haproxy.worker());
     for (template, place) in [
         (
@@ -529,7 +532,7 @@ fn d01_broken_templates_are_refused_at_the_start_and_haproxy_is_left_alone() {
         before
     );
     assert_eq!(
-        crate::support::http::get(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), "/")
+        support::http::get(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), "/")
             .unwrap()
             .status,
         204

@@ -10,10 +10,10 @@ use gatewright::catalog::fixture::Fixture;
 use gatewright::catalog::{Known, Query};
 use gatewright::template::{Grammar, Options, Outcome, Source, TemplateSet};
 
-use crate::support::consul::Consul;
-use crate::support::gatewright::{Gatewright, Setup};
-use crate::support::haproxy::HAProxy;
-use crate::support::{http, ports, tools, wait_for};
+use support::consul::Consul;
+use support::gatewright::{Gatewright, Setup};
+use support::haproxy::HAProxy;
+use support::{http, ports, tools, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(30);
 

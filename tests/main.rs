@@ -26,5 +26,4 @@ mod secrets;
 mod serf;
 mod shipped_templates;
 mod soak;
-mod support;
 mod telling;

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
 
-use crate::support::tools;
+use support::tools;
 
 /// How many entries each area has.
 const AREAS: [(char, u32); 13] = [

@@ -16,9 +16,9 @@ use gatewright::migrate::{Delimiters, Migration, migrate, proof};
 use gatewright::template::{Grammar, Options, Outcome, Source, TemplateSet};
 use serde_json::{Value, json};
 
-use crate::support::consul::Consul;
-use crate::support::process::{Process, command};
-use crate::support::{Outcome as Told, temp, tools, wait_for};
+use support::consul::Consul;
+use support::process::{Process, command};
+use support::{Outcome as Told, temp, tools, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const VARIABLE: (&str, &str) = ("GATEWRIGHT_GOLDEN", "golden");

@@ -11,14 +11,14 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::support::backend::Backend;
-use crate::support::consul::Consul;
-use crate::support::gatewright::{Gatewright, Setup};
-use crate::support::haproxy::cli;
-use crate::support::measured::note;
-use crate::support::process::{self, Process, command};
-use crate::support::traffic::{Limits, Traffic, send};
-use crate::support::{http, ports, tools, wait_for};
+use support::backend::Backend;
+use support::consul::Consul;
+use support::gatewright::{Gatewright, Setup};
+use support::haproxy::cli;
+use support::measured::note;
+use support::process::{self, Process, command};
+use support::traffic::{Limits, Traffic, send};
+use support::{http, ports, tools, wait_for};
 
 mod crashes;
 

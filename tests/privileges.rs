@@ -6,12 +6,13 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use std::time::Duration;
 
-use crate::support::backend::Backend;
-use crate::support::consul::Consul;
-use crate::support::gatewright::Setup;
-use crate::support::haproxy::HAProxy;
-use crate::support::traffic::send;
-use crate::support::{ports, tools, wait_for};
+use support::backend::Backend;
+use support::consul::Consul;
+use support::gatewright::Setup;
+use support::haproxies::oldest;
+use support::haproxy::HAProxy;
+use support::traffic::send;
+use support::{ports, tools, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(30);
 /// Neither is anybody's on a usual system.
@@ -35,7 +36,7 @@ fn i12_l11_a_user_of_its_own_is_enough_and_what_it_may_not_do_is_named() {
         "defaults\n    mode http\n    timeout connect 2s\n    timeout client 10s\n    timeout server 10s\n\
          frontend in\n    bind {entrance}\n    default_backend web\nbackend web\n"
     );
-    let haproxy = HAProxy::start("2.6", &text).unwrap();
+    let haproxy = HAProxy::start(oldest(), &text).unwrap();
     let setup = Setup::new().unwrap().user(USER, GROUP);
     let servers = "{{#each (service \"web\")}}\n    server {{serverName this}} {{serverAddress this}}\n{{/each}}\n";
     setup

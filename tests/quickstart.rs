@@ -4,8 +4,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::support::process::{Process, command};
-use crate::support::temp;
+use support::process::{Process, command};
+use support::temp;
 
 #[test]
 fn the_quick_start_sees_what_it_should() {

@@ -3,11 +3,12 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use crate::support::backend::Backend;
-use crate::support::consul::Consul;
-use crate::support::haproxy::HAProxy;
-use crate::support::traffic::{Limits, Traffic, send};
-use crate::support::{ports, process, tools, wait_for};
+use support::backend::Backend;
+use support::consul::Consul;
+use support::haproxies::oldest;
+use support::haproxy::HAProxy;
+use support::traffic::{Limits, Traffic, send};
+use support::{ports, process, tools, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -96,7 +97,7 @@ fn a_dropped_haproxy_leaves_no_worker() {
         "defaults\n mode http\n timeout connect 1s\n timeout client 5s\n timeout server 5s\n\
          frontend f\n bind 127.0.0.1:{port}\n"
     );
-    let haproxy = HAProxy::start("2.6", &config).unwrap();
+    let haproxy = HAProxy::start(oldest(), &config).unwrap();
     let worker = haproxy.worker().unwrap();
     assert!(process::exists(worker));
     drop(haproxy);

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::backend::Backend;
-use crate::support::consul::{Consul, instance};
-use crate::support::gatewright::Setup;
-use crate::support::haproxy::HAProxy;
-use crate::support::process::{self, Process};
-use crate::support::traffic::{Limits, Report, Traffic};
-use crate::support::{http, measured, ports, tools, wait_for};
+use support::backend::Backend;
+use support::consul::{Consul, instance};
+use support::gatewright::Setup;
+use support::haproxy::HAProxy;
+use support::process::{self, Process};
+use support::traffic::{Limits, Report, Traffic};
+use support::{http, measured, ports, tools, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(20);
 

@@ -15,8 +15,8 @@ use gatewright::template::{
 };
 use serde_json::Value;
 
-use crate::support::haproxy::check;
-use crate::support::tools;
+use support::haproxy::check;
+use support::tools;
 
 fn folder() -> PathBuf {
     tools::root().join("tests/golden/templates")

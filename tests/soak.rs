@@ -8,9 +8,9 @@ mod stage;
 
 use std::time::{Duration, Instant};
 
-use crate::support::measured::note;
 use fault::Fault;
 use stage::Stage;
+use support::measured::note;
 
 /// How long it goes on as a part of the tests, in seconds.
 const SECONDS: u64 = 60;

@@ -12,11 +12,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::support::backend::Backend;
-use crate::support::consul::Consul;
-use crate::support::gatewright::{Setup, binary};
-use crate::support::haproxy::HAProxy;
-use crate::support::{http, measured, ports, wait_for};
+use support::backend::Backend;
+use support::consul::Consul;
+use support::gatewright::{Setup, binary};
+use support::haproxy::HAProxy;
+use support::{http, measured, ports, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(30);
 /// What must never be told.

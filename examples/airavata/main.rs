@@ -5,8 +5,6 @@
 //! nothing running. `--instance NAME [--framed] [--service SERVICE]` makes it one of the instances instead.
 
 mod scenario;
-#[path = "../../tests/support/mod.rs"]
-mod support;
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener};

@@ -5,12 +5,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::support::consul::Consul;
-use crate::support::gatewright::{self, Gatewright, Setup};
-use crate::support::thrift::callers::{Callers, Tally};
-use crate::support::thrift::instance::Instance;
-use crate::support::thrift::{Client, Form};
-use crate::support::{Outcome, haproxy, interrupted, ports, tools, wait_for};
+use support::consul::Consul;
+use support::gatewright::{self, Gatewright, Setup};
+use support::thrift::callers::{Callers, Tally};
+use support::thrift::instance::Instance;
+use support::thrift::{Client, Form};
+use support::{Outcome, haproxy, interrupted, ports, tools, wait_for};
 
 /// How long a step may take.
 const LIMIT: Duration = Duration::from_secs(30);

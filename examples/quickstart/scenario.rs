@@ -5,12 +5,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use serde_json::json;
 
-use crate::instance::Instance;
-use crate::screen::Screen;
-use crate::show::{LIMIT, NAMES, Pace, Show};
-use crate::support::consul::{self, Consul};
-use crate::support::gatewright::Setup;
-use crate::support::{Outcome, ports, tools, wait_for};
+use support::consul::{self, Consul};
+use support::demo::instance::Instance;
+use support::demo::screen::Screen;
+use support::demo::show::{LIMIT, NAMES, Pace, Show};
+use support::gatewright::Setup;
+use support::{Outcome, ports, tools, wait_for};
 
 /// The service's name in Consul.
 const SERVICE: &str = "gateway";

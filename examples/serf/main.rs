@@ -4,22 +4,13 @@
 //! HAProxy; then it goes through the steps in `scenario`. It ends with code 0 only if every step saw what it should,
 //! and leaves nothing running. `--instance NAME` makes it one of the gateways instead.
 
-// The quick start sets the health of its instances; here they are killed.
-#[allow(dead_code)]
-#[path = "../quickstart/instance.rs"]
-mod instance;
 mod scenario;
-#[path = "../quickstart/screen.rs"]
-mod screen;
-#[path = "../quickstart/show.rs"]
-mod show;
-#[path = "../../tests/support/mod.rs"]
-mod support;
 
 use std::process::ExitCode;
 
-use screen::Screen;
-use show::Pace;
+use support::demo::instance;
+use support::demo::screen::Screen;
+use support::demo::show::Pace;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();

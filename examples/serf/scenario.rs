@@ -2,12 +2,12 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use crate::instance::Instance;
-use crate::screen::Screen;
-use crate::show::{LIMIT, NAMES, Pace, Show};
-use crate::support::gatewright::Setup;
-use crate::support::serf::Agent;
-use crate::support::{Outcome, ports, tools};
+use support::demo::instance::Instance;
+use support::demo::screen::Screen;
+use support::demo::show::{LIMIT, NAMES, Pace, Show};
+use support::gatewright::Setup;
+use support::serf::Agent;
+use support::{Outcome, ports, tools};
 
 /// Plays the whole story. Everything is stopped when it returns.
 pub fn play(pace: Pace, screen: &Screen) -> Outcome<()> {

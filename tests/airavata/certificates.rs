@@ -2,9 +2,9 @@
 
 use super::gateway::{CERTIFICATE, Gateway, LIMIT, REPLY, Scene};
 use super::self_signed;
-use crate::support::haproxy::HAProxy;
-use crate::support::thrift::{Client, Form};
-use crate::support::{ports, temp, tools, wait_for};
+use support::haproxy::HAProxy;
+use support::thrift::{Client, Form};
+use support::{ports, temp, tools, wait_for};
 
 /// Renewed in Consul, it is what new connections see, without a reload; connections of before go on.
 #[test]

@@ -3,11 +3,11 @@
 use std::fmt::Write as _;
 
 use super::gateway::{LIMIT, program, statistic};
-use crate::support::gatewright::Setup;
-use crate::support::haproxy::HAProxy;
-use crate::support::thrift::Form;
-use crate::support::thrift::instance::Instance;
-use crate::support::{ports, temp, tools, wait_for};
+use support::gatewright::Setup;
+use support::haproxy::HAProxy;
+use support::thrift::Form;
+use support::thrift::instance::Instance;
+use support::{ports, temp, tools, wait_for};
 
 /// Backend, call, form of the instance, what the check says in the end.
 const CASES: [(&str, &str, &str, &str); 12] = [

@@ -4,12 +4,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::support::consul::Consul;
-use crate::support::gatewright::{Gatewright, Setup};
-use crate::support::haproxy::{self, ServerState, cli};
-use crate::support::thrift::instance::Instance;
-use crate::support::thrift::{Client, Form};
-use crate::support::{ports, temp, tools, wait_for};
+use support::consul::Consul;
+use support::gatewright::{Gatewright, Setup};
+use support::haproxy::{self, ServerState, cli};
+use support::thrift::instance::Instance;
+use support::thrift::{Client, Form};
+use support::{ports, temp, tools, wait_for};
 
 /// How long anything may take that is waited for.
 pub const LIMIT: Duration = Duration::from_secs(30);

@@ -3,8 +3,8 @@
 
 use super::gateway::LIMIT;
 use super::{at, certificate, render};
-use crate::support::haproxy::HAProxy;
-use crate::support::{http, ports, temp, tools, wait_for};
+use support::haproxy::HAProxy;
+use support::{http, ports, temp, tools, wait_for};
 
 const DEFAULTS: &str = "defaults
     mode http

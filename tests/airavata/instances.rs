@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::gateway::{Gateway, LIMIT, REPLY, Scene, statistic};
-use crate::support::haproxy::HAProxy;
-use crate::support::thrift::Form;
-use crate::support::thrift::callers::Callers;
-use crate::support::{measured, ports, tools, wait_for};
+use support::haproxy::HAProxy;
+use support::thrift::Form;
+use support::thrift::callers::Callers;
+use support::{measured, ports, tools, wait_for};
 
 /// Its port still takes connections, so only a check that wants an answer finds it. What has waited for one
 /// gets an error instead of waiting for ever, and the instance serves again once it answers.

@@ -10,10 +10,10 @@ use serde_json::Value;
 
 use super::at;
 use super::gateway::{Gateway, LIMIT, REPLY, Scene};
-use crate::support::backend::Backend;
-use crate::support::gatewright::Setup;
-use crate::support::thrift::{Client, Form};
-use crate::support::{http, ports, wait_for};
+use support::backend::Backend;
+use support::gatewright::Setup;
+use support::thrift::{Client, Form};
+use support::{http, ports, wait_for};
 
 /// A set-up that listens there.
 fn started(

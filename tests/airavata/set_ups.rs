@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use super::gateway::{LIMIT, REPLY, SERVICE, program};
 use super::render;
-use crate::support::gatewright::Setup;
-use crate::support::haproxy::{self, HAProxy};
-use crate::support::process::{Process, command};
-use crate::support::thrift::instance::Instance;
-use crate::support::thrift::{Client, Form};
-use crate::support::{ports, temp, tools, wait_for};
+use support::gatewright::Setup;
+use support::haproxy::{self, HAProxy};
+use support::process::{Process, command};
+use support::thrift::instance::Instance;
+use support::thrift::{Client, Form};
+use support::{ports, temp, tools, wait_for};
 
 const SET_UPS: [(&str, &str); 3] = [
     ("2017-course", "two-on-one-node"),

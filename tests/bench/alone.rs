@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use super::catalog::{Catalog, INSTANCES};
 use super::numbers::{Samples, thousands, written};
 use super::report::{Report, Row};
-use crate::support::Outcome;
+use support::Outcome;
 
 /// How often each is done, and for how long at most.
 const TIMES: usize = 50;

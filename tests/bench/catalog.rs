@@ -9,8 +9,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::wire::{Connection, request};
-use crate::support::Outcome;
-use crate::support::consul::Consul;
+use support::Outcome;
+use support::consul::Consul;
 
 /// Instances of each other service.
 pub const INSTANCES: usize = 10;

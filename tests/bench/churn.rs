@@ -13,7 +13,7 @@ use super::subject::{
     Mode, Sidecar, Subject, revision, running, wait_until_served, worker, written as in_file,
 };
 use super::{Bench, peers};
-use crate::support::{Outcome, interrupted, wait_for};
+use support::{Outcome, interrupted, wait_for};
 
 const CLIENTS: usize = 32;
 /// Changes a second.

@@ -7,7 +7,7 @@ use super::Bench;
 use super::numbers::{milliseconds, thousands, written};
 use super::report::{Report, Row};
 use super::subject::{LIMIT, Mode, Sidecar, Subject, running, worker};
-use crate::support::{Outcome, interrupted, usage, wait_for};
+use support::{Outcome, interrupted, usage, wait_for};
 
 /// The shortest time between two changes.
 const PACE: Duration = Duration::from_millis(500);

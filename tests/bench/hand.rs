@@ -12,8 +12,8 @@ use tempfile::TempDir;
 use super::catalog::{Catalog, places};
 use super::subject::{Subject, free_address};
 use super::wire::{Closer, Connection, request};
-use crate::support::haproxy::{HAProxy, cli};
-use crate::support::{Outcome, temp};
+use support::haproxy::{HAProxy, cli};
+use support::{Outcome, temp};
 
 /// The service that is changed by hand.
 pub const SERVICE: &str = "moved-by-hand";

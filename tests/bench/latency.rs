@@ -11,7 +11,7 @@ use super::servers::{CLOSE, Server};
 use super::subject::{LIMIT, Mode, Sidecar, Subject, wait_until_served, worker};
 use super::wire::{Connection, request};
 use super::{Bench, peers};
-use crate::support::{Outcome, interrupted};
+use support::{Outcome, interrupted};
 
 /// After a change: time for what goes on behind it, such as `haproxy -c` beside the commands.
 const PAUSE: Duration = Duration::from_millis(200);

@@ -17,8 +17,6 @@ mod peers;
 mod report;
 mod servers;
 mod subject;
-#[path = "../support/mod.rs"]
-mod support;
 mod wire;
 
 use std::process::ExitCode;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::support::{Outcome, tools};
+use support::{Outcome, tools};
 
 /// How to call it.
 pub const USAGE: &str = "\

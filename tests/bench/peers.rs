@@ -9,9 +9,9 @@ use tempfile::TempDir;
 use super::catalog::Catalog;
 use super::options::Options;
 use super::subject::{Subject, free_address};
-use crate::support::haproxy::HAProxy;
-use crate::support::process::{Process, command};
-use crate::support::{Outcome, temp, tools};
+use support::haproxy::HAProxy;
+use support::process::{Process, command};
+use support::{Outcome, temp, tools};
 
 /// A program that is named.
 #[derive(Debug, Clone, Copy)]

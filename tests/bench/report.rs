@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::numbers::written;
-use crate::support::Outcome;
+use support::Outcome;
 
 /// The widest bar, in characters.
 const WIDTH: f64 = 40.0;

@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 
-use crate::support::Outcome;
+use support::Outcome;
 
 /// Behind a path: close the connection after the answer.
 pub const CLOSE: &str = "?close";

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use gatewright::haproxy::config::Config;
 
 use super::catalog::{Catalog, Place};
-use crate::support::gatewright::{Gatewright, Setup};
-use crate::support::haproxy::{HAProxy, cli};
-use crate::support::{Outcome, http, ports, tools, wait_for};
+use support::gatewright::{Gatewright, Setup};
+use support::haproxy::{HAProxy, cli};
+use support::{Outcome, http, ports, tools, wait_for};
 
 /// How long anything may take to be there.
 pub const LIMIT: Duration = Duration::from_secs(30);

@@ -5,10 +5,10 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use crate::support::consul::{Consul, instance};
-use crate::support::fault_proxy::fault::{Change, Index};
-use crate::support::fault_proxy::{Fault, FaultProxy};
-use crate::support::{http, wait_for};
+use support::consul::{Consul, instance};
+use support::fault_proxy::fault::{Change, Index};
+use support::fault_proxy::{Fault, FaultProxy};
+use support::{http, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(10);
 

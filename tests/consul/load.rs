@@ -10,10 +10,10 @@ use gatewright::source::consul::{Consul as Source, Options};
 use gatewright::source::{Update, Watch, WatchId};
 use tokio::sync::mpsc;
 
-use crate::support::consul::Consul;
-use crate::support::fault_proxy::fault::Index;
-use crate::support::fault_proxy::{Fault, FaultProxy};
-use crate::support::{measured, wait_for};
+use support::consul::Consul;
+use support::fault_proxy::fault::Index;
+use support::fault_proxy::{Fault, FaultProxy};
+use support::{measured, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(40);
 

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
 
 use super::stage::{CANARY, Catalog as _, Differs, LIMIT, Stage};
-use crate::support::consul::Consul;
-use crate::support::fault_proxy::fault::{Change, Index, answer, gzip_bomb, json, redirect};
-use crate::support::fault_proxy::{Fault, FaultProxy, Request};
-use crate::support::{measured, ports, wait_for};
+use support::consul::Consul;
+use support::fault_proxy::fault::{Change, Index, answer, gzip_bomb, json, redirect};
+use support::fault_proxy::{Fault, FaultProxy, Request};
+use support::{measured, ports, wait_for};
 
 const TOKEN: &str = "token_file = \"token\"";
 
@@ -308,7 +308,7 @@ fn a17_a19_a_name_that_moves_and_a_second_agent() {
         FaultProxy::start_at(at(2), consul.address()).unwrap(),
     );
     // A name service of its own: files that only this process sees at the usual places.
-    let files = crate::support::temp::directory().unwrap();
+    let files = support::temp::directory().unwrap();
     let hosts = files.path().join("hosts");
     std::fs::write(&hosts, "127.0.0.1 consul.test\n").unwrap();
     std::fs::write(

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::stage::{Catalog, Differs, LIMIT, Stage};
-use crate::support::cluster::Cluster;
-use crate::support::consul::{Consul, instance};
-use crate::support::fault_proxy::{Fault, FaultProxy};
-use crate::support::{http, measured, wait_for};
+use support::cluster::Cluster;
+use support::consul::{Consul, instance};
+use support::fault_proxy::{Fault, FaultProxy};
+use support::{http, measured, wait_for};
 
 impl Catalog for Cluster {
     fn instance(&self, id: &str, address: SocketAddr) {

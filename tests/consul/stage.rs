@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::backend::Backend;
-use crate::support::consul::Consul;
-use crate::support::fault_proxy::FaultProxy;
-use crate::support::gatewright::{Gatewright, Setup};
-use crate::support::traffic::{Limits, Traffic, send};
-use crate::support::usual::{TEMPLATE, Usual, filled};
-use crate::support::{ports, wait_for};
+use support::backend::Backend;
+use support::consul::Consul;
+use support::fault_proxy::FaultProxy;
+use support::gatewright::{Gatewright, Setup};
+use support::traffic::{Limits, Traffic, send};
+use support::usual::{TEMPLATE, Usual, filled};
+use support::{ports, wait_for};
 
 pub const LIMIT: Duration = Duration::from_secs(40);
 /// Given to Gatewright as its token; it may go to Consul and nowhere else.

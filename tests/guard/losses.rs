@@ -3,9 +3,9 @@
 use serde_json::json;
 
 use super::stage::{LIMIT, Stage};
-use crate::support::consul::Consul;
-use crate::support::measured::note;
-use crate::support::wait_for;
+use support::consul::Consul;
+use support::measured::note;
+use support::wait_for;
 
 #[test]
 fn b07_j03_a_wiped_consul_empties_nothing() {

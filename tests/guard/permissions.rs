@@ -1,9 +1,9 @@
 //! A token that loses its rights: Consul says "200 `[]`" then, and means something else.
 
 use super::stage::{LIMIT, Stage};
-use crate::support::consul::Consul;
-use crate::support::measured::note;
-use crate::support::wait_for;
+use support::consul::Consul;
+use support::measured::note;
+use support::wait_for;
 
 #[test]
 fn b10_b11_e07_lost_permissions_remove_nothing() {

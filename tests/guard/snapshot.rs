@@ -3,9 +3,9 @@
 use std::os::unix::fs::PermissionsExt;
 
 use super::stage::{LIMIT, Stage};
-use crate::support::consul::Consul;
-use crate::support::http;
-use crate::support::wait_for;
+use support::consul::Consul;
+use support::http;
+use support::wait_for;
 
 #[test]
 fn j01_j13_without_consul_the_last_answers_do() {

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::backend::Backend;
-use crate::support::consul::Consul;
-use crate::support::gatewright::{Gatewright, Setup};
-use crate::support::haproxy::servers;
-use crate::support::traffic::{Limits, Traffic, send};
-use crate::support::{ports, tools, wait_for};
+use support::backend::Backend;
+use support::consul::Consul;
+use support::gatewright::{Gatewright, Setup};
+use support::haproxy::servers;
+use support::traffic::{Limits, Traffic, send};
+use support::{ports, tools, wait_for};
 
 pub const LIMIT: Duration = Duration::from_secs(30);
 

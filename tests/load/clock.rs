@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use crate::support::tools;
+use support::tools;
 
 /// What may read it, because it only shows or stores the time: when a set was refused, when the snapshot was
 /// saved, when the process began, and the file times that tell whether a certificate or a catalog was replaced.

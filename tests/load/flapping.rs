@@ -9,11 +9,11 @@ use serde_json::json;
 
 use super::LIMIT;
 use crate::runtime::gateway::{Gateway, HEAD};
-use crate::support::backend::Backend;
-use crate::support::consul::Consul;
-use crate::support::measured::note;
-use crate::support::traffic::{Limits, Traffic};
-use crate::support::{usage, wait_for};
+use support::backend::Backend;
+use support::consul::Consul;
+use support::measured::note;
+use support::traffic::{Limits, Traffic};
+use support::{usage, wait_for};
 
 /// How long it flaps, and how long before the first look at the memory.
 const TIME: Duration = Duration::from_secs(60);

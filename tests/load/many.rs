@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use super::LIMIT;
 use crate::runtime::gateway::{Gateway, HEAD};
-use crate::support::consul::Consul;
-use crate::support::measured::note;
-use crate::support::{usage, wait_for};
+use support::consul::Consul;
+use support::measured::note;
+use support::{usage, wait_for};
 
 const INSTANCES: usize = 10_000;
 /// Changes of one instance, each after the one before it was confirmed.

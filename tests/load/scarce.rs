@@ -13,10 +13,10 @@ use serde_json::json;
 use super::LIMIT;
 use super::flapping::Flapping;
 use crate::runtime::gateway::{Gateway, HEAD, listed};
-use crate::support::consul::Consul;
-use crate::support::measured::note;
-use crate::support::traffic::{Limits, Traffic};
-use crate::support::{tools, usage, wait_for};
+use support::consul::Consul;
+use support::measured::note;
+use support::traffic::{Limits, Traffic};
+use support::{tools, usage, wait_for};
 
 /// A backend of one service as most have it.
 const BACKEND: &str = "

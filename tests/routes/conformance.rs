@@ -5,7 +5,8 @@ use std::path::Path;
 
 use super::live::Instances;
 use super::*;
-use crate::support::temp;
+use support::haproxies::oldest;
+use support::temp;
 
 #[test]
 fn routes_are_tried_in_fabios_order() {
@@ -257,7 +258,7 @@ impl Echo {
         }
         Echo {
             ports,
-            _haproxy: HAProxy::start("2.6", &config).unwrap(),
+            _haproxy: HAProxy::start(oldest(), &config).unwrap(),
         }
     }
 }

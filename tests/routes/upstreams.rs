@@ -84,7 +84,7 @@ fn targets_are_spoken_to_as_their_tags_say() {
         );
         port
     });
-    let _targets = HAProxy::start("2.6", &config).unwrap();
+    let _targets = HAProxy::start(support::haproxies::oldest(), &config).unwrap();
     let catalog = json!({ "services": services });
     setup.file("catalog.json", &catalog.to_string()).unwrap();
     setup

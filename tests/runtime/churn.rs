@@ -9,10 +9,10 @@ use serde_json::json;
 
 use super::LIMIT;
 use super::gateway::Gateway;
-use crate::support::backend::Backend;
-use crate::support::consul::Consul;
-use crate::support::traffic::{Limits, Traffic};
-use crate::support::wait_for;
+use support::backend::Backend;
+use support::consul::Consul;
+use support::traffic::{Limits, Traffic};
+use support::wait_for;
 
 const SERVICES: [&str; 2] = ["web", "api"];
 /// Each has two nodes with an instance of each service, of which at least one serves.
@@ -283,8 +283,7 @@ fn churn(version: &'static str) {
     const SEED: u64 = 4_711;
     let consul = Consul::start().unwrap();
     let template =
-        std::fs::read_to_string(crate::support::tools::root().join("templates/http.cfg.hbs"))
-            .unwrap();
+        std::fs::read_to_string(support::tools::root().join("templates/http.cfg.hbs")).unwrap();
     let mut gateway = Gateway::new(&consul, version, &template, "", "");
     let parameters = format!(
         "[parameters]\nservices = [\"web\", \"api\"]\nlisten = \"{}\"\nstats_socket = \"{{dir}}stats.sock\"\nlog_requests = \"errors\"\nhard_stop_after = \"20s\"\nfd_hard_limit = 2000\n",

@@ -4,10 +4,10 @@
 use std::thread::JoinHandle;
 
 use super::gateway::{Gateway, HEAD, Mark};
-use crate::support::backend::Backend;
-use crate::support::consul::Consul;
-use crate::support::keep_alive::KeepAlive;
-use crate::support::tools;
+use support::backend::Backend;
+use support::consul::Consul;
+use support::keep_alive::KeepAlive;
+use support::tools;
 
 const TEMPLATE: &str = "
 frontend raw

@@ -9,11 +9,11 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::LIMIT;
-use crate::support::backend::Backend;
-use crate::support::consul::Consul;
-use crate::support::gatewright::{Gatewright, Setup};
-use crate::support::haproxy::{self, ServerState, cli};
-use crate::support::{ports, tools, wait_for};
+use support::backend::Backend;
+use support::consul::Consul;
+use support::gatewright::{Gatewright, Setup};
+use support::haproxy::{self, ServerState, cli};
+use support::{ports, tools, wait_for};
 
 /// What stands above the frontends of most templates here.
 pub const HEAD: &str = "global

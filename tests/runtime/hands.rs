@@ -2,10 +2,10 @@
 //! no server of the file's any more is put right.
 
 use super::gateway::{Gateway, HEAD, Mark};
-use crate::support::backend::Backend;
-use crate::support::consul::Consul;
-use crate::support::keep_alive::KeepAlive;
-use crate::support::tools;
+use support::backend::Backend;
+use support::consul::Consul;
+use support::keep_alive::KeepAlive;
+use support::tools;
 
 const TEMPLATE: &str = "
 backend web

@@ -4,9 +4,9 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use super::gateway::{Gateway, HEAD};
-use crate::support::consul::Consul;
-use crate::support::keep_alive::KeepAlive;
-use crate::support::tools;
+use support::consul::Consul;
+use support::keep_alive::KeepAlive;
+use support::tools;
 
 const KEYS: usize = 1_000;
 const SERVERS: u8 = 10;

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::gateway::{Gateway, HEAD};
-use crate::support::consul::Consul;
-use crate::support::tools;
-use crate::support::traffic::{Limits, Traffic};
+use support::consul::Consul;
+use support::tools;
+use support::traffic::{Limits, Traffic};
 
 const ENTRIES: usize = 1_000;
 const STEPS: usize = 8;

@@ -6,10 +6,10 @@ use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use super::gateway::{Gateway, HEAD};
-use crate::support::backend::Backend;
-use crate::support::consul::Consul;
-use crate::support::tools;
-use crate::support::traffic::{Limits, Traffic};
+use support::backend::Backend;
+use support::consul::Consul;
+use support::tools;
+use support::traffic::{Limits, Traffic};
 
 const TEMPLATE: &str = "
 backend web

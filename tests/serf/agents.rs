@@ -3,11 +3,11 @@
 use std::time::Instant;
 
 use super::stage::{Gateway, LIMIT, Stage, prepare, shows, template};
-use crate::support::consul::Consul;
-use crate::support::gatewright::Setup;
-use crate::support::measured;
-use crate::support::network::Network;
-use crate::support::serf::Agent;
+use support::consul::Consul;
+use support::gatewright::Setup;
+use support::measured;
+use support::network::Network;
+use support::serf::Agent;
 
 #[test]
 fn the_balancers_agent_restarts_and_nothing_is_lost() {

@@ -5,10 +5,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use serde_json::{Value, json};
 
 use super::stage::{LIMIT, prepare, shows};
-use crate::support::backend::Backend;
-use crate::support::gatewright::Setup;
-use crate::support::traffic::{self, Limits, Traffic};
-use crate::support::{ports, tools, wait_for};
+use support::backend::Backend;
+use support::gatewright::Setup;
+use support::traffic::{self, Limits, Traffic};
+use support::{ports, tools, wait_for};
 
 /// A catalog with these instances.
 fn catalog(instances: &[(&str, SocketAddr)]) -> Value {

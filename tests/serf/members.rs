@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use super::stage::{CHECK, Gateway, Stage};
-use crate::support::measured;
-use crate::support::network::Network;
+use support::measured;
+use support::network::Network;
 
 #[test]
 fn a_member_joins_is_tagged_anew_and_leaves_without_a_reload() {
@@ -30,7 +30,7 @@ fn a_member_joins_is_tagged_anew_and_leaves_without_a_reload() {
     measured::note("serf", "tag weight: followed after", took(begun));
 
     // Another port, by a tag for this service alone.
-    let moved = crate::support::backend::Backend::start("moved").unwrap();
+    let moved = support::backend::Backend::start("moved").unwrap();
     let port = moved.address().port().to_string();
     stage.gateways[2]
         .agent
@@ -119,7 +119,7 @@ fn a_killed_member_goes_by_haproxys_check_long_before_serf_knows() {
 
     // It is back on its former port: again by HAProxy's check, without a change.
     let address = stage.gateways[1].address;
-    let again = crate::support::backend::Backend::start_on("gw1", address.port()).unwrap();
+    let again = support::backend::Backend::start_on("gw1", address.port()).unwrap();
     stage.gateways[1].backend = Some(again);
     stage.checks("gw1", true);
     stage.answers("gw1");

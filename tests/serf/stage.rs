@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::backend::Backend;
-use crate::support::gatewright::{Gatewright, Setup};
-use crate::support::haproxy::{ServerState, cli, servers};
-use crate::support::network::Network;
-use crate::support::serf::Agent;
-use crate::support::traffic::{Limits, Traffic, send};
-use crate::support::{ports, tools, wait_for};
+use support::backend::Backend;
+use support::gatewright::{Gatewright, Setup};
+use support::haproxy::{ServerState, cli, servers};
+use support::network::Network;
+use support::serf::Agent;
+use support::traffic::{Limits, Traffic, send};
+use support::{ports, tools, wait_for};
 
 /// Gossip may lose a change, and two agents that compare all they know, each 15 s, may be two others.
 pub const LIMIT: Duration = Duration::from_secs(120);

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::support::http;
+use support::http;
 
 const CLIENTS: usize = 3;
 const PAUSE: Duration = Duration::from_millis(10);

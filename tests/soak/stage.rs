@@ -13,11 +13,11 @@ use super::clients::Clients;
 use crate::faults::Disk;
 use crate::load::flapping::Flapping;
 use crate::runtime::gateway::listed;
-use crate::support::consul::Consul;
-use crate::support::gatewright::{Gatewright, Setup};
-use crate::support::haproxy::{check, cli};
-use crate::support::process::{Process, command, descendants};
-use crate::support::{ports, tools, usage, wait_for};
+use support::consul::Consul;
+use support::gatewright::{Gatewright, Setup};
+use support::haproxy::{check, cli};
+use support::process::{Process, command, descendants};
+use support::{ports, tools, usage, wait_for};
 
 pub const LIMIT: Duration = Duration::from_secs(60);
 const VERSION: &str = "2.6";

@@ -220,7 +220,7 @@ pub fn end_with_haproxy(gatewright: &mut Gatewright) -> Outcome<()> {
     )
 }
 
-/// The program: `GATEWRIGHT_BIN`, or the one that cargo built for the tests, or the one beside an example.
+/// The program: `GATEWRIGHT_BIN`, or the one that cargo built beside this test, example or benchmark.
 pub fn binary() -> Outcome<PathBuf> {
     let beside = || {
         let own = std::env::current_exe().ok()?;
@@ -228,7 +228,6 @@ pub fn binary() -> Outcome<PathBuf> {
     };
     let path = std::env::var_os("GATEWRIGHT_BIN")
         .map(PathBuf::from)
-        .or_else(|| option_env!("CARGO_BIN_EXE_gatewright").map(PathBuf::from))
         .or_else(beside)
         .unwrap_or_else(|| tools::root().join("target/debug/gatewright"));
     if path.is_file() {

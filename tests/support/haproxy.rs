@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use super::haproxies::Version;
 use super::process::{Process, command};
-use super::{Outcome, temp, tools, wait_for};
+use super::{Outcome, temp, wait_for};
 
 /// A running master. When dropped it and its workers are killed.
 pub struct HAProxy {
@@ -18,15 +19,15 @@ pub struct HAProxy {
 }
 
 impl HAProxy {
-    /// Starts a version (`2.6`) on a configuration, and waits until its worker serves.
-    pub fn start(version: &str, config: &str) -> Outcome<HAProxy> {
+    /// Starts a version on a configuration, and waits until its worker serves.
+    pub fn start(version: impl Into<Version>, config: &str) -> Outcome<HAProxy> {
         let directory = temp::directory()?;
         let file = directory.path().join("haproxy.cfg");
         write(&file, config)?;
-        HAProxy::start_on(version, directory, &file)
+        HAProxy::start_on(&version.into(), directory, &file)
     }
 
-    fn start_on(version: &str, directory: TempDir, file: &Path) -> Outcome<HAProxy> {
+    fn start_on(version: &Version, directory: TempDir, file: &Path) -> Outcome<HAProxy> {
         let socket = directory.path().join("master.sock");
         let words = [
             "-W",
@@ -38,8 +39,8 @@ impl HAProxy {
         ]
         .map(str::to_owned);
         let log = directory.path().join("haproxy.log");
-        let name = format!("HAProxy {version}");
-        let process = Process::start(&name, &mut command(&tools::haproxy(version)?, words), &log)?;
+        let name = version.to_string();
+        let process = Process::start(&name, &mut command(version.program(), words), &log)?;
         let mut haproxy = HAProxy { process, directory };
         let mut died = false;
         let outcome = wait_for(Duration::from_secs(20), &format!("{name} to serve"), || {
@@ -151,11 +152,12 @@ fn server_state(row: &str) -> Option<ServerState> {
 }
 
 /// What `haproxy -c` says about a file: its exit code and everything it printed.
-pub fn check(version: &str, file: &Path) -> Outcome<(i32, String)> {
-    let output = command(&tools::haproxy(version)?, ["-c", "-dW", "-f"])
+pub fn check(version: impl Into<Version>, file: &Path) -> Outcome<(i32, String)> {
+    let version = version.into();
+    let output = command(version.program(), ["-c", "-dW", "-f"])
         .arg(file)
         .output()
-        .map_err(|error| format!("HAProxy {version} cannot be started: {error}."))?;
+        .map_err(|error| format!("{version} cannot be started: {error}."))?;
     let text = [output.stdout, output.stderr].concat();
     Ok((
         output.status.code().unwrap_or(-1),

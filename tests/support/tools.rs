@@ -60,5 +60,7 @@ fn directory() -> PathBuf {
 
 /// The project's own directory.
 pub fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+        .canonicalize()
+        .expect("the directory that this was built in")
 }

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::{Client, Form};
-use crate::support::interrupted;
+use crate::interrupted;
 
 /// After so many calls a client takes a new connection.
 const CALLS: u64 = 20;

@@ -7,8 +7,8 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use super::Form;
-use crate::support::process::{Process, command};
-use crate::support::{Outcome, wait_for};
+use crate::process::{Process, command};
+use crate::{Outcome, wait_for};
 
 /// A running instance. When dropped it is killed.
 pub struct Instance {

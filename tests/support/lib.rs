@@ -4,14 +4,13 @@
 //! Everything listens on loopback, on ports that [`ports`] or the system gave, and ends when its value is dropped.
 //! Nothing here asserts: each function answers with what it saw, or with a sentence that says why not.
 
-// Each user of this module takes only a part of it.
-#![allow(dead_code)]
-
 pub mod backend;
 pub mod cluster;
 pub mod consul;
+pub mod demo;
 pub mod fault_proxy;
 pub mod gatewright;
+pub mod haproxies;
 pub mod haproxy;
 pub mod http;
 pub mod keep_alive;

@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::support::backend::Backend;
-use crate::support::process::{Process, command};
-use crate::support::{Outcome, http, wait_for};
+use crate::backend::Backend;
+use crate::process::{Process, command};
+use crate::{Outcome, http, wait_for};
 
 /// A running instance. When dropped it is killed.
 pub struct Instance {

@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use crate::support::traffic::Report;
+use crate::traffic::Report;
 
 /// The widest bar, in characters.
 const WIDTH: u64 = 40;
@@ -16,6 +16,7 @@ pub struct Screen {
 
 impl Screen {
     /// Looks what the output can show.
+    #[allow(clippy::new_without_default)] // it looks at the environment
     pub fn new() -> Screen {
         let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let locale = ["LC_ALL", "LC_CTYPE", "LANG"]

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::screen::Screen;
-use crate::support::gatewright::{self, Gatewright, Setup};
-use crate::support::traffic::{self, Limits, Traffic};
-use crate::support::{Outcome, interrupted, wait_for};
+use super::screen::Screen;
+use crate::gatewright::{self, Gatewright, Setup};
+use crate::traffic::{self, Limits, Traffic};
+use crate::{Outcome, interrupted, wait_for};
 
 /// How long a change may take: checks, gossip, one reload, slow machines.
 pub const LIMIT: Duration = Duration::from_secs(100);

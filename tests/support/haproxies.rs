@@ -1,0 +1,118 @@
+//! The HAProxy programs that a test runs against: the four versions that `haproxy/get-tools` fetches, and further ones
+//! that `GATEWRIGHT_HAPROXY` names.
+//!
+//! A test that depends on a version asks for what the version can do: the methods of [`Version`] name each difference
+//! once. A program newer than any known one counts as the newest known one.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use super::process::command;
+use super::{Outcome, tools};
+
+pub use matrix::haproxies;
+
+/// A HAProxy program and its branch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Version {
+    program: PathBuf,
+    name: String,
+}
+
+/// One of [`tools::HAPROXY_VERSIONS`], such as `2.6`. Panics if its program was not fetched.
+pub fn known(version: &str) -> Version {
+    Version::known(version).unwrap_or_else(|why| panic!("{why}"))
+}
+
+/// The program at a place of `GATEWRIGHT_HAPROXY`, which is a list like `PATH`. Panics if it does not run.
+pub fn named(index: usize) -> Version {
+    let programs = std::env::var_os("GATEWRIGHT_HAPROXY").unwrap_or_default();
+    let Some(program) = std::env::split_paths(&programs).nth(index) else {
+        panic!(
+            "GATEWRIGHT_HAPROXY names fewer than {} programs; it named more when this test was built.",
+            index + 1
+        );
+    };
+    Version::of(&program).unwrap_or_else(|why| panic!("GATEWRIGHT_HAPROXY: {why}"))
+}
+
+/// The oldest known version: for tests that need any HAProxy.
+pub fn oldest() -> Version {
+    known(tools::HAPROXY_VERSIONS[0])
+}
+
+/// The newest known version.
+pub fn newest() -> Version {
+    known(tools::HAPROXY_VERSIONS[tools::HAPROXY_VERSIONS.len() - 1])
+}
+
+impl Version {
+    /// One of [`tools::HAPROXY_VERSIONS`].
+    pub fn known(version: &str) -> Outcome<Version> {
+        Version::of(&tools::haproxy(version)?)
+    }
+
+    /// The program at a path, which is asked for its version.
+    pub fn of(program: &Path) -> Outcome<Version> {
+        let output = command(program, ["-v"])
+            .output()
+            .map_err(|error| format!("{} cannot be started: {error}.", program.display()))?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let words = text.split_once("version ").map(|(_, rest)| rest);
+        let version = words.and_then(|rest| {
+            let mut numbers = rest.split(['.', '-', ' ']);
+            let major: u32 = numbers.next()?.parse().ok()?;
+            let minor: u32 = numbers.next()?.parse().ok()?;
+            Some((major, minor))
+        });
+        let Some((major, minor)) = version else {
+            return Err(format!(
+                "`{} -v` does not say its version: {text}",
+                program.display()
+            ));
+        };
+        Ok(Version {
+            program: program.to_owned(),
+            name: format!("{major}.{minor}"),
+        })
+    }
+
+    /// The program.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// Its branch, such as `3.2`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether no known version is older: where each step of a long test is tried, and some of them on the others.
+    pub fn is_oldest(&self) -> bool {
+        self.name == tools::HAPROXY_VERSIONS[0]
+    }
+}
+
+impl From<&str> for Version {
+    fn from(version: &str) -> Version {
+        known(version)
+    }
+}
+
+impl From<&&str> for Version {
+    fn from(version: &&str) -> Version {
+        known(version)
+    }
+}
+
+impl From<&Version> for Version {
+    fn from(version: &Version) -> Version {
+        version.clone()
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HAProxy {}", self.name)
+    }
+}
