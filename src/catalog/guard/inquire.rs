@@ -166,7 +166,8 @@ impl Guard {
         let Some(hold) = &mut guarded.hold else {
             return;
         };
-        hold.asked = None;
+        // What vanished after the question was asked may stand in this answer as it was before.
+        let outrun = hold.asked.take().is_some_and(|asked| hold.ask_at > asked);
         let mut in_maintenance = BTreeSet::new();
         if let Some(Ok(instances)) = &evidence.instances {
             let states = States::new(instances);
@@ -226,7 +227,10 @@ impl Guard {
             ended = End::Time;
         }
         let next = hold.first_due(limit).filter(|_| hold.finding.counts());
-        hold.ask_at = next.map_or(now + pace, |due| due.clamp(now + PACE / 100, now + pace));
+        hold.ask_at = match outrun {
+            true => now,
+            false => next.map_or(now + pace, |due| due.clamp(now + PACE / 100, now + pace)),
+        };
         if hold.items.is_empty() {
             self.end(query, ended, now, out);
             return;
@@ -240,6 +244,7 @@ impl Guard {
         }
         if let Some(guarded) = self.queries.get_mut(query)
             && let Some(hold) = &mut guarded.hold
+            && !outrun
             && !std::mem::replace(&mut hold.told, true)
         {
             out.extend(self.view(query).map(Output::Began));

@@ -280,6 +280,31 @@ fn b13_maintenance_passes_at_once_even_of_the_last() {
 }
 
 #[test]
+fn b13_maintenance_after_the_question_is_asked_about_again_at_once() {
+    let mut bench = Bench::of(6);
+    let inquiry = || Inquiry {
+        about: Some(Query::service("web")),
+        unfiltered: evidence::unfiltered(&Query::service("web")),
+        canary: None,
+    };
+    bench.answers = false;
+    bench.hide("web", 3..6, Status::Maintenance);
+    assert_eq!(bench.show("web", 0..3).len(), 6);
+    // Consul answers, then the last three go to maintenance, too, then its answer arrives.
+    let outrun = bench.evidence(inquiry());
+    bench.now += Duration::from_millis(1);
+    bench.hide("web", 0..6, Status::Maintenance);
+    assert_eq!(bench.show("web", []).len(), 6);
+    bench.answers = true;
+    let asked = bench.asked;
+    let out = bench.guard.inspected(outrun, bench.now);
+    bench.carry_out(out);
+    assert_eq!(bench.asked, asked + 1);
+    assert_eq!(bench.effective("web").len(), 0);
+    assert_eq!(bench.told.len(), 0, "{:?}", bench.told);
+}
+
+#[test]
 fn b10_without_permission_the_time_does_not_run() {
     for filtered in [false, true] {
         let mut bench = Bench::of(10);
