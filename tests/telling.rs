@@ -408,6 +408,38 @@ fn i04_a_log_that_nobody_reads_or_that_is_closed_stops_nothing() {
     assert_eq!(closed.end(Signal::SIGINT), Some(0));
 }
 
+/// systemd, or what stands in for it, may stop reading: its queue is then full.
+#[test]
+fn i07_a_systemd_that_reads_no_more_does_not_stop_the_loop() {
+    let setup = alone("");
+    Alone::settings(&setup, "127.0.0.1:0", "");
+    let socket = setup.path("notify.sock");
+    let systemd = UnixDatagram::bind(&socket).unwrap();
+    let environment = [
+        ("NOTIFY_SOCKET", socket.as_str()),
+        ("WATCHDOG_USEC", "30000"),
+    ];
+    let mut sidecar = Alone::start(setup, Stdio::null(), &environment);
+    let filler = UnixDatagram::unbound().unwrap();
+    filler.set_nonblocking(true).unwrap();
+    filler.connect(&socket).unwrap();
+    wait_for(LIMIT, "a full queue", || filler.send(b"x").err()).unwrap();
+    for _ in 0..20 {
+        sidecar.setup.status().unwrap();
+    }
+    // Once it reads again it hears that the loop turns.
+    systemd.set_read_timeout(Some(LIMIT)).unwrap();
+    let mut bytes = [0; 256];
+    let mut hear = || {
+        let length = systemd.recv(&mut bytes).unwrap();
+        bytes[..length].to_vec()
+    };
+    let heard: Vec<Vec<u8>> = std::iter::from_fn(|| Some(hear())).take(100).collect();
+    assert!(heard.iter().any(|word| word == b"x"), "{heard:?}");
+    assert!(heard.ends_with(&[b"WATCHDOG=1\n".to_vec()]), "{heard:?}");
+    assert_eq!(sidecar.end(Signal::SIGTERM), Some(0));
+}
+
 #[test]
 fn i07_l12_l13_systemd_hears_of_us_and_the_listener_follows_the_settings() {
     let setup = alone("");

@@ -7,4 +7,5 @@ pub mod files;
 mod pulse;
 pub mod run;
 mod snapshot;
+mod systemd;
 mod translate;

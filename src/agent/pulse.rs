@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use sd_notify::NotifyState;
 use tokio::time::{Instant, sleep_until};
 
+use super::systemd::Systemd;
 use crate::status::heartbeat::Heartbeat;
 
 /// The longest time between two turns of the loop, and the shortest between two marks.
@@ -38,13 +38,12 @@ impl Pulse {
     }
 
     /// The loop turns.
-    pub fn beat(&mut self) {
+    pub fn beat(&mut self, systemd: &mut Systemd) {
         let now = Instant::now();
         self.heartbeat.beat(now.into_std());
         if self.is_to_be_told(now) {
             self.told = Some(now);
-            // Somebody who does not listen is no reason to end.
-            let _ = sd_notify::notify(&[NotifyState::Watchdog]);
+            systemd.watchdog();
         }
         self.next = now + self.every();
     }
@@ -78,7 +77,7 @@ mod tests {
         let heartbeat = Heartbeat::default();
         let mut idle = Pulse::with(heartbeat.clone(), None);
         let start = Instant::now();
-        idle.beat();
+        idle.beat(&mut Systemd::default());
         idle.due().await;
         assert_eq!(start.elapsed(), Duration::from_secs(1));
         assert!(!idle.is_to_be_told(Instant::now()));
@@ -92,7 +91,7 @@ mod tests {
                 assert!(last.elapsed() < limit / 2, "turn {turn}");
                 last = Instant::now();
             }
-            pulse.beat();
+            pulse.beat(&mut Systemd::default());
             // A busy loop turns more often than anybody needs to know.
             assert!(!pulse.is_to_be_told(Instant::now()));
             match turn % 3 {

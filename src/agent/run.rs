@@ -21,6 +21,7 @@ use super::event::{Action, Answers, Event, Loaded, Rendered, WatchId};
 use super::files::FileWatch;
 use super::pulse::Pulse;
 use super::snapshot;
+use super::systemd::Systemd;
 use super::translate::{event_of, inspect, observed, outcome, say};
 use crate::apply::execute::{Applier, Ending, Means, Observation, Verdict};
 use crate::apply::set::Candidate;
@@ -168,6 +169,7 @@ pub struct Sidecar {
     reading_settings: bool,
     read_again: bool,
     listener: Option<StatusListener>,
+    systemd: Systemd,
     /// Whom a listener asks.
     sources: Sources,
     files_read: BTreeSet<PathBuf>,
@@ -236,6 +238,7 @@ impl Sidecar {
             reading_settings: false,
             read_again: false,
             listener,
+            systemd: Systemd::from_environment(),
             sources,
             files_read: BTreeSet::new(),
             file_watch: None,
@@ -248,9 +251,9 @@ impl Sidecar {
         sidecar.watch_files();
         sidecar.start_haproxy();
         sidecar.carry_out(actions);
-        notify(NotifyState::Ready);
+        sidecar.systemd.tell(NotifyState::Ready);
         loop {
-            pulse.beat();
+            pulse.beat(&mut sidecar.systemd);
             let due = sidecar.core.poll_timeout();
             tokio::select! {
                 // Cancel-safe: a signal that is not taken now is taken in the next turn.
@@ -258,7 +261,7 @@ impl Sidecar {
                 _ = interrupt.recv() => break,
                 _ = hang_up.recv() => {
                     tracing::info!("The settings and templates are read again.");
-                    notify(NotifyState::Reloading);
+                    sidecar.systemd.tell(NotifyState::Reloading);
                     sidecar.settings_again();
                 }
                 // Cancel-safe: a beat that is missed comes with the next turn.
@@ -305,7 +308,7 @@ impl Sidecar {
         interrupt: &mut Signal,
     ) {
         tracing::info!("Ending; a second signal ends at once.");
-        notify(NotifyState::Stopping);
+        self.systemd.tell(NotifyState::Stopping);
         self.listener = None;
         self.watches.clear();
         self.ending.begin();
@@ -395,16 +398,4 @@ fn processor_time() -> Duration {
         .flatten()
         .map(|time| Duration::from_micros(time.num_microseconds().unsigned_abs()))
         .sum()
-}
-
-/// Tells systemd, where it wants to know (Type=notify); nobody else listens.
-fn notify(state: NotifyState<'_>) {
-    let times = NotifyState::monotonic_usec_now().ok();
-    let states: Vec<NotifyState<'_>> = match state {
-        NotifyState::Reloading => [Some(state), times].into_iter().flatten().collect(),
-        state => vec![state],
-    };
-    if let Err(error) = sd_notify::notify(&states) {
-        tracing::debug!("systemd could not be told: {error}.");
-    }
 }

@@ -56,7 +56,7 @@ impl Sidecar {
                     return;
                 }
                 self.settings_read(result);
-                notify(NotifyState::Ready);
+                self.systemd.tell(NotifyState::Ready);
             }
         }
     }
