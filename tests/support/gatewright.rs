@@ -1,5 +1,7 @@
 //! Gatewright itself as a child process, with a directory of its own for settings, templates and state.
 
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -144,6 +146,13 @@ impl Setup {
 
     /// What a running sidecar says of itself.
     pub fn status(&self) -> Outcome<Value> {
+        // Tests ask up to a hundred times a second: on the socket itself where it is in one of the usual places.
+        if let Some(status) = ["state/status.sock", "status.sock"]
+            .into_iter()
+            .find_map(|socket| ask(&self.directory().join(socket)))
+        {
+            return Ok(status);
+        }
         let settings = self.path("gatewright.toml");
         let output = self.call(&["status", "--json", "-c", &settings])?;
         serde_json::from_slice(&output.stdout).map_err(|error| {
@@ -164,6 +173,17 @@ impl Setup {
         wait_for(limit, what, || probe(&self.status().ok()?))
             .map_err(|error| format!("{error} The last status: {:?}", self.status()))
     }
+}
+
+/// What the sidecar behind a status socket says, as `gatewright status --json` prints it.
+fn ask(socket: &Path) -> Option<Value> {
+    let limit = Some(Duration::from_secs(5));
+    let mut stream = UnixStream::connect(socket).ok()?;
+    stream.set_read_timeout(limit).ok()?;
+    stream.write_all(b"status\n").ok()?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).ok()?;
+    serde_json::from_slice(&answer).ok()
 }
 
 /// A running sidecar. When dropped it, and the HAProxy it may have started, are killed.
