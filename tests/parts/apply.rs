@@ -1,0 +1,1 @@
+//! How a set becomes what a real HAProxy runs.
