@@ -61,43 +61,71 @@ impl Way {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn g13_i08_j08_j12_killed_after_every_effect_of_the_first_set_it_converges() {
-    converges(Way::First, 2, 40).await;
+async fn g13_i08_j08_j12_killed_after_every_third_effect_of_the_first_set_it_converges() {
+    converges(Way::First, 1, 3, 15).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn g13_i08_j08_j12_killed_after_every_effect_of_commands_it_converges() {
-    converges(Way::Commands, 1, 28).await;
+async fn g13_i08_j08_j12_killed_after_every_third_effect_from_the_second_of_the_first_set_it_converges()
+ {
+    converges(Way::First, 2, 3, 15).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn g13_i08_j08_j12_killed_after_every_effect_of_a_reload_it_converges() {
-    converges(Way::Reload, 2, 28).await;
+async fn g13_i08_j08_j12_killed_after_every_third_effect_from_the_third_of_the_first_set_it_converges()
+ {
+    converges(Way::First, 3, 3, 15).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g13_i08_j08_j12_killed_after_every_other_effect_of_commands_it_converges() {
+    converges(Way::Commands, 1, 2, 15).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g13_i08_j08_j12_killed_after_every_other_effect_from_the_second_of_commands_it_converges()
+{
+    converges(Way::Commands, 2, 2, 15).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g13_i08_j08_j12_killed_after_every_other_effect_of_a_reload_it_converges() {
+    converges(Way::Reload, 1, 2, 15).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g13_i08_j08_j12_killed_after_every_other_effect_from_the_second_of_a_reload_it_converges()
+{
+    converges(Way::Reload, 2, 2, 15).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn g13_i08_j08_j12_killed_after_every_effect_of_a_refused_set_it_converges() {
-    converges(Way::Refused, 1, 16).await;
+    converges(Way::Refused, 1, 1, 17).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn g13_i08_j08_j12_killed_after_every_effect_of_a_rejected_set_it_converges() {
-    converges(Way::Rejected, 3, 43).await;
+async fn g13_i08_j08_j12_killed_after_every_third_effect_of_a_rejected_set_it_converges() {
+    converges(Way::Rejected, 1, 3, 16).await;
 }
 
-/// Kills the child at every place of a way, of which there are more than `least`, in several sweeps side by side.
-async fn converges(way: Way, side_by_side: usize, least: usize) {
-    let sweeps: Vec<_> = (1..=side_by_side)
-        .map(|first| {
-            let numbers = (first..MOST).step_by(side_by_side);
-            tokio::spawn(sweep(oldest(), way, numbers))
-        })
-        .collect();
-    let mut count = 0;
-    for sweep in sweeps {
-        count += sweep.await.unwrap();
-    }
-    measured::note("crash sweep", &format!("places in {way:?}"), count);
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g13_i08_j08_j12_killed_after_every_third_effect_from_the_second_of_a_rejected_set_it_converges()
+ {
+    converges(Way::Rejected, 2, 3, 16).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g13_i08_j08_j12_killed_after_every_third_effect_from_the_third_of_a_rejected_set_it_converges()
+ {
+    converges(Way::Rejected, 3, 3, 16).await;
+}
+
+/// Kills the child at every `step`th place of a way from `first` on. There are more than `least` of these.
+async fn converges(way: Way, first: usize, step: usize, least: usize) {
+    let count = sweep(oldest(), way, (first..MOST).step_by(step)).await;
+    let what = format!("places in {way:?}, {first} of {step}");
+    measured::note("crash sweep", &what, count);
     assert!(
         count > least,
         "{count} places: are they still where they were?"
