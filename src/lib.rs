@@ -21,6 +21,10 @@
 //! * [`cli`], [`settings`], [`diagnostic`], [`exit`]: the shell;
 //! * [`crash`]: where tests end the program.
 
+// Files that tests/parts includes, too, call the library by its name.
+#[cfg(test)]
+extern crate self as gatewright;
+
 pub mod agent;
 pub mod apply;
 pub mod catalog;

@@ -118,7 +118,8 @@ fn collect(folder: &Path, found: &mut BTreeSet<String>) {
             let text = std::fs::read_to_string(&path).unwrap();
             let mut is_test = false;
             for line in text.lines().map(str::trim) {
-                if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
+                let starts = ["#[test]", "#[tokio::test", "#[haproxies"];
+                if starts.iter().any(|start| line.starts_with(start)) {
                     is_test = true;
                 } else if let Some(name) = function(line)
                     && std::mem::take(&mut is_test)

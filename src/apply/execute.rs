@@ -626,6 +626,3 @@ fn in_words(findings: &[Finding]) -> String {
         })
         .collect()
 }
-
-#[cfg(test)]
-mod fault_tests;

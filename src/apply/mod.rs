@@ -16,10 +16,3 @@ pub mod target;
 pub mod tell;
 pub mod validate;
 pub mod verdict;
-
-#[cfg(test)]
-mod disk_tests;
-#[cfg(test)]
-mod real_tests;
-#[cfg(test)]
-mod testing;

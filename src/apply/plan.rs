@@ -258,5 +258,3 @@ pub fn configuration(files: &[SetFile]) -> Config {
 mod property_tests;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod worker;

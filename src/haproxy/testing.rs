@@ -4,16 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-#[path = "../../tests/support/measured.rs"]
-pub mod measured;
 #[path = "../../tests/support/ports.rs"]
 pub mod ports;
-
-mod tools {
-    pub fn root() -> std::path::PathBuf {
-        env!("CARGO_MANIFEST_DIR").into()
-    }
-}
 
 /// The program of one version, such as `2.6`.
 pub fn haproxy(version: &str) -> PathBuf {

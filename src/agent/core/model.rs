@@ -608,7 +608,7 @@ fn g01_g13_j12_in_every_state_one_change_at_a_time_and_it_converges() {
             }
         }
     }
-    crate::haproxy::testing::measured::note("model", "states", seen.len());
+    support::measured::note("model", "states", seen.len());
     assert!(seen.len() > 10_000, "{} states only", seen.len());
 }
 

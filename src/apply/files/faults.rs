@@ -1,5 +1,6 @@
 //! Steps on files as tests see them: which were taken in which order, and one that fails as a broken
-//! disk makes it fail. Each test has its own, since each runs on a thread of its own.
+//! disk makes it fail. Only debug builds have this, and nothing is noted or fails on a thread on which
+//! no test has called [`calm`] or [`fail`].
 
 use std::cell::RefCell;
 use std::io::Error;
@@ -32,34 +33,40 @@ struct Fails {
 }
 
 thread_local! {
-    static PLAN: RefCell<Plan> = RefCell::default();
+    static PLAN: RefCell<Option<Plan>> = RefCell::default();
 }
 
-/// Forgets what was taken; every step goes well from now on.
+/// Forgets what this thread has taken; every step goes well and is noted from now on.
 pub fn calm() {
-    PLAN.set(Plan::default());
+    PLAN.set(Some(Plan::default()));
 }
 
-/// Forgets what was taken. The step with this number fails; with `stays` also every later one that
+/// Forgets what this thread has taken. The step with this number, from 0, fails; with `stays` also every later one that
 /// writes: as long as a disk is broken, files can still be removed and renamed.
 pub fn fail(number: usize, code: i32, stays: bool) {
-    PLAN.set(Plan {
+    PLAN.set(Some(Plan {
         taken: Vec::new(),
         fails: Some(Fails {
             from: number,
             code,
             stays,
         }),
-    });
+    }));
 }
 
-/// What was taken since.
+/// What this thread has taken since.
 pub fn taken() -> Vec<Taken> {
-    PLAN.with_borrow(|plan| plan.taken.clone())
+    PLAN.with_borrow(|plan| match plan {
+        Some(plan) => plan.taken.clone(),
+        None => Vec::new(),
+    })
 }
 
 pub(super) fn step(step: Step, path: &Path) -> std::io::Result<()> {
     PLAN.with_borrow_mut(|plan| {
+        let Some(plan) = plan else {
+            return Ok(());
+        };
         let number = plan.taken.len();
         plan.taken.push(Taken {
             step,

@@ -2,153 +2,21 @@
 //! first to the second or says that only a reload will do, whatever is cut, refused, forgotten or set
 //! by hand on the way.
 //!
-//! The worker is a fake one here; `conformance` holds it to the real HAProxy 2.6.
+//! The worker is a fake one. `tests/parts/apply/conformance.rs` includes it and the family, and holds it to the real
+//! HAProxy 2.6.
 
-mod conformance;
-pub(super) mod family;
-
-use std::path::Path;
+mod applied;
+mod family;
+mod worker;
 
 use proptest::prelude::*;
 use proptest::sample::Index;
 
+use self::applied::{Applied, Told, files, load};
 use self::family::{Line, Lines, OPTIONS, Site, named, sites};
-use super::worker::{Knobs, Worker};
+use self::worker::{Knobs, Worker};
 use super::*;
-use crate::haproxy::runtime::{AdminState, Command, ServerRef, ServerState, Version};
-
-const DIRECTORY: &str = "/run/h";
-
-/// What an applier keeps between two changes: a worker, and what is known of it.
-struct Applied {
-    worker: Worker,
-    leaving: BTreeMap<ServerRef, Wanted>,
-    doubtful: Doubt,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Told {
-    Runs,
-    Differs,
-    Reload,
-}
-
-fn files(site: &Site) -> Vec<SetFile> {
-    site.files(Path::new(DIRECTORY))
-}
-
-fn load(site: &Site) -> Worker {
-    Worker::load(site, &format!("{DIRECTORY}/m.map"))
-}
-
-impl Applied {
-    fn start(site: &Site) -> Applied {
-        Applied {
-            worker: load(site),
-            leaving: BTreeMap::new(),
-            doubtful: Doubt::None,
-        }
-    }
-
-    fn plan(&self, old: &Site, new: &Site, policy: Policy) -> Plan {
-        let comparison = compare(&files(old), &files(new));
-        let rows = self.worker.rows();
-        let backends = comparison.backends();
-        let rows: Vec<_> = rows
-            .into_iter()
-            .filter(|row| backends.contains(&row.backend))
-            .collect();
-        let known = Known {
-            version: Version::new(2, 6, 12),
-            rows: &rows,
-            leaving: &self.leaving,
-            doubtful: &self.doubtful,
-        };
-        comparison.plan(known, policy)
-    }
-
-    /// One attempt, as the applier makes it: told, read back, noted.
-    fn attempt(&mut self, old: &Site, new: &Site, policy: Policy, knobs: Knobs) -> Told {
-        let steps = match self.plan(old, new, policy) {
-            Plan::Nothing => Steps::default(),
-            Plan::Commands(steps) => *steps,
-            Plan::Reload { .. } => return Told::Reload,
-        };
-        check_order(&steps, old, new);
-        let carried_out = self.worker.take(&steps, knobs);
-        let read = compare(&files(old), &files(new));
-        let settled = read.pools.iter().all(|(_, pool)| {
-            let rows = self.worker.rows();
-            let rows = rows.iter().filter(|row| row.backend == pool.backend);
-            pool.compare(rows).iter().all(|(server, what)| {
-                let at = ServerRef::new(&pool.backend, server);
-                is_settled(what, steps.servers.speaks_of(&at, what), policy)
-            })
-        });
-        let runs = carried_out && settled;
-        self.note(&steps, runs);
-        match runs {
-            true => Told::Runs,
-            false => Told::Differs,
-        }
-    }
-
-    /// As `Memory::note` does.
-    fn note(&mut self, steps: &Steps, runs: bool) {
-        for (at, was) in &steps.servers.leaving {
-            self.leaving.insert(at.clone(), was.clone());
-        }
-        for command in steps.servers.first.iter().filter(|_| !runs) {
-            if let Command::AddServer { at, .. } = command {
-                self.leaving.remove(at);
-            }
-        }
-        match (runs, &mut self.doubtful) {
-            (true, doubt) => {
-                for at in &steps.servers.touched {
-                    if !steps.servers.leaving.contains_key(at) {
-                        self.leaving.remove(at);
-                    }
-                }
-                if let Doubt::Some(servers) = doubt {
-                    servers.retain(|at| !steps.servers.touched.contains(at));
-                }
-            }
-            (false, Doubt::Some(servers)) => servers.extend(steps.servers.touched.clone()),
-            (false, doubt) => *doubt = Doubt::Some(steps.servers.touched.clone()),
-        }
-    }
-
-    /// Tries, tries once more from what it then runs, and loads the files if that does not do.
-    fn change(&mut self, old: &Site, new: &Site, policy: Policy, knobs: Knobs) -> Told {
-        let mut told = self.attempt(old, new, policy, knobs);
-        if told == Told::Differs {
-            told = self.attempt(old, new, policy, Knobs::default());
-        }
-        if told != Told::Runs {
-            *self = Applied::start(new);
-        }
-        told
-    }
-
-    /// Deletes some of the servers that leave, as the look at them does when their connections ended.
-    fn let_go(&mut self, which: impl Fn(usize) -> bool) {
-        let leaving: Vec<ServerRef> = self.leaving.keys().cloned().collect();
-        for (_, at) in leaving.iter().enumerate().filter(|(n, _)| which(*n)) {
-            self.worker.carry_out(&Command::SetState {
-                at: at.clone(),
-                state: ServerState::Maint,
-            });
-            if self
-                .worker
-                .carry_out(&Command::DeleteServer(at.clone()))
-                .is_done()
-            {
-                self.leaving.remove(at);
-            }
-        }
-    }
-}
+use crate::haproxy::runtime::{AdminState, Command, ServerRef, ServerState};
 
 /// Whether the worker runs what the files say, servers that leave aside: seen by the pools, and seen
 /// line by line, with every option, by what a worker that had loaded them would run.
@@ -187,45 +55,6 @@ fn check_runs(worker: &Worker, site: &Site, by_hand: &BTreeSet<ServerRef>) {
                 "{name}/{server}"
             );
         }
-    }
-}
-
-/// No server that stays is removed or drained, and what comes comes before what goes.
-fn check_order(steps: &Steps, old: &Site, new: &Site) {
-    let (old, new) = (load(old), load(new));
-    let holds = |worker: &Worker, at: &ServerRef| {
-        worker.backends[&at.backend]
-            .servers
-            .contains_key(&at.server)
-    };
-    let first = &steps.servers.first;
-    for (number, command) in first.iter().enumerate() {
-        match command {
-            Command::SetState { at, state } => {
-                let disabled = |worker: &Worker| {
-                    let server = worker.backends[&at.backend].servers.get(&at.server);
-                    server.is_some_and(|server| server.row.admin.maint())
-                };
-                assert_ne!(*state, ServerState::Drain, "{steps:#?}");
-                let stays = holds(&old, at) && holds(&new, at) && !disabled(&new);
-                assert!(!stays || *state == ServerState::Ready, "{steps:#?}");
-            }
-            Command::DeleteServer(at) => {
-                assert!(!holds(&old, at) || !holds(&new, at), "{steps:#?}");
-                let added = first[number..].iter().any(
-                    |command| matches!(command, Command::AddServer { at: added, .. } if added == at),
-                );
-                assert!(added || !holds(&new, at), "{steps:#?}");
-            }
-            _ => {}
-        }
-    }
-    for command in &steps.servers.last {
-        let Command::SetState { at, state } = command else {
-            panic!("{steps:#?}");
-        };
-        assert_eq!(*state, ServerState::Drain, "{steps:#?}");
-        assert!(!holds(&new, at), "{steps:#?}");
     }
 }
 

@@ -7,9 +7,8 @@
 use std::fmt;
 use std::path::Path;
 
+use gatewright::apply::set::{Role, SetFile};
 use proptest::prelude::*;
-
-use super::super::super::set::{Role, SetFile};
 
 /// What one set of files says.
 #[derive(Clone, PartialEq, Eq)]

@@ -9,15 +9,16 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use gatewright::apply::execute::{Applier, Means, Options, Verdict};
+use gatewright::apply::files::faults::{self, Step};
+use gatewright::apply::gate::Rules;
+use gatewright::apply::history::History;
+use gatewright::apply::journal;
+use gatewright::apply::set::{Candidate, Role, SetFile};
+use gatewright::apply::stage::stage;
+use gatewright::apply::tell::Mode;
 use nix::libc::{EDQUOT, EIO, ENOSPC};
-
-use super::execute::{Applier, Means, Options, Verdict};
-use super::files::faults::{self, Step};
-use super::gate::Rules;
-use super::history::History;
-use super::journal;
-use super::set::{Candidate, Role, SetFile};
-use super::tell::Mode;
+use support::script;
 
 /// A set of three files and a state directory.
 struct Place {
@@ -42,8 +43,7 @@ impl Place {
         let files = directory.path().join(name);
         std::fs::create_dir(&files).unwrap();
         let validator = directory.path().join("haproxy");
-        std::fs::write(&validator, "#!/bin/sh\nexit 0\n").unwrap();
-        std::fs::set_permissions(&validator, std::fs::Permissions::from_mode(0o755)).unwrap();
+        script::write(&validator, "#!/bin/sh\nexit 0\n").unwrap();
         Place { directory, files }
     }
 
@@ -446,9 +446,7 @@ async fn e14_a_folder_whose_name_is_no_text_and_a_name_that_is_too_long() {
     };
     std::fs::write(&file.destination, "old\n").unwrap();
     let set = Candidate::new(vec![file.clone()]);
-    let error = super::stage::stage(&set, None, None)
-        .unwrap_err()
-        .to_string();
+    let error = stage(&set, None, None).unwrap_err().to_string();
     assert!(
         error.contains("its name is too long. Choose a shorter one"),
         "{error}"

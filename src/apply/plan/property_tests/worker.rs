@@ -1,17 +1,18 @@
 //! A fake worker for the tests of the plan: what HAProxy 2.6 makes of a configuration and of each
-//! command, and the ways in which a batch can fail on the way. The conformance test holds it to the real
-//! 2.6.
+//! command, and the ways in which a batch can fail on the way. The conformance test in
+//! `tests/parts/apply` holds it to the real 2.6.
 //!
 //! It reads no configuration: it is laid out from the value that the text was written from.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::Steps;
-use super::property_tests::family::{BALANCES, BETWEEN, DEFAULTS, OPTIONS, Site};
-use crate::haproxy::runtime::{
+use gatewright::apply::plan::Steps;
+use gatewright::haproxy::runtime::{
     AdminState, Answer, Command, Refusal, ServerRef, ServerRow, ServerState,
 };
+
+use super::family::{BALANCES, BETWEEN, DEFAULTS, OPTIONS, Site};
 
 /// What it does not do as it should, by the number of the command from 0.
 #[derive(Debug, Clone, Copy, Default)]
@@ -137,11 +138,6 @@ impl Worker {
     pub fn rows(&self) -> Vec<ServerRow> {
         let servers = self.backends.values().flat_map(|b| b.servers.values());
         servers.map(|server| server.row.clone()).collect()
-    }
-
-    /// The latest version of the map that was prepared.
-    pub fn versions(&self) -> u32 {
-        self.versions
     }
 
     /// Sends the steps as a session does: what follows a refused command in the same exchange is

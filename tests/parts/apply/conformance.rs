@@ -1,16 +1,33 @@
 //! The fake worker is as the real HAProxy 2.6: the same sites, plans and stray commands, and after each
 //! step the same answers and the same servers.
 
+#[path = "../../../src/apply/plan/property_tests/applied.rs"]
+#[allow(dead_code)] // The tests of the plan use all of it.
+mod applied;
+#[path = "../../../src/apply/plan/property_tests/family.rs"]
+#[allow(dead_code)]
+mod family;
+#[path = "../../../src/apply/plan/property_tests/worker.rs"]
+#[allow(dead_code)]
+mod worker;
+
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use gatewright::apply::plan::{Plan, Policy};
+use gatewright::haproxy::runtime::{
+    Answer, Command, ServerRef, ServerRow, ServerState, Session, Version,
+};
+use gatewright::haproxy::stats::WorkerSocket;
+use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
+use support::haproxies::{self, haproxies, known};
 
-use super::family::Line;
-use super::*;
-use crate::haproxy::runtime::{Answer, ServerRow, Session};
-use crate::haproxy::stats::WorkerSocket;
-use crate::haproxy::testing::Haproxy;
+use self::applied::Applied;
+use self::family::{Line, Site, named, sites};
+use self::worker::Worker;
+use crate::real::Haproxy;
 
 /// How many sites follow one another.
 const STEPS: usize = 40;
@@ -23,7 +40,7 @@ struct Real {
 }
 
 impl Real {
-    async fn load(version: &str, site: &Site) -> Real {
+    async fn load(version: &haproxies::Version, site: &Site) -> Real {
         let directory = tempfile::tempdir().unwrap();
         for file in site.files(directory.path()) {
             std::fs::write(&file.destination, &file.text).unwrap();
@@ -48,8 +65,8 @@ impl Real {
         self.directory.path().join("m.map").display().to_string()
     }
 
-    /// Says it to both and compares what each answers.
-    async fn say(&self, fake: &mut Worker, commands: &[Command]) {
+    /// Sends the commands to both, compares what each answers, and returns the answers.
+    async fn say(&self, fake: &mut Worker, commands: &[Command]) -> Vec<Answer> {
         let batch = self.session.send(commands).await;
         assert!(batch.error.is_none(), "{batch:?}");
         for (command, answer) in commands.iter().zip(&batch.answers) {
@@ -63,6 +80,7 @@ impl Real {
             assert!(same, "{command:?}: {answer:?}, and the fake {said:?}");
         }
         assert_eq!(batch.answers.len(), commands.len());
+        batch.answers
     }
 
     async fn compare(&self, fake: &Worker) {
@@ -140,12 +158,13 @@ fn stray() -> impl Strategy<Value = Vec<Command>> {
 
 #[tokio::test]
 async fn h03_the_fake_worker_is_as_the_real_one() {
+    let imitated = known("2.6");
     let mut runner = TestRunner::deterministic();
     let mut reloads: BTreeMap<String, usize> = BTreeMap::new();
     for _ in 0..2 {
         let tree = sites(STEPS).prop_map(named).new_tree(&mut runner).unwrap();
         let sites = tree.current();
-        let mut real = Real::load("2.6", &sites[0]).await;
+        let mut real = Real::load(&imitated, &sites[0]).await;
         let mut applied = Applied::start(&sites[0]);
         applied.worker = Worker::load(&sites[0], &real.map());
         real.compare(&applied.worker).await;
@@ -159,8 +178,10 @@ async fn h03_the_fake_worker_is_as_the_real_one() {
                     for map in &steps.maps {
                         let file = real.map();
                         let prepare = Command::PrepareMap { map: file.clone() };
-                        real.say(&mut applied.worker, &[prepare]).await;
-                        let version = applied.worker.versions();
+                        let answers = real.say(&mut applied.worker, &[prepare]).await;
+                        let [Answer::Version(version)] = answers[..] else {
+                            panic!("{answers:?}");
+                        };
                         let mut commands =
                             Command::add_map_entries(&file, version, map.entries.clone());
                         commands.push(Command::CommitMap { map: file, version });
@@ -171,7 +192,7 @@ async fn h03_the_fake_worker_is_as_the_real_one() {
                 }
                 Plan::Reload { reason } => {
                     *reloads.entry(reason).or_default() += 1;
-                    real = Real::load("2.6", new).await;
+                    real = Real::load(&imitated, new).await;
                     applied = Applied::start(new);
                     applied.worker = Worker::load(new, &real.map());
                 }
@@ -190,38 +211,36 @@ async fn h03_the_fake_worker_is_as_the_real_one() {
 }
 
 /// 0x04 of the state stays when a command makes a disabled server ready, and it serves all the same.
-#[tokio::test]
-async fn a_server_that_the_file_disables_serves_when_it_is_made_ready() {
-    for version in ["2.6", "2.8", "3.0", "3.2"] {
-        let mut runner = TestRunner::deterministic();
-        let tree = sites(1).prop_map(named).new_tree(&mut runner).unwrap();
-        let mut site = tree.current().remove(0);
-        site.backends.truncate(1);
-        let lines = &mut site.backends[0];
-        (lines.balance, lines.defaults, lines.template) = (0, 0, None);
-        lines.servers = vec![Line {
-            name: "s0".to_owned(),
-            host: 1,
-            port: 8001,
-            weight: None,
-            id: None,
-            disabled: true,
-            options: 0,
-        }];
-        let real = Real::load(version, &site).await;
-        let at = || ServerRef::new("b0", "s0");
-        for (state, admin, operational) in [
-            (ServerState::Ready, 0x04, 2),
-            (ServerState::Drain, 0x0c, 2),
-            (ServerState::Maint, 0x05, 0),
-            (ServerState::Ready, 0x04, 2),
-        ] {
-            let command = Command::SetState { at: at(), state };
-            assert!(real.session.send(&[command]).await.is_done(1));
-            let (_, rows) = real.session.servers(None).await.unwrap();
-            let seen = (rows[0].admin.0 & 0x3f, rows[0].operational);
-            assert_eq!(seen, (admin, operational), "{version}: {state:?}");
-            assert_eq!(rows[0].admin.serves(), state == ServerState::Ready);
-        }
+#[haproxies]
+async fn a_server_that_the_file_disables_serves_when_it_is_made_ready(version: haproxies::Version) {
+    let mut runner = TestRunner::deterministic();
+    let tree = sites(1).prop_map(named).new_tree(&mut runner).unwrap();
+    let mut site = tree.current().remove(0);
+    site.backends.truncate(1);
+    let lines = &mut site.backends[0];
+    (lines.balance, lines.defaults, lines.template) = (0, 0, None);
+    lines.servers = vec![Line {
+        name: "s0".to_owned(),
+        host: 1,
+        port: 8001,
+        weight: None,
+        id: None,
+        disabled: true,
+        options: 0,
+    }];
+    let real = Real::load(&version, &site).await;
+    let at = || ServerRef::new("b0", "s0");
+    for (state, admin, operational) in [
+        (ServerState::Ready, 0x04, 2),
+        (ServerState::Drain, 0x0c, 2),
+        (ServerState::Maint, 0x05, 0),
+        (ServerState::Ready, 0x04, 2),
+    ] {
+        let command = Command::SetState { at: at(), state };
+        assert!(real.session.send(&[command]).await.is_done(1));
+        let (_, rows) = real.session.servers(None).await.unwrap();
+        let seen = (rows[0].admin.0 & 0x3f, rows[0].operational);
+        assert_eq!(seen, (admin, operational), "{version}: {state:?}");
+        assert_eq!(rows[0].admin.serves(), state == ServerState::Ready);
     }
 }

@@ -1,14 +1,22 @@
 //! Certificates on real HAProxy: clients get the new ones, from the same worker.
 
 use std::net::TcpStream;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
+use gatewright::apply::execute::{Applier, Means, Verdict};
+use gatewright::apply::gate::Rules;
+use gatewright::apply::set::{Candidate, Role, SetFile};
+use gatewright::haproxy::runtime::{self, CertificateNames, Session};
+use gatewright::haproxy::stats::WorkerSocket;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme};
+use support::haproxies::{Version, haproxies, oldest};
 
-use super::*;
-use crate::haproxy::runtime::{CertificateNames, Session, Version};
-use crate::haproxy::stats::WorkerSocket;
+use super::bench::{Bench, Way, confirmed};
+use crate::real::free_port;
 
 const EACH: Duration = Duration::from_secs(5);
 
@@ -55,7 +63,7 @@ struct Tls {
 const NAMES: [&str; 3] = ["a.pem", "b.pem", "c.pem"];
 
 impl Tls {
-    async fn start(version: &'static str, based: bool) -> Tls {
+    async fn start(version: &Version, based: bool) -> Tls {
         let bench = Bench::with_haproxy(version).await;
         let mut options = bench.options(Way::Master);
         options
@@ -152,7 +160,7 @@ impl Tls {
         let running = self.socket().running(EACH).await.unwrap();
         let session = Session {
             socket: self.socket(),
-            version: Version::parse(&running.version).unwrap(),
+            version: runtime::Version::parse(&running.version).unwrap(),
             limit: EACH,
         };
         session.certificates().await.unwrap()
@@ -227,17 +235,10 @@ impl ServerCertVerifier for AnyCertificate {
     }
 }
 
-#[tokio::test]
-async fn certificates_are_changed_added_and_removed_without_a_reload() {
-    for (version, based) in [
-        ("2.6", false),
-        ("2.6", true),
-        ("2.8", false),
-        ("3.0", true),
-        ("3.2", false),
-        ("3.2", true),
-    ] {
-        let mut tls = Tls::start(version, based).await;
+#[haproxies]
+async fn certificates_are_changed_added_and_removed_without_a_reload(version: Version) {
+    for based in [false, true] {
+        let mut tls = Tls::start(&version, based).await;
         let [a, b, newer, c] =
             ["a", "b", "b", "c"].map(|name| Pair::new(&format!("{name}.example")));
         let mut wanted = Wanted {
@@ -281,65 +282,62 @@ async fn certificates_are_changed_added_and_removed_without_a_reload() {
 
 /// One certificate has been changed and another one added when HAProxy refuses the third: all is as it
 /// was.
-#[tokio::test]
-async fn what_haproxy_refuses_is_undone() {
-    for version in VERSIONS {
-        let mut tls = Tls::start(version, false).await;
-        let [a, other, b, c] =
-            ["a", "a", "b", "c"].map(|name| Pair::new(&format!("{name}.example")));
-        let wanted = Wanted {
-            list: "a.pem\nc.pem\n".to_owned(),
-            pems: vec![("a.pem", a.pem()), ("c.pem", c.pem())],
-        };
-        let verdict = tls.apply(&wanted).await;
-        assert!(confirmed(&verdict), "{version}: {verdict:?}");
-        let before = tls.pid().await;
-        let bad = Wanted {
-            list: "a.pem\nb.pem\nc.pem\n".to_owned(),
-            pems: vec![
-                ("a.pem", other.pem()),
-                ("b.pem", b.pem()),
-                ("c.pem", format!("{}{}", c.certificate, b.key)),
-            ],
-        };
-        let verdict = tls.apply(&bad).await;
-        assert!(
-            matches!(verdict, Verdict::Refused { .. }),
-            "{version}: {verdict:?}"
-        );
-        assert!(!format!("{verdict:?}").contains("PRIVATE KEY"));
-        tls.assert_on_disk(&wanted);
-        assert!(!tls.bench.path().join("b.pem").exists());
-        assert_eq!(tls.pid().await, before);
-        tls.assert_served("a.example", &a);
-        tls.assert_served("b.example", &a);
-        tls.assert_served("c.example", &c);
-        let names = tls.names().await;
-        assert_eq!((names.held.len(), names.transaction), (2, None));
-        // What is good is told afterwards.
-        let good = Wanted {
-            pems: vec![bad.pems[0].clone(), bad.pems[1].clone(), ("c.pem", c.pem())],
-            ..bad
-        };
-        tls.told(&good).await;
-        tls.assert_served("b.example", &b);
-        // Nor is it taken in a list that stays as it is.
-        let mut bad = good.clone();
-        bad.pems[1].1 = format!("{}{}", b.certificate, c.key);
-        let verdict = tls.apply(&bad).await;
-        assert!(
-            matches!(verdict, Verdict::Refused { .. }),
-            "{version}: {verdict:?}"
-        );
-        tls.assert_on_disk(&good);
-        tls.assert_served("b.example", &b);
-        assert_eq!(tls.pid().await, before);
-    }
+#[haproxies(ends)]
+async fn what_haproxy_refuses_is_undone(version: Version) {
+    let mut tls = Tls::start(&version, false).await;
+    let [a, other, b, c] = ["a", "a", "b", "c"].map(|name| Pair::new(&format!("{name}.example")));
+    let wanted = Wanted {
+        list: "a.pem\nc.pem\n".to_owned(),
+        pems: vec![("a.pem", a.pem()), ("c.pem", c.pem())],
+    };
+    let verdict = tls.apply(&wanted).await;
+    assert!(confirmed(&verdict), "{version}: {verdict:?}");
+    let before = tls.pid().await;
+    let bad = Wanted {
+        list: "a.pem\nb.pem\nc.pem\n".to_owned(),
+        pems: vec![
+            ("a.pem", other.pem()),
+            ("b.pem", b.pem()),
+            ("c.pem", format!("{}{}", c.certificate, b.key)),
+        ],
+    };
+    let verdict = tls.apply(&bad).await;
+    assert!(
+        matches!(verdict, Verdict::Refused { .. }),
+        "{version}: {verdict:?}"
+    );
+    assert!(!format!("{verdict:?}").contains("PRIVATE KEY"));
+    tls.assert_on_disk(&wanted);
+    assert!(!tls.bench.path().join("b.pem").exists());
+    assert_eq!(tls.pid().await, before);
+    tls.assert_served("a.example", &a);
+    tls.assert_served("b.example", &a);
+    tls.assert_served("c.example", &c);
+    let names = tls.names().await;
+    assert_eq!((names.held.len(), names.transaction), (2, None));
+    // What is good is told afterwards.
+    let good = Wanted {
+        pems: vec![bad.pems[0].clone(), bad.pems[1].clone(), ("c.pem", c.pem())],
+        ..bad
+    };
+    tls.told(&good).await;
+    tls.assert_served("b.example", &b);
+    // Nor is it taken in a list that stays as it is.
+    let mut bad = good.clone();
+    bad.pems[1].1 = format!("{}{}", b.certificate, c.key);
+    let verdict = tls.apply(&bad).await;
+    assert!(
+        matches!(verdict, Verdict::Refused { .. }),
+        "{version}: {verdict:?}"
+    );
+    tls.assert_on_disk(&good);
+    tls.assert_served("b.example", &b);
+    assert_eq!(tls.pid().await, before);
 }
 
 #[tokio::test]
 async fn a_certificate_that_cannot_be_told_is_loaded_and_why() {
-    let mut tls = Tls::start("2.6", false).await;
+    let mut tls = Tls::start(&oldest(), false).await;
     let (a, long) = (Pair::new("a.example"), Pair::new("a.example"));
     let mut wanted = Wanted {
         list: "a.pem\n".to_owned(),

@@ -6,24 +6,29 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use gatewright::apply::execute::{Applier, Means, Options, Verdict};
+use gatewright::apply::gate::Rules;
+use gatewright::apply::set::{Candidate, Role, SetFile};
+use gatewright::apply::tell::Mode;
+use gatewright::haproxy::master::{MasterSocket, Reload};
+use support::haproxies::{Version, oldest};
+use support::measured;
+
+use super::super::open;
 use super::bench::{Bench, Servers, Traffic};
-use super::*;
-use crate::apply::testing;
-use crate::haproxy::master::{MasterSocket, Reload};
-use crate::haproxy::testing::{haproxy, measured};
 
-const NAME: &str = concat!(
-    module_path!(),
-    "::g13_i08_j08_j12_killed_after_every_effect_it_converges"
-);
+/// The test that is the child, among all of this program.
+const CHILD: &str = concat!(module_path!(), "::child");
+
 /// Far more than any change has.
 const MOST: usize = 400;
 
 /// Where the child finds what it is to do.
 const DIRECTORY: &str = "GATEWRIGHT_TEST_DIRECTORY";
-const WAY: &str = "GATEWRIGHT_TEST_WAY";
+const PROGRAM: &str = "GATEWRIGHT_TEST_HAPROXY";
 
 /// A way from one set to another that ends well or not.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -56,38 +61,85 @@ impl Way {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn g13_i08_j08_j12_killed_after_every_effect_it_converges() {
-    if let Some(directory) = std::env::var_os(DIRECTORY) {
-        return as_child(Path::new(&directory)).await;
-    }
-    let mut lanes = Vec::new();
-    for (way, side_by_side) in [
-        (Way::First, 2),
-        (Way::Commands, 1),
-        (Way::Reload, 2),
-        (Way::Refused, 1),
-        (Way::Rejected, 3),
-    ] {
-        for first in 1..=side_by_side {
-            let numbers = (first..MOST).step_by(side_by_side);
-            lanes.push((way, tokio::spawn(sweep("2.6", way, numbers))));
-        }
-    }
-    let mut all = 0;
-    let mut counts = std::collections::BTreeMap::new();
-    for (way, lane) in lanes {
-        let count = lane.await.unwrap();
-        *counts.entry(format!("{way:?}")).or_insert(0) += count;
-        all += count;
-    }
-    for (way, count) in counts {
-        measured::note("crash sweep", &format!("places in {way}"), count);
-    }
-    assert!(all > 150, "{all} places: are they still where they were?");
+async fn g13_i08_j08_j12_killed_after_every_third_effect_of_the_first_set_it_converges() {
+    converges(Way::First, 1, 3, 15).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g13_i08_j08_j12_killed_after_every_third_effect_from_the_second_of_the_first_set_it_converges()
+ {
+    converges(Way::First, 2, 3, 15).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g13_i08_j08_j12_killed_after_every_third_effect_from_the_third_of_the_first_set_it_converges()
+ {
+    converges(Way::First, 3, 3, 15).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g13_i08_j08_j12_killed_after_every_other_effect_of_commands_it_converges() {
+    converges(Way::Commands, 1, 2, 15).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g13_i08_j08_j12_killed_after_every_other_effect_from_the_second_of_commands_it_converges()
+{
+    converges(Way::Commands, 2, 2, 15).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g13_i08_j08_j12_killed_after_every_other_effect_of_a_reload_it_converges() {
+    converges(Way::Reload, 1, 2, 15).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g13_i08_j08_j12_killed_after_every_other_effect_from_the_second_of_a_reload_it_converges()
+{
+    converges(Way::Reload, 2, 2, 15).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g13_i08_j08_j12_killed_after_every_effect_of_a_refused_set_it_converges() {
+    converges(Way::Refused, 1, 1, 17).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g13_i08_j08_j12_killed_after_every_third_effect_of_a_rejected_set_it_converges() {
+    converges(Way::Rejected, 1, 3, 16).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g13_i08_j08_j12_killed_after_every_third_effect_from_the_second_of_a_rejected_set_it_converges()
+ {
+    converges(Way::Rejected, 2, 3, 16).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g13_i08_j08_j12_killed_after_every_third_effect_from_the_third_of_a_rejected_set_it_converges()
+ {
+    converges(Way::Rejected, 3, 3, 16).await;
+}
+
+/// Kills the child at every `step`th place of a way from `first` on. There are more than `least` of these.
+async fn converges(way: Way, first: usize, step: usize, least: usize) {
+    let count = sweep(oldest(), way, (first..MOST).step_by(step)).await;
+    let what = format!("places in {way:?}, {first} of {step}");
+    measured::note("crash sweep", &what, count);
+    assert!(
+        count > least,
+        "{count} places: are they still where they were?"
+    );
 }
 
 /// Opens, applies as the agent does, and ends well; killed before that, mostly.
-async fn as_child(directory: &Path) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "the other tests start it"]
+async fn child() {
+    let Some(directory) = std::env::var_os(DIRECTORY) else {
+        return;
+    };
+    let directory = PathBuf::from(directory);
     let text = std::fs::read_to_string(directory.join("wanted")).unwrap();
     let main = directory.join("haproxy.cfg");
     let mut options = Options::new(
@@ -96,7 +148,7 @@ async fn as_child(directory: &Path) {
         Mode::Master {
             socket: directory.join("master.sock"),
         },
-        haproxy(&std::env::var(WAY).unwrap()),
+        std::env::var_os(PROGRAM).unwrap().into(),
     );
     options.stats_socket = Some(directory.join("stats.sock"));
     options.max_old_workers = 50;
@@ -140,18 +192,14 @@ async fn drive(applier: &mut Applier, candidate: &Candidate) -> Vec<Verdict> {
 }
 
 /// One way, killed at these of its places; how many there were.
-async fn sweep(
-    version: &'static str,
-    way: Way,
-    numbers: impl Iterator<Item = usize> + Send,
-) -> usize {
+async fn sweep(version: Version, way: Way, numbers: impl Iterator<Item = usize> + Send) -> usize {
     let mut bench = match way {
-        Way::First => Bench::written_by_hand(version).await,
-        _ => Bench::start(version, "admin").await,
+        Way::First => Bench::written_by_hand(&version).await,
+        _ => Bench::start(&version, "admin").await,
     };
     let mut options = bench.options();
     options.stats_socket = Some(bench.socket());
-    let open = || testing::open(options.clone(), Rules::default());
+    let open = || open(options.clone(), Rules::default());
     if way != Way::First {
         drive(&mut open(), &bench.set(Servers::Former)).await;
     }
@@ -167,14 +215,14 @@ async fn sweep(
     for text in &known {
         let file = bench.path().join("known.cfg");
         std::fs::write(&file, text).unwrap();
-        let mut check = tokio::process::Command::new(haproxy(version));
+        let mut check = tokio::process::Command::new(version.program());
         let output = check.args(["-W", "-c", "-f"]).arg(&file).output().await;
         assert!(output.unwrap().status.success(), "{text}");
     }
     assert_eq!(bench.reloads().await, 0);
     let traffic = Traffic::paced(bench.port(), Duration::from_millis(20));
     for (count, number) in numbers.enumerate() {
-        let (killed, place) = child(&bench, version, number).await;
+        let (killed, place) = killed_at(&bench, &version, number).await;
         let place = format!("{way:?} on {version}, killed at {place}");
         let live = std::fs::read_to_string(bench.main()).unwrap();
         assert!(known.contains(&live), "{place}: {live}");
@@ -223,14 +271,14 @@ fn one_text(bench: &Bench, servers: Servers) -> String {
 }
 
 /// Whether it was killed, and the last place that it reached.
-async fn child(bench: &Bench, version: &str, number: usize) -> (bool, String) {
+async fn killed_at(bench: &Bench, version: &Version, number: usize) -> (bool, String) {
     let log = bench.path().join("places");
     let _ = std::fs::remove_file(&log);
     let mut command = tokio::process::Command::new(std::env::current_exe().unwrap());
     command
-        .args(["--exact", NAME.split_once("::").unwrap().1, "--nocapture"])
+        .args(["--ignored", "--exact", CHILD.split_once("::").unwrap().1])
         .env(DIRECTORY, bench.path())
-        .env(WAY, version)
+        .env(PROGRAM, version.program())
         .env("GATEWRIGHT_CRASH_AT", number.to_string())
         .env("GATEWRIGHT_CRASH_LOG", &log)
         .kill_on_drop(true);

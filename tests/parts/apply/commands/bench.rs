@@ -6,20 +6,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use gatewright::apply::execute::{Applier, Means, Options, Verdict};
+use gatewright::apply::gate::Rules;
+use gatewright::apply::journal;
+use gatewright::apply::plan::{self, Difference};
+use gatewright::apply::set::{Candidate, Role, SetFile};
+use gatewright::apply::tell::Mode;
+use gatewright::haproxy::master::{MasterSocket, Processes};
+use gatewright::haproxy::runtime::{self, ServerRow, Session};
+use gatewright::haproxy::stats::{Running, WorkerSocket};
+use support::haproxies::Version;
+use support::ports;
 use tokio::task::JoinHandle;
 
+use super::super::open;
 use super::proxy::Proxy;
-use crate::apply::execute::{Applier, Means, Options, Verdict};
-use crate::apply::gate::Rules;
-use crate::apply::journal;
-use crate::apply::plan::{self, Difference};
-use crate::apply::set::{Candidate, Role, SetFile};
-use crate::apply::tell::Mode;
-use crate::apply::testing;
-use crate::haproxy::master::{MasterSocket, Processes};
-use crate::haproxy::runtime::{ServerRow, Session, Version};
-use crate::haproxy::stats::{Running, WorkerSocket};
-use crate::haproxy::testing::{Haproxy, get, haproxy, ports};
+use crate::real::{Haproxy, get};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -39,7 +41,7 @@ pub enum Servers {
 /// HAProxy, and the proxies before its sockets.
 pub struct Bench {
     pub directory: tempfile::TempDir,
-    pub version: &'static str,
+    pub version: Version,
     ports: [u16; 10],
     /// Of its stats socket.
     level: &'static str,
@@ -52,19 +54,19 @@ pub struct Bench {
 
 impl Bench {
     /// With HAProxy on the former servers.
-    pub async fn start(version: &'static str, level: &'static str) -> Bench {
+    pub async fn start(version: &Version, level: &'static str) -> Bench {
         let mut bench = Bench::new(version, level);
         let former = bench.set(Servers::Former).files.remove(0).text;
         bench.run(&former).await;
         bench
     }
 
-    fn new(version: &'static str, level: &'static str) -> Bench {
+    fn new(version: &Version, level: &'static str) -> Bench {
         let directory = tempfile::tempdir().unwrap();
         Bench {
             main: directory.path().join("haproxy.cfg"),
             directory,
-            version,
+            version: version.clone(),
             ports: ports::free().unwrap(),
             level,
             stats: None,
@@ -76,7 +78,7 @@ impl Bench {
 
     async fn run(&mut self, text: &str) {
         std::fs::write(&self.main, text).unwrap();
-        self.haproxy = Some(Haproxy::start(self.version, self.path(), &self.main).await);
+        self.haproxy = Some(Haproxy::start(&self.version, self.path(), &self.main).await);
         self.worker().await;
         self.reloads = self.processes().await.master.reloads;
     }
@@ -85,20 +87,20 @@ impl Bench {
     pub async fn again(&mut self) {
         self.stats = None;
         self.haproxy = None;
-        self.haproxy = Some(Haproxy::start(self.version, self.path(), &self.main).await);
+        self.haproxy = Some(Haproxy::start(&self.version, self.path(), &self.main).await);
         self.worker().await;
         self.reloads = self.processes().await.master.reloads;
     }
 
     /// On the former servers as somebody has written them, with a proxy before the stats socket.
-    pub async fn by_hand(version: &'static str) -> Bench {
+    pub async fn by_hand(version: &Version) -> Bench {
         let mut bench = Bench::written_by_hand(version).await;
         bench.stats = Some(Proxy::before(&bench.socket()));
         bench
     }
 
     /// The same without a proxy.
-    pub async fn written_by_hand(version: &'static str) -> Bench {
+    pub async fn written_by_hand(version: &Version) -> Bench {
         let mut bench = Bench::new(version, "admin");
         let text = bench.text(Servers::Former);
         bench.run(&text).await;
@@ -106,7 +108,7 @@ impl Bench {
     }
 
     /// On a configuration that stands elsewhere.
-    pub async fn at(version: &'static str, main: PathBuf) -> Bench {
+    pub async fn at(version: &Version, main: PathBuf) -> Bench {
         let mut bench = Bench::new(version, "admin");
         bench.main = main;
         let former = bench.set(Servers::Former).files.remove(0).text;
@@ -116,7 +118,7 @@ impl Bench {
     }
 
     /// The same with a proxy before the stats socket, which takes the commands.
-    pub async fn with_proxy(version: &'static str) -> Bench {
+    pub async fn with_proxy(version: &Version) -> Bench {
         let mut bench = Bench::start(version, "admin").await;
         bench.stats = Some(Proxy::before(&bench.socket()));
         bench
@@ -218,7 +220,7 @@ impl Bench {
             Mode::Master {
                 socket: self.master_path(),
             },
-            haproxy(self.version),
+            self.version.program().to_owned(),
         );
         options.confirm_timeout = Duration::from_secs(15);
         options.max_old_workers = 50;
@@ -229,7 +231,7 @@ impl Bench {
     }
 
     pub fn applier(&self) -> Applier {
-        testing::open(self.options(), Rules::default())
+        open(self.options(), Rules::default())
     }
 
     /// An applier that knows that the former servers run.
@@ -238,7 +240,7 @@ impl Bench {
     }
 
     pub async fn settled_with(&self, options: Options) -> Applier {
-        let mut applier = testing::open(options, Rules::default());
+        let mut applier = open(options, Rules::default());
         let verdict = applier.apply(&self.set(Servers::Former), Means::Any).await;
         assert!(matches!(verdict, Verdict::Unchanged), "{verdict:?}");
         assert!(applier.observe().await.servers.differs.is_none());
@@ -265,7 +267,7 @@ impl Bench {
     pub async fn worker(&self) -> (Running, Vec<ServerRow>) {
         let session = Session {
             socket: WorkerSocket::Master(self.real_master()),
-            version: Version::new(2, 6, 0),
+            version: runtime::Version::new(2, 6, 0),
             limit: Duration::from_secs(5),
         };
         let deadline = Instant::now() + LONG;

@@ -1,8 +1,22 @@
 //! What validates is what will load: the program, flags, files and directory of the running master; and
 //! what is told when that is not so.
 
-use super::*;
-use crate::diagnostic::Severity;
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use gatewright::apply::execute::{ApplyError, Means, Options, Verdict};
+use gatewright::apply::gate::Rules;
+use gatewright::apply::set::{Candidate, Role, SetFile};
+use gatewright::apply::tell::{Mode, Seen};
+use gatewright::diagnostic::Severity;
+use support::haproxies::{Version, haproxies, newest, oldest};
+use support::script;
+
+use super::bench::{Bench, Way, confirmed};
+use super::open;
+use crate::real::{Haproxy, eventually};
 
 /// HAProxy with a first file, a folder of further ones and relative paths, started in a directory of its own.
 async fn in_a_folder(bench: &mut Bench) {
@@ -20,7 +34,7 @@ async fn in_a_folder(bench: &mut Bench) {
     );
     std::fs::write(path("first.cfg"), base).unwrap();
     std::fs::write(path("conf.d/h.cfg"), in_folder(bench, "by-hand")).unwrap();
-    let child = Command::new(haproxy(bench.version))
+    let child = Command::new(bench.version.program())
         .args(["-W", "-db", "-n", "200", "-S"])
         .arg(format!("{},mode,0600", path("master.sock").display()))
         .args(["-f", "../first.cfg", "-f", "../conf.d"])
@@ -48,7 +62,7 @@ fn in_folder(bench: &Bench, word: &str) -> String {
 
 #[tokio::test]
 async fn f03_a_set_is_validated_as_the_running_master_will_load_it() {
-    let mut bench = Bench::new("2.6");
+    let mut bench = Bench::new(&oldest());
     in_a_folder(&mut bench).await;
     let main = bench.path().join("conf.d/h.cfg");
     let mut options = bench.options(Way::Master);
@@ -57,7 +71,7 @@ async fn f03_a_set_is_validated_as_the_running_master_will_load_it() {
         complete: false,
         ..Rules::default()
     };
-    let mut applier = testing::open(options, rules);
+    let mut applier = open(options, rules);
     let set = |text: String| {
         Candidate::new(vec![SetFile {
             destination: main.clone(),
@@ -80,22 +94,22 @@ async fn f03_a_set_is_validated_as_the_running_master_will_load_it() {
 /// An upgrade of the package replaces the program under the running process.
 #[tokio::test]
 async fn f04_another_version_on_the_disk_than_runs_is_told() {
-    let mut bench = Bench::with_haproxy("2.6").await;
+    let mut bench = Bench::with_haproxy(&oldest()).await;
     let mut applier = bench.applier(Way::Master);
     assert_eq!(applier.observe().await.notes, [""; 0]);
     drop(applier);
-    let newer = haproxy("3.2");
+    let newer = newest().program().to_owned();
     let mut options = bench.options(Way::Master);
     options.binary = newer.clone();
-    let mut applier = testing::open(options, Rules::default());
+    let mut applier = open(options, Rules::default());
     let notes = applier.observe().await.notes;
     assert_eq!(notes.len(), 1, "{notes:?}");
     let (runs, is) = (
-        "HAProxy runs version 2.6.",
+        format!("HAProxy runs version {}.", oldest().name()),
         format!("but {}, which", newer.display()),
     );
     assert!(
-        notes[0].starts_with(runs) && notes[0].contains(&is),
+        notes[0].starts_with(&runs) && notes[0].contains(&is),
         "{notes:?}"
     );
     // It is no reason to stand still.
@@ -104,60 +118,57 @@ async fn f04_another_version_on_the_disk_than_runs_is_told() {
     assert!(confirmed(&verdict), "{verdict:?}");
 }
 
-#[tokio::test]
-async fn f09_warnings_pass_and_are_told_or_refuse_where_the_settings_say_so() {
-    for version in VERSIONS {
-        let mut bench = Bench::with_haproxy(version).await;
-        let text = bench.text("one").replace("    timeout client 5s\n", "");
-        assert_ne!(text, bench.text("one"));
-        let strict = Rules {
-            strict_warnings: true,
-            ..Rules::default()
-        };
-        let mut applier = testing::open(bench.options(Way::Master), strict);
-        let verdict = bench.apply(&mut applier, text.clone()).await;
-        let Verdict::Refused { findings, .. } = verdict else {
-            panic!("{version}: {verdict:?}");
-        };
-        let help = findings[0].help.clone().unwrap_or_default();
-        assert!(help.contains("strict_warnings"), "{findings:?}");
-        bench.serves("by-hand").await;
-        drop(applier);
+#[haproxies(ends)]
+async fn f09_warnings_pass_and_are_told_or_refuse_where_the_settings_say_so(version: Version) {
+    let mut bench = Bench::with_haproxy(&version).await;
+    let text = bench.text("one").replace("    timeout client 5s\n", "");
+    assert_ne!(text, bench.text("one"));
+    let strict = Rules {
+        strict_warnings: true,
+        ..Rules::default()
+    };
+    let mut applier = open(bench.options(Way::Master), strict);
+    let verdict = bench.apply(&mut applier, text.clone()).await;
+    let Verdict::Refused { findings, .. } = verdict else {
+        panic!("{version}: {verdict:?}");
+    };
+    let help = findings[0].help.clone().unwrap_or_default();
+    assert!(help.contains("strict_warnings"), "{findings:?}");
+    bench.serves("by-hand").await;
+    drop(applier);
 
-        let mut applier = bench.applier(Way::Master);
-        let verdict = bench.apply(&mut applier, text).await;
-        let Verdict::Confirmed { findings, .. } = verdict else {
-            panic!("{version}: {verdict:?}");
-        };
-        assert!(!findings.is_empty());
-        assert!(
-            findings
-                .iter()
-                .all(|finding| finding.severity == Severity::Warning)
-        );
-        let notes = applier.observe().await.notes;
-        assert!(
-            notes[0].starts_with("The set in force was warned of: "),
-            "{notes:?}"
-        );
-        // The next one without is quiet again.
-        let text = bench.text("two");
-        assert!(confirmed(&bench.apply(&mut applier, text).await));
-        assert_eq!(applier.observe().await.notes, [""; 0]);
-    }
+    let mut applier = bench.applier(Way::Master);
+    let verdict = bench.apply(&mut applier, text).await;
+    let Verdict::Confirmed { findings, .. } = verdict else {
+        panic!("{version}: {verdict:?}");
+    };
+    assert!(!findings.is_empty());
+    assert!(
+        findings
+            .iter()
+            .all(|finding| finding.severity == Severity::Warning)
+    );
+    let notes = applier.observe().await.notes;
+    assert!(
+        notes[0].starts_with("The set in force was warned of: "),
+        "{notes:?}"
+    );
+    // The next one without is quiet again.
+    let text = bench.text("two");
+    assert!(confirmed(&bench.apply(&mut applier, text).await));
+    assert_eq!(applier.observe().await.notes, [""; 0]);
 }
 
 #[tokio::test]
 async fn i11_a_program_that_cannot_be_started_holds_and_goes_on_when_it_can() {
-    let mut bench = Bench::with_haproxy("2.6").await;
+    let mut bench = Bench::with_haproxy(&oldest()).await;
     let program = bench.path().join("validator");
-    let script = format!("#!/bin/sh\nexec {} \"$@\"\n", haproxy("2.6").display());
-    std::fs::write(&program, script).unwrap();
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let haproxy = bench.version.program().display();
+    script::write(&program, &format!("#!/bin/sh\nexec {haproxy} \"$@\"\n")).unwrap();
     let busy = std::fs::File::options().write(true).open(&program).unwrap();
     let mut options = bench.options(Way::Master);
     options.binary = program;
-    let mut applier = testing::open(options, Rules::default());
+    let mut applier = open(options, Rules::default());
     let text = bench.text("one");
     let verdict = bench.apply(&mut applier, text.clone()).await;
     let failed = |verdict: &Verdict| {
@@ -179,9 +190,9 @@ async fn i11_a_program_that_cannot_be_started_holds_and_goes_on_when_it_can() {
 /// What is missing is named before it is needed.
 #[tokio::test]
 async fn i12_h01_what_would_fail_is_named_by_the_first_look() {
-    let bench = Bench::with_haproxy("2.6").await;
+    let bench = Bench::with_haproxy(&oldest()).await;
     let told = async |options: Options| {
-        let mut applier = testing::open(options, Rules::default());
+        let mut applier = open(options, Rules::default());
         applier.observe().await.notes.join("\n")
     };
     let mut options = bench.options(Way::Master);
@@ -217,13 +228,13 @@ async fn i12_h01_what_would_fail_is_named_by_the_first_look() {
     // A socket that only tells: every change is a reload, and the status says so.
     let operator = bench.text("one").replace("level admin", "level operator");
     drop(bench);
-    let mut bench = Bench::new("2.6");
+    let mut bench = Bench::new(&oldest());
     let directory = bench.path().display().to_string();
     let old = operator.split("/stats.sock").next().unwrap();
     let old = old.rsplit(' ').next().unwrap().to_owned();
     let operator = operator.replace(&old, &directory);
     std::fs::write(bench.main(), operator).unwrap();
-    bench.haproxy = Some(Haproxy::start("2.6", bench.path(), &bench.main()).await);
+    bench.haproxy = Some(Haproxy::start(&bench.version, bench.path(), &bench.main()).await);
     let notes = told(bench.options(Way::Command)).await;
     assert!(
         notes.contains("has no socket that takes commands, so each change"),
@@ -238,14 +249,13 @@ async fn i12_h01_what_would_fail_is_named_by_the_first_look() {
 /// The reload command is a list of words, and no shell reads it.
 #[tokio::test]
 async fn l08_a_reload_command_is_given_its_words_as_they_are() {
-    let mut bench = Bench::with_haproxy("2.6").await;
-    let script = bench.path().join("reload");
+    let mut bench = Bench::with_haproxy(&oldest()).await;
+    let command = bench.path().join("reload");
     let text = format!(
         "#!/bin/sh\nprintf '<%s>' \"$@\" > {0}/words\nkill -USR2 $(cat {0}/pid)\n",
         bench.path().display()
     );
-    std::fs::write(&script, text).unwrap();
-    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    script::write(&command, &text).unwrap();
     let evil = bench.path().join("evil").display().to_string();
     let words = [
         format!("; touch {evil}"),
@@ -255,11 +265,11 @@ async fn l08_a_reload_command_is_given_its_words_as_they_are() {
     ];
     let mut options = bench.options(Way::Command);
     options.mode = Mode::Command {
-        argv: std::iter::once(script.into())
+        argv: std::iter::once(command.into())
             .chain(words.iter().map(OsString::from))
             .collect(),
     };
-    let mut applier = testing::open(options, Rules::default());
+    let mut applier = open(options, Rules::default());
     // A plain SIGUSR2 kills a HAProxy that has just started (see `process`).
     let started = Instant::now();
     eventually("HAProxy is ready", || {
