@@ -4,4 +4,6 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod apply;
+mod haproxy;
+mod lint;
 mod real;
