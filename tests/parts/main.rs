@@ -7,3 +7,6 @@ mod apply;
 mod haproxy;
 mod lint;
 mod real;
+mod source;
+mod status;
+mod template;
