@@ -418,6 +418,4 @@ pub use memory::Memory;
 pub use watches::Watched;
 
 #[cfg(test)]
-mod model;
-#[cfg(test)]
 mod tests;

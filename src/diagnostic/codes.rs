@@ -129,9 +129,8 @@ mod tests {
 
     use super::*;
 
-    /// What stands in the source where a pattern says, apart from tests and lints.
-    fn found(folder: &Path, pattern: &str, words: &mut BTreeSet<String>) {
-        let pattern = regex_lite::Regex::new(pattern).unwrap();
+    /// The source without tests, lints and this table.
+    fn source(folder: &Path, texts: &mut Vec<String>) {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
@@ -139,28 +138,73 @@ mod tests {
                 continue;
             }
             if path.is_dir() {
-                found(&path, pattern.as_str(), words);
+                source(&path, texts);
             } else if name.ends_with(".rs") {
                 let text = std::fs::read_to_string(&path).unwrap();
                 let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
-                words.extend(pattern.captures_iter(text).map(|one| one[1].to_owned()));
+                texts.push(text.to_owned());
             }
         }
     }
 
+    /// The text in quotes that stands first, if it has the form of a code.
+    fn quoted(text: &str) -> Option<&str> {
+        let text = text.trim_start().strip_prefix('"')?;
+        let (word, _) = text.split_once('"')?;
+        let fits = |byte: u8| byte.is_ascii_lowercase() || byte == b'-';
+        (!word.is_empty() && word.bytes().all(fits)).then_some(word)
+    }
+
+    /// The codes that follow one of these beginnings.
+    fn behind(texts: &[String], beginnings: &[&str]) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        for text in texts {
+            for beginning in beginnings {
+                let rests = text.match_indices(beginning);
+                let rests = rests.map(|(at, _)| &text[at + beginning.len()..]);
+                found.extend(rests.filter_map(quoted).map(str::to_owned));
+            }
+        }
+        found
+    }
+
     #[test]
     fn every_code_is_in_the_table_and_no_other() {
-        let source = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src"));
+        let mut texts = Vec::new();
+        source(
+            Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")),
+            &mut texts,
+        );
         let known: BTreeSet<String> = CODES.iter().map(|code| code.code.to_owned()).collect();
         assert_eq!(known.len(), CODES.len(), "no code stands twice");
-        // Where codes surely stand, and where words may be codes.
-        let sure = r#"(?:Diagnostic::error\(|Diagnostic::warning\(|self\.error\()\s*"([a-z-]+)""#;
-        let maybe = r#"(?:Diagnostic::error\(|Diagnostic::warning\(|self\.error\(|\.wrong\(\s*[^,"]+,|code: |(?:CODE|LISTENER|LOST): &str = |"unknown (?:field|variant) ", |"missing field ", |true => |false => )\s*"([a-z]+(?:-[a-z]+)*)""#;
-        let mut used = BTreeSet::new();
-        found(source, sure, &mut used);
+        // Codes surely stand behind the first, and words that may be codes behind the others.
+        let sure = ["Diagnostic::error(", "Diagnostic::warning(", "self.error("];
+        let maybe = [
+            "code: ",
+            "CODE: &str = ",
+            "LISTENER: &str = ",
+            "LOST: &str = ",
+            "\"unknown field \", ",
+            "\"unknown variant \", ",
+            "\"missing field \", ",
+            "true => ",
+            "false => ",
+        ];
+        let mut used = behind(&texts, &sure);
         let missing: Vec<&String> = used.difference(&known).collect();
         assert!(missing.is_empty(), "not in the table: {missing:?}");
-        found(source, maybe, &mut used);
+        used.extend(behind(&texts, &maybe));
+        // The second argument of `wrong`.
+        for text in &texts {
+            let calls = text.split(".wrong(").skip(1);
+            let arguments = calls.filter_map(|call| call.split_once(','));
+            let second = arguments.filter(|(first, _)| !first.contains('"'));
+            used.extend(
+                second
+                    .filter_map(|(_, rest)| quoted(rest))
+                    .map(str::to_owned),
+            );
+        }
         let unused: Vec<&String> = known.difference(&used).collect();
         assert!(unused.is_empty(), "not in the source: {unused:?}");
     }

@@ -1,13 +1,13 @@
-//! Plays every stored input of every target, and mutations of them drawn with a seed. `GATEWRIGHT_FUZZ_RUNS`
-//! draws more of them, `GATEWRIGHT_FUZZ_SEED` others.
+//! Plays every stored input of every target, and mutations of them drawn with a seed: a tenth of them unless
+//! `GATEWRIGHT_LONG` is set. `GATEWRIGHT_FUZZ_RUNS` draws another number, `GATEWRIGHT_FUZZ_SEED` other ones.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
 use super::*;
 
-/// Mutations of each target, as many as fit into a few seconds of a debug build.
-const RUNS: usize = 4_000;
+/// Mutations of each target in a long run.
+const RUNS: u32 = 4_000;
 const SEED: u64 = 2_026;
 /// No input is longer.
 const LONGEST: usize = 4_096;
@@ -163,7 +163,7 @@ fn fuzz(name: &str) {
     }
     let seed = number("GATEWRIGHT_FUZZ_SEED", SEED as usize) as u64;
     let mut random = fastrand::Rng::with_seed(seed);
-    for turn in 0..number("GATEWRIGHT_FUZZ_RUNS", RUNS) {
+    for turn in 0..number("GATEWRIGHT_FUZZ_RUNS", support::cases(RUNS) as usize) {
         let data = mutate(&mut random, &corpus);
         play(name, &data, &format!("seed {seed}, turn {turn}"));
     }

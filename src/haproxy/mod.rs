@@ -5,16 +5,12 @@ pub mod check;
 pub mod child;
 pub mod master;
 pub mod process;
-#[cfg(test)]
-mod real_tests;
 pub mod redact;
 pub mod runtime;
 pub mod socket;
 pub mod stats;
 pub mod supervise;
 pub mod tally;
-#[cfg(test)]
-pub(crate) mod testing;
 
 use std::path::PathBuf;
 

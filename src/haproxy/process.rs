@@ -389,25 +389,6 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn g06_g14_nothing_but_a_master_is_accepted() {
-        for pid in [-1, 0, 1, std::process::id().cast_signed()] {
-            assert!(matches!(
-                Master::open(pid),
-                Err(ProcessError::NotMaster { .. } | ProcessError::NotRunning { .. })
-            ));
-        }
-        let mut decoy = std::process::Command::new("sleep")
-            .arg("600")
-            .spawn()
-            .unwrap();
-        let error = Master::open(decoy.id().cast_signed()).unwrap_err();
-        assert!(matches!(error, ProcessError::NotMaster { .. }), "{error}");
-        assert!(decoy.try_wait().unwrap().is_none());
-        decoy.kill().unwrap();
-        decoy.wait().unwrap();
-    }
-
-    #[tokio::test]
     async fn g07_a_pid_file_that_fills_late_is_read() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("pid");

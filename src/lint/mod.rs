@@ -7,8 +7,6 @@ mod across;
 mod allow;
 mod configuration;
 mod help;
-#[cfg(test)]
-mod real_tests;
 mod shape;
 mod table;
 mod templates;

@@ -340,7 +340,7 @@ fn never_panics(text: &str) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1000))]
+    #![proptest_config(ProptestConfig::with_cases(support::cases(1000)))]
 
     #[test]
     fn no_text_makes_it_panic(text in "(?s)[{}a\"$.|() \\-\n/*:=`'1é]{0,40}") {

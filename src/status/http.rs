@@ -36,7 +36,7 @@ use super::routes::{Route, route};
 use super::socket::Question;
 
 /// Connections at a time; others wait in the kernel's queue.
-const CONNECTIONS: usize = 64;
+pub const CONNECTIONS: usize = 64;
 /// For the head of a request.
 const HEAD: Duration = Duration::from_secs(3);
 /// For a connection as a whole.
@@ -45,7 +45,7 @@ const WHOLE: Duration = Duration::from_secs(10);
 const HEAD_BYTES: usize = 8_192;
 const HEAD_LINES: usize = 64;
 /// How long an answer of the loop is used.
-const FRESH: Duration = Duration::from_millis(250);
+pub const FRESH: Duration = Duration::from_millis(250);
 /// How long the loop may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Pause after a failure to accept: out of descriptors, most likely.
@@ -364,6 +364,3 @@ fn stands_still(quiet: Duration) -> String {
         quiet.as_secs_f64()
     )
 }
-
-#[cfg(test)]
-mod tests;

@@ -4,4 +4,9 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod apply;
+mod haproxy;
+mod lint;
 mod real;
+mod source;
+mod status;
+mod template;

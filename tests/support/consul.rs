@@ -278,6 +278,30 @@ impl Consul {
         self.ask("PUT", path, body).map(drop)
     }
 
+    /// A snapshot of everything that the agent's server holds.
+    pub fn snapshot(&self) -> Outcome<Vec<u8>> {
+        self.exchange("GET", &[])
+    }
+
+    /// Replaces everything that the agent's server holds by a snapshot.
+    pub fn restore(&self, snapshot: &[u8]) -> Outcome<()> {
+        self.exchange("PUT", snapshot).map(drop)
+    }
+
+    fn exchange(&self, method: &str, snapshot: &[u8]) -> Outcome<Vec<u8>> {
+        let limit = Duration::from_secs(10);
+        let (status, body) =
+            http::exchange(self.address(), method, "/v1/snapshot", snapshot, limit).map_err(
+                |error| format!("Consul did not answer {method} /v1/snapshot: {error}."),
+            )?;
+        match status {
+            200 => Ok(body),
+            status => Err(format!(
+                "Consul answered {method} /v1/snapshot by {status}."
+            )),
+        }
+    }
+
     fn ask(&self, method: &str, path: &str, body: &str) -> Outcome<String> {
         let limit = Duration::from_secs(10);
         let with_token = match self.token {

@@ -16,6 +16,7 @@ pub use matrix::haproxies;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Version {
     program: PathBuf,
+    branch: (u32, u32),
     name: String,
 }
 
@@ -73,6 +74,7 @@ impl Version {
         };
         Ok(Version {
             program: program.to_owned(),
+            branch: (major, minor),
             name: format!("{major}.{minor}"),
         })
     }
@@ -85,6 +87,36 @@ impl Version {
     /// Its branch, such as `3.2`.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The newest known branch that is not newer than this program's, or else the oldest one: for tables of what
+    /// single versions print.
+    pub fn behaves_as(&self) -> &'static str {
+        let branch = |name: &str| {
+            let (major, minor) = name.split_once('.')?;
+            Some((major.parse().ok()?, minor.parse().ok()?))
+        };
+        let mut known = tools::HAPROXY_VERSIONS.into_iter().rev();
+        known
+            .find(|name| branch(name).is_some_and(|branch: (u32, u32)| branch <= self.branch))
+            .unwrap_or(tools::HAPROXY_VERSIONS[0])
+    }
+
+    /// Whether `add server … enabled` adds a server that is not in maintenance, as in 2.6 (haproxy/haproxy#2497).
+    /// Newer ones refuse the word.
+    pub fn adds_enabled_servers(&self) -> bool {
+        self.branch < (2, 7)
+    }
+
+    /// Whether `bind-process` in `stats` is an error: 2.7 and later.
+    pub fn refuses_bind_process(&self) -> bool {
+        self.branch >= (2, 7)
+    }
+
+    /// Whether the program warns of `program` sections, `accept-invalid-http-…` options and a name that a frontend
+    /// and a backend share: 3.2, and not yet 3.0.
+    pub fn warns_of_deprecated_lines(&self) -> bool {
+        self.branch >= (3, 2)
     }
 
     /// Whether no known version is older: where each step of a long test is tried, and some of them on the others.

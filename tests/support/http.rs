@@ -52,6 +52,39 @@ pub fn request(
     })
 }
 
+/// One request with a body of any bytes; the status and the body of its answer, as it came.
+pub fn exchange(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    body: &[u8],
+    limit: Duration,
+) -> io::Result<(u16, Vec<u8>)> {
+    let mut stream = TcpStream::connect_timeout(&address, limit)?;
+    stream.set_read_timeout(Some(limit))?;
+    stream.set_write_timeout(Some(limit))?;
+    // By version 1.0 the answer comes in one piece.
+    let length = body.len();
+    stream.write_all(
+        format!("{method} {path} HTTP/1.0\r\nContent-Length: {length}\r\n\r\n").as_bytes(),
+    )?;
+    stream.write_all(body)?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    let end = answer.windows(4).position(|at| at == b"\r\n\r\n");
+    let status = String::from_utf8_lossy(&answer)
+        .split(' ')
+        .nth(1)
+        .and_then(|word| word.parse().ok());
+    match (end, status) {
+        (Some(end), Some(status)) => Ok((status, answer.split_off(end + 4))),
+        _ => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("{} bytes that are no HTTP answer", answer.len()),
+        )),
+    }
+}
+
 fn parse(bytes: &[u8]) -> Option<Answer> {
     let text = String::from_utf8_lossy(bytes);
     let (head, body) = text.split_once("\r\n\r\n")?;

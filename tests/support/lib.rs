@@ -33,6 +33,16 @@ use std::time::{Duration, Instant};
 /// What came out, or a whole sentence that says what went wrong.
 pub type Outcome<T> = Result<T, String>;
 
+/// Whether long tests try all their cases: `GATEWRIGHT_LONG` is set, as by `tests/run --long`.
+pub fn long() -> bool {
+    std::env::var_os("GATEWRIGHT_LONG").is_some_and(|value| !value.is_empty())
+}
+
+/// How many cases a long test tries: all of them where [`long`] says so, or else a tenth.
+pub fn cases(all: u32) -> u32 {
+    if long() { all } else { all.div_ceil(10) }
+}
+
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// Ends every wait and all traffic with an error; for a program that was told to stop.

@@ -3,7 +3,6 @@
 //! They lie below the range from which the system takes a port for whoever asks for any and for
 //! outgoing connections, so that neither can get one between this and its use. Each process claims
 //! blocks of them and gives none out twice, so that a server that is gone leaves its port empty.
-//! Needs nothing but the standard library, as the program's own tests use it, too.
 
 use std::ops::Range;
 use std::os::linux::net::SocketAddrExt;

@@ -1,4 +1,5 @@
 mod flapping;
+mod model;
 
 use std::path::PathBuf;
 

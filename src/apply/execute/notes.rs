@@ -131,26 +131,35 @@ pub(super) fn warned(findings: &[Finding]) -> Option<String> {
 
 /// The file of a program, looked up as a process that is started is. `None` when it cannot be run.
 fn find(program: &OsStr) -> Option<PathBuf> {
+    find_in(std::env::var_os("PATH").as_deref(), program)
+}
+
+fn find_in(folders: Option<&OsStr>, program: &OsStr) -> Option<PathBuf> {
     let may_run = |path: &PathBuf| path.is_file() && eaccess(path, AccessFlags::X_OK).is_ok();
     let path = PathBuf::from(program);
     if path.components().count() > 1 {
         return Some(path).filter(may_run);
     }
-    let path_variable = std::env::var_os("PATH")?;
-    std::env::split_paths(&path_variable)
+    std::env::split_paths(folders?)
         .map(|folder| folder.join(program))
         .find(may_run)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
     fn f07_i12_a_program_that_may_not_be_run_is_none() {
-        assert!(find(OsStr::new("sh")).is_some());
-        assert!(find(OsStr::new("no-such-program")).is_none());
         let directory = tempfile::tempdir().unwrap();
+        let folders = Some(directory.path().as_os_str());
+        let program = directory.path().join("sh");
+        std::fs::write(&program, "#!/bin/sh\n").unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(find_in(folders, OsStr::new("sh")), Some(program));
+        assert!(find_in(folders, OsStr::new("no-such-program")).is_none());
         assert!(find(directory.path().as_os_str()).is_none(), "a directory");
         let file = directory.path().join("haproxy");
         std::fs::write(&file, "#!/bin/sh\n").unwrap();

@@ -5,8 +5,6 @@
 
 mod addresses;
 mod lexer;
-#[cfg(test)]
-mod real_tests;
 mod references;
 mod sections;
 mod servers;

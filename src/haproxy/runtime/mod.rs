@@ -11,8 +11,6 @@ mod certificates;
 mod command;
 mod encode;
 mod maps;
-#[cfg(test)]
-mod real_tests;
 mod session;
 mod state;
 mod version;

@@ -29,11 +29,6 @@ mod tls;
 mod token;
 mod watch;
 
-#[cfg(test)]
-mod real_tests;
-#[cfg(test)]
-mod tests;
-
 pub use super::{ErrorClass, ReadError};
 pub use address::Address;
 pub use certificate::Certificate;

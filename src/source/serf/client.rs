@@ -6,14 +6,14 @@
 use std::time::Duration;
 
 use rmpv::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::members::Member;
 use super::wire::{self, Head, Inbox, Wrong};
 use super::{Options, key};
-use crate::source::{ErrorClass, Origin, ReadError};
+use crate::source::{ErrorClass, Origin, ReadError, Secret};
 
 /// The version of the protocol that every Serf speaks.
 const VERSION: u64 = 1;
@@ -22,9 +22,9 @@ pub(super) const EVENTS: &str = "member-join,member-leave,member-failed,member-u
 
 /// An open connection that is past the handshake.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(super) struct Connection<S = TcpStream> {
     address: String,
-    stream: TcpStream,
+    stream: S,
     inbox: Inbox,
     limit: Duration,
     next: u64,
@@ -52,11 +52,23 @@ impl Connection {
             Err(_) => return Err(failed(ErrorClass::Timeout, "no connection was made")),
         };
         let _ = stream.set_nodelay(true);
+        Connection::begin(stream, address, key, options).await
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    /// Shakes hands and proves the key over a stream that leads to the agent.
+    pub async fn begin(
+        stream: S,
+        address: &str,
+        key: Option<Secret>,
+        options: &Options,
+    ) -> Result<Connection<S>, ReadError> {
         let mut connection = Connection {
             address: address.to_owned(),
             stream,
             inbox: Inbox::new(options.max_answer),
-            limit,
+            limit: options.timeout,
             next: 0,
             events: None,
             head: None,

@@ -21,13 +21,13 @@ use crate::catalog::guard::Silence;
 use crate::catalog::{Answer, Instance, Query};
 
 mod client;
-#[cfg(test)]
-mod conformance;
 mod follow;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod key;
 pub mod members;
+#[cfg(test)]
+mod recorded_tests;
 #[cfg(test)]
 mod tests;
 mod wire;

@@ -252,7 +252,7 @@ fn follow(
             fresh.set_slots(remembering.slots().clone());
             let expected = fresh.render(&answers);
             let found = remembering.render(&answers);
-            prop_assert_eq!(format!("{found:#?}"), format!("{expected:#?}"));
+            prop_assert!(found == expected, "{found:#?}\n{expected:#?}");
             match found {
                 Ok(Outcome::Complete(rendering)) => {
                     complete += 1;
@@ -278,7 +278,7 @@ fn follow(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(support::cases(64)))]
     #[test]
     fn d08_what_is_remembered_is_what_would_be_rendered(
         templates in subsequence((0..TEMPLATES.len()).collect::<Vec<_>>(), 1..=4),

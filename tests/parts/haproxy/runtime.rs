@@ -8,18 +8,18 @@ mod table;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::{Command, ServerRef, Session, Version};
-use crate::haproxy::socket::ask;
-use crate::haproxy::stats::WorkerSocket;
-use crate::haproxy::testing::{Haproxy, free_port};
+use gatewright::haproxy::runtime::{self, Command, ServerRef, Session};
+use gatewright::haproxy::socket::ask;
+use gatewright::haproxy::stats::WorkerSocket;
+use support::haproxies::Version;
 
-const ALL: [&str; 4] = ["2.6", "2.8", "3.0", "3.2"];
+use crate::real::{Haproxy, free_port};
 
 /// A running HAProxy with backends of each kind, a map and a crt-list.
 struct Worker {
     _haproxy: Haproxy,
     directory: tempfile::TempDir,
-    version: Version,
+    version: runtime::Version,
     /// Its process id.
     pid: i32,
     /// Where `frontend tcp` listens, which hands TCP connections to `backend t`.
@@ -27,7 +27,7 @@ struct Worker {
 }
 
 impl Worker {
-    async fn start(version: &str) -> Worker {
+    async fn start(version: &Version) -> Worker {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path();
         let port = free_port();
@@ -42,7 +42,7 @@ impl Worker {
         let running = WorkerSocket::Stats(wanted);
         let each = Duration::from_secs(20);
         let running = running.await_running(each, each, |_| true).await.unwrap();
-        let version = Version::parse(&running.version).unwrap();
+        let version = runtime::Version::parse(&running.version).unwrap();
         let worker = Worker {
             _haproxy: haproxy,
             directory,

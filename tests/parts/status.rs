@@ -2,9 +2,26 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use super::*;
-use crate::status::model::tests::status;
+use gatewright::status::heartbeat::Heartbeat;
+use gatewright::status::http::{CONNECTIONS, FRESH, Listen, Sources, StatusListener};
+use gatewright::status::model::Status;
+use gatewright::status::socket::Question;
+use serde_json::json;
+use tokio::sync::mpsc;
+
+/// The status of a sidecar that is ready.
+fn status() -> Status {
+    let status = json!({
+        "version": "0.0.0", "pid": 4711, "uptime_seconds": 3_700.0, "state": "confirmed", "ready": true,
+        "applied": {"revision": "0123456789abcdef", "confirmed": true, "seconds_ago": 12.5, "story": "+1 server"},
+        "waiting_for": [], "template_errors": [], "quarantined": [], "queries": [], "warnings": [],
+        "haproxy": {"mode": "master", "reachable": true, "old_workers": 0, "drift": [], "leaving": [], "by_hand": []},
+    });
+    serde_json::from_value(status).unwrap()
+}
 
 /// A listener on a free port, and who answers for the loop.
 struct Bench {

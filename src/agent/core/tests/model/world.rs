@@ -1,37 +1,16 @@
-//! Every state that the machine can reach in a small world, and what must be so in each of them.
-//!
-//! The machine is the real [`Core`]. The world around it is a few numbers: what the catalog wants, what
-//! the live files hold, what the worker has loaded, how far a change has come. What can happen next is
-//! tried from every state, breadth first; a bounded number of changes of the catalog and of faults keeps
-//! the whole finite. From every state, too, the world is let be without a further fault, and the machine
-//! has to come to what the catalog wants. That is not a property of single states, which is why this is
-//! no ready-made checker.
+//! The world around the machine: the catalog, the files and HAProxy in a few numbers, and what each step makes of
+//! them.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 
 use super::*;
 use crate::apply::set::{Role, SetFile};
 use crate::apply::verdict::Servers;
 
-/// The set that runs at the beginning; one that only a reload brings; one that commands bring.
-const FORMER: u8 = 0;
-const LOADED: u8 = 1;
-const TOLD: u8 = 2;
-/// What validation refuses; what it accepts and HAProxy cannot load.
-const INVALID: u8 = 3;
-const UNLOADABLE: u8 = 4;
-/// What somebody else made HAProxy load.
-const FOREIGN: u8 = 9;
-
 /// How often the catalog changes, and how many faults there are, on the way to any state.
 const CHANGES: u8 = 2;
 /// With 2 there are 289,151 states, all of them good, which take a minute; `GATEWRIGHT_MODEL_FAULTS` sets it.
 const FAULTS: u8 = 1;
-
-/// A calm world must be where it should after so many steps, and at one instant only so many happen.
-const CALM: usize = 120;
-const AT_ONCE: usize = 20;
 
 const TIMING: Timing = Timing {
     settle: Duration::from_secs(1),
@@ -50,57 +29,17 @@ enum Phase {
     Swapped,
 }
 
-/// What happens next. Those of the last group are faults.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Step {
-    Change(u8),
-    Rendered,
-    Applied,
-    Observed,
-    Time,
-    HaproxyStarts,
-
-    TimedOut,
-    Busy,
-    SignalLost,
-    AnsweredLate,
-    Crash { told: bool },
-    OthersReload,
-    HaproxyKilled,
-}
-
-const STEPS: [Step; 18] = [
-    Step::Change(FORMER),
-    Step::Change(LOADED),
-    Step::Change(TOLD),
-    Step::Change(INVALID),
-    Step::Change(UNLOADABLE),
-    Step::Rendered,
-    Step::Applied,
-    Step::Observed,
-    Step::Time,
-    Step::HaproxyStarts,
-    Step::TimedOut,
-    Step::Busy,
-    Step::SignalLost,
-    Step::AnsweredLate,
-    Step::Crash { told: false },
-    Step::Crash { told: true },
-    Step::OthersReload,
-    Step::HaproxyKilled,
-];
-
 #[derive(Clone)]
-struct World {
-    core: Core,
-    now: Instant,
-    wanted: u8,
+pub struct World {
+    pub core: Core,
+    pub now: Instant,
+    pub wanted: u8,
     /// What the live files hold, and what a failed change goes back to.
-    files: u8,
+    pub files: u8,
     good: u8,
     /// The set of a change that has not ended.
     journal: Option<u8>,
-    worker: Option<u8>,
+    pub worker: Option<u8>,
     /// What this HAProxy has rejected.
     rejected: Option<u8>,
     rendering: Option<u8>,
@@ -119,14 +58,18 @@ fn candidate(content: u8) -> Arc<Candidate> {
     }]))
 }
 
-fn revision(content: u8) -> Revision {
-    candidate(content).revision.clone()
-}
-
-/// The sets by their revisions, made once.
-struct Sets(Vec<Arc<Candidate>>);
+/// The sets by their numbers, made once.
+pub struct Sets(Vec<Arc<Candidate>>);
 
 impl Sets {
+    pub fn new() -> Sets {
+        Sets((FORMER..=UNLOADABLE).map(candidate).collect())
+    }
+
+    fn revision(&self, content: u8) -> &Revision {
+        &self.0[usize::from(content)].revision
+    }
+
     fn number(&self, revision: &Revision) -> u8 {
         let found = self.0.iter().position(|set| set.revision == *revision);
         u8::try_from(found.unwrap()).unwrap()
@@ -147,7 +90,7 @@ fn is_good(content: u8) -> bool {
 
 impl World {
     /// Gatewright has just started beside a HAProxy on the former set, which is its last good one.
-    fn new(sets: &Sets) -> World {
+    pub fn new(sets: &Sets) -> World {
         let now = Instant::now();
         let mut world = World {
             core: Core::new(TIMING, now).0,
@@ -233,15 +176,39 @@ impl World {
     }
 
     /// The world after this step; `None` where it cannot happen.
-    fn after(&self, step: Step, sets: &Sets) -> Option<World> {
+    pub fn after(&self, step: Step, sets: &Sets) -> Option<World> {
+        if !self.may(step) {
+            return None;
+        }
         let mut world = self.clone();
-        let is_fault = STEPS.iter().position(|one| *one == step)? >= 10;
-        if is_fault {
+        if step.is_fault() {
             world.faults = world.faults.checked_sub(1)?;
         }
         world.take(step, sets)?;
-        world.check(self);
+        world.check(self, sets);
         Some(world)
+    }
+
+    /// False for steps that surely cannot happen: a look that copies nothing.
+    fn may(&self, step: Step) -> bool {
+        if step.is_fault() && self.faults == 0 {
+            return false;
+        }
+        match step {
+            Step::Change(content) => self.changes > 0 && content != self.wanted,
+            Step::Rendered => self.rendering.is_some(),
+            Step::Observed => self.observing,
+            Step::HaproxyStarts => self.worker.is_none(),
+            Step::Applied
+            | Step::TimedOut
+            | Step::Busy
+            | Step::SignalLost
+            | Step::AnsweredLate
+            | Step::Crash { told: true } => self.applying.is_some(),
+            Step::Time | Step::Crash { told: false } | Step::OthersReload | Step::HaproxyKilled => {
+                true
+            }
+        }
     }
 
     fn take(&mut self, step: Step, sets: &Sets) -> Option<()> {
@@ -279,7 +246,7 @@ impl World {
                     running: self
                         .worker
                         .filter(|content| *content != FOREIGN)
-                        .map(revision),
+                        .map(|content| sets.revision(content).clone()),
                     servers: Servers::default(),
                     ..Observed::default()
                 };
@@ -335,7 +302,7 @@ impl World {
                 };
                 if let Some(outcome) = outcome {
                     self.applying = None;
-                    let revision = revision(content);
+                    let revision = sets.revision(content).clone();
                     self.event(Event::Applied { revision, outcome }, sets);
                 }
             }
@@ -421,7 +388,7 @@ impl World {
     }
 
     /// What must be so in every state.
-    fn check(&self, before: &World) {
+    fn check(&self, before: &World, sets: &Sets) {
         assert_ne!(self.files, INVALID, "the live files were never validated");
         assert!(is_good(self.good), "{}", self.good);
         let unloadable = self.files == UNLOADABLE;
@@ -435,7 +402,7 @@ impl World {
         if let (None, Some((content, _, Phase::Begun))) = (before.applying, self.applying) {
             let is = |set: &Option<Arc<Candidate>>| {
                 set.as_ref()
-                    .is_some_and(|set| set.revision == revision(content))
+                    .is_some_and(|set| set.revision == *sets.revision(content))
             };
             let refused = self.core.refused.as_ref().map(|refused| &refused.revision);
             let latest = self.core.latest.as_ref().map(|set| &set.revision);
@@ -447,7 +414,7 @@ impl World {
     }
 
     /// What the files and the worker must hold in the end, if this is it.
-    fn has_converged(&self) -> bool {
+    pub fn has_converged(&self, sets: &Sets) -> bool {
         let at_rest = self.applying.is_none() && self.rendering.is_none();
         let equal = self.journal.is_none()
             && (self.worker == Some(self.files) || self.nothing_was_applied())
@@ -456,12 +423,12 @@ impl World {
         let right = !is_good(self.wanted) || self.files == self.wanted;
         let said = match is_good(self.wanted) {
             true => self.core.applied().is_some_and(|applied| {
-                applied.confirmed && applied.revision == revision(self.wanted)
+                applied.confirmed && applied.revision == *sets.revision(self.wanted)
             }),
             false => self
                 .core
                 .refused()
-                .is_some_and(|refused| refused.revision == revision(self.wanted)),
+                .is_some_and(|refused| refused.revision == *sets.revision(self.wanted)),
         };
         at_rest && equal && right && said
     }
@@ -473,7 +440,7 @@ impl World {
     }
 
     /// The next step of a world in which nothing goes wrong any more.
-    fn calm(&self, sets: &Sets) -> World {
+    pub fn calm(&self, sets: &Sets) -> World {
         let order = [
             Step::HaproxyStarts,
             Step::Rendered,
@@ -487,7 +454,7 @@ impl World {
 
     /// The same for any two worlds that cannot be told apart from here on: instants count by their
     /// distance from now, and what has passed is passed.
-    fn key(&self, sets: &Sets) -> Vec<u16> {
+    pub fn key(&self, sets: &Sets) -> Vec<u8> {
         let core = &self.core;
         let ms = |time: Duration| u16::try_from(time.as_millis().min(65_000)).unwrap() + 1;
         let due =
@@ -520,7 +487,7 @@ impl World {
             self.observing,
         ];
         let flags = flags.iter().fold(0, |all, flag| all * 2 + u16::from(*flag));
-        vec![
+        let parts = [
             flags,
             first,
             latest,
@@ -546,7 +513,13 @@ impl World {
             phase,
             u16::from(self.changes),
             u16::from(self.faults),
-        ]
+        ];
+        // Bytes are compared at once.
+        let mut key = Vec::with_capacity(2 * parts.len());
+        for part in parts {
+            key.extend_from_slice(&part.to_be_bytes());
+        }
+        key
     }
 }
 
@@ -572,79 +545,4 @@ fn confirmed(reloaded: bool) -> Outcome {
         changes: "a change".into(),
         took: Duration::from_millis(1),
     }
-}
-
-/// How a state was reached, for the message of a failure.
-fn path(steps: &BTreeMap<usize, (usize, Step)>, mut at: usize) -> Vec<Step> {
-    let mut way = Vec::new();
-    while let Some((from, step)) = steps.get(&at) {
-        way.push(*step);
-        at = *from;
-    }
-    way.reverse();
-    way
-}
-
-#[test]
-fn g01_g13_j12_in_every_state_one_change_at_a_time_and_it_converges() {
-    let sets = Sets((FORMER..=UNLOADABLE).map(candidate).collect());
-    let mut seen = BTreeSet::new();
-    let mut calm_ends_well = BTreeSet::new();
-    let mut came = BTreeMap::new();
-    let mut queue = VecDeque::from([(0, World::new(&sets))]);
-    let mut last = 0;
-    seen.insert(queue[0].1.key(&sets));
-    while let Some((number, world)) = queue.pop_front() {
-        converges(&world, &sets, &mut calm_ends_well, || path(&came, number));
-        for step in STEPS {
-            let next = std::panic::catch_unwind(|| world.after(step, &sets));
-            let next = next.unwrap_or_else(|_| panic!("{:?}, then {step:?}", path(&came, number)));
-            if let Some(next) = next
-                && seen.insert(next.key(&sets))
-            {
-                last += 1;
-                came.insert(last, (number, step));
-                queue.push_back((last, next));
-            }
-        }
-    }
-    support::measured::note("model", "states", seen.len());
-    assert!(seen.len() > 10_000, "{} states only", seen.len());
-}
-
-/// Without a further fault it comes to what is wanted, and never does much without time passing.
-fn converges(
-    world: &World,
-    sets: &Sets,
-    known: &mut BTreeSet<Vec<u16>>,
-    way: impl Fn() -> Vec<Step>,
-) {
-    let mut world = world.clone();
-    let mut passed = Vec::new();
-    let mut at_once = 0;
-    for _ in 0..CALM {
-        let key = world.key(sets);
-        if known.contains(&key) || world.has_converged() {
-            known.extend(passed);
-            known.insert(key);
-            return;
-        }
-        passed.push(key);
-        let next = std::panic::catch_unwind(|| world.calm(sets));
-        let next = next.unwrap_or_else(|_| panic!("{:?}, then calm", way()));
-        at_once = match next.now == world.now {
-            true => at_once + 1,
-            false => 0,
-        };
-        assert!(at_once < AT_ONCE, "no time passes: {:?}", way());
-        world = next;
-    }
-    panic!(
-        "it does not converge: {:?}; wanted {}, files {}, worker {:?}, {:?}",
-        way(),
-        world.wanted,
-        world.files,
-        world.worker,
-        world.core
-    );
 }

@@ -1,6 +1,8 @@
 //! What each command is answered with.
 
-use super::super::{Answer, Refusal, ServerState};
+use gatewright::haproxy::runtime::{Answer, Refusal, ServerState};
+use support::haproxies::haproxies;
+
 use super::*;
 
 /// What an answer should mean.
@@ -21,33 +23,30 @@ fn meant(answer: &Answer) -> Meant {
     }
 }
 
-/// Sends each command by itself, on both ways to a worker of each version.
-async fn expect(script: impl Fn(&Worker) -> Vec<(Command, Meant)>) {
-    for version in ALL {
-        for way in 0..2 {
-            let worker = Worker::start(version).await;
-            let session = &worker.sessions()[way];
-            for (command, wanted) in script(&worker) {
-                let batch = session.send(std::slice::from_ref(&command)).await;
-                let got: Vec<Meant> = batch.answers.iter().map(meant).collect();
-                assert_eq!(got, [wanted], "{version}, {way}: {command:?}: {batch:?}");
-            }
-            // All at once mean the same: no answer is taken for another command's.
-            let worker = Worker::start(version).await;
-            let session = &worker.sessions()[way];
-            let (commands, wanted): (Vec<Command>, Vec<Meant>) =
-                script(&worker).into_iter().unzip();
-            let batch = session.send(&commands).await;
+/// Sends each command by itself, on both ways to a worker.
+async fn expect(version: &Version, script: impl Fn(&Worker) -> Vec<(Command, Meant)>) {
+    for way in 0..2 {
+        let worker = Worker::start(version).await;
+        let session = &worker.sessions()[way];
+        for (command, wanted) in script(&worker) {
+            let batch = session.send(std::slice::from_ref(&command)).await;
             let got: Vec<Meant> = batch.answers.iter().map(meant).collect();
-            assert_eq!(got, wanted, "{version}, {way}: {batch:?}");
+            assert_eq!(got, [wanted], "{version}, {way}: {command:?}: {batch:?}");
         }
+        // All at once mean the same: no answer is taken for another command's.
+        let worker = Worker::start(version).await;
+        let session = &worker.sessions()[way];
+        let (commands, wanted): (Vec<Command>, Vec<Meant>) = script(&worker).into_iter().unzip();
+        let batch = session.send(&commands).await;
+        let got: Vec<Meant> = batch.answers.iter().map(meant).collect();
+        assert_eq!(got, wanted, "{version}, {way}: {batch:?}");
     }
 }
 
 use Meant::{AlreadySo, Done, Refused};
 
-#[tokio::test]
-async fn servers_are_added_changed_and_deleted() {
+#[haproxies]
+async fn servers_are_added_changed_and_deleted(version: Version) {
     let set_address = |at, last, port| Command::SetAddress {
         at,
         address: [127, 0, 0, last].into(),
@@ -55,7 +54,7 @@ async fn servers_are_added_changed_and_deleted() {
     };
     let state = |at, state| Command::SetState { at, state };
     let weight = |at, weight| Command::SetWeight { at, weight };
-    expect(|_| {
+    expect(&version, |_| {
         let new = || server("b", "new");
         vec![
             (add(new(), "id 21 check weight 7"), Done),
@@ -108,9 +107,9 @@ async fn servers_are_added_changed_and_deleted() {
     .await;
 }
 
-#[tokio::test]
-async fn h03_what_is_not_there_is_refused_by_its_kind() {
-    expect(|_| {
+#[haproxies]
+async fn h03_what_is_not_there_is_refused_by_its_kind(version: Version) {
+    expect(&version, |_| {
         let mut script = Vec::new();
         for (at, kind) in [
             (server("none", "s1"), Refusal::NoSuchBackend),
@@ -145,9 +144,9 @@ async fn h03_what_is_not_there_is_refused_by_its_kind() {
     .await;
 }
 
-#[tokio::test]
-async fn h10_servers_that_something_names_stay() {
-    expect(|_| {
+#[haproxies]
+async fn h10_servers_that_something_names_stay(version: Version) {
+    expect(&version, |_| {
         let maint = |name| Command::SetState {
             at: server("named", name),
             state: ServerState::Maint,
@@ -164,9 +163,9 @@ async fn h10_servers_that_something_names_stay() {
     .await;
 }
 
-#[tokio::test]
-async fn maps_and_variables_are_changed() {
-    expect(|worker| {
+#[haproxies]
+async fn maps_and_variables_are_changed(version: Version) {
+    expect(&version, |worker| {
         let map = || worker.file("m.map");
         let none = || "/none.map".to_owned();
         let key = || "/new".to_owned();
@@ -248,9 +247,9 @@ async fn maps_and_variables_are_changed() {
     .await;
 }
 
-#[tokio::test]
-async fn certificates_are_changed() {
-    expect(|worker| {
+#[haproxies]
+async fn certificates_are_changed(version: Version) {
+    expect(&version, |worker| {
         let [a, b, list, none] =
             ["a.pem", "b.pem", "list.txt", "none"].map(|name| worker.file(name));
         let set = |file: &String, pem: &str| Command::SetCertificate {

@@ -5,8 +5,7 @@
 use std::time::Duration;
 
 use rmpv::Value;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
 use super::client::Connection;
 use super::members::State;
@@ -147,7 +146,7 @@ fn what_is_written_again_is_what_serfs_clients_and_agents_wrote() {
 }
 
 /// An agent that expects these bytes and answers those.
-async fn play(stream: &mut TcpStream, expected: Option<&[u8]>, answer: &[u8]) {
+async fn play(stream: &mut DuplexStream, expected: Option<&[u8]>, answer: &[u8]) {
     if let Some(expected) = expected {
         let mut came = vec![0; expected.len()];
         stream.read_exact(&mut came).await.unwrap();
@@ -162,10 +161,11 @@ async fn play(stream: &mut TcpStream, expected: Option<&[u8]>, answer: &[u8]) {
 
 #[tokio::test]
 async fn a_recorded_session_is_followed_event_by_event() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (stream, mut end_of_agent) = tokio::io::duplex(64 << 10);
+    let key = Secret::new("s3cret");
     let options = Options {
-        addresses: vec![listener.local_addr().unwrap().to_string()],
-        key: Key::Value(Secret::new("s3cret")),
+        addresses: vec!["agent".to_owned()],
+        key: Key::Value(key.clone()),
         mapping: Mapping::default(),
         read_interval: Duration::from_secs(30),
         timeout: Duration::from_secs(20),
@@ -201,8 +201,7 @@ async fn a_recorded_session_is_followed_event_by_event() {
     let answer = [listed[at - 1].bytes.clone(), listed[at].bytes.clone()].concat();
     let many = events.len();
     let agent = tokio::spawn(async move {
-        let (mut stream, _) = listener.accept().await.unwrap();
-        let stream = &mut stream;
+        let stream = &mut end_of_agent;
         let exchange =
             |at: usize| [recorded[at].bytes.clone(), recorded[at + 1].bytes.clone()].concat();
         play(stream, Some(&exchange(0)), &recorded[2].bytes).await;
@@ -219,7 +218,9 @@ async fn a_recorded_session_is_followed_event_by_event() {
         stream.shutdown().await.unwrap();
     });
     let address = options.addresses[0].clone();
-    let mut connection = Connection::open(&address, &options).await.unwrap();
+    let mut connection = Connection::begin(stream, &address, Some(key), &options)
+        .await
+        .unwrap();
     connection.subscribe().await.unwrap();
     let (members, unreadable) = connection.members().await.unwrap();
     let names: Vec<&str> = members.iter().map(|one| one.name.as_str()).collect();

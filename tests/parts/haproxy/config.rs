@@ -1,24 +1,11 @@
-//! The lexer against the real `haproxy -c` 2.6: both refuse the same lines at the same byte, and
-//! both see the same first word.
+//! The lexer against a real `haproxy -c`: both refuse the same lines at the same byte, and both see the same first
+//! word.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use super::*;
-
-fn haproxy() -> PathBuf {
-    let tools = std::env::var_os("GATEWRIGHT_TOOLS").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools"),
-        PathBuf::from,
-    );
-    let path = tools.join("haproxy-2.6/haproxy");
-    assert!(
-        path.is_file(),
-        "HAProxy 2.6 is missing at {}",
-        path.display()
-    );
-    path
-}
+use gatewright::haproxy::config::{LexErrorKind, lex, quote};
+use support::haproxies::oldest;
 
 /// What HAProxy says of line 2 of a file, in few words.
 fn ask(haproxy: &Path, line: &str) -> String {
@@ -79,7 +66,7 @@ fn compare(haproxy: &Path, line: &str) {
 
 #[test]
 fn tricky_lines_mean_the_same_to_haproxy() {
-    let haproxy = haproxy();
+    let haproxy = oldest();
     let lines = [
         r#"zz\ a "b c""#,
         r#"zz"a b"'c d'\#e x"#,
@@ -118,18 +105,18 @@ fn tricky_lines_mean_the_same_to_haproxy() {
         "zz{a}[b](c)%[d],e;f|g&h*i?j<k>l~m!n^o=p+q`r@s",
     ];
     for line in lines {
-        compare(&haproxy, line);
+        compare(haproxy.program(), line);
     }
     for count in [62, 63, 64] {
-        compare(&haproxy, &format!("zz{}", " w".repeat(count)));
-        compare(&haproxy, &format!("zz{} ", " w".repeat(count)));
-        compare(&haproxy, &format!("zz{} # c", " w".repeat(count)));
+        compare(haproxy.program(), &format!("zz{}", " w".repeat(count)));
+        compare(haproxy.program(), &format!("zz{} ", " w".repeat(count)));
+        compare(haproxy.program(), &format!("zz{} # c", " w".repeat(count)));
     }
 }
 
 #[test]
 fn random_lines_mean_the_same_to_haproxy() {
-    let haproxy = haproxy();
+    let haproxy = oldest();
     let mut random = fastrand::Rng::with_seed(26);
     let pieces = [
         "a", " ", "\"", "'", "\\", "$", "{", "}", "#", "x", "4", "1", "_", "-", ".", "[*]", "$A",
@@ -140,13 +127,13 @@ fn random_lines_mean_the_same_to_haproxy() {
         let line: String = (0..length)
             .map(|_| pieces[random.usize(..pieces.len())])
             .collect();
-        compare(&haproxy, &format!("zz{line}"));
+        compare(haproxy.program(), &format!("zz{line}"));
     }
 }
 
 #[test]
 fn a_quoted_word_is_one_word_to_haproxy() {
-    let haproxy = haproxy();
+    let haproxy = oldest();
     for word in [
         "zz",
         "zz a",
@@ -156,7 +143,7 @@ fn a_quoted_word_is_one_word_to_haproxy() {
         "zz$",
         "zz\\",
     ] {
-        let said = ask(&haproxy, &quote(word).unwrap());
+        let said = ask(haproxy.program(), &quote(word).unwrap());
         assert!(
             said.contains(&format!("unknown keyword '{word}'")),
             "{word}: {said}"

@@ -5,56 +5,53 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use gatewright::haproxy::check::Invocation;
+use gatewright::haproxy::master::{MasterSocket, Reload};
+use gatewright::haproxy::process::Master;
+use gatewright::haproxy::supervise::{Options, Status, Supervisor};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use support::haproxies::{Version, haproxies, oldest};
 
-use super::check::Invocation;
-use super::master::{MasterSocket, Reload};
-use super::process::Master;
-use super::supervise::{Options, Status, Supervisor};
-use super::testing::{Haproxy, configuration, eventually, free_port, get, haproxy};
+use crate::real::{Haproxy, configuration, eventually, free_port, get};
 
-const ALL: [&str; 4] = ["2.6", "2.8", "3.0", "3.2"];
-
-#[tokio::test]
-async fn g02_every_version_tells_the_outcome_of_a_reload() {
-    for version in ALL {
-        let directory = tempfile::tempdir().unwrap();
-        let main = directory.path().join("h.cfg");
-        let text = configuration(directory.path(), free_port(), "one");
-        std::fs::write(&main, &text).unwrap();
-        let haproxy = Haproxy::start(version, directory.path(), &main).await;
-        let master = MasterSocket {
-            path: directory.path().join("master.sock"),
-            limit: Duration::from_secs(2),
-        };
-        let limit = Duration::from_secs(20);
-        for round in 0..3 {
-            std::fs::write(&main, format!("{text}    nonsense\n")).unwrap();
-            let bad = master.reload(limit).await.unwrap();
-            assert!(
-                matches!(bad, Reload::Failed { .. }),
-                "{version} {round}: {bad:?}"
-            );
-            std::fs::write(&main, &text).unwrap();
-            let good = master.reload(limit).await.unwrap();
-            assert!(
-                matches!(good, Reload::Loaded { .. }),
-                "{version} {round}: {good:?}"
-            );
-        }
-        let pid = haproxy.child.id().cast_signed();
-        assert_eq!(
-            master.processes_within(limit).await.unwrap().master.pid,
-            pid
-        );
-        assert!(Master::open(pid).is_ok());
-        let worker = master.processes().await.unwrap().workers[0].pid;
+#[haproxies]
+async fn g02_every_version_tells_the_outcome_of_a_reload(version: Version) {
+    let directory = tempfile::tempdir().unwrap();
+    let main = directory.path().join("h.cfg");
+    let text = configuration(directory.path(), free_port(), "one");
+    std::fs::write(&main, &text).unwrap();
+    let haproxy = Haproxy::start(&version, directory.path(), &main).await;
+    let master = MasterSocket {
+        path: directory.path().join("master.sock"),
+        limit: Duration::from_secs(2),
+    };
+    let limit = Duration::from_secs(20);
+    for round in 0..3 {
+        std::fs::write(&main, format!("{text}    nonsense\n")).unwrap();
+        let bad = master.reload(limit).await.unwrap();
         assert!(
-            Master::open(worker).is_err(),
-            "{version}: a worker is no master"
+            matches!(bad, Reload::Failed { .. }),
+            "{version} {round}: {bad:?}"
+        );
+        std::fs::write(&main, &text).unwrap();
+        let good = master.reload(limit).await.unwrap();
+        assert!(
+            matches!(good, Reload::Loaded { .. }),
+            "{version} {round}: {good:?}"
         );
     }
+    let pid = haproxy.child.id().cast_signed();
+    assert_eq!(
+        master.processes_within(limit).await.unwrap().master.pid,
+        pid
+    );
+    assert!(Master::open(pid).is_ok());
+    let worker = master.processes().await.unwrap().workers[0].pid;
+    assert!(
+        Master::open(worker).is_err(),
+        "{version}: a worker is no master"
+    );
 }
 
 fn supervisor(directory: &Path, port: u16) -> Supervisor {
@@ -62,7 +59,7 @@ fn supervisor(directory: &Path, port: u16) -> Supervisor {
     std::fs::write(&main, configuration(directory, port, "one")).unwrap();
     Supervisor::new(Options {
         invocation: Invocation {
-            binary: haproxy("2.6"),
+            binary: oldest().program().to_owned(),
             flags: vec!["-W".into()],
             files: vec![main],
             working_directory: None,
@@ -111,7 +108,7 @@ async fn i03_a_second_order_to_end_does_not_wait_for_connections() {
 /// leaves behind is reaped, and our own children are left to their owner.
 #[tokio::test]
 async fn i01_as_process_one_nothing_stays_unreaped() {
-    const NAME: &str = "haproxy::real_tests::i01_as_process_one_nothing_stays_unreaped";
+    const NAME: &str = "haproxy::supervise::i01_as_process_one_nothing_stays_unreaped";
     if std::process::id() != 1 {
         let output = Command::new("unshare")
             .args(["--pid", "--fork", "--mount-proc", "--kill-child"])
@@ -143,15 +140,15 @@ async fn i01_as_process_one_nothing_stays_unreaped() {
     }
     // A worker notices the end of its master after up to two seconds, and is ours to reap then.
     eventually("only one master and one worker are left", || {
-        haproxies() == 2
+        haproxy_processes() == 2
     })
     .await;
     supervisor.stop().await;
-    eventually("nothing is left", || haproxies() == 0).await;
+    eventually("nothing is left", || haproxy_processes() == 0).await;
 }
 
 /// Processes of any state, zombies too, that were started as HAProxy.
-fn haproxies() -> usize {
+fn haproxy_processes() -> usize {
     std::fs::read_dir("/proc")
         .unwrap()
         .filter_map(|entry| std::fs::read_to_string(entry.ok()?.path().join("stat")).ok())

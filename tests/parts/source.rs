@@ -1,0 +1,3 @@
+//! Sources of the catalog, with servers of the tests' own and real ones.
+
+mod consul;
