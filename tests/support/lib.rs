@@ -18,6 +18,7 @@ pub mod measured;
 pub mod network;
 pub mod ports;
 pub mod process;
+pub mod script;
 pub mod serf;
 pub mod temp;
 pub mod thrift;
