@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use support::haproxies::oldest;
 use support::haproxy::{HAProxy, check};
 use support::traffic::{Limits, Traffic, send};
 use support::usual::{TEMPLATE, Usual, filled};
-use support::{ports, process, temp, tools, wait_for};
+use support::{ports, process, script, temp, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -382,7 +382,7 @@ fn f02_g18_the_gate_refuses_what_haproxy_would_take() {
 /// Does as HAProxy does, unless a file beside it says otherwise.
 fn wrapper(directory: &Path) -> PathBuf {
     let path = directory.join("wrapper");
-    let script = format!(
+    let text = format!(
         "#!/bin/sh\n\
          case \" $* \" in *' -c '*)\n\
          if [ -e {dir}/kill ]; then kill -9 $$; fi\n\
@@ -393,10 +393,9 @@ fn wrapper(directory: &Path) -> PathBuf {
          {haproxy} \"$@\"; code=$?; rmdir {dir}/one; exit $code; fi\n\
          ;; esac\nexec {haproxy} \"$@\"\n",
         dir = directory.display(),
-        haproxy = tools::haproxy("2.6").unwrap().display(),
+        haproxy = oldest().program().display(),
     );
-    std::fs::write(&path, script).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    script::write(&path, &text).unwrap();
     path
 }
 
@@ -762,7 +761,7 @@ fn e03_e11_j12_killed_at_any_moment_it_leaves_a_good_file_and_converges() {
         text.split("    # note").next().unwrap(),
         backends[0].address()
     );
-    let haproxy = HAProxy::start(oldest(), &start).unwrap();
+    let haproxy = HAProxy::start(&oldest(), &start).unwrap();
     let file = haproxy.config();
     setup.file("haproxy.cfg.hbs", &text).unwrap();
     setup
@@ -774,7 +773,7 @@ fn e03_e11_j12_killed_at_any_moment_it_leaves_a_good_file_and_converges() {
              [state]\ndirectory = \"{{dir}}/state\"\n",
             consul.url(),
             file.display(),
-            tools::haproxy("2.6").unwrap().display(),
+            oldest().program().display(),
             haproxy.master_socket().display(),
         ))
         .unwrap();
@@ -804,7 +803,7 @@ fn e03_e11_j12_killed_at_any_moment_it_leaves_a_good_file_and_converges() {
         }
         std::thread::sleep(Duration::from_millis(random() % 400));
         gatewright.process().kill();
-        let (code, output) = check(oldest(), &file).unwrap();
+        let (code, output) = check(&oldest(), &file).unwrap();
         assert_eq!(code, 0, "round {round}: {output}");
     }
     let mut gatewright = setup.run().unwrap();

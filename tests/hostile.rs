@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use support::backend::Backend;
 use support::consul::{Consul, instance};
 use support::gatewright::{Gatewright, Setup};
-use support::haproxies::oldest;
+use support::haproxies::{newest, oldest};
 use support::haproxy::HAProxy;
 use support::traffic::{Limits, Traffic};
 use support::usual::{Usual, filled};
@@ -331,11 +331,8 @@ fn p6_c01_c02_c03_c04_c05_c06_c07_c08_c10_hostile_data_adds_nothing_and_stops_no
     instances.extend(vec![(2, 2); QUOTED.len()]);
     let file = stage.file();
     assert_eq!(shape(&file), expected(keys, &instances));
-    let (code, output) = support::haproxy::check(
-        support::haproxies::newest(),
-        &stage.setup.directory().join("haproxy.cfg"),
-    )
-    .unwrap();
+    let (code, output) =
+        support::haproxy::check(&newest(), &stage.setup.directory().join("haproxy.cfg")).unwrap();
     assert_eq!(code, 0, "{output}");
 
     let told: BTreeSet<&str> = status["quarantined"]
@@ -500,7 +497,7 @@ fn d01_broken_templates_are_refused_at_the_start_and_haproxy_is_left_alone() {
     let running = format!(
         "defaults\n    mode http\n    timeout connect 1s\n    timeout client 1s\n    timeout server 1s\nfrontend in\n    bind 127.0.0.1:{port}\n    http-request return status 204\n"
     );
-    let haproxy = HAProxy::start(oldest(), &running).unwrap();
+    let haproxy = HAProxy::start(&oldest(), &running).unwrap();
     let before = (std::fs::read(haproxy.config()).unwrap(), haproxy.worker());
     for (template, place) in [
         (

@@ -118,7 +118,10 @@ fn collect(folder: &Path, found: &mut BTreeSet<String>) {
             let text = std::fs::read_to_string(&path).unwrap();
             let mut is_test = false;
             for line in text.lines().map(str::trim) {
-                if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
+                if ["#[test]", "#[tokio::test", "#[haproxies"]
+                    .iter()
+                    .any(|marker| line.starts_with(marker))
+                {
                     is_test = true;
                 } else if let Some(name) = function(line)
                     && std::mem::take(&mut is_test)

@@ -16,7 +16,8 @@ pub use matrix::haproxies;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Version {
     program: PathBuf,
-    name: String,
+    major: u32,
+    minor: u32,
 }
 
 /// One of [`tools::HAPROXY_VERSIONS`], such as `2.6`. Panics if its program was not fetched.
@@ -65,15 +66,14 @@ impl Version {
             let minor: u32 = numbers.next()?.parse().ok()?;
             Some((major, minor))
         });
-        let Some((major, minor)) = version else {
-            return Err(format!(
-                "`{} -v` does not say its version: {text}",
-                program.display()
-            ));
-        };
+        let (major, minor) = version.ok_or_else(|| {
+            let program = program.display();
+            format!("`{program} -v` does not say its version: {text}")
+        })?;
         Ok(Version {
             program: program.to_owned(),
-            name: format!("{major}.{minor}"),
+            major,
+            minor,
         })
     }
 
@@ -83,36 +83,36 @@ impl Version {
     }
 
     /// Its branch, such as `3.2`.
-    pub fn name(&self) -> &str {
-        &self.name
+    pub fn name(&self) -> String {
+        format!("{}.{}", self.major, self.minor)
     }
 
     /// Whether no known version is older: where each step of a long test is tried, and some of them on the others.
     pub fn is_oldest(&self) -> bool {
-        self.name == tools::HAPROXY_VERSIONS[0]
+        self.name() == tools::HAPROXY_VERSIONS[0]
+    }
+
+    fn is_at_least(&self, major: u32, minor: u32) -> bool {
+        (self.major, self.minor) >= (major, minor)
     }
 }
 
-impl From<&str> for Version {
-    fn from(version: &str) -> Version {
-        known(version)
+/// What differs between versions.
+impl Version {
+    /// Whether each of three servers whose ids have one place on the ring of `hash-type consistent` is asked. Only
+    /// HAProxy 3.0 does that; before it and in 3.2 one of them never is.
+    pub fn asks_three_servers_at_one_place_of_the_ring(&self) -> bool {
+        (self.major, self.minor) == (3, 0)
     }
-}
 
-impl From<&&str> for Version {
-    fn from(version: &&str) -> Version {
-        known(version)
-    }
-}
-
-impl From<&Version> for Version {
-    fn from(version: &Version) -> Version {
-        version.clone()
+    /// Whether a server can start as down until its first check passes: `init-state`, since HAProxy 3.1.
+    pub fn has_init_state(&self) -> bool {
+        self.is_at_least(3, 1)
     }
 }
 
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "HAProxy {}", self.name)
+        write!(f, "HAProxy {}", self.name())
     }
 }

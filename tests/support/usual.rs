@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use super::Outcome;
 use super::gatewright::Setup;
-use super::{Outcome, tools};
+use super::haproxies::oldest;
 
 /// The service `web`, and a key that shows in a comment. `@bind@` is where HAProxy listens; see [`filled`].
 pub const TEMPLATE: &str = r#"defaults
@@ -42,7 +43,7 @@ pub struct Usual<'a> {
     pub source: &'a str,
     /// What it becomes.
     pub destination: &'a str,
-    /// HAProxy 2.6, if nothing else is said.
+    /// The oldest HAProxy, if nothing else is said.
     pub binary: Option<PathBuf>,
     /// Further lines of the section `[haproxy]`.
     pub haproxy: &'a str,
@@ -68,7 +69,7 @@ impl<'a> Usual<'a> {
     pub fn write(&self, setup: &Setup) -> Outcome<()> {
         let binary = match &self.binary {
             Some(binary) => binary.clone(),
-            None => tools::haproxy("2.6")?,
+            None => oldest().program().to_owned(),
         };
         setup.settings(&format!(
             "[consul]\naddresses = {:?}\n{}\n\
