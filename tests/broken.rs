@@ -7,15 +7,14 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use support::gatewright::Setup;
+use support::haproxies::{Version, haproxies};
 use support::tools;
-
-/// The versions whose messages must lead to the same places. The first one's texts are kept.
-const VERSIONS: [&str; 4] = ["2.6", "2.8", "3.0", "3.2"];
 
 const FEWEST: usize = 60;
 
-#[test]
-fn every_broken_thing_is_told_with_its_place_and_remedy() {
+/// The texts of the oldest HAProxy are kept; the messages of each other one must lead to the same places.
+#[haproxies]
+fn every_broken_thing_is_told_with_its_place_and_remedy(version: Version) {
     let folder = tools::root().join("tests/golden/broken");
     let cases = inside(&folder);
     assert!(cases.len() >= FEWEST, "{} cases", cases.len());
@@ -23,23 +22,19 @@ fn every_broken_thing_is_told_with_its_place_and_remedy() {
     for case in &cases {
         let name = case.file_name().unwrap().to_string_lossy();
         let expected = case.join("expected.txt");
-        for version in VERSIONS {
-            let told = told(case, version);
-            if version == VERSIONS[0]
-                && std::env::var_os("BROKEN").is_some_and(|word| word == "write")
-            {
-                std::fs::write(&expected, &told).unwrap();
-            }
-            let kept = std::fs::read_to_string(&expected).unwrap_or_default();
-            let same = match version == VERSIONS[0] {
-                true => told == kept,
-                false => without_words_of_haproxy(&told) == without_words_of_haproxy(&kept),
-            };
-            if !same {
-                wrong.push(format!(
-                    "== {name} on {version}\n{told}\n-- expected\n{kept}"
-                ));
-            }
+        let told = told(case, &version);
+        if version.is_oldest() && std::env::var_os("BROKEN").is_some_and(|word| word == "write") {
+            std::fs::write(&expected, &told).unwrap();
+        }
+        let kept = std::fs::read_to_string(&expected).unwrap_or_default();
+        let same = match version.is_oldest() {
+            true => told == kept,
+            false => without_words_of_haproxy(&told) == without_words_of_haproxy(&kept),
+        };
+        if !same {
+            wrong.push(format!(
+                "== {name} on {version}\n{told}\n-- expected\n{kept}"
+            ));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -56,10 +51,10 @@ fn inside(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// All that `gatewright check` says of a case.
-fn told(case: &Path, version: &str) -> String {
+fn told(case: &Path, version: &Version) -> String {
     let setup = Setup::new().unwrap();
     copy(case, setup.directory());
-    let haproxy = tools::haproxy(version).unwrap().display().to_string();
+    let haproxy = version.program().display().to_string();
     let words = std::fs::read_to_string(case.join("arguments")).unwrap_or_default();
     let words: Vec<&str> = match words.split_whitespace().collect::<Vec<_>>() {
         words if words.is_empty() => vec!["."],

@@ -6,8 +6,9 @@ use std::process::Output;
 use std::time::Duration;
 
 use support::gatewright::Setup;
+use support::haproxies::{Version, haproxies, oldest};
 use support::process::Process;
-use support::{ports, tools, wait_for};
+use support::{ports, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -45,7 +46,7 @@ fn repository() -> Setup {
 }
 
 fn check(setup: &Setup, words: &[&str]) -> (Option<i32>, String, String) {
-    let haproxy = tools::haproxy("2.6").unwrap().display().to_string();
+    let haproxy = oldest().program().display().to_string();
     // The templates here are about something else.
     let allow = ["--allow", "no-idle-close"];
     let words = [&["check", "--haproxy", &haproxy], &allow[..], words].concat();
@@ -104,8 +105,8 @@ fn a_repository_is_checked_with_what_lies_in_it_and_with_made_catalogs() {
     assert_eq!(check(&setup, &[".", "--no-made"]).0, Some(0));
 }
 
-#[test]
-fn a_message_of_haproxy_leads_to_the_tag_the_include_and_the_instance() {
+#[haproxies]
+fn a_message_of_haproxy_leads_to_the_tag_the_include_and_the_instance(version: Version) {
     let setup = repository();
     setup
         .file(
@@ -133,23 +134,22 @@ fn a_message_of_haproxy_leads_to_the_tag_the_include_and_the_instance() {
                 .replace("\"zone\": \"b\"", "\"zone\": \"b\", \"error\": \"heavy\""),
         )
         .unwrap();
-    for version in ["2.6", "2.8", "3.0", "3.2"] {
-        let haproxy = tools::haproxy(version).unwrap().display().to_string();
-        let words = [
-            "check",
-            ".",
-            "--no-made",
-            "--partials",
-            "partials",
-            "--haproxy",
-            &haproxy,
-        ];
-        let (code, _, error) = told(setup.call(&words).unwrap());
-        assert_eq!(code, Some(5), "{version}: {error}");
-        let (first, rest) = error.split_once('\n').unwrap();
-        assert!(first.starts_with("error[haproxy]: "), "{version}: {first}");
-        assert!(first.contains("heavy"), "{version}: {first}");
-        let place = " --> partials/line.hbs:1:88
+    let haproxy = version.program().display().to_string();
+    let words = [
+        "check",
+        ".",
+        "--no-made",
+        "--partials",
+        "partials",
+        "--haproxy",
+        &haproxy,
+    ];
+    let (code, _, error) = told(setup.call(&words).unwrap());
+    assert_eq!(code, Some(5), "{version}: {error}");
+    let (first, rest) = error.split_once('\n').unwrap();
+    assert!(first.starts_with("error[haproxy]: "), "{version}: {first}");
+    assert!(first.contains("heavy"), "{version}: {first}");
+    let place = " --> partials/line.hbs:1:88
   |
 1 | server {{serverName this}} {{serverAddress this}} cookie {{ServiceMeta.zone}} on-error {{ServiceMeta.error}}
   |                                                                                        ^^^^^^^^^^^^^^^^^^^^^
@@ -158,8 +158,7 @@ fn a_message_of_haproxy_leads_to_the_tag_the_include_and_the_instance() {
   = note: rendered as /haproxy.cfg:14: server node-2:web-2 10.0.0.2:80 cookie b on-error heavy
   = note: made from instance web-2 on node node-2 of service \"web\" tag=\"prod\"
 ";
-        assert!(rest.starts_with(place), "{version}: {error}");
-    }
+    assert!(rest.starts_with(place), "{version}: {error}");
 }
 
 #[test]
@@ -212,11 +211,10 @@ fn an_expected_text_is_compared_and_written_on_request() {
 #[test]
 fn a_watching_check_checks_again_on_each_save() {
     let setup = repository();
-    let haproxy = tools::haproxy("2.6").unwrap();
     let mut command = setup
         .command(&["check", ".", "--no-made", "--watch", "--haproxy"])
         .unwrap();
-    command.arg(haproxy);
+    command.arg(oldest().program());
     let log = setup.directory().join("watch.log");
     let watching = Process::start("gatewright check", &mut command, &log).unwrap();
     let seen = |what: &str, count: usize| {
@@ -334,13 +332,13 @@ fn the_plan_for_a_running_haproxy_is_told_without_being_carried_out() {
     setup
         .file("four.json", &THREE.replace("\"test\"", "\"prod\""))
         .unwrap();
-    let haproxy = tools::haproxy("2.6").unwrap();
+    let haproxy = oldest();
     setup
         .settings(&format!(
             "[state]\ndirectory = \"{{dir}}/state\"\n\
              [haproxy]\nbinary = \"{}\"\nmode = \"master\"\nmaster_socket = \"{{dir}}/master.sock\"\n\
              [[template]]\nsource = \"haproxy.cfg.hbs\"\ndestination = \"{{dir}}/haproxy.cfg\"\n",
-            haproxy.display()
+            haproxy.program().display()
         ))
         .unwrap();
     let plan = |catalog: &str| {
@@ -370,7 +368,7 @@ fn the_plan_for_a_running_haproxy_is_told_without_being_carried_out() {
     let master = setup.path("master.sock");
     let file = setup.path("haproxy.cfg");
     let words = ["-W", "-S", &master, "-f", &file];
-    let mut command = support::process::command(&haproxy, words);
+    let mut command = support::process::command(haproxy.program(), words);
     let log = setup.directory().join("haproxy.log");
     let running = Process::start("HAProxy", &mut command, &log).unwrap();
     wait_for(LIMIT, "HAProxy", || {

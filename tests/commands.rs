@@ -10,9 +10,10 @@ use serde_json::json;
 use support::backend::Backend;
 use support::consul::{Consul, instance};
 use support::gatewright::{Setup, binary};
+use support::haproxies::oldest;
 use support::process::{Process, command, descendants};
 use support::traffic::send;
-use support::{ports, tools, wait_for};
+use support::{ports, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -67,7 +68,7 @@ fn setup() -> Setup {
                  [haproxy]\nbinary = \"{}\"\n",
                 setup.path("state"),
                 setup.path("haproxy.cfg"),
-                tools::haproxy("2.6").unwrap().display()
+                oldest().program().display()
             ),
         )
         .unwrap();
@@ -555,7 +556,7 @@ fn run_needs_no_settings_file() {
                 "--consul-addr",
                 &consul.address().to_string(),
                 "--haproxy",
-                &tools::haproxy("2.6").unwrap().display().to_string(),
+                &oldest().program().display().to_string(),
                 "--log-format",
                 "text",
             ],

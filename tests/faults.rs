@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -15,145 +15,15 @@ use support::consul::Consul;
 use support::gatewright::{Gatewright, Setup};
 use support::haproxies::oldest;
 use support::haproxy::{HAProxy, check};
+use support::scene::{Given, TEMPLATE, filled};
 use support::traffic::{Limits, Traffic, send};
-use support::usual::{TEMPLATE, Usual, filled};
-use support::{ports, process, temp, tools, wait_for};
+use support::{ports, process, script, temp, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// One Gatewright over one service, with traffic all the time.
-struct Stage {
-    traffic: Traffic,
-    gatewright: Gatewright,
-    setup: Setup,
-    _backends: Vec<Backend>,
-    consul: Consul,
-    entrance: SocketAddr,
-}
-
-/// What differs from the usual settings.
-#[derive(Default)]
-struct Differs<'a> {
-    binary: Option<PathBuf>,
-    haproxy: &'a str,
-    more: &'a str,
-    prepare: Option<&'a dyn Fn(&Setup)>,
-    /// Below the directory.
-    source: Option<&'a str>,
-    destination: Option<&'a str>,
-    template: Option<&'a str>,
-}
-
-impl Stage {
-    fn start(differs: &Differs<'_>) -> Stage {
-        let consul = Consul::start().unwrap();
-        let backends = vec![
-            Backend::start("one").unwrap(),
-            Backend::start("two").unwrap(),
-        ];
-        for (backend, id) in backends.iter().zip(["one", "two"]) {
-            consul
-                .register_instance("web", id, backend.address())
-                .unwrap();
-        }
-        wait_for(LIMIT, "two instances", || {
-            (consul.passing("web").ok()?.len() == 2).then_some(())
-        })
-        .unwrap();
-        let setup = Setup::new().unwrap();
-        let [port] = ports::free().unwrap();
-        let entrance = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let source = differs.source.unwrap_or("haproxy.cfg.hbs");
-        let text = differs.template.unwrap_or(TEMPLATE);
-        if differs.source.is_none() {
-            setup.file(source, &filled(text, &setup, entrance)).unwrap();
-        }
-        if let Some(prepare) = differs.prepare {
-            prepare(&setup);
-        }
-        let placed = |text: &str| text.replace("{entrance}", &entrance.to_string());
-        Usual {
-            source,
-            destination: differs.destination.unwrap_or("haproxy.cfg"),
-            binary: differs.binary.clone(),
-            haproxy: &placed(differs.haproxy),
-            more: &placed(differs.more),
-            ..Usual::of(&[consul.url()])
-        }
-        .write(&setup)
-        .unwrap();
-        let gatewright = setup.run().unwrap();
-        wait_for(LIMIT, "the first answer", || {
-            (send(entrance, 1).ok() == 1).then_some(())
-        })
-        .unwrap_or_else(|error| panic!("{error}\n{}", gatewright.log()));
-        let traffic = Traffic::start(
-            entrance,
-            Limits {
-                clients: 2,
-                pause: Duration::from_millis(5),
-                requests: 50_000,
-                time: Duration::from_secs(150),
-            },
-        );
-        let stage = Stage {
-            traffic,
-            gatewright,
-            setup,
-            _backends: backends,
-            consul,
-            entrance,
-        };
-        stage.confirmed("the first configuration", |status| {
-            status["applied"]["confirmed"] == true
-        });
-        stage
-    }
-
-    fn template(&self, text: &str) {
-        self.setup
-            .file("haproxy.cfg.hbs", &filled(text, &self.setup, self.entrance))
-            .unwrap();
-    }
-
-    fn confirmed(&self, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
-        self.until(what, |status| {
-            status["state"] == "confirmed" && holds(status)
-        })
-    }
-
-    fn until(&self, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
-        self.setup
-            .wait_for_status(LIMIT, what, |status| holds(status).then(|| status.clone()))
-            .unwrap_or_else(|error| panic!("{error}\n{}", self.gatewright.log()))
-    }
-
-    /// Everything goes on: a new key reaches the file and the worker.
-    fn goes_on(&self, file: &str, note: &str) {
-        self.consul.set_key("note", note).unwrap();
-        self.confirmed(&format!("the note {note}"), |status| {
-            self.setup
-                .read(file)
-                .is_ok_and(|text| text.contains(&format!("# note: {note}\n")))
-                && status["applied"]["confirmed"] == true
-                && status["haproxy"]["reachable"] == true
-        });
-    }
-
-    /// Ends it: nothing failed all the time.
-    fn end(self) {
-        let Stage {
-            traffic,
-            mut gatewright,
-            setup,
-            ..
-        } = self;
-        let report = traffic.stop();
-        assert_eq!(report.failed, 0, "{:?}", report.errors);
-        assert!(report.ok() > 0);
-        assert_eq!(gatewright.stop(LIMIT).unwrap(), 0);
-        drop(setup);
-    }
+/// Two instances of one service.
+fn given(consul: &Consul) -> Given {
+    Given::consul(&consul.url()).instances(consul, &["one", "two"])
 }
 
 fn first(status: &Value, list: &str) -> String {
@@ -172,16 +42,12 @@ fn assert_parts(text: &str, parts: &[&str]) {
 
 #[test]
 fn d02_d05_a_broken_template_leaves_the_old_one_in_force() {
-    let partials: &dyn Fn(&Setup) = &|setup| {
-        setup.file("partials/a.hbs", "    # a\n").unwrap();
-        setup.file("partials/b.hbs", "    # b\n").unwrap();
-    };
-    let stage = Stage::start(&Differs {
-        more: "[templates]\npartials = \"{dir}/partials\"\n",
-        prepare: Some(partials),
-        ..Differs::default()
-    });
-    let before = stage.setup.read("haproxy.cfg").unwrap();
+    let consul = Consul::start().unwrap();
+    let given = given(&consul).set("templates", "partials = \"{dir}/partials\"");
+    given.setup.file("partials/a.hbs", "    # a\n").unwrap();
+    given.setup.file("partials/b.hbs", "    # b\n").unwrap();
+    let scene = given.serve();
+    let before = scene.file();
     let cases: &[(&str, &str, &[&str])] = &[
         (
             "\n{{/each}}",
@@ -214,65 +80,63 @@ fn d02_d05_a_broken_template_leaves_the_old_one_in_force() {
     for (find, put, parts) in cases {
         let broken = TEMPLATE.replace(find, put);
         assert_ne!(broken, TEMPLATE);
-        stage.template(&broken);
-        let status = stage.until("the error of the template", |status| {
+        scene.template(&broken);
+        let status = scene.until("the error of the template", |status| {
             status["state"] == "held" && first(status, "template_errors").contains(parts[1])
         });
         assert_parts(&first(&status, "template_errors"), parts);
         // The catalog is followed all the same, through the old template.
-        stage.template(TEMPLATE);
-        stage.confirmed("the mended template", |status| {
+        scene.template(TEMPLATE);
+        scene.confirmed("the mended template", |status| {
             first(status, "template_errors").is_empty()
         });
-        assert_eq!(stage.setup.read("haproxy.cfg").unwrap(), before);
+        assert_eq!(scene.file(), before);
     }
 
-    stage.setup.file("partials/a.hbs", "{{> b}}\n").unwrap();
-    stage.setup.file("partials/b.hbs", "{{> a}}\n").unwrap();
-    stage.template(&TEMPLATE.replace("    # note", "{{> a}}\n    # note"));
-    let status = stage.until("the error of the cycle", |status| {
+    scene.setup.file("partials/a.hbs", "{{> b}}\n").unwrap();
+    scene.setup.file("partials/b.hbs", "{{> a}}\n").unwrap();
+    scene.template(&TEMPLATE.replace("    # note", "{{> a}}\n    # note"));
+    let status = scene.until("the error of the cycle", |status| {
         first(status, "template_errors").contains("without end")
     });
     assert_parts(
         &first(&status, "template_errors"),
         &["Partials include each other without end: a → b → a."],
     );
-    stage
+    scene
         .setup
         .file("partials/b.hbs", "    # mended\n")
         .unwrap();
-    stage.confirmed("the mended partial", |_| {
-        stage
-            .setup
-            .read("haproxy.cfg")
-            .is_ok_and(|text| text.contains("    # mended\n"))
+    scene.confirmed("the mended partial", |_| {
+        scene.file().contains("    # mended\n")
     });
-    stage.goes_on("haproxy.cfg", "after");
-    stage.end();
+    scene.goes_on(&consul, "after");
+    scene.end();
 }
 
 #[test]
 fn d02_an_error_while_templates_are_broken_does_not_stop_the_catalog() {
-    let stage = Stage::start(&Differs::default());
-    stage.template("{{#each");
-    stage.until("the error of the template", |status| {
+    let consul = Consul::start().unwrap();
+    let scene = given(&consul).serve();
+    scene.template("{{#each");
+    scene.until("the error of the template", |status| {
         !first(status, "template_errors").is_empty()
     });
-    stage.consul.set_key("note", "meanwhile").unwrap();
-    wait_for(LIMIT, "the change through the old template", || {
-        let file = stage.setup.read("haproxy.cfg").ok()?;
+    consul.set_key("note", "meanwhile").unwrap();
+    scene.wait("the change through the old template", || {
+        let file = scene.setup.read("haproxy.cfg").ok()?;
         file.contains("# note: meanwhile\n").then_some(())
-    })
-    .unwrap_or_else(|error| panic!("{error}\n{}", stage.gatewright.log()));
-    stage.end();
+    });
+    scene.end();
 }
 
 #[test]
 fn f01_what_haproxy_refuses_is_told_at_the_line_of_the_template() {
-    let stage = Stage::start(&Differs::default());
-    let before = stage.setup.read("haproxy.cfg").unwrap();
-    stage.template(&TEMPLATE.replace("{{serverAddress this}}", "{{serverAddress this}} chek"));
-    let status = stage.until("the refusal", |status| status["state"] == "held");
+    let consul = Consul::start().unwrap();
+    let scene = given(&consul).serve();
+    let before = scene.file();
+    scene.template(&TEMPLATE.replace("{{serverAddress this}}", "{{serverAddress this}} chek"));
+    let status = scene.until("the refusal", |status| status["state"] == "held");
     assert_eq!(status["held"]["by"], "validation");
     assert_parts(
         &first(&status, "held"),
@@ -281,25 +145,21 @@ fn f01_what_haproxy_refuses_is_told_at_the_line_of_the_template() {
             "unknown keyword 'chek'; did you mean 'check' maybe ?",
         ],
     );
-    assert_eq!(stage.setup.read("haproxy.cfg").unwrap(), before);
+    assert_eq!(scene.file(), before);
     // It is told once, and not tried again.
-    let log = stage.gatewright.log();
+    let log = scene.gatewright.log();
     assert_eq!(log.matches("is refused.").count(), 1, "{log}");
-    stage.template(&TEMPLATE.replace("{{serverAddress this}}", "{{serverAddress this}} check"));
-    stage.confirmed("the mended template", |_| {
-        stage
-            .setup
-            .read("haproxy.cfg")
-            .is_ok_and(|text| text.contains(" check\n"))
-    });
-    stage.goes_on("haproxy.cfg", "after");
-    stage.end();
+    scene.template(&TEMPLATE.replace("{{serverAddress this}}", "{{serverAddress this}} check"));
+    scene.confirmed("the mended template", |_| scene.file().contains(" check\n"));
+    scene.goes_on(&consul, "after");
+    scene.end();
 }
 
 #[test]
 fn f05_a_new_address_that_is_taken_pauses_nobody() {
-    let stage = Stage::start(&Differs::default());
-    let reloads = stage.setup.status().unwrap()["haproxy"]["reloads"].clone();
+    let consul = Consul::start().unwrap();
+    let scene = given(&consul).serve();
+    let reloads = scene.setup.status().unwrap()["haproxy"]["reloads"].clone();
     let [port] = ports::free().unwrap();
     let taken = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let other = TcpListener::bind(taken).unwrap();
@@ -307,8 +167,8 @@ fn f05_a_new_address_that_is_taken_pauses_nobody() {
         "    default_backend",
         &format!("    bind {taken}\n    default_backend"),
     );
-    stage.template(&two);
-    let status = stage.until("the refusal", |status| status["state"] == "held");
+    scene.template(&two);
+    let status = scene.until("the refusal", |status| status["state"] == "held");
     assert_parts(
         &first(&status, "held"),
         &[
@@ -320,22 +180,21 @@ fn f05_a_new_address_that_is_taken_pauses_nobody() {
     assert_eq!(status["haproxy"]["reloads"], reloads);
     drop(other);
     // What was refused is tried again when something differs.
-    stage.consul.set_key("note", "free").unwrap();
-    wait_for(LIMIT, "the second address", || {
+    consul.set_key("note", "free").unwrap();
+    scene.wait("the second address", || {
         (send(taken, 1).ok() == 1).then_some(())
-    })
-    .unwrap_or_else(|error| panic!("{error}\n{}", stage.gatewright.log()));
-    stage.end();
+    });
+    scene.end();
 }
 
 #[test]
 fn f02_g18_the_gate_refuses_what_haproxy_would_take() {
-    let stage = Stage::start(&Differs {
-        more: "[gate]\nmin_servers = { web = 2 }\n",
-        ..Differs::default()
-    });
-    stage.consul.deregister("one").unwrap();
-    let status = stage.until("the refusal", |status| status["state"] == "held");
+    let consul = Consul::start().unwrap();
+    let scene = given(&consul)
+        .set("gate", "min_servers = { web = 2 }")
+        .serve();
+    consul.deregister("one").unwrap();
+    let status = scene.until("the refusal", |status| status["state"] == "held");
     assert_parts(
         &first(&status, "held"),
         &[
@@ -343,46 +202,38 @@ fn f02_g18_the_gate_refuses_what_haproxy_would_take() {
             "The backend `web` has 1 of the 2 servers it must have.",
         ],
     );
-    let report = stage.traffic.take();
-    assert_eq!(report.failed, 0, "{:?}", report.errors);
-    wait_for(LIMIT, "answers of both", || {
-        let recent = stage.traffic.look(|report| report.recent(20))?;
+    scene.all_serve(&[]);
+    scene.wait("answers of both", || {
+        let recent = scene.look(|report| report.recent(20))?;
         (recent.len() == 2).then_some(())
-    })
-    .unwrap();
+    });
     let third = Backend::start("three").unwrap();
-    stage
-        .consul
+    consul
         .register_instance("web", "three", third.address())
         .unwrap();
-    stage.confirmed("the third instance", |_| {
-        stage
-            .setup
-            .read("haproxy.cfg")
-            .is_ok_and(|text| text.contains("three"))
-    });
+    scene.confirmed("the third instance", |_| scene.file().contains("three"));
 
-    let before = stage.setup.read("haproxy.cfg").unwrap();
+    let before = scene.file();
     let [other] = ports::free().unwrap();
-    stage.template(&TEMPLATE.replace("@bind@", &format!("127.0.0.1:{other}")));
-    let status = stage.until("the refusal", |status| status["state"] == "held");
+    scene.template(&TEMPLATE.replace("@bind@", &format!("127.0.0.1:{other}")));
+    let status = scene.until("the refusal", |status| status["state"] == "held");
     assert_parts(
         &first(&status, "held"),
         &[&format!(
             "The last good set listens on {} (frontend `in`); this one does not.",
-            stage.entrance
+            scene.entrance
         )],
     );
-    assert_eq!(stage.setup.read("haproxy.cfg").unwrap(), before);
-    stage.template(TEMPLATE);
-    stage.goes_on("haproxy.cfg", "after");
-    stage.end();
+    assert_eq!(scene.file(), before);
+    scene.template(TEMPLATE);
+    scene.goes_on(&consul, "after");
+    scene.end();
 }
 
 /// Does as HAProxy does, unless a file beside it says otherwise.
 fn wrapper(directory: &Path) -> PathBuf {
     let path = directory.join("wrapper");
-    let script = format!(
+    let text = format!(
         "#!/bin/sh\n\
          case \" $* \" in *' -c '*)\n\
          if [ -e {dir}/kill ]; then kill -9 $$; fi\n\
@@ -393,48 +244,38 @@ fn wrapper(directory: &Path) -> PathBuf {
          {haproxy} \"$@\"; code=$?; rmdir {dir}/one; exit $code; fi\n\
          ;; esac\nexec {haproxy} \"$@\"\n",
         dir = directory.display(),
-        haproxy = tools::haproxy("2.6").unwrap().display(),
+        haproxy = oldest().program().display(),
     );
-    std::fs::write(&path, script).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    script::write(&path, &text).unwrap();
     path
 }
 
 #[test]
 fn f06_f07_f11_f12_a_validation_that_is_killed_or_hangs_is_never_a_yes() {
     let directory = temp::directory().unwrap();
-    let stage = Stage::start(&Differs {
-        binary: Some(wrapper(directory.path())),
-        haproxy: "validate_timeout = \"3s\"\n",
-        ..Differs::default()
-    });
-    let before = stage.setup.read("haproxy.cfg").unwrap();
+    let consul = Consul::start().unwrap();
+    let scene = given(&consul)
+        .binary(&wrapper(directory.path()))
+        .set("haproxy", "validate_timeout = \"3s\"")
+        .serve();
+    let before = scene.file();
 
     std::fs::write(directory.path().join("kill"), "").unwrap();
-    stage.consul.set_key("note", "killed").unwrap();
-    stage
-        .gatewright
-        .wait_for_log(
-            LIMIT,
-            &[
-                "HAProxy's validation was killed by signal 9, so nothing was changed.",
-                "The last good configuration stays in force; trying again in",
-            ],
-        )
-        .unwrap();
-    assert_eq!(stage.setup.read("haproxy.cfg").unwrap(), before);
+    consul.set_key("note", "killed").unwrap();
+    scene.logged(&[
+        "HAProxy's validation was killed by signal 9, so nothing was changed.",
+        "The last good configuration stays in force; trying again in",
+    ]);
+    assert_eq!(scene.file(), before);
     std::fs::remove_file(directory.path().join("kill")).unwrap();
-    stage.goes_on("haproxy.cfg", "killed");
+    scene.goes_on(&consul, "killed");
 
-    let before = stage.setup.read("haproxy.cfg").unwrap();
+    let before = scene.file();
     std::fs::write(directory.path().join("hang"), "").unwrap();
-    stage.consul.set_key("note", "hung").unwrap();
-    let line = stage
-        .gatewright
-        .wait_for_log(LIMIT, &["HAProxy's validation could not be run"])
-        .unwrap();
+    consul.set_key("note", "hung").unwrap();
+    let line = scene.logged(&["HAProxy's validation could not be run"]);
     assert_parts(&line, &["wrapper did not end within 3 s and was killed"]);
-    assert_eq!(stage.setup.read("haproxy.cfg").unwrap(), before);
+    assert_eq!(scene.file(), before);
     std::fs::remove_file(directory.path().join("hang")).unwrap();
     let hung: u32 = std::fs::read_to_string(directory.path().join("pid"))
         .unwrap()
@@ -445,18 +286,15 @@ fn f06_f07_f11_f12_a_validation_that_is_killed_or_hangs_is_never_a_yes() {
         (!process::exists(hung)).then_some(())
     })
     .unwrap();
-    stage.goes_on("haproxy.cfg", "hung");
+    scene.goes_on(&consul, "hung");
 
     // A slow one: changes meanwhile wait, the newest wins, and never do two run at once.
     let slow = directory.path().join("slow");
     std::fs::write(&slow, "").unwrap();
     for number in 0..20 {
-        stage
-            .consul
-            .set_key("note", &format!("n-{number}"))
-            .unwrap();
+        consul.set_key("note", &format!("n-{number}")).unwrap();
     }
-    stage.goes_on("haproxy.cfg", "newest");
+    scene.goes_on(&consul, "newest");
     std::fs::remove_file(slow).unwrap();
     let count = std::fs::read_to_string(directory.path().join("count")).unwrap();
     let count = count.lines().count();
@@ -479,7 +317,7 @@ fn f06_f07_f11_f12_a_validation_that_is_killed_or_hangs_is_never_a_yes() {
             "{open}"
         );
     }
-    stage.end();
+    scene.end();
 }
 
 /// A small file system of its own, gone with the value.
@@ -517,25 +355,17 @@ fn mount(words: &[&str], at: &Path) {
 fn e01_e05_e07_a_full_or_read_only_disk_keeps_the_file_that_is_there() {
     let place = temp::directory().unwrap();
     let disk = Disk::mount(place.path().join("disk"));
-    let link: &dyn Fn(&Setup) = &|setup| symlink(&disk.0, setup.directory().join("etc")).unwrap();
-    let mut stage = Stage::start(&Differs {
-        destination: Some("etc/haproxy.cfg"),
-        prepare: Some(link),
-        ..Differs::default()
-    });
-    let before = stage.setup.read("etc/haproxy.cfg").unwrap();
+    let consul = Consul::start().unwrap();
+    let given = given(&consul).destination("etc/haproxy.cfg");
+    symlink(&disk.0, given.setup.directory().join("etc")).unwrap();
+    let mut scene = given.serve();
+    let before = scene.file();
 
     let filler = disk.0.join("filler");
     // As much as fits.
     let _ = std::fs::write(&filler, vec![0; 1 << 20]);
-    stage.consul.set_key("note", "full").unwrap();
-    let line = stage
-        .gatewright
-        .wait_for_log(
-            LIMIT,
-            &["the disk is full. Free some space on that file system."],
-        )
-        .unwrap();
+    consul.set_key("note", "full").unwrap();
+    let line = scene.logged(&["the disk is full. Free some space on that file system."]);
     assert_parts(
         &line,
         &[
@@ -545,40 +375,34 @@ fn e01_e05_e07_a_full_or_read_only_disk_keeps_the_file_that_is_there() {
             "The last good configuration stays in force; trying again in",
         ],
     );
-    assert_eq!(stage.setup.read("etc/haproxy.cfg").unwrap(), before);
+    assert_eq!(scene.file(), before);
     std::fs::remove_file(&filler).unwrap();
-    stage.goes_on("etc/haproxy.cfg", "full");
+    scene.goes_on(&consul, "full");
 
-    let before = stage.setup.read("etc/haproxy.cfg").unwrap();
+    let before = scene.file();
     disk.writable(false);
-    stage.consul.set_key("note", "fixed").unwrap();
-    let line = stage
-        .gatewright
-        .wait_for_log(LIMIT, &["the file system is read-only."])
-        .unwrap();
+    consul.set_key("note", "fixed").unwrap();
+    let line = scene.logged(&["the file system is read-only."]);
     assert_parts(
         &line,
         &["Mount it writable or choose another destination (under systemd: ReadWritePaths)."],
     );
-    assert_eq!(stage.setup.read("etc/haproxy.cfg").unwrap(), before);
+    assert_eq!(scene.file(), before);
     // Found at a start it is a mistake: told at once. Settings that are read again go on holding.
-    let settings = stage.setup.path("gatewright.toml");
-    let output = stage.setup.call(&["run", "-c", &settings]).unwrap();
+    let settings = scene.setup.path("gatewright.toml");
+    let output = scene.setup.call(&["run", "-c", &settings]).unwrap();
     assert_eq!(output.status.code(), Some(3));
     assert_parts(
         &String::from_utf8_lossy(&output.stderr),
         &["haproxy.cfg: the file system is read-only. Mount it writable"],
     );
-    stage.gatewright.reload();
-    stage
-        .gatewright
-        .wait_for_log(LIMIT, &["trying again in 4 s"])
-        .unwrap();
-    assert_eq!(stage.setup.read("etc/haproxy.cfg").unwrap(), before);
+    scene.gatewright.reload();
+    scene.logged(&["trying again in 4 s"]);
+    assert_eq!(scene.file(), before);
     disk.writable(true);
-    stage.goes_on("etc/haproxy.cfg", "fixed");
+    scene.goes_on(&consul, "fixed");
     assert_eq!(leftovers(&disk.0), BTreeSet::new());
-    stage.end();
+    scene.end();
 }
 
 /// What staging and swapping leave beside the files while they are at work.
@@ -592,46 +416,30 @@ fn leftovers(directory: &Path) -> BTreeSet<String> {
 
 #[test]
 fn d11_e13_a_template_that_is_swapped_as_a_config_map_is_picked_up() {
-    let config_map: &dyn Fn(&Setup) = &|setup| {
-        setup.file("map/..one/haproxy.cfg.hbs", "").unwrap();
-        setup.file("map/..two/haproxy.cfg.hbs", "").unwrap();
-        symlink("..one", setup.directory().join("map/..data")).unwrap();
-        symlink(
-            "..data/haproxy.cfg.hbs",
-            setup.directory().join("map/haproxy.cfg.hbs"),
-        )
-        .unwrap();
-    };
-    // The text needs the address, which is known only later: it is written by the first settings.
-    let stage = Stage::start(&Differs {
-        source: None,
-        prepare: Some(&|setup| {
-            config_map(setup);
-            let text = setup.read("haproxy.cfg.hbs").unwrap();
-            setup.file("map/..one/haproxy.cfg.hbs", &text).unwrap();
-            let text = text.replace("    # note", "    # swapped\n    # note");
-            setup.file("map/..two/haproxy.cfg.hbs", &text).unwrap();
-            std::fs::remove_file(setup.directory().join("haproxy.cfg.hbs")).unwrap();
-            symlink(
-                "map/haproxy.cfg.hbs",
-                setup.directory().join("haproxy.cfg.hbs"),
-            )
-            .unwrap();
-        }),
-        ..Differs::default()
-    });
-    assert!(!stage.setup.read("haproxy.cfg").unwrap().contains("swapped"));
-    let map = stage.setup.directory().join("map");
+    let consul = Consul::start().unwrap();
+    let given = given(&consul);
+    let setup = &given.setup;
+    let (template, map) = (
+        setup.directory().join("haproxy.cfg.hbs"),
+        setup.directory().join("map"),
+    );
+    let text = setup.read("haproxy.cfg.hbs").unwrap();
+    setup.file("map/..one/haproxy.cfg.hbs", &text).unwrap();
+    let text = text.replace("    # note", "    # swapped\n    # note");
+    setup.file("map/..two/haproxy.cfg.hbs", &text).unwrap();
+    std::fs::remove_file(&template).unwrap();
+    symlink("..one", map.join("..data")).unwrap();
+    symlink("..data/haproxy.cfg.hbs", map.join("haproxy.cfg.hbs")).unwrap();
+    symlink("map/haproxy.cfg.hbs", &template).unwrap();
+    let scene = given.serve();
+    assert!(!scene.file().contains("swapped"));
     symlink("..two", map.join("..new")).unwrap();
     std::fs::rename(map.join("..new"), map.join("..data")).unwrap();
-    stage.confirmed("the swapped template", |_| {
-        stage
-            .setup
-            .read("haproxy.cfg")
-            .is_ok_and(|text| text.contains("# swapped\n"))
+    scene.confirmed("the swapped template", |_| {
+        scene.file().contains("# swapped\n")
     });
-    stage.goes_on("haproxy.cfg", "after");
-    stage.end();
+    scene.goes_on(&consul, "after");
+    scene.end();
 }
 
 const WITH_MAP: &str = r#"defaults
@@ -659,52 +467,51 @@ backend {{keyOrDefault "second" "other"}}
 
 #[test]
 fn d14_f10_l06_a_set_of_three_files_is_swapped_as_one() {
-    let files: &dyn Fn(&Setup) = &|setup| {
-        setup
-            .file(
-                "paths.map.hbs",
-                "/second {{keyOrDefault \"second\" \"other\"}}{{keyOrDefault \"suffix\" \"\"}}\n",
-            )
-            .unwrap();
-        setup
-            .file(
-                "503.http.hbs",
-                "HTTP/1.0 503 Unavailable\r\nX-Note: {{keyOrDefault \"note\" \"none\"}}\r\nContent-Length: 0\r\n\r\n",
-            )
-            .unwrap();
-    };
-    let stage = Stage::start(&Differs {
-        more: "[[template]]\nsource = \"paths.map.hbs\"\ndestination = \"{dir}/paths.map\"\nkind = \"map\"\n\n\
-               [[template]]\nsource = \"503.http.hbs\"\ndestination = \"{dir}/503.http\"\nkind = \"other\"\n",
-        prepare: Some(files),
-        template: Some(WITH_MAP),
-        ..Differs::default()
-    });
+    let consul = Consul::start().unwrap();
+    let given = given(&consul).template(WITH_MAP).more(
+        "[[template]]\nsource = \"paths.map.hbs\"\ndestination = \"{dir}/paths.map\"\nkind = \"map\"\n\n\
+         [[template]]\nsource = \"503.http.hbs\"\ndestination = \"{dir}/503.http\"\nkind = \"other\"\n",
+    );
+    given
+        .setup
+        .file(
+            "paths.map.hbs",
+            "/second {{keyOrDefault \"second\" \"other\"}}{{keyOrDefault \"suffix\" \"\"}}\n",
+        )
+        .unwrap();
+    given
+        .setup
+        .file(
+            "503.http.hbs",
+            "HTTP/1.0 503 Unavailable\r\nX-Note: {{keyOrDefault \"note\" \"none\"}}\r\nContent-Length: 0\r\n\r\n",
+        )
+        .unwrap();
+    let scene = given.serve();
     let second = || {
-        support::http::get(stage.entrance, "/second")
+        support::http::get(scene.entrance, "/second")
             .map(|answer| answer.body)
             .unwrap_or_default()
     };
     assert_eq!(second(), "second");
     // The backend's name and the map's value change together; neither fits the other's old form.
-    stage.consul.set_key("second", "renamed").unwrap();
-    stage.confirmed("the renamed backend", |_| {
-        stage
+    consul.set_key("second", "renamed").unwrap();
+    scene.confirmed("the renamed backend", |_| {
+        scene
             .setup
             .read("paths.map")
             .is_ok_and(|text| text == "/second renamed\n")
     });
     assert_eq!(second(), "second");
-    stage.goes_on("haproxy.cfg", "three");
+    scene.goes_on(&consul, "three");
     assert_parts(
-        &stage.setup.read("503.http").unwrap(),
+        &scene.setup.read("503.http").unwrap(),
         &["X-Note: three\r\n"],
     );
 
     let names = ["haproxy.cfg", "paths.map", "503.http"];
-    let before = names.map(|name| stage.setup.read(name).unwrap());
-    stage.consul.set_key("suffix", "x").unwrap();
-    let status = stage.until("the refusal", |status| status["state"] == "held");
+    let before = names.map(|name| scene.setup.read(name).unwrap());
+    consul.set_key("suffix", "x").unwrap();
+    let status = scene.until("the refusal", |status| status["state"] == "held");
     assert_parts(
         &first(&status, "held"),
         &[
@@ -713,21 +520,20 @@ fn d14_f10_l06_a_set_of_three_files_is_swapped_as_one() {
             "Did you mean `renamed`?",
         ],
     );
-    assert_eq!(names.map(|name| stage.setup.read(name).unwrap()), before);
+    assert_eq!(names.map(|name| scene.setup.read(name).unwrap()), before);
     assert_eq!(second(), "second");
-    stage.consul.delete_key("suffix").unwrap();
-    stage.goes_on("haproxy.cfg", "after");
+    consul.delete_key("suffix").unwrap();
+    scene.goes_on(&consul, "after");
     // Whatever things are called in the catalog, files are written where the settings say (L06).
     let evil = Backend::start("evil").unwrap();
-    stage
-        .consul
+    consul
         .register_instance("web", "../../evil", evil.address())
         .unwrap();
-    stage.consul.set_key("second", "../evil").unwrap();
-    stage.until("the refusal", |status| status["state"] == "held");
-    stage.consul.delete_key("second").unwrap();
-    stage.goes_on("haproxy.cfg", "good");
-    let mut left = vec![stage.setup.directory().to_owned()];
+    consul.set_key("second", "../evil").unwrap();
+    scene.until("the refusal", |status| status["state"] == "held");
+    consul.delete_key("second").unwrap();
+    scene.goes_on(&consul, "good");
+    let mut left = vec![scene.setup.directory().to_owned()];
     while let Some(path) = left.pop() {
         assert!(
             !path.to_string_lossy().contains("evil"),
@@ -739,8 +545,8 @@ fn d14_f10_l06_a_set_of_three_files_is_swapped_as_one() {
             left.extend(inside.map(|entry| entry.unwrap().path()));
         }
     }
-    assert_eq!(leftovers(stage.setup.directory()), BTreeSet::new());
-    stage.end();
+    assert_eq!(leftovers(scene.setup.directory()), BTreeSet::new());
+    scene.end();
 }
 
 #[test]
@@ -762,7 +568,7 @@ fn e03_e11_j12_killed_at_any_moment_it_leaves_a_good_file_and_converges() {
         text.split("    # note").next().unwrap(),
         backends[0].address()
     );
-    let haproxy = HAProxy::start(oldest(), &start).unwrap();
+    let haproxy = HAProxy::start(&oldest(), &start).unwrap();
     let file = haproxy.config();
     setup.file("haproxy.cfg.hbs", &text).unwrap();
     setup
@@ -774,7 +580,7 @@ fn e03_e11_j12_killed_at_any_moment_it_leaves_a_good_file_and_converges() {
              [state]\ndirectory = \"{{dir}}/state\"\n",
             consul.url(),
             file.display(),
-            tools::haproxy("2.6").unwrap().display(),
+            oldest().program().display(),
             haproxy.master_socket().display(),
         ))
         .unwrap();
@@ -804,7 +610,7 @@ fn e03_e11_j12_killed_at_any_moment_it_leaves_a_good_file_and_converges() {
         }
         std::thread::sleep(Duration::from_millis(random() % 400));
         gatewright.process().kill();
-        let (code, output) = check(oldest(), &file).unwrap();
+        let (code, output) = check(&oldest(), &file).unwrap();
         assert_eq!(code, 0, "round {round}: {output}");
     }
     let mut gatewright = setup.run().unwrap();

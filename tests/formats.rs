@@ -6,6 +6,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use support::gatewright::{Setup, binary};
+use support::haproxies::oldest;
 use support::tools;
 
 /// Two catalogs of which one fails, a warning, and a template in a folder with a blank.
@@ -41,7 +42,7 @@ fn repository() -> Setup {
 }
 
 fn check(setup: &Setup, format: &str) -> String {
-    let haproxy = tools::haproxy("2.6").unwrap().display().to_string();
+    let haproxy = oldest().program().display().to_string();
     let words = [
         "check",
         ".",
@@ -200,7 +201,7 @@ fn the_schema_of_catalogs_takes_what_the_program_takes() {
     ] {
         hold(schema.clone(), &serde_json::from_str(short).unwrap());
         setup.file("short.json", short).unwrap();
-        let haproxy = tools::haproxy("2.6").unwrap().display().to_string();
+        let haproxy = oldest().program().display().to_string();
         setup.file("plain.hbs", "frontend f\n    bind :1\n    mode http\n    timeout client 1s\n    http-request return status 200\n").unwrap();
         let words = [
             "check",
@@ -366,7 +367,7 @@ fn a_git_hook_refuses_a_commit_with_a_broken_template() {
             .current_dir(setup.directory())
             .env("HOME", setup.directory())
             .env("GATEWRIGHT", binary().unwrap())
-            .env("HAPROXY", tools::haproxy("2.6").unwrap())
+            .env("HAPROXY", oldest().program())
             .env_remove("GIT_DIR")
             .env_remove("GIT_INDEX_FILE")
             .output()
@@ -427,7 +428,7 @@ fn the_examples_for_ci_are_yaml() {
 fn calls(setup: &Setup, name: &str) -> Vec<Option<i32>> {
     let path = tools::root().join("examples/ci").join(name);
     let program = binary().unwrap().display().to_string();
-    let haproxy = tools::haproxy("2.6").unwrap().display().to_string();
+    let haproxy = oldest().program().display().to_string();
     std::fs::read_to_string(path)
         .unwrap()
         .lines()

@@ -11,11 +11,10 @@ use serde_json::{Value, json};
 
 use support::backend::Backend;
 use support::consul::{Consul, instance};
-use support::gatewright::{Gatewright, Setup};
-use support::haproxies::oldest;
+use support::gatewright::Setup;
+use support::haproxies::{newest, oldest};
 use support::haproxy::HAProxy;
-use support::traffic::{Limits, Traffic};
-use support::usual::{Usual, filled};
+use support::scene::{Given, Scene};
 use support::{ports, process, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -86,57 +85,13 @@ const QUOTED: &[&str] = &[
     ".if 1",
 ];
 
-struct Stage {
-    gatewright: Gatewright,
-    setup: Setup,
-    consul: Consul,
-    entrance: SocketAddr,
-}
-
-impl Stage {
-    fn start(template: &str) -> Stage {
-        let consul = Consul::start().unwrap();
-        let setup = Setup::new()
-            .unwrap()
-            .env("HAPROXY_CANARY", "canary")
-            .env("NO_COLOR", "1");
-        let [port] = ports::free().unwrap();
-        let entrance = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        setup
-            .file("haproxy.cfg.hbs", &filled(template, &setup, entrance))
-            .unwrap();
-        Usual::of(&[consul.url()]).write(&setup).unwrap();
-        Stage {
-            gatewright: setup.run().unwrap(),
-            setup,
-            consul,
-            entrance,
-        }
-    }
-
-    fn wait_until_confirmed(&self, what: &str, holds: impl Fn(&str) -> bool) {
-        self.setup
-            .wait_for_status(LIMIT, what, |status| {
-                (status["state"] == "confirmed" && holds(&self.file())).then_some(())
-            })
-            .unwrap_or_else(|error| panic!("{error}\n{}", self.gatewright.log()));
-    }
-
-    fn file(&self) -> String {
-        self.setup.read("haproxy.cfg").unwrap_or_default()
-    }
-}
-
-fn traffic(entrance: SocketAddr) -> Traffic {
-    Traffic::start(
-        entrance,
-        Limits {
-            clients: 2,
-            pause: Duration::from_millis(5),
-            requests: 20_000,
-            time: Duration::from_secs(120),
-        },
-    )
+/// A scene on another template; HAProxy's environment has something to print.
+fn scene(consul: &Consul, template: &str) -> Scene {
+    Given::consul(&consul.url())
+        .env("HAPROXY_CANARY", "canary")
+        .env("NO_COLOR", "1")
+        .template(template)
+        .run()
 }
 
 /// The sections with their keywords: all that tells HAProxy what to do.
@@ -266,21 +221,22 @@ fn unfit(good: SocketAddr) -> Vec<(Value, &'static str)> {
 
 #[test]
 fn p6_c01_c02_c03_c04_c05_c06_c07_c08_c10_hostile_data_adds_nothing_and_stops_no_good_instance() {
-    let mut stage = Stage::start(EVERYWHERE);
+    let consul = Consul::start().unwrap();
+    let mut scene = scene(&consul, EVERYWHERE);
     let good = [
         Backend::start("good").unwrap(),
         Backend::start("better").unwrap(),
     ];
     for (backend, id) in good.iter().zip(["a", "b"]) {
-        stage
-            .consul
+        consul
             .register_instance("web", id, backend.address())
             .unwrap();
     }
-    stage.wait_until_confirmed("the good instances", |file| {
+    scene.confirmed("the good instances", |_| {
+        let file = scene.file();
         file.matches("\n    server ").count() == 2
     });
-    let traffic = traffic(stage.entrance);
+    scene.load();
 
     // What words and quotes can hold is written: the ids, tags, metadata and keys of living instances.
     let fit: Vec<Backend> = QUOTED
@@ -291,36 +247,36 @@ fn p6_c01_c02_c03_c04_c05_c06_c07_c08_c10_hostile_data_adds_nothing_and_stops_no
         let mut body = instance("web", &format!("fit {text}"), backend.address());
         body["Tags"] = json!([text, "second"]);
         body["Meta"] = json!({"note": text, "empty": ""});
-        stage.consul.register(&body).unwrap();
+        consul.register(&body).unwrap();
         let key: String = text.bytes().map(|byte| format!("%{byte:02x}")).collect();
         // Single quotes can hold no single quote; the template has keys there.
         if !text.contains('\'') {
-            stage.consul.set_key(&format!("data/{key}"), text).unwrap();
+            consul.set_key(&format!("data/{key}"), text).unwrap();
         }
         // The names of services reach only a comment.
         let name = format!("{text} service");
-        stage
-            .consul
+        consul
             .register(&json!({"Name": name, "ID": name, "Tags": [text]}))
             .unwrap();
     }
     let long = "y".repeat(100_000);
-    let mut body = instance("long", "long", stage.entrance);
+    let mut body = instance("long", "long", scene.entrance);
     body["Tags"] = json!([long]);
-    stage.consul.register(&body).unwrap();
+    consul.register(&body).unwrap();
     // What nothing can hold is left out.
     let unfit = unfit(good[0].address());
     for (body, _) in &unfit {
-        stage.consul.register(body).unwrap();
+        consul.register(body).unwrap();
     }
     let keys = QUOTED.iter().filter(|text| !text.contains('\'')).count();
     let all = 2 + QUOTED.len();
-    stage.wait_until_confirmed("every fit instance and key", |file| {
+    scene.confirmed("every fit instance and key", |_| {
+        let file = scene.file();
         file.matches("\n    server ").count() == all
             && file.matches("    # key ").count() == keys
             && file.contains(&long)
     });
-    let status = stage
+    let status = scene
         .setup
         .wait_for_status(LIMIT, "all that is left out", |status| {
             (status["quarantined"].as_array()?.len() == unfit.len()).then(|| status.clone())
@@ -329,13 +285,10 @@ fn p6_c01_c02_c03_c04_c05_c06_c07_c08_c10_hostile_data_adds_nothing_and_stops_no
 
     let mut instances = vec![(0, 0); 2];
     instances.extend(vec![(2, 2); QUOTED.len()]);
-    let file = stage.file();
+    let file = scene.file();
     assert_eq!(shape(&file), expected(keys, &instances));
-    let (code, output) = support::haproxy::check(
-        support::haproxies::newest(),
-        &stage.setup.directory().join("haproxy.cfg"),
-    )
-    .unwrap();
+    let (code, output) =
+        support::haproxy::check(&newest(), &scene.setup.directory().join("haproxy.cfg")).unwrap();
     assert_eq!(code, 0, "{output}");
 
     let told: BTreeSet<&str> = status["quarantined"]
@@ -365,16 +318,14 @@ fn p6_c01_c02_c03_c04_c05_c06_c07_c08_c10_hostile_data_adds_nothing_and_stops_no
             .then_some(())
     })
     .unwrap();
-    let report = traffic.stop();
-    assert_eq!(report.failed, 0, "{:?}", report.errors);
-    assert!(report.answers["good"] > 0 && report.answers["better"] > 0);
     // Only HAProxy was ever started: no `program`.
-    for child in process::descendants(stage.gatewright.process().pid()) {
+    for child in process::descendants(scene.gatewright.process().pid()) {
         if let Ok(name) = std::fs::read_to_string(format!("/proc/{child}/comm")) {
             assert_eq!(name.trim(), "haproxy");
         }
     }
-    assert_eq!(stage.gatewright.stop(LIMIT).unwrap(), 0);
+    let report = scene.end();
+    assert!(report.answers["good"] > 0 && report.answers["better"] > 0);
 }
 
 /// One value for each place that can refuse one.
@@ -453,24 +404,25 @@ fn p6_c01_c02_c03_a_value_that_its_place_cannot_hold_refuses_only_that_rendering
         ("comment", "a\0b", 13, "a\\0b", control),
         ("comment", "a\rb", 13, "a\\rb", control),
     ];
-    let mut stage = Stage::start(PLACES);
+    let consul = Consul::start().unwrap();
+    let mut scene = scene(&consul, PLACES);
     let keys = ["word", "joined", "single", "double", "argument", "comment"];
     for key in keys {
-        stage.consul.set_key(key, "plain").unwrap();
+        consul.set_key(key, "plain").unwrap();
     }
     let backend = Backend::start("good").unwrap();
-    stage
-        .consul
+    consul
         .register_instance("web", "a", backend.address())
         .unwrap();
-    stage.wait_until_confirmed("the first configuration", |file| {
+    scene.confirmed("the first configuration", |_| {
+        let file = scene.file();
         file.contains("\n    server ")
     });
-    let traffic = traffic(stage.entrance);
+    scene.load();
     for (number, (key, value, line, shown, reason)) in cases.iter().enumerate() {
-        let before = stage.file();
-        stage.consul.set_key(key, value).unwrap();
-        let error = stage
+        let before = scene.file();
+        consul.set_key(key, value).unwrap();
+        let error = scene
             .setup
             .wait_for_status(LIMIT, &format!("the refusal of {value:?}"), |status| {
                 Some(status["template_errors"][0].as_str()?.to_owned())
@@ -483,15 +435,12 @@ fn p6_c01_c02_c03_a_value_that_its_place_cannot_hold_refuses_only_that_rendering
         let told = shown.len() > 2 && error.contains(shown);
         assert!(!told, "a value is not shown: {error}");
         assert!(!error.contains(char::is_control), "{error:?}");
-        assert_eq!(stage.file(), before, "{value:?}");
+        assert_eq!(scene.file(), before, "{value:?}");
         let good = format!("good-{number}");
-        stage.consul.set_key(key, &good).unwrap();
-        stage.wait_until_confirmed("the mended value", |file| file.contains(&good));
+        consul.set_key(key, &good).unwrap();
+        scene.confirmed("the mended value", |_| scene.file().contains(&good));
     }
-    let report = traffic.stop();
-    assert_eq!(report.failed, 0, "{:?}", report.errors);
-    assert!(report.ok() > 0);
-    assert_eq!(stage.gatewright.stop(LIMIT).unwrap(), 0);
+    scene.end();
 }
 
 #[test]
@@ -500,7 +449,7 @@ fn d01_broken_templates_are_refused_at_the_start_and_haproxy_is_left_alone() {
     let running = format!(
         "defaults\n    mode http\n    timeout connect 1s\n    timeout client 1s\n    timeout server 1s\nfrontend in\n    bind 127.0.0.1:{port}\n    http-request return status 204\n"
     );
-    let haproxy = HAProxy::start(oldest(), &running).unwrap();
+    let haproxy = HAProxy::start(&oldest(), &running).unwrap();
     let before = (std::fs::read(haproxy.config()).unwrap(), haproxy.worker());
     for (template, place) in [
         (

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -14,11 +14,12 @@ use nix::unistd::Pid;
 use support::backend::Backend;
 use support::consul::Consul;
 use support::gatewright::{Gatewright, Setup};
+use support::haproxies::{Version, haproxies, newest, oldest};
 use support::haproxy::cli;
 use support::measured::note;
 use support::process::{self, Process, command};
 use support::traffic::{Limits, Traffic, send};
-use support::{http, ports, tools, wait_for};
+use support::{http, ports, wait_for};
 
 mod crashes;
 
@@ -44,7 +45,7 @@ struct World {
     instances: Vec<(String, Backend)>,
     setup: Setup,
     mode: Mode,
-    version: &'static str,
+    version: Version,
     service: String,
     entrance: SocketAddr,
 }
@@ -52,16 +53,16 @@ struct World {
 impl World {
     /// Four instances and more in Consul, HAProxy on a configuration of somebody's own, and the
     /// settings. Nothing of ours runs yet.
-    fn new(consul: &Consul, mode: Mode, version: &'static str, count: usize) -> World {
+    fn new(consul: &Consul, mode: Mode, version: &Version, count: usize) -> World {
         let [port] = ports::free().unwrap();
-        let service = format!("{mode:?}-{}", version.replace('.', "-")).to_lowercase();
+        let service = format!("{mode:?}").to_lowercase();
         let mut world = World {
             gatewright: None,
             haproxy: None,
             instances: Vec::new(),
             setup: Setup::new().unwrap(),
             mode,
-            version,
+            version: version.clone(),
             entrance: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
             service,
         };
@@ -72,25 +73,24 @@ impl World {
             world.register(consul, number);
         }
         world.settle_in_consul(consul, &(0..count).collect::<Vec<_>>());
-        let validator = tools::haproxy(version).unwrap();
         let dir = world.setup.path("");
         // With the file `slow` there, a validation takes longer than anybody waits.
-        world.script(
+        world.setup.script(
             "validator",
             &format!(
                 "#!/bin/sh\nif [ -e {dir}slow ] && [ \"$1\" != -v ]; then echo $$ > {dir}validating; sleep 600; fi\n\
                  exec {} \"$@\"\n",
-                validator.display()
+                version.program().display()
             ),
-        );
-        world.script(
+        ).unwrap();
+        world.setup.script(
             "reload",
             &format!(
                 "#!/usr/bin/perl\nuse IO::Socket::UNIX;\n\
                  my $master = IO::Socket::UNIX->new(Peer => '{dir}master.sock') or die;\n\
                  print $master \"reload\\n\"; $master->flush; shutdown($master, 1); my @answer = <$master>;\n"
             ),
-        );
+        ).unwrap();
         let template = world.template("");
         world.setup.file("haproxy.cfg.hbs", &template).unwrap();
         world.settings("");
@@ -136,12 +136,6 @@ impl World {
             .unwrap();
     }
 
-    fn script(&self, name: &str, text: &str) {
-        self.setup.file(name, text).unwrap();
-        let permissions = std::fs::Permissions::from_mode(0o755);
-        std::fs::set_permissions(self.path(name), permissions).unwrap();
-    }
-
     fn path(&self, name: &str) -> PathBuf {
         self.setup.directory().join(name)
     }
@@ -169,10 +163,9 @@ impl World {
             words.extend(["-S", &socket]);
         }
         words.extend(["-p", &pid_file, "-f", &file]);
-        let program = tools::haproxy(self.version).unwrap();
         let haproxy = Process::start(
             "HAProxy",
-            &mut command(&program, words),
+            &mut command(self.version.program(), words),
             &self.path("haproxy.log"),
         );
         self.haproxy = Some(haproxy.unwrap());
@@ -402,16 +395,8 @@ impl Drop for World {
 // Changes under load.
 
 /// 100 changes of the catalog and 20 of a key, each with requests around it.
-fn a_hundred_changes(mode: Mode, versions: &[&'static str]) {
-    let consul = Consul::start().unwrap();
-    std::thread::scope(|scope| {
-        for version in versions {
-            scope.spawn(|| a_hundred_changes_on(&consul, mode, version));
-        }
-    });
-}
-
-fn a_hundred_changes_on(consul: &Consul, mode: Mode, version: &'static str) {
+fn a_hundred_changes(mode: Mode, version: &Version) {
+    let consul = &Consul::start().unwrap();
     let mut world = World::new(consul, mode, version, 5);
     world.start(consul);
     let traffic = world.traffic();
@@ -465,31 +450,32 @@ fn a_hundred_changes_on(consul: &Consul, mode: Mode, version: &'static str) {
     world.end();
 }
 
-#[test]
-fn g01_g15_no_request_fails_over_a_hundred_changes_under_supervise() {
-    a_hundred_changes(Supervise, &["2.6", "3.2"]);
+#[haproxies(ends)]
+fn g01_g15_no_request_fails_over_a_hundred_changes_under_supervise(version: Version) {
+    a_hundred_changes(Supervise, &version);
 }
 
-#[test]
-fn g01_g15_no_request_fails_over_a_hundred_changes_by_the_master_socket() {
-    a_hundred_changes(Master, &["2.6", "2.8", "3.0", "3.2"]);
+#[haproxies]
+fn g01_g15_no_request_fails_over_a_hundred_changes_by_the_master_socket(version: Version) {
+    a_hundred_changes(Master, &version);
 }
 
-#[test]
-fn g01_g15_no_request_fails_over_a_hundred_changes_by_signal() {
-    a_hundred_changes(Usr2, &["2.6", "3.2"]);
+#[haproxies(ends)]
+fn g01_g15_no_request_fails_over_a_hundred_changes_by_signal(version: Version) {
+    a_hundred_changes(Usr2, &version);
 }
 
 #[test]
 fn g01_g15_no_request_fails_over_a_hundred_changes_by_command() {
-    a_hundred_changes(Command, &["2.6"]);
+    a_hundred_changes(Command, &oldest());
 }
 
 /// Pairs of changes that need a reload each, at gaps of 0 to 400 ms and with next to no distance kept between
-/// two reloads: how many of the later ones HAProxy does not run in the end.
-fn lost_updates(consul: &Consul, mode: Mode) -> (usize, usize) {
+/// two reloads: HAProxy runs each of the later ones in the end.
+fn no_update_is_lost(mode: Mode) {
     const PAIRS: u32 = 40;
-    let mut world = World::new(consul, mode, "2.6", 2);
+    let consul = &Consul::start().unwrap();
+    let mut world = World::new(consul, mode, &oldest(), 2);
     let key = format!("{}/queue", world.service);
     let more = format!("backend spare\n    timeout queue {{{{keyOrDefault \"{key}\" \"1\"}}}}s\n");
     world
@@ -519,35 +505,41 @@ fn lost_updates(consul: &Consul, mode: Mode) -> (usize, usize) {
     assert_eq!(lost, [""; 0], "{mode:?}");
     world.converge(&[0, 1]);
     let reloads = world.status().unwrap()["haproxy"]["reloads"].as_u64();
-    let reloads = usize::try_from(reloads.unwrap()).unwrap();
-    assert!(reloads > PAIRS as usize, "{mode:?}: {reloads}");
+    let reloads = reloads.unwrap();
+    assert!(reloads > u64::from(PAIRS), "{mode:?}: {reloads}");
     world.end();
-    (lost.len(), reloads)
+    let what = format!("lost updates at gaps of 0 to 400 ms, {mode:?}");
+    note(
+        "g01",
+        &what.to_lowercase(),
+        format!("{} of {PAIRS}, {reloads} reloads", lost.len()),
+    );
 }
 
 #[test]
-fn g01_no_update_is_lost_at_any_gap() {
-    let consul = Consul::start().unwrap();
-    std::thread::scope(|scope| {
-        for mode in [Supervise, Master, Usr2, Command] {
-            let consul = &consul;
-            scope.spawn(move || {
-                let (lost, reloads) = lost_updates(consul, mode);
-                let what = format!("lost updates at gaps of 0 to 400 ms, {mode:?}");
-                note(
-                    "g01",
-                    &what.to_lowercase(),
-                    format!("{lost} of 40, {reloads} reloads"),
-                );
-            });
-        }
-    });
+fn g01_no_update_is_lost_at_any_gap_under_supervise() {
+    no_update_is_lost(Supervise);
+}
+
+#[test]
+fn g01_no_update_is_lost_at_any_gap_by_the_master_socket() {
+    no_update_is_lost(Master);
+}
+
+#[test]
+fn g01_no_update_is_lost_at_any_gap_by_signal() {
+    no_update_is_lost(Usr2);
+}
+
+#[test]
+fn g01_no_update_is_lost_at_any_gap_by_command() {
+    no_update_is_lost(Command);
 }
 
 #[test]
 fn requests_follow_the_catalog() {
     let consul = Consul::start().unwrap();
-    let mut world = World::new(&consul, Supervise, "2.6", 3);
+    let mut world = World::new(&consul, Supervise, &oldest(), 3);
     world.start(&consul);
     let traffic = world.traffic();
     let follow = |world: &World, numbers: &[usize]| {
@@ -575,41 +567,48 @@ fn requests_follow_the_catalog() {
 // What others do to HAProxy.
 
 #[test]
-fn g09_g17_j05_a_haproxy_that_others_reloaded_or_restarted_is_brought_back() {
+fn g09_g17_j05_a_haproxy_that_others_reloaded_or_restarted_is_brought_back_by_the_master_socket() {
+    brought_back(Master);
+}
+
+#[test]
+fn g09_g17_j05_a_haproxy_that_others_reloaded_or_restarted_is_brought_back_by_signal() {
+    brought_back(Usr2);
+}
+
+fn brought_back(mode: Mode) {
     let consul = Consul::start().unwrap();
-    for mode in [Master, Usr2] {
-        let mut world = World::new(&consul, mode, "2.6", 2);
-        world.start(&consul);
-        let ours = world.converge(&[0, 1]);
-        let signal = |world: &mut World, signal| world.haproxy.as_mut().unwrap().signal(signal);
+    let mut world = World::new(&consul, mode, &oldest(), 2);
+    world.start(&consul);
+    let ours = world.converge(&[0, 1]);
+    let signal = |world: &mut World, signal| world.haproxy.as_mut().unwrap().signal(signal);
 
-        world.write_by_hand();
-        signal(&mut world, Signal::SIGUSR2);
-        world
-            .gatewright()
-            .wait_for_log(
-                LIMIT,
-                &[
-                    "HAProxy runs a configuration without our revision instead of",
-                    "it is brought back.",
-                ],
-            )
-            .unwrap();
-        assert_eq!(world.converge(&[0, 1]), ours, "{mode:?}");
+    world.write_by_hand();
+    signal(&mut world, Signal::SIGUSR2);
+    world
+        .gatewright()
+        .wait_for_log(
+            LIMIT,
+            &[
+                "HAProxy runs a configuration without our revision instead of",
+                "it is brought back.",
+            ],
+        )
+        .unwrap();
+    assert_eq!(world.converge(&[0, 1]), ours, "{mode:?}");
 
-        world.haproxy.as_mut().unwrap().stop(LIMIT).unwrap();
-        world.wait_for_state("unconfirmed");
-        world.write_by_hand();
-        world.start_haproxy();
-        assert_eq!(world.converge(&[0, 1]), ours, "{mode:?}");
-        world.end();
-    }
+    world.haproxy.as_mut().unwrap().stop(LIMIT).unwrap();
+    world.wait_for_state("unconfirmed");
+    world.write_by_hand();
+    world.start_haproxy();
+    assert_eq!(world.converge(&[0, 1]), ours, "{mode:?}");
+    world.end();
 }
 
 #[test]
 fn g08_j04_a_haproxy_that_starts_later_is_confirmed_without_a_further_write() {
     let consul = Consul::start().unwrap();
-    let mut world = World::new(&consul, Master, "3.2", 2);
+    let mut world = World::new(&consul, Master, &newest(), 2);
     world.run(&consul);
     world.wait_for_state("unconfirmed");
     let stamp = world.stamp();
@@ -626,7 +625,7 @@ fn g08_j04_a_haproxy_that_starts_later_is_confirmed_without_a_further_write() {
 #[test]
 fn i03_j11_an_end_leaves_a_haproxy_of_others_alone() {
     let mut consul = Consul::start().unwrap();
-    let mut world = World::new(&consul, Master, "2.6", 2);
+    let mut world = World::new(&consul, Master, &oldest(), 2);
     world.start(&consul);
     let worker = world.worker();
     let untouched = |world: &World, stamp: &(u64, i64, i64, String)| {
@@ -667,7 +666,7 @@ fn i03_j11_an_end_leaves_a_haproxy_of_others_alone() {
 #[test]
 fn j11_a_supervised_haproxy_finishes_its_requests_and_ends_with_us() {
     let consul = Consul::start().unwrap();
-    let mut world = World::new(&consul, Supervise, "2.6", 2);
+    let mut world = World::new(&consul, Supervise, &oldest(), 2);
     world.start(&consul);
     let slow = slow_request(&world, Duration::from_secs(2));
     world.end();
@@ -678,7 +677,7 @@ fn j11_a_supervised_haproxy_finishes_its_requests_and_ends_with_us() {
 #[test]
 fn i03_a_second_signal_ends_a_supervised_haproxy_at_once() {
     let consul = Consul::start().unwrap();
-    let mut world = World::new(&consul, Supervise, "3.2", 2);
+    let mut world = World::new(&consul, Supervise, &newest(), 2);
     world.start(&consul);
     let slow = slow_request(&world, Duration::from_secs(20));
     let family = process::descendants(world.gatewright().process().pid());
@@ -694,28 +693,27 @@ fn i03_a_second_signal_ends_a_supervised_haproxy_at_once() {
 #[test]
 fn i03_a_supervised_haproxy_ends_with_us_while_a_set_is_being_validated() {
     let consul = Consul::start().unwrap();
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut world = validating(&consul, "2.6");
-            world.end();
-        });
-        scope.spawn(|| {
-            let mut world = validating(&consul, "3.2");
-            let slow = slow_request(&world, Duration::from_secs(20));
-            let family = process::descendants(world.gatewright().process().pid());
-            world.gatewright().process().signal(Signal::SIGTERM);
-            world
-                .gatewright()
-                .wait_for_log(LIMIT, &["Ending;"])
-                .unwrap();
-            world.end_by_second_signal(&family);
-            let _ = slow.join().unwrap();
-        });
-    });
+    let mut world = validating(&consul, &oldest());
+    world.end();
+}
+
+#[test]
+fn i03_a_second_signal_ends_a_supervised_haproxy_while_a_set_is_being_validated() {
+    let consul = Consul::start().unwrap();
+    let mut world = validating(&consul, &newest());
+    let slow = slow_request(&world, Duration::from_secs(20));
+    let family = process::descendants(world.gatewright().process().pid());
+    world.gatewright().process().signal(Signal::SIGTERM);
+    world
+        .gatewright()
+        .wait_for_log(LIMIT, &["Ending;"])
+        .unwrap();
+    world.end_by_second_signal(&family);
+    let _ = slow.join().unwrap();
 }
 
 /// A supervised HAProxy and a validation that does not end.
-fn validating(consul: &Consul, version: &'static str) -> World {
+fn validating(consul: &Consul, version: &Version) -> World {
     let mut world = World::new(consul, Supervise, version, 2);
     world.start(consul);
     world.setup.file("slow", "").unwrap();
@@ -755,7 +753,7 @@ fn slow_request(
 #[test]
 fn e10_a_second_instance_on_the_same_destination_says_so_and_goes() {
     let consul = Consul::start().unwrap();
-    let mut world = World::new(&consul, Master, "3.2", 2);
+    let mut world = World::new(&consul, Master, &newest(), 2);
     world.start(&consul);
     let stamp = world.stamp();
     let pid = world.gatewright().process().pid();
@@ -794,37 +792,49 @@ fn e10_a_second_instance_on_the_same_destination_says_so_and_goes() {
 }
 
 #[test]
-fn j07_a_restart_with_an_unchanged_world_writes_and_reloads_nothing() {
+fn j07_a_restart_with_an_unchanged_world_writes_and_reloads_nothing_by_the_master_socket() {
+    restarted_unchanged(Master, &oldest());
+}
+
+#[test]
+fn j07_a_restart_with_an_unchanged_world_writes_and_reloads_nothing_by_signal() {
+    restarted_unchanged(Usr2, &newest());
+}
+
+#[test]
+fn j07_a_restart_with_an_unchanged_world_writes_and_reloads_nothing_under_supervise() {
+    restarted_unchanged(Supervise, &newest());
+}
+
+fn restarted_unchanged(mode: Mode, version: &Version) {
     let consul = Consul::start().unwrap();
-    for (mode, version) in [(Master, "2.6"), (Usr2, "3.2"), (Supervise, "3.2")] {
-        let mut world = World::new(&consul, mode, version, 2);
-        world.start(&consul);
-        let (stamp, worker) = (world.stamp(), world.worker());
-        // A supervised HAProxy outlives its parent only when that is killed.
-        match mode {
-            Supervise => world.gatewright().process().kill(),
-            _ => world.end(),
-        }
-        world.run(&consul);
-        world.converge(&[0, 1]);
-        world
-            .gatewright()
-            .wait_for_log(
-                LIMIT,
-                &["HAProxy already runs this configuration; nothing was written or reloaded."],
-            )
-            .unwrap();
-        assert_eq!(world.stamp(), stamp, "{mode:?}");
-        assert_eq!(world.worker(), worker, "{mode:?}");
-        if mode == Supervise {
-            // Adopted is as good as started: it goes with us.
-            let master = world.master().unwrap();
-            world.end();
-            wait_for(LIMIT, "the adopted HAProxy's end", || {
-                (!process::exists(master)).then_some(())
-            })
-            .unwrap();
-        }
+    let mut world = World::new(&consul, mode, version, 2);
+    world.start(&consul);
+    let (stamp, worker) = (world.stamp(), world.worker());
+    // A supervised HAProxy outlives its parent only when that is killed.
+    match mode {
+        Supervise => world.gatewright().process().kill(),
+        _ => world.end(),
+    }
+    world.run(&consul);
+    world.converge(&[0, 1]);
+    world
+        .gatewright()
+        .wait_for_log(
+            LIMIT,
+            &["HAProxy already runs this configuration; nothing was written or reloaded."],
+        )
+        .unwrap();
+    assert_eq!(world.stamp(), stamp, "{mode:?}");
+    assert_eq!(world.worker(), worker, "{mode:?}");
+    if mode == Supervise {
+        // Adopted is as good as started: it goes with us.
+        let master = world.master().unwrap();
+        world.end();
+        wait_for(LIMIT, "the adopted HAProxy's end", || {
+            (!process::exists(master)).then_some(())
+        })
+        .unwrap();
     }
 }
 
@@ -833,7 +843,7 @@ fn j07_a_restart_with_an_unchanged_world_writes_and_reloads_nothing() {
 #[test]
 fn a_consul_that_goes_and_comes_back_empty_changes_nothing_until_it_is_whole() {
     let mut consul = Consul::start().unwrap();
-    let mut world = World::new(&consul, Supervise, "2.6", 2);
+    let mut world = World::new(&consul, Supervise, &oldest(), 2);
     // Without the guard, the gate alone.
     world.settings("[guard]\nenabled = false\n[gate]\nmin_servers = { web = 1 }\n");
     world.start(&consul);
@@ -872,64 +882,71 @@ fn a_consul_that_goes_and_comes_back_empty_changes_nothing_until_it_is_whole() {
 // Settings.
 
 #[test]
-fn changed_settings_are_applied_on_sighup_and_broken_ones_change_nothing() {
+fn changed_settings_are_applied_on_sighup_and_broken_ones_change_nothing_under_supervise() {
+    changed_settings(Supervise);
+}
+
+#[test]
+fn changed_settings_are_applied_on_sighup_and_broken_ones_change_nothing_by_the_master_socket() {
+    changed_settings(Master);
+}
+
+fn changed_settings(mode: Mode) {
     let consul = Consul::start().unwrap();
-    for mode in [Supervise, Master] {
-        let mut world = World::new(&consul, mode, "2.6", 2);
-        world.start(&consul);
-        let (stamp, worker) = (world.stamp(), world.worker());
+    let mut world = World::new(&consul, mode, &oldest(), 2);
+    world.start(&consul);
+    let (stamp, worker) = (world.stamp(), world.worker());
 
-        // Nothing is different: nothing is done, and the supervised HAProxy is still ours.
-        world.gatewright().reload();
-        world
-            .gatewright()
-            .wait_for_log(LIMIT, &["The settings and templates are read again."])
-            .unwrap();
-        world
-            .gatewright()
-            .wait_for_log(LIMIT, &["The templates were read again."])
-            .unwrap();
-        world.converge(&[0, 1]);
-        assert_eq!(world.stamp(), stamp);
-        assert_eq!(world.worker(), worker);
+    // Nothing is different: nothing is done, and the supervised HAProxy is still ours.
+    world.gatewright().reload();
+    world
+        .gatewright()
+        .wait_for_log(LIMIT, &["The settings and templates are read again."])
+        .unwrap();
+    world
+        .gatewright()
+        .wait_for_log(LIMIT, &["The templates were read again."])
+        .unwrap();
+    world.converge(&[0, 1]);
+    assert_eq!(world.stamp(), stamp);
+    assert_eq!(world.worker(), worker);
 
-        world.settings_with("31s", "");
-        world.gatewright().reload();
-        wait_for(LIMIT, "the new parameter", || {
-            world.file().contains("timeout server 31s").then_some(())
-        })
-        .unwrap_or_else(|error| world.fail(&error));
-        world.converge(&[0, 1]);
+    world.settings_with("31s", "");
+    world.gatewright().reload();
+    wait_for(LIMIT, "the new parameter", || {
+        world.file().contains("timeout server 31s").then_some(())
+    })
+    .unwrap_or_else(|error| world.fail(&error));
+    world.converge(&[0, 1]);
 
-        let (stamp, worker) = (world.stamp(), world.worker());
-        world.settings("surprise = 1\n[haproxi]\n");
-        world.gatewright().reload();
-        world
-            .gatewright()
-            .wait_for_log(
-                LIMIT,
-                &["haproxi", "The settings read before stay in force."],
-            )
-            .unwrap();
-        world.converge(&[0, 1]);
-        assert_eq!(world.stamp(), stamp);
-        assert_eq!(world.worker(), worker);
-        let warnings = world.status().unwrap()["warnings"].clone();
-        let wrong = format!(
-            "{}:20:2: There is no setting `haproxi` here. Did you mean `haproxy`? The settings read before stay in force.",
-            world.setup.path("gatewright.toml")
-        );
-        assert_eq!(warnings, serde_json::json!([wrong]));
-        consul.deregister(world.id(1)).unwrap();
-        world.converge(&[0]);
-        world.end();
-    }
+    let (stamp, worker) = (world.stamp(), world.worker());
+    world.settings("surprise = 1\n[haproxi]\n");
+    world.gatewright().reload();
+    world
+        .gatewright()
+        .wait_for_log(
+            LIMIT,
+            &["haproxi", "The settings read before stay in force."],
+        )
+        .unwrap();
+    world.converge(&[0, 1]);
+    assert_eq!(world.stamp(), stamp);
+    assert_eq!(world.worker(), worker);
+    let warnings = world.status().unwrap()["warnings"].clone();
+    let wrong = format!(
+        "{}:20:2: There is no setting `haproxi` here. Did you mean `haproxy`? The settings read before stay in force.",
+        world.setup.path("gatewright.toml")
+    );
+    assert_eq!(warnings, serde_json::json!([wrong]));
+    consul.deregister(world.id(1)).unwrap();
+    world.converge(&[0]);
+    world.end();
 }
 
 #[test]
 fn a_supervised_haproxy_is_still_kept_and_ended_after_a_sighup() {
     let consul = Consul::start().unwrap();
-    let mut world = World::new(&consul, Supervise, "2.6", 2);
+    let mut world = World::new(&consul, Supervise, &oldest(), 2);
     world.start(&consul);
     world.gatewright().reload();
     world

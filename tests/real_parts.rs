@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use support::backend::Backend;
 use support::consul::Consul;
-use support::haproxies::oldest;
+use support::haproxies::{Version, haproxies, oldest};
 use support::haproxy::HAProxy;
 use support::traffic::{Limits, Traffic, send};
-use support::{ports, process, tools, wait_for};
+use support::{ports, process, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -42,52 +42,50 @@ fn consul_tells_health_and_keeps_its_data_over_a_restart() {
     passing(&consul, &[]);
 }
 
-#[test]
-fn every_haproxy_starts_serves_and_reloads() {
+#[haproxies]
+fn every_haproxy_starts_serves_and_reloads(version: Version) {
     let backends = [
         Backend::start("one").unwrap(),
         Backend::start("two").unwrap(),
     ];
-    for version in tools::HAPROXY_VERSIONS {
-        let [port] = ports::free().unwrap();
-        let entrance = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let config = |backend: &Backend| {
-            format!(
-                "defaults\n mode http\n timeout connect 1s\n timeout client 5s\n timeout server 5s\n\
-                 listen l\n bind {entrance}\n server s {}\n",
-                backend.address()
-            )
-        };
-        let mut haproxy = HAProxy::start(version, &config(&backends[0])).unwrap();
-        assert_eq!(send(entrance, 5).answers["one"], 5, "{version}");
+    let [port] = ports::free().unwrap();
+    let entrance = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let config = |backend: &Backend| {
+        format!(
+            "defaults\n mode http\n timeout connect 1s\n timeout client 5s\n timeout server 5s\n\
+             listen l\n bind {entrance}\n server s {}\n",
+            backend.address()
+        )
+    };
+    let mut haproxy = HAProxy::start(&version, &config(&backends[0])).unwrap();
+    assert_eq!(send(entrance, 5).answers["one"], 5, "{version}");
 
-        let traffic = Traffic::start(
-            entrance,
-            Limits {
-                clients: 2,
-                pause: Duration::from_millis(1),
-                requests: 10_000,
-                time: LIMIT,
-            },
-        );
-        std::fs::write(haproxy.config(), config(&backends[1])).unwrap();
-        haproxy.ask("reload").unwrap();
-        wait_for(LIMIT, "answers by two only", || {
-            let recent = traffic.look(|report| report.recent(20))?;
-            (recent.len() == 1 && recent.contains("two")).then_some(())
-        })
-        .unwrap();
-        let report = traffic.stop();
-        assert_eq!(report.failed, 0, "{version}: {:?}", report.errors);
+    let traffic = Traffic::start(
+        entrance,
+        Limits {
+            clients: 2,
+            pause: Duration::from_millis(1),
+            requests: 10_000,
+            time: LIMIT,
+        },
+    );
+    std::fs::write(haproxy.config(), config(&backends[1])).unwrap();
+    haproxy.ask("reload").unwrap();
+    wait_for(LIMIT, "answers by two only", || {
+        let recent = traffic.look(|report| report.recent(20))?;
+        (recent.len() == 1 && recent.contains("two")).then_some(())
+    })
+    .unwrap();
+    let report = traffic.stop();
+    assert_eq!(report.failed, 0, "{version}: {:?}", report.errors);
 
-        let workers = process::descendants(haproxy.master());
-        assert!(!workers.is_empty(), "{version}");
-        haproxy.process().stop(LIMIT).unwrap();
-        wait_for(LIMIT, "the workers' end", || {
-            (!workers.iter().any(|worker| process::exists(*worker))).then_some(())
-        })
-        .unwrap();
-    }
+    let workers = process::descendants(haproxy.master());
+    assert!(!workers.is_empty(), "{version}");
+    haproxy.process().stop(LIMIT).unwrap();
+    wait_for(LIMIT, "the workers' end", || {
+        (!workers.iter().any(|worker| process::exists(*worker))).then_some(())
+    })
+    .unwrap();
 }
 
 #[test]
@@ -97,7 +95,7 @@ fn a_dropped_haproxy_leaves_no_worker() {
         "defaults\n mode http\n timeout connect 1s\n timeout client 5s\n timeout server 5s\n\
          frontend f\n bind 127.0.0.1:{port}\n"
     );
-    let haproxy = HAProxy::start(oldest(), &config).unwrap();
+    let haproxy = HAProxy::start(&oldest(), &config).unwrap();
     let worker = haproxy.worker().unwrap();
     assert!(process::exists(worker));
     drop(haproxy);

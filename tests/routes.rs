@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use support::backend::Backend;
 use support::consul::{Consul, instance};
 use support::gatewright::Setup;
+use support::haproxies::oldest;
 use support::haproxy::HAProxy;
 use support::process::{self, Process};
 use support::traffic::{Limits, Report, Traffic};
@@ -34,7 +35,7 @@ fn routed(consul: &Consul) -> (Setup, SocketAddr) {
     setup
         .settings(&format!(
             "[haproxy]\nmode = \"supervise\"\nbinary = \"{}\"\n[state]\ndirectory = \"{{dir}}state\"\n",
-            tools::haproxy("2.6").unwrap().display()
+            oldest().program().display()
         ))
         .unwrap();
     (setup, entrance)

@@ -14,9 +14,10 @@ use serde_json::json;
 use support::backend::Backend;
 use support::consul::{Consul, instance};
 use support::gatewright::{Setup, binary};
+use support::haproxies::oldest;
 use support::process::{command, descendants};
 use support::traffic::send;
-use support::{ports, tools, wait_for};
+use support::{ports, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -61,15 +62,13 @@ fn noting(setup: &Setup, name: &str, program: &str) -> String {
     let seen = setup.path("seen");
     std::fs::create_dir_all(&seen).unwrap();
     setup
-        .file(
+        .script(
             name,
             &format!(
                 "#!/bin/sh\n{{ cat /proc/$$/environ; echo \"$@\"; }} > {seen}/{name}.$$\nexec {program}\n"
             ),
         )
         .unwrap();
-    let path = setup.directory().join(name);
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
     setup.path(name)
 }
 
@@ -147,8 +146,12 @@ fn settings(
     level: &str,
     entrance: SocketAddr,
 ) {
-    let real = tools::haproxy("2.6").unwrap();
-    let program = noting(setup, "haproxy", &format!("{} \"$@\"", real.display()));
+    let real = oldest();
+    let program = noting(
+        setup,
+        "haproxy",
+        &format!("{} \"$@\"", real.program().display()),
+    );
     let template = TEMPLATE
         .replace("@bind@", &entrance.to_string())
         .replace("@dir@", setup.path("").trim_end_matches('/'));

@@ -15,6 +15,7 @@ use serde_json::Value;
 use support::backend::Backend;
 use support::consul::Consul;
 use support::gatewright::{Setup, binary};
+use support::haproxies::oldest;
 use support::haproxy::HAProxy;
 use support::{http, measured, ports, wait_for};
 
@@ -99,7 +100,7 @@ fn p10_i05_m05_m09_l04_l14_metrics_and_health_follow_what_happens_and_no_secret_
     let [port] = ports::free().unwrap();
     let entrance = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let mut haproxy = HAProxy::start(
-        "2.6",
+        &oldest(),
         &format!(
             "defaults\n mode http\n timeout connect 5s\n timeout client 30s\n timeout server 30s\n\
              frontend in\n bind {entrance}\n http-request return status 204\n"

@@ -4,10 +4,11 @@ use std::fmt::Write as _;
 
 use super::gateway::{LIMIT, program, statistic};
 use support::gatewright::Setup;
+use support::haproxies::{Version, haproxies};
 use support::haproxy::HAProxy;
 use support::thrift::Form;
 use support::thrift::instance::Instance;
-use support::{ports, temp, tools, wait_for};
+use support::{ports, temp, wait_for};
 
 /// Backend, call, form of the instance, what the check says in the end.
 const CASES: [(&str, &str, &str, &str); 12] = [
@@ -50,8 +51,8 @@ const CASES: [(&str, &str, &str, &str); 12] = [
     ),
 ];
 
-#[test]
-fn a_reply_of_the_method_is_wanted_in_every_form() {
+#[haproxies]
+fn a_reply_of_the_method_is_wanted_in_every_form(version: Version) {
     let directory = temp::directory().unwrap();
     let instances = [
         ("plain", false, None),
@@ -97,24 +98,22 @@ fn a_reply_of_the_method_is_wanted_in_every_form() {
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    for version in tools::HAPROXY_VERSIONS {
-        let haproxy = HAProxy::start(version, &text).unwrap();
-        let mut last = String::new();
-        wait_for(LIMIT, "the checks to say what they should", || {
-            last = haproxy.ask("@1 show stat").ok()?;
-            let cases = CASES
-                .iter()
-                .map(|(backend, _, _, wanted)| (*backend, *wanted));
-            let good = cases.chain([("tls", "L7OK")]).all(|(backend, wanted)| {
-                let column = |name| statistic(&last, backend, "one", name).unwrap_or_default();
-                let up = column("status") == "UP";
-                match wanted {
-                    "down" => column("status") == "DOWN",
-                    wanted => up == (wanted == "L7OK") && column("check_status") == wanted,
-                }
-            });
-            good.then_some(())
-        })
-        .unwrap_or_else(|error| panic!("HAProxy {version}: {error}\n{last}"));
-    }
+    let haproxy = HAProxy::start(&version, &text).unwrap();
+    let mut last = String::new();
+    wait_for(LIMIT, "the checks to say what they should", || {
+        last = haproxy.ask("@1 show stat").ok()?;
+        let cases = CASES
+            .iter()
+            .map(|(backend, _, _, wanted)| (*backend, *wanted));
+        let good = cases.chain([("tls", "L7OK")]).all(|(backend, wanted)| {
+            let column = |name| statistic(&last, backend, "one", name).unwrap_or_default();
+            let up = column("status") == "UP";
+            match wanted {
+                "down" => column("status") == "DOWN",
+                wanted => up == (wanted == "L7OK") && column("check_status") == wanted,
+            }
+        });
+        good.then_some(())
+    })
+    .unwrap_or_else(|error| panic!("{version}: {error}\n{last}"));
 }

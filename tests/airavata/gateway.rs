@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use support::consul::Consul;
 use support::gatewright::{Gatewright, Setup};
+use support::haproxies::Version;
 use support::haproxy::{self, ServerState, cli};
 use support::thrift::instance::Instance;
 use support::thrift::{Client, Form};
@@ -71,21 +72,16 @@ impl Scene {
         found.unwrap_or_else(|| panic!("there is no instance {name}"))
     }
 
-    /// A gateway for each version, each of which serves.
-    pub fn gateways(&self, versions: &[&'static str]) -> Vec<Gateway> {
-        let gateways: Vec<Gateway> = versions
-            .iter()
-            .map(|v| Gateway::start(self, v, None))
-            .collect();
-        for gateway in &gateways {
-            gateway.wait("all instances to be up", || {
-                let up = self.instances.iter();
-                up.map(|one| gateway.server(one.address))
-                    .all(|server| server.is_some_and(|server| server.operational == 2))
-            });
-            gateway.client().version().unwrap();
-        }
-        gateways
+    /// A gateway that serves.
+    pub fn gateway(&self, version: &Version) -> Gateway {
+        let gateway = Gateway::start(self, version, None);
+        gateway.wait("all instances to be up", || {
+            let up = self.instances.iter();
+            up.map(|one| gateway.server(one.address))
+                .all(|server| server.is_some_and(|server| server.operational == 2))
+        });
+        gateway.client().version().unwrap();
+        gateway
     }
 }
 
@@ -93,7 +89,7 @@ impl Scene {
 pub struct Gateway {
     gatewright: Gatewright,
     pub setup: Setup,
-    pub version: &'static str,
+    pub version: Version,
     pub address: SocketAddr,
     /// The backend that is looked at.
     pub backend: &'static str,
@@ -101,7 +97,7 @@ pub struct Gateway {
 
 impl Gateway {
     /// With a port for TLS, the certificate is what the key [`CERTIFICATE`] holds.
-    pub fn start(scene: &Scene, version: &'static str, tls: Option<u16>) -> Gateway {
+    pub fn start(scene: &Scene, version: &Version, tls: Option<u16>) -> Gateway {
         let setup = Setup::new().unwrap();
         let tls = tls.map_or_else(String::new, |port| {
             let template = format!("{{{{key \"{CERTIFICATE}\"}}}}");
@@ -140,7 +136,7 @@ timeout_check = "700ms"
     pub fn of(
         setup: Setup,
         scene: &Scene,
-        version: &'static str,
+        version: &Version,
         (set_up, backend): (&str, &'static str),
         address: SocketAddr,
         parameters: &str,
@@ -169,14 +165,14 @@ destination = "{{dir}}haproxy.cfg"
 admin_socket = "{{dir}}admin.sock"
 {parameters}"#,
                 consul = scene.consul.url(),
-                binary = tools::haproxy(version).unwrap().display(),
+                binary = version.program().display(),
                 template = template.display(),
             ))
             .unwrap();
         Gateway {
             gatewright: setup.run().unwrap(),
             setup,
-            version,
+            version: version.clone(),
             address,
             backend,
         }
@@ -241,7 +237,7 @@ admin_socket = "{{dir}}admin.sock"
 
     /// Waits until it is so.
     pub fn wait(&self, what: &str, probe: impl Fn() -> bool) {
-        let what = format!("HAProxy {}: {what}", self.version);
+        let what = format!("{}: {what}", self.version);
         wait_for(LIMIT, &what, || probe().then_some(())).unwrap_or_else(|error| {
             let servers = haproxy::servers(&self.socket());
             panic!("{error}\n{servers:?}\n{}", self.gatewright.log())

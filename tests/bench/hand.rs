@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use super::catalog::{Catalog, places};
 use super::subject::{Subject, free_address};
 use super::wire::{Closer, Connection, request};
+use support::haproxies::Version;
 use support::haproxy::{HAProxy, cli};
 use support::{Outcome, temp};
 
@@ -50,7 +51,7 @@ impl Hand {
             .find_map(|line| line.trim().strip_prefix("server ")?.split(' ').next())
             .ok_or("The model's service has no server.")?;
         let target = format!("{}/{server}", model.service());
-        let haproxy = HAProxy::start(version, &text)?;
+        let haproxy = HAProxy::start(&Version::known(version)?, &text)?;
 
         let mut connection = Connection::open(catalog.consul().address(), Duration::from_secs(90))
             .map_err(|error| format!("Consul cannot be reached: {error}."))?;

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use super::catalog::Catalog;
 use super::options::Options;
 use super::subject::{Subject, free_address};
+use support::haproxies::Version;
 use support::haproxy::HAProxy;
 use support::process::{Process, command};
 use support::{Outcome, temp, tools};
@@ -91,7 +92,10 @@ fn consul_template(
          frontend http.in\n    bind {entrance}\n    default_backend {service}\n",
         stats.display()
     );
-    let haproxy = HAProxy::start(version, &format!("{head}backend {service}\n"))?;
+    let haproxy = HAProxy::start(
+        &Version::known(version)?,
+        &format!("{head}backend {service}\n"),
+    )?;
     let mut template = head;
     for name in std::iter::once(service.to_owned()).chain(Catalog::other_names(size)) {
         template.push_str(&format!(

@@ -10,6 +10,7 @@ use gatewright::haproxy::config::Config;
 
 use super::catalog::{Catalog, Place};
 use support::gatewright::{Gatewright, Setup};
+use support::haproxies::Version;
 use support::haproxy::{HAProxy, cli};
 use support::{Outcome, http, ports, tools, wait_for};
 
@@ -90,7 +91,7 @@ impl Sidecar {
                     "global\n    stats socket {} mode 600 level admin\ndefaults\n    mode http\n    timeout client 5s\n    timeout server 5s\n    timeout connect 5s\nfrontend http.in\n    bind {entrance}\n",
                     stats.display()
                 );
-                let haproxy = HAProxy::start(version, &start)?;
+                let haproxy = HAProxy::start(&Version::known(version)?, &start)?;
                 let socket = haproxy.master_socket().display().to_string();
                 (
                     Some(haproxy),

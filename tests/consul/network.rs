@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
 
-use super::stage::{CANARY, Catalog as _, Differs, LIMIT, Stage};
+use super::stage::{CANARY, Catalog as _, LIMIT, Scene, all_fail, end, given};
 use support::consul::Consul;
 use support::fault_proxy::fault::{Change, Index, answer, gzip_bomb, json, redirect};
 use support::fault_proxy::{Fault, FaultProxy, Request};
@@ -25,17 +25,17 @@ fn memory(pid: u32, name: &str) -> u64 {
 fn a01_a02_a03_refused_black_holed_and_frozen_connections() {
     let mut consul = Consul::start_persistent().unwrap();
     let proxy = FaultProxy::start(consul.address()).unwrap();
-    let mut stage = Stage::start(&consul, &proxy, &Differs::default());
-    let before = stage.file();
+    let mut scene = given(&consul, &proxy.url()).serve();
+    let before = scene.file();
 
     // Both connections go on existing and nothing comes over them any more.
     let blind = Instant::now();
     proxy.forget();
     proxy.swallow_existing();
-    let three = stage.backend("three");
+    let three = scene.backend("three");
     consul.instance("three", three);
-    stage.all_fail_or_serve("did not answer in time", "three");
-    stage.waits_for("three");
+    fails_or_serves(&scene, "did not answer in time", "three");
+    scene.serves("three");
     let seen = blind.elapsed();
     measured::note(
         "e03",
@@ -55,20 +55,20 @@ fn a01_a02_a03_refused_black_holed_and_frozen_connections() {
         (fresh("/service/web") && fresh("/kv/note")).then_some(())
     })
     .unwrap();
-    stage.all_serve(&["one", "two", "three"]);
-    stage.follows("none");
+    scene.all_serve(&["one", "two", "three"]);
+    scene.follows("none");
 
     // Frozen: connections are taken, nothing is answered.
-    let held = stage.file();
+    let held = scene.file();
     consul.pause();
     let frozen = Instant::now();
-    stage.all_fail("did not answer in time");
+    all_fail(&scene, "did not answer in time");
     let told = frozen.elapsed();
-    assert_eq!(stage.file(), held);
+    assert_eq!(scene.file(), held);
     consul.resume();
     let resumed = Instant::now();
     consul.key("note", "thawed");
-    stage.follows("thawed");
+    scene.follows("thawed");
     measured::note(
         "e18",
         "frozen Consul, wait 1 s: told in the status after",
@@ -79,22 +79,20 @@ fn a01_a02_a03_refused_black_holed_and_frozen_connections() {
         "frozen Consul goes on: followed after",
         format!("{:.2} s", resumed.elapsed().as_secs_f64()),
     );
-    stage.all_serve(&["one", "two", "three"]);
+    scene.all_serve(&["one", "two", "three"]);
 
     // Refused, for long enough that backoffs have grown.
-    let held = stage.file();
+    let held = scene.file();
     assert_ne!(held, before);
     consul.kill();
-    stage.all_fail("cannot be reached");
+    all_fail(&scene, "cannot be reached");
     let sent = || proxy.requests().len();
     let (from, begun) = (sent(), Instant::now());
-    stage
-        .setup
-        .wait_for_status(LIMIT, "six seconds without Consul", |status| {
-            let failing = status["queries"][0]["failing_seconds"].as_f64()?;
-            (failing > 6.0).then_some(())
-        })
-        .unwrap();
+    scene.until("six seconds without Consul", |status| {
+        status["queries"][0]["failing_seconds"]
+            .as_f64()
+            .is_some_and(|failing| failing > 6.0)
+    });
     let rate = (sent() - from) as f64 / begun.elapsed().as_secs_f64();
     measured::note(
         "e03",
@@ -102,37 +100,34 @@ fn a01_a02_a03_refused_black_holed_and_frozen_connections() {
         format!("{rate:.1}"),
     );
     assert!(rate < 4.0, "{rate}");
-    assert_eq!(stage.file(), held);
-    stage.all_serve(&["one", "two", "three"]);
+    assert_eq!(scene.file(), held);
+    scene.all_serve(&["one", "two", "three"]);
     consul.restart().unwrap();
     let back = Instant::now();
     consul.key("note", "back");
-    stage.follows("back");
+    scene.follows("back");
     let took = back.elapsed();
     measured::note(
         "e03",
         "Consul back after being killed: followed after",
         format!("{:.2} s", took.as_secs_f64()),
     );
-    stage.end();
+    end(scene);
 }
 
-impl Stage {
-    /// The status told of it before the new instance served, or at the latest when it did.
-    fn all_fail_or_serve(&self, words: &str, id: &str) {
-        wait_for(LIMIT, words, || {
-            let status = self.setup.status().ok()?;
-            let told = status["queries"]
-                .as_array()?
-                .iter()
-                .any(|query| query["error"].as_str().is_some_and(|e| e.contains(words)));
-            let served = self.traffic.look(|report| report.answers.contains_key(id));
-            (told || served).then_some(())
-        })
-        .unwrap_or_else(|error| panic!("{error}\n{}", self.gatewright.log()));
-        let log = self.gatewright.log();
-        assert!(log.contains(words), "{log}");
-    }
+/// The status tells of it before the new instance serves, or at the latest when it does.
+fn fails_or_serves(scene: &Scene, words: &str, id: &str) {
+    scene.wait(words, || {
+        let status = scene.setup.status().ok()?;
+        let told = status["queries"]
+            .as_array()?
+            .iter()
+            .any(|query| query["error"].as_str().is_some_and(|e| e.contains(words)));
+        let served = scene.look(|report| Some(report.answers.contains_key(id)));
+        (told || served == Some(true)).then_some(())
+    });
+    let log = scene.gatewright.log();
+    assert!(log.contains(words), "{log}");
 }
 
 #[test]
@@ -142,19 +137,13 @@ fn a04_a05_a06_a07_a08_a09_a12_a13_a14_a18_a20_l05_whatever_the_address_answers_
     // Takes every connection and must get none that bears the token.
     let stranger = FaultProxy::start(consul.address()).unwrap();
     let elsewhere = stranger.url();
-    let mut stage = Stage::start(
-        &consul,
-        &proxy,
-        &Differs {
-            consul: &format!("{TOKEN}\nbody_timeout = \"500ms\""),
-            environment: &[
-                ("HTTP_PROXY", &elsewhere),
-                ("http_proxy", &elsewhere),
-                ("ALL_PROXY", &elsewhere),
-            ],
-            ..Differs::default()
-        },
-    );
+    let mut scene = given(&consul, &proxy.url())
+        .set("consul", TOKEN)
+        .set("consul", "body_timeout = \"500ms\"")
+        .env("HTTP_PROXY", &elsewhere)
+        .env("http_proxy", &elsewhere)
+        .env("ALL_PROXY", &elsewhere)
+        .serve();
     let json_head =
         b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 999\r\n\r\n";
     let location = format!("{elsewhere}/v1/health/service/web?passing=1");
@@ -208,14 +197,14 @@ fn a04_a05_a06_a07_a08_a09_a12_a13_a14_a18_a20_l05_whatever_the_address_answers_
             Fault::AnswerAndClose(b"\x15\x03\x01\x00\x02\x02\x46".to_vec()),
         ),
     ];
-    let before = stage.file();
+    let before = scene.file();
     for (words, fault) in cases {
         proxy.set(fault.clone());
         proxy.cut();
-        stage.all_fail(words);
-        assert_eq!(stage.file(), before, "{fault:?}");
+        all_fail(&scene, words);
+        assert_eq!(scene.file(), before, "{fault:?}");
         proxy.pass();
-        stage.follows("none");
+        scene.follows("none");
         well(&proxy);
     }
     // Retry-After was honoured by both watches: what was sent again came after it.
@@ -226,14 +215,14 @@ fn a04_a05_a06_a07_a08_a09_a12_a13_a14_a18_a20_l05_whatever_the_address_answers_
         b"",
     )));
     proxy.cut();
-    stage.all_fail("asks for fewer requests");
+    all_fail(&scene, "asks for fewer requests");
     let requests = proxy.requests();
     let early = requests
         .windows(3)
         .any(|three| three[2].at - three[0].at < Duration::from_millis(2500));
     assert!(!early, "{requests:?}");
     proxy.pass();
-    stage.follows("none");
+    scene.follows("none");
 
     // What only looks odd is taken: a wide header that is none of ours, and odd indexes.
     for index in [
@@ -243,19 +232,19 @@ fn a04_a05_a06_a07_a08_a09_a12_a13_a14_a18_a20_l05_whatever_the_address_answers_
     ] {
         proxy.set(Fault::Index(index));
         proxy.cut();
-        stage.follows("none");
+        scene.follows("none");
     }
     proxy.pass();
     proxy.cut();
-    stage.goes_on(&consul, "before the bomb");
+    scene.goes_on(&consul, "before the bomb");
 
-    let before = stage.file();
-    let pid = stage.gatewright.process().pid();
+    let before = scene.file();
+    let pid = scene.gatewright.process().pid();
     let calm = memory(pid, "VmHWM");
     proxy.set(Fault::Answer(gzip_bomb(400)));
     proxy.cut();
-    stage.all_fail("sent too large an answer");
-    assert_eq!(stage.file(), before);
+    all_fail(&scene, "sent too large an answer");
+    assert_eq!(scene.file(), before);
     let peak = memory(pid, "VmHWM");
     measured::note(
         "e15",
@@ -265,8 +254,8 @@ fn a04_a05_a06_a07_a08_a09_a12_a13_a14_a18_a20_l05_whatever_the_address_answers_
     measured::note("e15", "before the bomb", format!("{} MB", calm / 1024));
     assert!(peak < 150 * 1024, "{peak} KiB");
     proxy.pass();
-    stage.serves_another(&consul, "three");
-    stage.all_serve(&["one", "two", "three"]);
+    scene.serves_another(&consul, "three");
+    scene.all_serve(&["one", "two", "three"]);
 
     assert!(stranger.accepted() == 0, "{:?}", stranger.requests());
     assert!(
@@ -280,7 +269,7 @@ fn a04_a05_a06_a07_a08_a09_a12_a13_a14_a18_a20_l05_whatever_the_address_answers_
         "302: requests to the other host",
         stranger.accepted(),
     );
-    stage.end();
+    end(scene);
 }
 
 /// Waits until Consul has held a question of each watch and answered it.
@@ -326,39 +315,33 @@ fn a17_a19_a_name_that_moves_and_a_second_agent() {
         &files.path().display().to_string(),
     ]
     .map(str::to_owned);
-    let mut stage = Stage::start(
-        &consul,
-        &first,
-        &Differs {
-            addresses: Some(vec![format!("http://consul.test:{port}")]),
-            through: &through,
-            ..Differs::default()
-        },
-    );
+    let mut scene = given(&consul, &format!("http://consul.test:{port}"))
+        .through(&through)
+        .serve();
     assert_eq!(second.requests().len(), 0);
-    let before = stage.file();
+    let before = scene.file();
     std::fs::write(&hosts, "").unwrap();
     first.cut();
-    stage.all_fail("cannot be reached");
-    assert_eq!(stage.file(), before);
+    all_fail(&scene, "cannot be reached");
+    assert_eq!(scene.file(), before);
     std::fs::write(&hosts, "127.0.0.2 consul.test\n").unwrap();
-    stage.goes_on(&consul, "moved");
+    scene.goes_on(&consul, "moved");
     assert!(second.count("GET") > 0);
     assert!(!second.requests()[0].target.contains("index="));
 
     // Now both are named one after the other.
-    let settings = stage.setup.read("gatewright.toml").unwrap();
+    let settings = scene.setup.read("gatewright.toml").unwrap();
     let both = format!("addresses = [\"{}\", \"{}\"]", first.url(), second.url());
     let old = settings
         .lines()
         .find(|line| line.starts_with("addresses"))
         .unwrap();
-    stage
+    scene
         .setup
         .file("gatewright.toml", &settings.replace(old, &both))
         .unwrap();
     first.forget();
-    stage.gatewright.reload();
+    scene.gatewright.reload();
     wait_for(LIMIT, "requests at the first", || {
         (first.count("index=") > 1).then_some(())
     })
@@ -366,7 +349,7 @@ fn a17_a19_a_name_that_moves_and_a_second_agent() {
     second.forget();
     first.set(Fault::Reset);
     first.cut();
-    stage.goes_on(&consul, "second");
+    scene.goes_on(&consul, "second");
     let taken = second.requests();
     for part in ["/service/web", "/kv/note"] {
         let of = |request: &&Request| request.target.contains(part);
@@ -376,18 +359,18 @@ fn a17_a19_a_name_that_moves_and_a_second_agent() {
     // The first one is well again, and nobody goes back without need.
     first.pass();
     first.forget();
-    stage.goes_on(&consul, "still the second");
+    scene.goes_on(&consul, "still the second");
     assert_eq!(first.count("GET"), 0);
-    stage.all_serve(&["one", "two"]);
-    stage.end();
+    scene.all_serve(&["one", "two"]);
+    end(scene);
 }
 
 #[test]
 fn a22_no_descriptors_left() {
     let consul = Consul::start().unwrap();
     let proxy = FaultProxy::start(consul.address()).unwrap();
-    let mut stage = Stage::start(&consul, &proxy, &Differs::default());
-    let number = stage.gatewright.process().pid();
+    let mut scene = given(&consul, &proxy.url()).serve();
+    let number = scene.gatewright.process().pid();
     let pid = rustix::process::Pid::from_raw(number as i32);
     let none = Rlimit {
         current: Some(3),
@@ -396,10 +379,7 @@ fn a22_no_descriptors_left() {
     let usual = prlimit(pid, Resource::Nofile, none).unwrap();
     proxy.cut();
     consul.key("note", "meanwhile");
-    stage
-        .gatewright
-        .wait_for_log(LIMIT, &["Too many open files"])
-        .unwrap();
+    scene.logged(&["Too many open files"]);
     let ticks = || -> u64 {
         let stat = std::fs::read_to_string(format!("/proc/{number}/stat")).unwrap();
         let fields: Vec<&str> = stat
@@ -411,7 +391,7 @@ fn a22_no_descriptors_left() {
         fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
     };
     // A question waits at the door of the status meanwhile, which is where a loop would spin.
-    let socket = stage.setup.directory().join("state/status.sock");
+    let socket = scene.setup.directory().join("state/status.sock");
     let mut waiting = std::os::unix::net::UnixStream::connect(socket).unwrap();
     let (from, begun) = (ticks(), Instant::now());
     std::thread::sleep(Duration::from_secs(2));
@@ -423,15 +403,15 @@ fn a22_no_descriptors_left() {
         format!("{share:.0} %"),
     );
     assert!(share < 50.0, "{used} hundredths in {:?}", begun.elapsed());
-    let log = stage.gatewright.log();
+    let log = scene.gatewright.log();
     assert!(log.matches("Too many open files").count() <= 12, "{log}");
     prlimit(pid, Resource::Nofile, usual).unwrap();
-    stage.follows("meanwhile");
+    scene.follows("meanwhile");
     let mut status = String::new();
     let _ = waiting.read_to_string(&mut status);
-    stage.serves_another(&consul, "three");
-    stage.all_serve(&["one", "two", "three"]);
-    stage.end();
+    scene.serves_another(&consul, "three");
+    scene.all_serve(&["one", "two", "three"]);
+    end(scene);
 }
 
 #[test]
@@ -440,22 +420,10 @@ fn a01_a_start_without_consul_waits_for_it() {
     let [port] = ports::free().unwrap();
     let at = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let consul = Consul::start().unwrap();
-    let late = std::cell::RefCell::new(None);
-    let first = FaultProxy::start(consul.address()).unwrap();
-    let stage = Stage::start(
-        &consul,
-        &first,
-        &Differs {
-            addresses: Some(vec![format!("http://{at}")]),
-            meanwhile: Some(&|gatewright| {
-                gatewright
-                    .wait_for_log(LIMIT, &["cannot be reached"])
-                    .unwrap();
-                *late.borrow_mut() = Some(FaultProxy::start_at(at, consul.address()).unwrap());
-            }),
-            ..Differs::default()
-        },
-    );
-    stage.all_serve(&["one", "two"]);
-    stage.end();
+    let scene = given(&consul, &format!("http://{at}")).run();
+    scene.logged(&["cannot be reached"]);
+    let _late = FaultProxy::start_at(at, consul.address()).unwrap();
+    let scene = scene.serve();
+    scene.all_serve(&["one", "two"]);
+    end(scene);
 }

@@ -1,36 +1,25 @@
 //! What Consul says and does not say: lost quorum, missing and deleted keys, slow datacenters, limits.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::stage::{Catalog, Differs, LIMIT, Stage};
+use super::stage::{Catalog as _, LIMIT, all_fail, end, given, with_lines};
 use support::cluster::Cluster;
-use support::consul::{Consul, instance};
+use support::consul::Consul;
 use support::fault_proxy::{Fault, FaultProxy};
 use support::{http, measured, wait_for};
-
-impl Catalog for Cluster {
-    fn instance(&self, id: &str, address: SocketAddr) {
-        let body = instance("web", id, address).to_string();
-        self.put(0, "/v1/agent/service/register", &body).unwrap();
-    }
-
-    fn key(&self, key: &str, value: &str) {
-        self.put(0, &format!("/v1/kv/{key}"), value).unwrap();
-    }
-}
 
 #[test]
 fn a08_b06_a_lost_quorum_removes_nothing() {
     let mut cluster = Cluster::start().unwrap();
     let proxy = FaultProxy::start(cluster.address(0)).unwrap();
-    let mut stage = Stage::start(&cluster, &proxy, &Differs::default());
-    let before = stage.file();
+    let mut scene = given(&cluster, &proxy.url()).serve();
+    let before = scene.file();
     cluster.kill(1);
     cluster.kill(2);
-    stage.all_fail("has no cluster leader");
+    all_fail(&scene, "has no cluster leader");
     // The fake of this fault is this answer.
     let answer = cluster.look(0, "/v1/health/service/web?passing=1").unwrap();
     assert_eq!(
@@ -50,21 +39,19 @@ fn a08_b06_a_lost_quorum_removes_nothing() {
         http::header(&stale.head, "x-consul-knownleader"),
         Some("false")
     );
-    stage
-        .setup
-        .wait_for_status(LIMIT, "some seconds without a leader", |status| {
-            let failing = status["queries"][0]["failing_seconds"].as_f64()?;
-            (failing > 3.0).then_some(())
-        })
-        .unwrap();
-    assert_eq!(stage.file(), before);
-    stage.all_serve(&["one", "two"]);
+    scene.until("some seconds without a leader", |status| {
+        status["queries"][0]["failing_seconds"]
+            .as_f64()
+            .is_some_and(|failing| failing > 3.0)
+    });
+    assert_eq!(scene.file(), before);
+    scene.all_serve(&["one", "two"]);
     cluster.restart(1).unwrap();
     cluster.restart(2).unwrap();
     cluster.wait_until_ready().unwrap();
     let back = Instant::now();
     cluster.key("note", "quorum");
-    stage.follows("quorum");
+    scene.follows("quorum");
     let took = back.elapsed();
     measured::note("e12", "lost quorum: servers removed", 0);
     measured::note(
@@ -72,9 +59,9 @@ fn a08_b06_a_lost_quorum_removes_nothing() {
         "quorum back: followed after",
         format!("{:.2} s", took.as_secs_f64()),
     );
-    stage.serves_another(&cluster, "three");
-    stage.all_serve(&["one", "two", "three"]);
-    stage.end();
+    scene.serves_another(&cluster, "three");
+    scene.all_serve(&["one", "two", "three"]);
+    end(scene);
 }
 
 fn waiting(status: &Value) -> bool {
@@ -90,35 +77,25 @@ fn waiting(status: &Value) -> bool {
 fn b16_b18_b19_b20_b22_missing_and_deleted_keys_and_a_slow_datacenter() {
     let consul = Consul::start().unwrap();
     let proxy = FaultProxy::start(consul.address()).unwrap();
-    let mut stage = Stage::start(
-        &consul,
-        &proxy,
-        &Differs {
-            template: "    # limit: {{key \"cfg/limit\"}}\n    # other: {{keyOrDefault \"other@dc1\" \"none\"}}\n",
-            prepare: Some(&|| {
-                consul.set_key("cfg/limit", "10").unwrap();
-                consul.set_key("other", "there").unwrap();
-            }),
-            ..Differs::default()
-        },
-    );
-    assert!(stage.file().contains("# other: there\n"));
+    consul.set_key("cfg/limit", "10").unwrap();
+    consul.set_key("other", "there").unwrap();
+    let lines = "    # limit: {{key \"cfg/limit\"}}\n    # other: {{keyOrDefault \"other@dc1\" \"none\"}}\n";
+    let mut scene = given(&consul, &proxy.url())
+        .template(&with_lines(lines))
+        .serve();
+    assert!(scene.file().contains("# other: there\n"));
     // A key with a default that is deleted is a change like another.
     consul.delete_key("other").unwrap();
-    wait_for(LIMIT, "the default", || {
-        stage.file().contains("# other: none\n").then_some(())
-    })
-    .unwrap_or_else(|error| panic!("{error}\n{}", stage.gatewright.log()));
+    scene.wait("the default", || {
+        scene.file().contains("# other: none\n").then_some(())
+    });
 
     // One that must exist holds everything, for all to see.
-    let before = stage.file();
+    let before = scene.file();
     consul.delete_key("cfg/limit").unwrap();
-    stage.until("the missing key in the status", waiting);
-    stage
-        .gatewright
-        .wait_for_log(LIMIT, &["A template waits for", "cfg/limit"])
-        .unwrap();
-    let three = stage.backend("three");
+    scene.until("the missing key in the status", waiting);
+    scene.logged(&["A template waits for", "cfg/limit"]);
+    let three = scene.backend("three");
     consul.instance("three", three);
     // Writes that have nothing to do with it wake the watch of a missing key.
     proxy.forget();
@@ -126,7 +103,7 @@ fn b16_b18_b19_b20_b22_missing_and_deleted_keys_and_a_slow_datacenter() {
     for count in 0..20 {
         consul.set_key(&format!("noise/{count}"), "x").unwrap();
     }
-    stage
+    scene
         .setup
         .wait_for_status(LIMIT, "three seconds of waiting", |status| {
             (status["waiting_seconds"].as_f64()? > 3.0).then_some(())
@@ -139,11 +116,11 @@ fn b16_b18_b19_b20_b22_missing_and_deleted_keys_and_a_slow_datacenter() {
         format!("{asked} in {:.1} s", began.elapsed().as_secs_f64()),
     );
     assert!(asked <= 40, "{asked}");
-    assert_eq!(stage.file(), before);
+    assert_eq!(scene.file(), before);
     consul.set_key("cfg/limit", "20").unwrap();
-    stage.waits_for("three");
+    scene.serves("three");
     wait_for(LIMIT, "the limit", || {
-        stage.file().contains("# limit: 20\n").then_some(())
+        scene.file().contains("# limit: 20\n").then_some(())
     })
     .unwrap();
     measured::note(
@@ -158,26 +135,19 @@ fn b16_b18_b19_b20_b22_missing_and_deleted_keys_and_a_slow_datacenter() {
         (proxy.requests().last()?.at.elapsed() < LIMIT && proxy.count("dc=dc1") > 0).then_some(())
     })
     .unwrap();
-    let slow = stage.goes_on_without(&consul, "beside");
+    let began = Instant::now();
+    consul.key("note", "beside");
+    scene.wait("the note beside it", || {
+        scene.file().contains("# note: beside\n").then_some(())
+    });
+    let slow = began.elapsed();
     measured::note(
         "B22",
         "followed beside a silent datacenter after",
         format!("{:.2} s", slow.as_secs_f64()),
     );
-    stage.all_serve(&["one", "two", "three"]);
-    stage.end();
-}
-
-impl Stage {
-    /// As [`Stage::goes_on`], but some queries may fail.
-    fn goes_on_without(&self, catalog: &impl Catalog, note: &str) -> Duration {
-        let began = Instant::now();
-        catalog.key("note", note);
-        let line = format!("# note: {note}\n");
-        wait_for(LIMIT, &line, || self.file().contains(&line).then_some(()))
-            .unwrap_or_else(|error| panic!("{error}\n{}", self.gatewright.log()));
-        began.elapsed()
-    }
+    scene.all_serve(&["one", "two", "three"]);
+    end(scene);
 }
 
 #[test]
@@ -186,37 +156,30 @@ fn a10_more_watches_than_consul_takes_connections() {
     // Consul counts by address, and what the test asks must not count.
     let proxy = FaultProxy::start_from(Ipv4Addr::new(127, 0, 0, 2), consul.address()).unwrap();
     let keys: Vec<String> = (0..7).map(|key| format!("k{key}")).collect();
-    let template: String = keys
+    let lines: String = keys
         .iter()
         .map(|key| format!("    # {key}: {{{{key \"{key}\"}}}}\n"))
         .collect();
-    let stage = Stage::start(
-        &consul,
-        &proxy,
-        &Differs {
-            template: &template,
-            prepare: Some(&|| {
-                keys.iter()
-                    .for_each(|key| consul.set_key(key, "first").unwrap())
-            }),
-            ..Differs::default()
-        },
-    );
+    for key in &keys {
+        consul.set_key(key, "first").unwrap();
+    }
+    let scene = given(&consul, &proxy.url())
+        .template(&with_lines(&lines))
+        .serve();
     proxy.forget();
     let began = Instant::now();
     for round in ["second", "third"] {
         for key in &keys {
             consul.set_key(key, round).unwrap();
         }
-        wait_for(LIMIT, "all nine are served", || {
-            let file = stage.file();
+        scene.wait("all nine are served", || {
+            let file = scene.file();
             keys.iter()
                 .all(|key| file.contains(&format!("# {key}: {round}\n")))
                 .then_some(())
-        })
-        .unwrap_or_else(|error| panic!("{error}\n{}", stage.gatewright.log()));
+        });
     }
-    stage.until("the warning", |status| {
+    scene.until("the warning", |status| {
         status["warnings"].as_array().is_some_and(|list| {
             list.iter()
                 .any(|line| line.as_str().is_some_and(|l| l.contains("take turns")))
@@ -236,6 +199,6 @@ fn a10_more_watches_than_consul_takes_connections() {
     );
     assert!(rate < 60.0, "{rate}");
     assert!(proxy.open() <= 6, "{}", proxy.open());
-    stage.all_serve(&["one", "two"]);
-    stage.end();
+    scene.all_serve(&["one", "two"]);
+    end(scene);
 }

@@ -10,9 +10,10 @@ use serde_json::Value;
 use support::backend::Backend;
 use support::consul::Consul;
 use support::gatewright::{Gatewright, Setup};
+use support::haproxies::oldest;
 use support::haproxy::servers;
 use support::traffic::{Limits, Traffic, send};
-use support::{ports, tools, wait_for};
+use support::{ports, wait_for};
 
 pub const LIMIT: Duration = Duration::from_secs(30);
 
@@ -49,7 +50,7 @@ impl Stage {
                  [haproxy.drain]\ntime = \"1s\"\n\
                  [apply]\nsettle = \"20ms\"\nreload_interval = \"200ms\"\ncompare_interval = \"1s\"\n\
                  [state]\ndirectory = \"{{dir}}state\"\n{more}",
-                tools::haproxy("2.6").unwrap().display()
+                oldest().program().display()
             ))
             .unwrap();
         stage

@@ -11,6 +11,7 @@ use super::LIMIT;
 use crate::runtime::gateway::{Gateway, HEAD};
 use support::backend::Backend;
 use support::consul::Consul;
+use support::haproxies::oldest;
 use support::measured::note;
 use support::traffic::{Limits, Traffic};
 use support::{usage, wait_for};
@@ -135,7 +136,7 @@ fn m01_flapping_costs_less_than_a_quarter_of_a_processor() {
     let template = format!(
         "{HEAD}\nbackend web\n    balance roundrobin\n    retry-on conn-failure empty-response\n{{{{#each (service \"@service@\")}}}}\n    server {{{{serverName this}}}} {{{{serverAddress this}}}} id {{{{serverId this}}}} weight {{{{Weights.Passing}}}}\n{{{{/each}}}}\n"
     );
-    let mut gateway = Gateway::new(&consul, "2.6", &template, "", "");
+    let mut gateway = Gateway::new(&consul, &oldest(), &template, "", "");
     usual_times(&gateway);
     let mut flapping = Flapping::start(&consul, &gateway.service, 4_711);
     gateway.run();

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::LIMIT;
 use crate::runtime::gateway::{Gateway, HEAD};
 use support::consul::Consul;
+use support::haproxies::oldest;
 use support::measured::note;
 use support::{usage, wait_for};
 
@@ -34,7 +35,7 @@ fn c12_m02_ten_thousand_instances_are_written_and_changed_in_little_memory() {
 
 fn written_and_changed(consul: &Consul, name: &str, lines: &str) {
     let template = format!("{HEAD}\nbackend web\n{lines}");
-    let mut gateway = Gateway::new(consul, "2.6", &template, "", "");
+    let mut gateway = Gateway::new(consul, &oldest(), &template, "", "");
     let service = gateway.service.clone();
     let instance = |number: usize, at: SocketAddr| {
         json!({

@@ -14,9 +14,10 @@ use super::LIMIT;
 use super::flapping::Flapping;
 use crate::runtime::gateway::{Gateway, HEAD, listed};
 use support::consul::Consul;
+use support::haproxies::oldest;
 use support::measured::note;
 use support::traffic::{Limits, Traffic};
-use support::{tools, usage, wait_for};
+use support::{usage, wait_for};
 
 /// A backend of one service as most have it.
 const BACKEND: &str = "
@@ -31,15 +32,15 @@ backend web
 #[test]
 fn m04_a_slow_validator_has_one_set_at_a_time_and_the_newest_wins() {
     let consul = Consul::start().unwrap();
-    let mut gateway = Gateway::new(&consul, "2.6", &format!("{HEAD}{BACKEND}"), "", "");
-    let (dir, real) = (gateway.setup.path(""), tools::haproxy("2.6").unwrap());
-    gateway.script(
+    let mut gateway = Gateway::new(&consul, &oldest(), &format!("{HEAD}{BACKEND}"), "", "");
+    let (dir, real) = (gateway.setup.path(""), oldest());
+    gateway.setup.script(
         "haproxy",
         &format!(
             "#!/bin/sh\ncase \" $* \" in *\" -c \"*)\n    echo begin >> {dir}validations; sleep 3; echo end >> {dir}validations ;;\nesac\nexec {} \"$@\"\n",
-            real.display()
+            real.program().display()
         ),
-    );
+    ).unwrap();
     let mut instances = Flapping::start(&consul, &gateway.service, 4);
     gateway.run();
     gateway.converge(&instances.addresses());
@@ -98,7 +99,7 @@ fn m02_m03_m08_a_thousand_services_have_a_connection_each_and_little_memory() {
             .replace("fd-hard-limit 2000", "fd-hard-limit 4000"),
     );
     let more = format!("[parameters]\nnames = {names:?}\n");
-    let mut gateway = Gateway::new(&consul, "2.6", &template, "", &more);
+    let mut gateway = Gateway::new(&consul, &oldest(), &template, "", &more);
     let begun = Instant::now();
     gateway.run();
     let agree = |wanted: &BTreeSet<SocketAddr>| {
@@ -145,7 +146,7 @@ fn m02_m03_m08_a_thousand_services_have_a_connection_each_and_little_memory() {
 #[test]
 fn m07_little_memory_and_a_tenth_of_a_processor_make_it_slow_but_right() {
     let consul = Consul::start().unwrap();
-    let mut gateway = Gateway::new(&consul, "2.6", &format!("{HEAD}{BACKEND}"), "", "");
+    let mut gateway = Gateway::new(&consul, &oldest(), &format!("{HEAD}{BACKEND}"), "", "");
     let mut instances = Flapping::start(&consul, &gateway.service, 7);
     gateway.run();
     let pid = gateway.pid();

@@ -49,7 +49,7 @@ fn in_any_order(mode: Mode) {
     let seed = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis() as u64;
     let mut random = random(seed);
     let mut consul = Consul::start_persistent().unwrap();
-    let mut world = World::new(&consul, mode, "2.6", 2);
+    let mut world = World::new(&consul, mode, &oldest(), 2);
     // Without checks: those fail for a while where their agent starts again, which is another fault.
     for (id, backend) in &world.instances {
         consul.deregister(id).unwrap();
@@ -189,7 +189,7 @@ fn left_over(world: &World) -> Vec<String> {
 #[test]
 fn i06_a_panic_while_a_set_is_applied_ends_the_program_and_the_next_goes_on() {
     let consul = Consul::start().unwrap();
-    let mut world = World::new(&consul, Master, "2.6", 2);
+    let mut world = World::new(&consul, Master, &oldest(), 2);
     world.start(&consul);
     let worker = world.worker();
     world.end();

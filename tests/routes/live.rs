@@ -41,7 +41,7 @@ impl Instances {
         let config = format!(
             "defaults\n    mode http\n    timeout connect 2s\n    timeout client 9s\n    timeout server 9s\nfrontend f\n    bind 127.0.0.1:{port}\n    http-request return status 200 content-type text/plain string {id}\n"
         );
-        let process = HAProxy::start(oldest(), &config).unwrap();
+        let process = HAProxy::start(&oldest(), &config).unwrap();
         let mut body = instance("web", &id, at(port));
         body["Tags"] = json!(["urlprefix-/"]);
         body["Check"] = json!({"TCP": at(port).to_string(), "Interval": "1s", "Status": "passing"});

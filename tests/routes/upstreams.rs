@@ -1,6 +1,7 @@
 //! Targets that speak TLS, HTTP/2 or plain TCP, through a real HAProxy to real ones.
 
 use super::*;
+use support::haproxies::{Version, haproxies, oldest};
 
 /// A certificate with its key, for HAProxy's `crt`.
 fn certificate(setup: &Setup, file: &str, name: &str) {
@@ -11,8 +12,8 @@ fn certificate(setup: &Setup, file: &str, name: &str) {
     setup.file(file, &text).unwrap();
 }
 
-#[test]
-fn targets_are_spoken_to_as_their_tags_say() {
+#[haproxies]
+fn targets_are_spoken_to_as_their_tags_say(version: Version) {
     let setup = Setup::new().unwrap();
     certificate(&setup, "trusted.pem", "inner.example.org");
     certificate(&setup, "strange.pem", "inner.example.org");
@@ -84,7 +85,7 @@ fn targets_are_spoken_to_as_their_tags_say() {
         );
         port
     });
-    let _targets = HAProxy::start(support::haproxies::oldest(), &config).unwrap();
+    let _targets = HAProxy::start(&oldest(), &config).unwrap();
     let catalog = json!({ "services": services });
     setup.file("catalog.json", &catalog.to_string()).unwrap();
     setup
@@ -92,41 +93,39 @@ fn targets_are_spoken_to_as_their_tags_say() {
             "[state]\ndirectory = \"{{dir}}\"\n[parameters]\nupstream_ca = \"{{dir}}trusted.pem\"\ntcp_ports = [{plain_tcp}, {proxied}]\nsni_listen = \"127.0.0.1:{sni}\"\n"
         ))
         .unwrap();
-    for version in tools::HAPROXY_VERSIONS {
-        let [port] = ports::free().unwrap();
-        let entrance = at(port);
-        let _haproxy = HAProxy::start(version, &rendered(&setup, entrance)).unwrap();
-        let asked = |at: SocketAddr, host: &str, path: &str, status: u16, text: &str| {
-            let (got, whole) = ask(at, host, path, &[]);
-            assert!(
-                got == status && whole.contains(text),
-                "{version}: {host}{path} got {got} {whole}"
-            );
-        };
-        let inner = |path: &str, status, text| {
-            asked(entrance, "inner.example.org", path, status, text);
-        };
-        inner("/tls", 200, "tls sni=inner.example.org ver=1.1");
-        // Its certificate is for another name, or nobody's that is trusted.
-        asked(entrance, "other.example.org", "/", 503, "");
-        asked(
-            entrance,
-            "named.example.org",
-            "/",
-            200,
-            "tls sni=inner.example.org",
+    let [port] = ports::free().unwrap();
+    let entrance = at(port);
+    let _haproxy = HAProxy::start(&version, &rendered(&setup, entrance)).unwrap();
+    let asked = |at: SocketAddr, host: &str, path: &str, status: u16, text: &str| {
+        let (got, whole) = ask(at, host, path, &[]);
+        assert!(
+            got == status && whole.contains(text),
+            "{version}: {host}{path} got {got} {whole}"
         );
-        inner("/strange", 503, "");
-        inner("/skip", 200, "strange ver=1.1");
-        inner("/h2c/x", 200, "h2c ver=2.0 /h2c/x");
-        inner("/h2", 200, "h2 alpn=h2 ver=2.0");
-        asked(entrance, "foreign.example.org", "/", 200, "h2 alpn=h2");
-        asked(at(plain_tcp), "any.org", "/", 200, "raw src=127.0.0.1");
-        asked(at(proxied), "any.org", "/", 200, "proxied src=127.0.0.1");
-        let [exact, upper, wild, unknown] = clients.map(at);
-        asked(exact, "any.org", "/", 200, "passed sni=passed.example.org");
-        asked(upper, "any.org", "/", 200, "passed sni=PASSED.example.org");
-        asked(wild, "any.org", "/", 200, "passed sni=a.b.wild");
-        asked(unknown, "any.org", "/", 503, "");
-    }
+    };
+    let inner = |path: &str, status, text| {
+        asked(entrance, "inner.example.org", path, status, text);
+    };
+    inner("/tls", 200, "tls sni=inner.example.org ver=1.1");
+    // Its certificate is for another name, or nobody's that is trusted.
+    asked(entrance, "other.example.org", "/", 503, "");
+    asked(
+        entrance,
+        "named.example.org",
+        "/",
+        200,
+        "tls sni=inner.example.org",
+    );
+    inner("/strange", 503, "");
+    inner("/skip", 200, "strange ver=1.1");
+    inner("/h2c/x", 200, "h2c ver=2.0 /h2c/x");
+    inner("/h2", 200, "h2 alpn=h2 ver=2.0");
+    asked(entrance, "foreign.example.org", "/", 200, "h2 alpn=h2");
+    asked(at(plain_tcp), "any.org", "/", 200, "raw src=127.0.0.1");
+    asked(at(proxied), "any.org", "/", 200, "proxied src=127.0.0.1");
+    let [exact, upper, wild, unknown] = clients.map(at);
+    asked(exact, "any.org", "/", 200, "passed sni=passed.example.org");
+    asked(upper, "any.org", "/", 200, "passed sni=PASSED.example.org");
+    asked(wild, "any.org", "/", 200, "passed sni=a.b.wild");
+    asked(unknown, "any.org", "/", 503, "");
 }

@@ -11,6 +11,7 @@ use super::LIMIT;
 use super::gateway::Gateway;
 use support::backend::Backend;
 use support::consul::Consul;
+use support::haproxies::{Version, haproxies};
 use support::traffic::{Limits, Traffic};
 use support::wait_for;
 
@@ -23,26 +24,6 @@ const EVERY: Duration = Duration::from_millis(10 * CHANGERS as u64);
 /// How long an instance answers after it has left the catalog, as one that ends in good order does; and as
 /// long as the worker still sends something to it, for this is no test of how fast the machine is.
 const GRACE: Duration = Duration::from_secs(2);
-
-#[test]
-fn a_thousand_changes_on_2_6() {
-    churn("2.6");
-}
-
-#[test]
-fn a_thousand_changes_on_2_8() {
-    churn("2.8");
-}
-
-#[test]
-fn a_thousand_changes_on_3_0() {
-    churn("3.0");
-}
-
-#[test]
-fn a_thousand_changes_on_3_2() {
-    churn("3.2");
-}
 
 struct Instance {
     service: &'static str,
@@ -279,12 +260,13 @@ fn status(failing: bool) -> &'static str {
     if failing { "critical" } else { "passing" }
 }
 
-fn churn(version: &'static str) {
+#[haproxies]
+fn a_thousand_changes(version: Version) {
     const SEED: u64 = 4_711;
     let consul = Consul::start().unwrap();
     let template =
         std::fs::read_to_string(support::tools::root().join("templates/http.cfg.hbs")).unwrap();
-    let mut gateway = Gateway::new(&consul, version, &template, "", "");
+    let mut gateway = Gateway::new(&consul, &version, &template, "", "");
     let parameters = format!(
         "[parameters]\nservices = [\"web\", \"api\"]\nlisten = \"{}\"\nstats_socket = \"{{dir}}stats.sock\"\nlog_requests = \"errors\"\nhard_stop_after = \"20s\"\nfd_hard_limit = 2000\n",
         gateway.entrance

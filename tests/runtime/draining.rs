@@ -6,8 +6,8 @@ use std::thread::JoinHandle;
 use super::gateway::{Gateway, HEAD, Mark};
 use support::backend::Backend;
 use support::consul::Consul;
+use support::haproxies::{Version, haproxies};
 use support::keep_alive::KeepAlive;
-use support::tools;
 
 const TEMPLATE: &str = "
 frontend raw
@@ -38,7 +38,7 @@ struct Scene<'a> {
 }
 
 impl Scene<'_> {
-    fn new<'a>(consul: &'a Consul, version: &'static str, more: &str) -> Scene<'a> {
+    fn new<'a>(consul: &'a Consul, version: &Version, more: &str) -> Scene<'a> {
         let template = format!("{HEAD}{TEMPLATE}");
         let mut gateway = Gateway::new(consul, version, &template, "", more);
         let (one, two) = (gateway.instance("one"), gateway.instance("two"));
@@ -117,79 +117,72 @@ impl Scene<'_> {
     }
 }
 
-#[test]
-fn h10_what_a_removed_server_has_ends_normally() {
+#[haproxies]
+fn h10_what_a_removed_server_has_ends_normally(version: Version) {
     let consul = Consul::start().unwrap();
-    for version in tools::HAPROXY_VERSIONS {
-        let mut scene = Scene::new(&consul, version, "");
-        scene.remove();
-        // It may take its time, and is not cut by a look at it.
-        let worker = scene.gateway.mark();
-        assert_eq!(worker, scene.mark);
-        assert_eq!(scene.one.held(), 1);
-        let answer = scene.raw.get("raw", "/").unwrap();
-        assert_eq!(answer.body, scene.one.name(), "{version}");
-        scene.raw.close();
-        scene.one.hold(false);
-        assert_eq!(scene.end().as_deref(), Ok(scene.one.name()), "{version}");
-        scene.gone();
-        scene.gateway.deregister("two");
-    }
+    let mut scene = Scene::new(&consul, &version, "");
+    scene.remove();
+    // It may take its time, and is not cut by a look at it.
+    let worker = scene.gateway.mark();
+    assert_eq!(worker, scene.mark);
+    assert_eq!(scene.one.held(), 1);
+    let answer = scene.raw.get("raw", "/").unwrap();
+    assert_eq!(answer.body, scene.one.name(), "{version}");
+    scene.raw.close();
+    scene.one.hold(false);
+    assert_eq!(scene.end().as_deref(), Ok(scene.one.name()), "{version}");
+    scene.gone();
+    scene.gateway.deregister("two");
 }
 
-#[test]
-fn h10_what_is_left_after_the_time_is_cut_where_the_settings_say_so() {
+#[haproxies(ends)]
+fn h10_what_is_left_after_the_time_is_cut_where_the_settings_say_so(version: Version) {
     let consul = Consul::start().unwrap();
     let more = "[haproxy.drain]\ntime = \"1s\"\nshutdown_sessions = true\n";
-    for version in ["2.6", "3.2"] {
-        let mut scene = Scene::new(&consul, version, more);
-        scene.gateway.deregister("one");
-        assert!(scene.end().is_err(), "{version}");
-        assert!(scene.raw.get("raw", "/").is_err(), "{version}");
-        assert_eq!(scene.one.held(), 1, "{version}: it had not ended by itself");
-        scene.gone();
-        scene.one.hold(false);
-        scene.gateway.deregister("two");
-    }
+    let mut scene = Scene::new(&consul, &version, more);
+    scene.gateway.deregister("one");
+    assert!(scene.end().is_err(), "{version}");
+    assert!(scene.raw.get("raw", "/").is_err(), "{version}");
+    assert_eq!(scene.one.held(), 1, "{version}: it had not ended by itself");
+    scene.gone();
+    scene.one.hold(false);
+    scene.gateway.deregister("two");
 }
 
-#[test]
-fn one_that_comes_back_while_it_drains_was_never_away() {
+#[haproxies]
+fn one_that_comes_back_while_it_drains_was_never_away(version: Version) {
     let consul = Consul::start().unwrap();
-    for version in tools::HAPROXY_VERSIONS {
-        let mut scene = Scene::new(&consul, version, "");
-        let ids = |scene: &Scene<'_>| {
-            ["web", "raw"].map(|backend| {
-                scene
-                    .gateway
-                    .server(backend, scene.one.address())
-                    .unwrap()
-                    .id
-            })
-        };
-        let before = ids(&scene);
-        scene.remove();
-        scene.gateway.register("one", scene.one.address(), 1);
-        scene
-            .gateway
-            .converge(&[scene.one.address(), scene.two.address()]);
-        scene.gateway.wait_for_none("leaving");
-        assert_eq!(ids(&scene), before, "{version}");
-        assert_eq!(scene.gateway.servers().len(), 4, "{version}");
-        // The same connection and the same request go on.
-        let answer = scene.raw.get("raw", "/").unwrap();
-        assert_eq!(answer.body, scene.one.name(), "{version}");
-        assert_eq!(scene.one.held(), 1, "{version}");
-        scene.one.hold(false);
-        assert_eq!(scene.end().as_deref(), Ok(scene.one.name()), "{version}");
-        for address in [scene.gateway.entrance, scene.gateway.second] {
-            scene.gateway.wait("new requests to it", || {
-                (KeepAlive::new(address).get("web", "/").ok()?.body == scene.one.name())
-                    .then_some(())
-            });
-        }
-        scene.gateway.assert_not_reloaded(&scene.mark);
-        scene.gateway.deregister("one");
-        scene.gateway.deregister("two");
+    let mut scene = Scene::new(&consul, &version, "");
+    let ids = |scene: &Scene<'_>| {
+        ["web", "raw"].map(|backend| {
+            scene
+                .gateway
+                .server(backend, scene.one.address())
+                .unwrap()
+                .id
+        })
+    };
+    let before = ids(&scene);
+    scene.remove();
+    scene.gateway.register("one", scene.one.address(), 1);
+    scene
+        .gateway
+        .converge(&[scene.one.address(), scene.two.address()]);
+    scene.gateway.wait_for_none("leaving");
+    assert_eq!(ids(&scene), before, "{version}");
+    assert_eq!(scene.gateway.servers().len(), 4, "{version}");
+    // The same connection and the same request go on.
+    let answer = scene.raw.get("raw", "/").unwrap();
+    assert_eq!(answer.body, scene.one.name(), "{version}");
+    assert_eq!(scene.one.held(), 1, "{version}");
+    scene.one.hold(false);
+    assert_eq!(scene.end().as_deref(), Ok(scene.one.name()), "{version}");
+    for address in [scene.gateway.entrance, scene.gateway.second] {
+        scene.gateway.wait("new requests to it", || {
+            (KeepAlive::new(address).get("web", "/").ok()?.body == scene.one.name()).then_some(())
+        });
     }
+    scene.gateway.assert_not_reloaded(&scene.mark);
+    scene.gateway.deregister("one");
+    scene.gateway.deregister("two");
 }

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
@@ -12,8 +11,9 @@ use super::LIMIT;
 use support::backend::Backend;
 use support::consul::Consul;
 use support::gatewright::{Gatewright, Setup};
+use support::haproxies::Version;
 use support::haproxy::{self, ServerState, cli};
-use support::{ports, tools, wait_for};
+use support::{ports, wait_for};
 
 /// What stands above the frontends of most templates here.
 pub const HEAD: &str = "global
@@ -38,7 +38,7 @@ pub struct Gateway<'a> {
     gatewright: Option<Gatewright>,
     pub setup: Setup,
     pub consul: &'a Consul,
-    pub version: &'static str,
+    pub version: Version,
     /// The one service; each gateway over the same Consul has its own.
     pub service: String,
     /// Where HAProxy's first frontend listens.
@@ -60,7 +60,7 @@ impl<'a> Gateway<'a> {
     /// Nothing runs yet.
     pub fn new(
         consul: &'a Consul,
-        version: &'static str,
+        version: &Version,
         template: &str,
         haproxy: &str,
         more: &str,
@@ -71,16 +71,18 @@ impl<'a> Gateway<'a> {
             gatewright: None,
             setup: Setup::new().unwrap().env("CONSUL_HTTP_ADDR", &consul.url()),
             consul,
-            version,
-            service: format!("web-{}", version.replace('.', "-")),
+            version: version.clone(),
+            service: "web".to_owned(),
             entrance: at(one),
             second: at(two),
         };
-        let binary = tools::haproxy(version).unwrap();
-        gateway.script(
-            "haproxy",
-            &format!("#!/bin/sh\nexec {} \"$@\"\n", binary.display()),
-        );
+        gateway
+            .setup
+            .script(
+                "haproxy",
+                &format!("#!/bin/sh\nexec {} \"$@\"\n", version.program().display()),
+            )
+            .unwrap();
         gateway.write_template(template);
         gateway
             .setup
@@ -109,12 +111,6 @@ impl<'a> Gateway<'a> {
             .replace("@port@", &self.second.port().to_string())
             .replace("@service@", &self.service);
         self.setup.file("haproxy.cfg.hbs", &text).unwrap();
-    }
-
-    pub fn script(&self, name: &str, text: &str) {
-        self.setup.file(name, text).unwrap();
-        let permissions = std::fs::Permissions::from_mode(0o755);
-        std::fs::set_permissions(self.path(name), permissions).unwrap();
     }
 
     pub fn path(&self, name: &str) -> PathBuf {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::gateway::{Gateway, HEAD};
 use support::consul::Consul;
-use support::tools;
+use support::haproxies::{Version, haproxies};
 use support::traffic::{Limits, Traffic};
 
 const ENTRIES: usize = 1_000;
@@ -25,65 +25,63 @@ const MAP: &str = "{{#each (parseJSON (key \"@service@/routes\"))}}
 {{/each}}
 ";
 
-#[test]
-fn a_thousand_entries_change_at_once() {
+#[haproxies]
+fn a_thousand_entries_change_at_once(version: Version) {
     let consul = Consul::start().unwrap();
-    for version in tools::HAPROXY_VERSIONS {
-        let template = format!("{HEAD}{TEMPLATE}").replace("global\n", "global\n    nbthread 1\n");
-        let mut gateway = Gateway::new(
-            &consul,
-            version,
-            &template,
-            "",
-            "[[template]]\nsource = \"{dir}routes.map.hbs\"\ndestination = \"{dir}routes.map\"\nkind = \"map\"\n",
-        );
-        let map = MAP.replace("@service@", &gateway.service);
-        gateway.setup.file("routes.map.hbs", &map).unwrap();
-        set(&gateway, 0);
-        gateway.run();
-        gateway.converge(&[]);
-        let mark = gateway.mark();
-        let limits = Limits {
-            clients: 4,
-            pause: Duration::ZERO,
-            requests: u64::MAX,
-            time: Duration::from_secs(120),
-        };
-        // Of any host; every answer begins with the value's first letter.
-        let traffic = Traffic::start_kept(gateway.entrance, limits, &["v"]);
-        for step in 1..=STEPS {
-            set(&gateway, step);
-            let wanted = BTreeSet::from([format!("v{step} v{step}")]);
-            gateway.wait(&format!("{wanted:?} from now on"), || {
-                (traffic.look(|report| report.recent(200))? == wanted).then_some(())
-            });
-        }
-        gateway.wait("the confirmation", || {
-            let file = gateway.setup.read("routes.map").ok()?;
-            (file.matches(&format!(" v{STEPS}\n")).count() == ENTRIES).then_some(())?;
-            gateway.confirmed()
+    let template = format!("{HEAD}{TEMPLATE}").replace("global\n", "global\n    nbthread 1\n");
+    let mut gateway = Gateway::new(
+        &consul,
+        &version,
+        &template,
+        "",
+        "[[template]]\nsource = \"{dir}routes.map.hbs\"\ndestination = \"{dir}routes.map\"\nkind = \"map\"\n",
+    );
+    let map = MAP.replace("@service@", &gateway.service);
+    gateway.setup.file("routes.map.hbs", &map).unwrap();
+    set(&gateway, 0);
+    gateway.run();
+    gateway.converge(&[]);
+    let mark = gateway.mark();
+    let limits = Limits {
+        clients: 4,
+        pause: Duration::ZERO,
+        requests: u64::MAX,
+        time: Duration::from_secs(120),
+    };
+    // Of any host; every answer begins with the value's first letter.
+    let traffic = Traffic::start_kept(gateway.entrance, limits, &["v"]);
+    for step in 1..=STEPS {
+        set(&gateway, step);
+        let wanted = BTreeSet::from([format!("v{step} v{step}")]);
+        gateway.wait(&format!("{wanted:?} from now on"), || {
+            (traffic.look(|report| report.recent(200))? == wanted).then_some(())
         });
-        let report = traffic.stop();
-        assert_eq!(report.failed, 0, "{version}: {:?}", report.errors);
-        let whole: BTreeSet<String> = (0..=STEPS).map(|step| format!("v{step} v{step}")).collect();
-        let seen: BTreeSet<String> = report.answers.keys().cloned().collect();
-        assert!(seen.is_subset(&whole), "{version}: {:?}", report.answers);
-        gateway.assert_not_reloaded(&mark);
-        // Traffic's map is the file's, entry by entry, without a version left behind.
-        let shown = gateway.by_hand(&format!("show map {}", gateway.setup.path("routes.map")));
-        let values = shown
-            .lines()
-            .filter(|line| line.ends_with(&format!(" v{STEPS}")));
-        assert_eq!(values.count(), ENTRIES, "{version}");
-        assert_eq!(
-            shown.lines().filter(|line| line.contains("key-")).count(),
-            ENTRIES
-        );
-        println!(
-            "{version}: {} answers over {STEPS} changes of {ENTRIES} entries",
-            report.ok()
-        );
     }
+    gateway.wait("the confirmation", || {
+        let file = gateway.setup.read("routes.map").ok()?;
+        (file.matches(&format!(" v{STEPS}\n")).count() == ENTRIES).then_some(())?;
+        gateway.confirmed()
+    });
+    let report = traffic.stop();
+    assert_eq!(report.failed, 0, "{version}: {:?}", report.errors);
+    let whole: BTreeSet<String> = (0..=STEPS).map(|step| format!("v{step} v{step}")).collect();
+    let seen: BTreeSet<String> = report.answers.keys().cloned().collect();
+    assert!(seen.is_subset(&whole), "{version}: {:?}", report.answers);
+    gateway.assert_not_reloaded(&mark);
+    // Traffic's map is the file's, entry by entry, without a version left behind.
+    let shown = gateway.by_hand(&format!("show map {}", gateway.setup.path("routes.map")));
+    let values = shown
+        .lines()
+        .filter(|line| line.ends_with(&format!(" v{STEPS}")));
+    assert_eq!(values.count(), ENTRIES, "{version}");
+    assert_eq!(
+        shown.lines().filter(|line| line.contains("key-")).count(),
+        ENTRIES
+    );
+    println!(
+        "{version}: {} answers over {STEPS} changes of {ENTRIES} entries",
+        report.ok()
+    );
 }
 
 fn set(gateway: &Gateway<'_>, step: usize) {

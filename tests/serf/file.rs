@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::stage::{LIMIT, prepare, shows};
 use support::backend::Backend;
 use support::gatewright::Setup;
+use support::haproxies::oldest;
 use support::traffic::{self, Limits, Traffic};
 use support::{ports, tools, wait_for};
 
@@ -170,10 +171,7 @@ fn the_example_with_a_file_serves_and_follows() {
         .replace("../../templates/partials", &partials.display().to_string())
         .replace(
             "[haproxy]\n",
-            &format!(
-                "[haproxy]\nbinary = \"{}\"\n",
-                tools::haproxy("2.6").unwrap().display()
-            ),
+            &format!("[haproxy]\nbinary = \"{}\"\n", oldest().program().display()),
         );
     setup.file("gatewright.toml", &text).unwrap();
     let mut gatewright = setup.run().unwrap();

@@ -9,11 +9,12 @@ use serde_json::Value;
 
 use support::backend::Backend;
 use support::gatewright::{Gatewright, Setup};
+use support::haproxies::oldest;
 use support::haproxy::{ServerState, cli, servers};
 use support::network::Network;
 use support::serf::Agent;
 use support::traffic::{Limits, Traffic, send};
-use support::{ports, tools, wait_for};
+use support::{ports, wait_for};
 
 /// Gossip may lose a change, and two agents that compare all they know, each 15 s, may be two others.
 pub const LIMIT: Duration = Duration::from_secs(120);
@@ -87,7 +88,7 @@ fn settings(source: &str) -> String {
          [haproxy.drain]\ntime = \"1s\"\n\
          [apply]\nsettle = \"20ms\"\nreload_interval = \"200ms\"\ncompare_interval = \"1s\"\n\
          [state]\ndirectory = \"{{dir}}state\"\n",
-        tools::haproxy("2.6").unwrap().display()
+        oldest().program().display()
     )
 }
 

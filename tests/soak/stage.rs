@@ -15,12 +15,12 @@ use crate::load::flapping::Flapping;
 use crate::runtime::gateway::listed;
 use support::consul::Consul;
 use support::gatewright::{Gatewright, Setup};
+use support::haproxies::oldest;
 use support::haproxy::{check, cli};
 use support::process::{Process, command, descendants};
-use support::{ports, tools, usage, wait_for};
+use support::{ports, usage, wait_for};
 
 pub const LIMIT: Duration = Duration::from_secs(60);
-const VERSION: &str = "2.6";
 
 /// `@dir@` and `@entrance@` are filled in.
 pub const TEMPLATE: &str = "global
@@ -89,7 +89,7 @@ impl Stage {
                  [state]\ndirectory = \"{{dir}}state\"\n[status]\nsocket = \"{{dir}}status.sock\"\n\
                  [[template]]\nsource = \"{{dir}}haproxy.cfg.hbs\"\ndestination = \"{{dir}}disk/haproxy.cfg\"\n",
                 consul.url(),
-                tools::haproxy(VERSION).unwrap().display(),
+                oldest().program().display(),
             ))
             .unwrap();
         let haproxy = launch(&setup, entrance);
@@ -118,7 +118,7 @@ impl Stage {
     /// As an init system does; `died` is when the former one did.
     pub fn start_haproxy(&mut self, died: Instant) {
         let file = self.disk.0.join("haproxy.cfg");
-        let (code, output) = check(VERSION, &file).unwrap();
+        let (code, output) = check(&oldest(), &file).unwrap();
         assert_eq!(code, 0, "HAProxy cannot be started from the file: {output}");
         self.haproxy = launch(&self.setup, self.entrance);
         self.deaths.push((died, Instant::now()));
@@ -277,8 +277,8 @@ fn launch(setup: &Setup, entrance: SocketAddr) -> Process {
     let (socket, file) = (setup.path("master.sock"), setup.path("disk/haproxy.cfg"));
     let words = ["-W", "-db", "-S", &socket, "-f", &file];
     let log = setup.directory().join("haproxy.log");
-    let binary = tools::haproxy(VERSION).unwrap();
-    let mut haproxy = Process::start("HAProxy", &mut command(&binary, words), &log).unwrap();
+    let mut haproxy =
+        Process::start("HAProxy", &mut command(oldest().program(), words), &log).unwrap();
     wait_for(LIMIT, "HAProxy to listen", || {
         TcpStream::connect_timeout(&entrance, Duration::from_secs(1)).ok()
     })

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::consul::without_grpc_tls;
 use super::process::{Process, command};
 use super::{Outcome, http, ports, temp, tools, wait_for};
 
@@ -124,7 +125,9 @@ impl Cluster {
                 words.push(format!("-retry-join=127.0.0.1:{other}"));
             }
         }
+        let program = tools::consul()?;
+        words.extend(without_grpc_tls(&program)?);
         let log = folder.join(format!("server-{server}.log"));
-        Process::start("Consul", &mut command(&tools::consul()?, words), &log)
+        Process::start("Consul", &mut command(&program, words), &log)
     }
 }

@@ -1,6 +1,7 @@
 //! A real Consul agent on free loopback ports.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -383,9 +384,22 @@ fn launch(
     } else {
         words.push("-dev".to_owned());
     }
+    let program = tools::consul()?;
+    words.extend(without_grpc_tls(&program)?);
     words.extend_from_slice(arguments);
     let log = directory.path().join("consul.log");
-    Process::start("Consul", &mut command(&tools::consul()?, words), &log)
+    Process::start("Consul", &mut command(&program, words), &log)
+}
+
+/// Consul 1.14 and later also listen for gRPC over TLS, on a port that is the same for all agents of a machine.
+pub(crate) fn without_grpc_tls(program: &Path) -> Outcome<Option<String>> {
+    const FLAG: &str = "-grpc-tls-port";
+    let help = command(program, ["agent", "-help"])
+        .output()
+        .map_err(|error| format!("{} cannot be started: {error}.", program.display()))?;
+    let text = [help.stdout, help.stderr].concat();
+    let known = String::from_utf8_lossy(&text).contains(FLAG);
+    Ok(known.then(|| format!("{FLAG}=-1")))
 }
 
 /// An instance as the agent's interface takes it.

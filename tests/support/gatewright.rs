@@ -12,7 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::process::{self, Process};
-use super::{Outcome, temp, tools, wait_for, wait_for_end};
+use super::{Outcome, script, temp, tools, wait_for, wait_for_end};
 
 /// What Gatewright is run with. Everything lies in one temporary directory.
 pub struct Setup {
@@ -52,6 +52,11 @@ impl Setup {
         std::fs::create_dir_all(folder)
             .and_then(|()| std::fs::write(&path, text))
             .map_err(|error| format!("{} cannot be written: {error}.", path.display()))
+    }
+
+    /// Writes a program into the directory.
+    pub fn script(&self, name: &str, text: &str) -> Outcome<()> {
+        script::write(&self.directory.path().join(name), text)
     }
 
     /// Reads a file of the directory.

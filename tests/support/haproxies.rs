@@ -16,8 +16,8 @@ pub use matrix::haproxies;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Version {
     program: PathBuf,
-    branch: (u32, u32),
-    name: String,
+    major: u32,
+    minor: u32,
 }
 
 /// One of [`tools::HAPROXY_VERSIONS`], such as `2.6`. Panics if its program was not fetched.
@@ -66,16 +66,14 @@ impl Version {
             let minor: u32 = numbers.next()?.parse().ok()?;
             Some((major, minor))
         });
-        let Some((major, minor)) = version else {
-            return Err(format!(
-                "`{} -v` does not say its version: {text}",
-                program.display()
-            ));
-        };
+        let (major, minor) = version.ok_or_else(|| {
+            let program = program.display();
+            format!("`{program} -v` does not say its version: {text}")
+        })?;
         Ok(Version {
             program: program.to_owned(),
-            branch: (major, minor),
-            name: format!("{major}.{minor}"),
+            major,
+            minor,
         })
     }
 
@@ -85,8 +83,8 @@ impl Version {
     }
 
     /// Its branch, such as `3.2`.
-    pub fn name(&self) -> &str {
-        &self.name
+    pub fn name(&self) -> String {
+        format!("{}.{}", self.major, self.minor)
     }
 
     /// The newest known branch that is not newer than this program's, or else the oldest one: for tables of what
@@ -98,53 +96,53 @@ impl Version {
         };
         let mut known = tools::HAPROXY_VERSIONS.into_iter().rev();
         known
-            .find(|name| branch(name).is_some_and(|branch: (u32, u32)| branch <= self.branch))
+            .find(|name| branch(name).is_some_and(|(major, minor)| self.is_at_least(major, minor)))
             .unwrap_or(tools::HAPROXY_VERSIONS[0])
     }
 
     /// Whether `add server … enabled` adds a server that is not in maintenance, as in 2.6 (haproxy/haproxy#2497).
     /// Newer ones refuse the word.
     pub fn adds_enabled_servers(&self) -> bool {
-        self.branch < (2, 7)
+        !self.is_at_least(2, 7)
     }
 
     /// Whether `bind-process` in `stats` is an error: 2.7 and later.
     pub fn refuses_bind_process(&self) -> bool {
-        self.branch >= (2, 7)
+        self.is_at_least(2, 7)
     }
 
     /// Whether the program warns of `program` sections, `accept-invalid-http-…` options and a name that a frontend
     /// and a backend share: 3.2, and not yet 3.0.
     pub fn warns_of_deprecated_lines(&self) -> bool {
-        self.branch >= (3, 2)
+        self.is_at_least(3, 2)
     }
 
     /// Whether no known version is older: where each step of a long test is tried, and some of them on the others.
     pub fn is_oldest(&self) -> bool {
-        self.name == tools::HAPROXY_VERSIONS[0]
+        self.name() == tools::HAPROXY_VERSIONS[0]
+    }
+
+    fn is_at_least(&self, major: u32, minor: u32) -> bool {
+        (self.major, self.minor) >= (major, minor)
     }
 }
 
-impl From<&str> for Version {
-    fn from(version: &str) -> Version {
-        known(version)
+/// What differs between versions.
+impl Version {
+    /// Whether each of three servers whose ids have one place on the ring of `hash-type consistent` is asked. Only
+    /// HAProxy 3.0 does that; before it and in 3.2 one of them never is.
+    pub fn asks_three_servers_at_one_place_of_the_ring(&self) -> bool {
+        (self.major, self.minor) == (3, 0)
     }
-}
 
-impl From<&&str> for Version {
-    fn from(version: &&str) -> Version {
-        known(version)
-    }
-}
-
-impl From<&Version> for Version {
-    fn from(version: &Version) -> Version {
-        version.clone()
+    /// Whether a server can start as down until its first check passes: `init-state`, since HAProxy 3.1.
+    pub fn has_init_state(&self) -> bool {
+        self.is_at_least(3, 1)
     }
 }
 
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "HAProxy {}", self.name)
+        write!(f, "HAProxy {}", self.name())
     }
 }

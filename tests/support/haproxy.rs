@@ -20,11 +20,11 @@ pub struct HAProxy {
 
 impl HAProxy {
     /// Starts a version on a configuration, and waits until its worker serves.
-    pub fn start(version: impl Into<Version>, config: &str) -> Outcome<HAProxy> {
+    pub fn start(version: &Version, config: &str) -> Outcome<HAProxy> {
         let directory = temp::directory()?;
         let file = directory.path().join("haproxy.cfg");
         write(&file, config)?;
-        HAProxy::start_on(&version.into(), directory, &file)
+        HAProxy::start_on(version, directory, &file)
     }
 
     fn start_on(version: &Version, directory: TempDir, file: &Path) -> Outcome<HAProxy> {
@@ -152,8 +152,7 @@ fn server_state(row: &str) -> Option<ServerState> {
 }
 
 /// What `haproxy -c` says about a file: its exit code and everything it printed.
-pub fn check(version: impl Into<Version>, file: &Path) -> Outcome<(i32, String)> {
-    let version = version.into();
+pub fn check(version: &Version, file: &Path) -> Outcome<(i32, String)> {
     let output = command(version.program(), ["-c", "-dW", "-f"])
         .arg(file)
         .output()

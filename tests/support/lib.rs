@@ -2,7 +2,7 @@
 //! HTTP backends, traffic, and Gatewright itself as a child process.
 //!
 //! Everything listens on loopback, on ports that [`ports`] or the system gave, and ends when its value is dropped.
-//! Nothing here asserts: each function answers with what it saw, or with a sentence that says why not.
+//! Nothing but [`scene`] asserts: each function answers with what it saw, or with a sentence that says why not.
 
 pub mod backend;
 pub mod cluster;
@@ -18,6 +18,7 @@ pub mod measured;
 pub mod network;
 pub mod ports;
 pub mod process;
+pub mod scene;
 pub mod script;
 pub mod serf;
 pub mod temp;
@@ -25,7 +26,6 @@ pub mod thrift;
 pub mod tools;
 pub mod traffic;
 pub mod usage;
-pub mod usual;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
