@@ -229,10 +229,8 @@ admin_socket = "{{dir}}admin.sock"
     }
 
     /// The worker, which another one follows at a reload.
-    pub fn worker(&self) -> String {
-        let info = cli(&self.socket(), "show info").unwrap();
-        let line = info.lines().find(|line| line.starts_with("Pid: "));
-        line.unwrap().to_owned()
+    pub fn worker(&self) -> u32 {
+        haproxy::worker(&self.socket()).unwrap()
     }
 
     /// Waits until it is so.

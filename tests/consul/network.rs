@@ -130,26 +130,73 @@ fn fails_or_serves(scene: &Scene, words: &str, id: &str) {
     assert!(log.contains(words), "{log}");
 }
 
+/// Gatewright with a token asks the proxy. The stranger takes every connection and must get none.
+struct Told {
+    scene: Scene,
+    proxy: FaultProxy,
+    stranger: FaultProxy,
+    consul: Consul,
+}
+
+impl Told {
+    fn start() -> Told {
+        let consul = Consul::start().unwrap();
+        let proxy = FaultProxy::start(consul.address()).unwrap();
+        let stranger = FaultProxy::start(consul.address()).unwrap();
+        let elsewhere = stranger.url();
+        let scene = given(&consul, &proxy.url())
+            .set("consul", TOKEN)
+            .set("consul", "body_timeout = \"500ms\"")
+            .env("HTTP_PROXY", &elsewhere)
+            .env("http_proxy", &elsewhere)
+            .env("ALL_PROXY", &elsewhere)
+            .serve();
+        Told {
+            scene,
+            proxy,
+            stranger,
+            consul,
+        }
+    }
+
+    /// Each answer makes every query fail with these words, and changes nothing.
+    fn holds(&self, cases: Vec<(&str, Fault)>) {
+        let Told { scene, proxy, .. } = self;
+        let before = scene.file();
+        for (words, fault) in cases {
+            proxy.set(fault.clone());
+            proxy.cut();
+            all_fail(scene, words);
+            assert_eq!(scene.file(), before, "{fault:?}");
+            proxy.pass();
+            scene.follows("none");
+            well(proxy);
+        }
+    }
+
+    /// All goes on, and the token went to Consul alone.
+    fn end(mut self) {
+        self.scene.serves_another(&self.consul, "three");
+        self.scene.all_serve(&["one", "two", "three"]);
+        let accepted = self.stranger.accepted();
+        assert!(accepted == 0, "{:?}", self.stranger.requests());
+        assert!(
+            self.proxy
+                .requests()
+                .iter()
+                .all(|request| request.header("x-consul-token") == Some(CANARY))
+        );
+        end(self.scene);
+    }
+}
+
 #[test]
-fn a04_a05_a06_a07_a08_a09_a12_a13_a14_a18_a20_l05_whatever_the_address_answers_is_held() {
-    let consul = Consul::start().unwrap();
-    let proxy = FaultProxy::start(consul.address()).unwrap();
-    // Takes every connection and must get none that bears the token.
-    let stranger = FaultProxy::start(consul.address()).unwrap();
-    let elsewhere = stranger.url();
-    let mut scene = given(&consul, &proxy.url())
-        .set("consul", TOKEN)
-        .set("consul", "body_timeout = \"500ms\"")
-        .env("HTTP_PROXY", &elsewhere)
-        .env("http_proxy", &elsewhere)
-        .env("ALL_PROXY", &elsewhere)
-        .serve();
+fn a04_a05_a07_a14_whatever_body_the_address_answers_is_held() {
+    let told = Told::start();
     let json_head =
         b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 999\r\n\r\n";
-    let location = format!("{elsewhere}/v1/health/service/web?passing=1");
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
-    let wide = format!("X-Wide: {}", "w".repeat(500_000));
-    let cases: Vec<(&str, Fault)> = vec![
+    told.holds(vec![
         (
             "did not answer in time",
             Fault::Drip(json_head.to_vec(), Duration::from_millis(50)),
@@ -168,6 +215,16 @@ fn a04_a05_a06_a07_a08_a09_a12_a13_a14_a18_a20_l05_whatever_the_address_answers_
             Fault::Answer(json("[{\"Node\": {\"No")),
         ),
         ("the body", Fault::Answer(json(&deep))),
+    ]);
+    told.end();
+}
+
+#[test]
+fn a06_a08_a12_a18_a20_l05_whatever_else_the_address_answers_is_held() {
+    let told = Told::start();
+    let location = format!("{}/v1/health/service/web?passing=1", told.stranger.url());
+    let wide = format!("X-Wide: {}", "w".repeat(500_000));
+    told.holds(vec![
         (
             "its content type is not JSON",
             Fault::Change(Change {
@@ -196,17 +253,24 @@ fn a04_a05_a06_a07_a08_a09_a12_a13_a14_a18_a20_l05_whatever_the_address_answers_
             "Consul at",
             Fault::AnswerAndClose(b"\x15\x03\x01\x00\x02\x02\x46".to_vec()),
         ),
-    ];
-    let before = scene.file();
-    for (words, fault) in cases {
-        proxy.set(fault.clone());
-        proxy.cut();
-        all_fail(&scene, words);
-        assert_eq!(scene.file(), before, "{fault:?}");
-        proxy.pass();
-        scene.follows("none");
-        well(&proxy);
-    }
+    ]);
+    measured::note(
+        "e08",
+        "302: requests to the other host",
+        told.stranger.accepted(),
+    );
+    told.end();
+}
+
+#[test]
+fn a09_a13_a20_a_limit_is_honoured_odd_indexes_are_taken_and_a_bomb_is_held() {
+    let mut told = Told::start();
+    let Told {
+        scene,
+        proxy,
+        consul,
+        ..
+    } = &mut told;
     // Retry-After was honoured by both watches: what was sent again came after it.
     proxy.forget();
     proxy.set(Fault::Answer(answer(
@@ -215,7 +279,7 @@ fn a04_a05_a06_a07_a08_a09_a12_a13_a14_a18_a20_l05_whatever_the_address_answers_
         b"",
     )));
     proxy.cut();
-    all_fail(&scene, "asks for fewer requests");
+    all_fail(scene, "asks for fewer requests");
     let requests = proxy.requests();
     let early = requests
         .windows(3)
@@ -236,14 +300,14 @@ fn a04_a05_a06_a07_a08_a09_a12_a13_a14_a18_a20_l05_whatever_the_address_answers_
     }
     proxy.pass();
     proxy.cut();
-    scene.goes_on(&consul, "before the bomb");
+    scene.goes_on(consul, "before the bomb");
 
     let before = scene.file();
     let pid = scene.gatewright.process().pid();
     let calm = memory(pid, "VmHWM");
     proxy.set(Fault::Answer(gzip_bomb(400)));
     proxy.cut();
-    all_fail(&scene, "sent too large an answer");
+    all_fail(scene, "sent too large an answer");
     assert_eq!(scene.file(), before);
     let peak = memory(pid, "VmHWM");
     measured::note(
@@ -254,22 +318,7 @@ fn a04_a05_a06_a07_a08_a09_a12_a13_a14_a18_a20_l05_whatever_the_address_answers_
     measured::note("e15", "before the bomb", format!("{} MB", calm / 1024));
     assert!(peak < 150 * 1024, "{peak} KiB");
     proxy.pass();
-    scene.serves_another(&consul, "three");
-    scene.all_serve(&["one", "two", "three"]);
-
-    assert!(stranger.accepted() == 0, "{:?}", stranger.requests());
-    assert!(
-        proxy
-            .requests()
-            .iter()
-            .all(|request| request.header("x-consul-token") == Some(CANARY))
-    );
-    measured::note(
-        "e08",
-        "302: requests to the other host",
-        stranger.accepted(),
-    );
-    end(scene);
+    told.end();
 }
 
 /// Waits until Consul has held a question of each watch and answered it.

@@ -162,15 +162,11 @@ impl<'a> Gateway<'a> {
     }
 
     pub fn status(&self) -> Option<Value> {
-        let socket = self.setup.path("status.sock");
-        let words = ["status", "--json", "--socket", &socket];
-        serde_json::from_slice(&self.setup.call(&words).ok()?.stdout).ok()
+        self.setup.status_at("status.sock")
     }
 
     pub fn worker(&self) -> Option<u32> {
-        let info = cli(&self.path("stats.sock"), "show info").ok()?;
-        info.lines()
-            .find_map(|line| line.strip_prefix("Pid: ")?.trim().parse().ok())
+        haproxy::worker(&self.path("stats.sock"))
     }
 
     pub fn mark(&self) -> Mark {
@@ -236,19 +232,13 @@ impl<'a> Gateway<'a> {
     /// The revision that the file carries, once the worker carries it too and the status says that it
     /// is confirmed.
     pub fn confirmed(&self) -> Option<String> {
-        let file = self.file();
-        let (_, rest) = file.split_once("proc.gatewright_revision str(")?;
-        let written = rest.split_once(')')?.0;
-        let answer = cli(&self.path("stats.sock"), "get var proc.gatewright_revision").ok()?;
-        let running = answer.split_once("value=<")?.1.split_once('>')?.0;
-        if running != written {
-            return None;
-        }
+        let written = haproxy::revision_of(&self.file())?;
+        (haproxy::revision(&self.path("stats.sock"))? == written).then_some(())?;
         let status = self.status()?;
         let good = status["state"] == "confirmed"
             && status["applied"]["revision"] == *written
             && status["haproxy"]["running"] == *written;
-        good.then(|| written.to_owned())
+        good.then_some(written)
     }
 
     /// Waits until the file has exactly these addresses in the backend `web`, the worker serves what

@@ -9,6 +9,7 @@ use super::gateway::{Gateway, HEAD};
 use support::backend::Backend;
 use support::consul::Consul;
 use support::haproxies::{Version, haproxies};
+use support::haproxy::{revision, revision_of};
 use support::traffic::{Limits, Traffic};
 
 const TEMPLATE: &str = "
@@ -90,7 +91,11 @@ fn f01_commands_of_a_refused_file_are_undone(version: Version) {
                     .contains("refused for the test");
             (held && gateway.serving() == serving).then_some(())
         });
-        assert_eq!(revision(&gateway), revision_of(&text), "{version} {what}");
+        assert_eq!(
+            revision(&gateway.path("stats.sock")),
+            revision_of(&text),
+            "{version} {what}"
+        );
         assert_eq!(gateway.file(), text, "{version} {what}");
         let file = std::fs::metadata(gateway.path("haproxy.cfg")).unwrap();
         assert_eq!(
@@ -111,17 +116,6 @@ fn f01_commands_of_a_refused_file_are_undone(version: Version) {
     assert_eq!(status["haproxy"]["divergences"], 0, "{version}");
     gateway.assert_not_reloaded(&mark);
     (0..3).for_each(|n| gateway.deregister(&n.to_string()));
-}
-
-fn revision(gateway: &Gateway<'_>) -> Option<String> {
-    let answer = gateway.by_hand("get var proc.gatewright_revision");
-    let (_, rest) = answer.split_once("value=<")?;
-    Some(rest.split_once('>')?.0.to_owned())
-}
-
-fn revision_of(text: &str) -> Option<String> {
-    let (_, rest) = text.split_once("proc.gatewright_revision str(")?;
-    Some(rest.split_once(')')?.0.to_owned())
 }
 
 const CHECKED: &str = "

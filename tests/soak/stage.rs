@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use super::clients::Clients;
-use crate::faults::Disk;
+use crate::faults::files::Disk;
 use crate::load::flapping::Flapping;
 use crate::runtime::gateway::listed;
 use support::consul::Consul;

@@ -168,6 +168,12 @@ impl Setup {
         })
     }
 
+    /// The same, asked at a socket of the directory: whatever the settings look like.
+    pub fn status_at(&self, socket: &str) -> Option<Value> {
+        let words = ["status", "--json", "--socket", &self.path(socket)];
+        serde_json::from_slice(&self.call(&words).ok()?.stdout).ok()
+    }
+
     /// Waits until the status has what `probe` looks for.
     pub fn wait_for_status<T>(
         &self,

@@ -109,6 +109,26 @@ pub fn cli(socket: &Path, command: &str) -> io::Result<String> {
     Ok(answer)
 }
 
+/// The process id of the worker behind a stats socket, by its own word.
+pub fn worker(socket: &Path) -> Option<u32> {
+    let info = cli(socket, "show info").ok()?;
+    let mut lines = info.lines();
+    lines.find_map(|line| line.strip_prefix("Pid: ")?.trim().parse().ok())
+}
+
+/// The revision of Gatewright's that the worker behind a stats socket carries, by its own word.
+pub fn revision(socket: &Path) -> Option<String> {
+    let answer = cli(socket, "get var proc.gatewright_revision").ok()?;
+    let (_, rest) = answer.split_once("value=<")?;
+    Some(rest.split_once('>')?.0.to_owned())
+}
+
+/// The revision of Gatewright's that a configuration carries.
+pub fn revision_of(config: &str) -> Option<String> {
+    let (_, rest) = config.split_once("proc.gatewright_revision str(")?;
+    Some(rest.split_once(')')?.0.to_owned())
+}
+
 /// One server as a worker tells it in `show servers state`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerState {
