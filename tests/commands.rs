@@ -454,8 +454,9 @@ fn wrong_settings_are_told_with_their_place() {
     );
 }
 
+// J14
 #[test]
-fn j14_without_consul_or_a_sidecar_it_says_so() {
+fn without_consul_or_a_sidecar_it_says_so() {
     let setup = setup();
     let [port] = ports::free().unwrap();
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));

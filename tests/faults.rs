@@ -37,8 +37,9 @@ fn assert_parts(text: &str, parts: &[&str]) {
     }
 }
 
+// D02 D05
 #[test]
-fn d02_d05_a_broken_template_leaves_the_old_one_in_force() {
+fn a_broken_template_leaves_the_old_one_in_force() {
     let consul = Consul::start().unwrap();
     let given = given(&consul).set("templates", "partials = \"{dir}/partials\"");
     given.setup.file("partials/a.hbs", "    # a\n").unwrap();
@@ -111,8 +112,9 @@ fn d02_d05_a_broken_template_leaves_the_old_one_in_force() {
     scene.end();
 }
 
+// D02
 #[test]
-fn d02_an_error_while_templates_are_broken_does_not_stop_the_catalog() {
+fn an_error_while_templates_are_broken_does_not_stop_the_catalog() {
     let consul = Consul::start().unwrap();
     let scene = given(&consul).serve();
     scene.template("{{#each");
@@ -127,8 +129,9 @@ fn d02_an_error_while_templates_are_broken_does_not_stop_the_catalog() {
     scene.end();
 }
 
+// F01
 #[test]
-fn f01_what_haproxy_refuses_is_told_at_the_line_of_the_template() {
+fn what_haproxy_refuses_is_told_at_the_line_of_the_template() {
     let consul = Consul::start().unwrap();
     let scene = given(&consul).serve();
     let before = scene.file();
@@ -152,8 +155,9 @@ fn f01_what_haproxy_refuses_is_told_at_the_line_of_the_template() {
     scene.end();
 }
 
+// F05
 #[test]
-fn f05_a_new_address_that_is_taken_pauses_nobody() {
+fn a_new_address_that_is_taken_pauses_nobody() {
     let consul = Consul::start().unwrap();
     let scene = given(&consul).serve();
     let reloads = scene.setup.status().unwrap()["haproxy"]["reloads"].clone();
@@ -184,8 +188,9 @@ fn f05_a_new_address_that_is_taken_pauses_nobody() {
     scene.end();
 }
 
+// F02 G18
 #[test]
-fn f02_g18_the_gate_refuses_what_haproxy_would_take() {
+fn the_gate_refuses_what_haproxy_would_take() {
     let consul = Consul::start().unwrap();
     let scene = given(&consul)
         .set("gate", "min_servers = { web = 2 }")
@@ -247,8 +252,9 @@ fn wrapper(directory: &Path) -> PathBuf {
     path
 }
 
+// F06 F07 F11 F12
 #[test]
-fn f06_f07_f11_f12_a_validation_that_is_killed_or_hangs_is_never_a_yes() {
+fn a_validation_that_is_killed_or_hangs_is_never_a_yes() {
     let directory = temp::directory().unwrap();
     let consul = Consul::start().unwrap();
     let scene = given(&consul)

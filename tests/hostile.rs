@@ -219,8 +219,9 @@ fn unfit(good: SocketAddr) -> Vec<(Value, &'static str)> {
     ]
 }
 
+// P6 C01 C02 C03 C04 C05 C06 C07 C08 C10
 #[test]
-fn p6_c01_c02_c03_c04_c05_c06_c07_c08_c10_hostile_data_adds_nothing_and_stops_no_good_instance() {
+fn hostile_data_adds_nothing_and_stops_no_good_instance() {
     let consul = Consul::start().unwrap();
     let mut scene = scene(&consul, EVERYWHERE);
     let good = [
@@ -349,8 +350,9 @@ backend web
 {{/each}}
 "#;
 
+// P6 C01 C02 C03
 #[test]
-fn p6_c01_c02_c03_a_value_that_its_place_cannot_hold_refuses_only_that_rendering() {
+fn a_value_that_its_place_cannot_hold_refuses_only_that_rendering() {
     let control = "holds a control character, which could begin a new line or word";
     let expression = "holds a `%`, which HAProxy may evaluate as an expression";
     let cases: &[(&str, &str, usize, &str, &str)] = &[
@@ -443,8 +445,9 @@ fn p6_c01_c02_c03_a_value_that_its_place_cannot_hold_refuses_only_that_rendering
     scene.end();
 }
 
+// D01
 #[test]
-fn d01_broken_templates_are_refused_at_the_start_and_haproxy_is_left_alone() {
+fn broken_templates_are_refused_at_the_start_and_haproxy_is_left_alone() {
     let [port] = ports::free().unwrap();
     let running = format!(
         "defaults\n    mode http\n    timeout connect 1s\n    timeout client 1s\n    timeout server 1s\nfrontend in\n    bind 127.0.0.1:{port}\n    http-request return status 204\n"

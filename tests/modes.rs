@@ -39,13 +39,15 @@ use Mode::{Command, Master, Signal as Usr2, Supervise};
 
 // What others do to HAProxy.
 
+// G09 G17 J05
 #[test]
-fn g09_g17_j05_a_haproxy_that_others_reloaded_or_restarted_is_brought_back_by_the_master_socket() {
+fn a_haproxy_that_others_reloaded_or_restarted_is_brought_back_by_the_master_socket() {
     brought_back(Master);
 }
 
+// G09 G17 J05
 #[test]
-fn g09_g17_j05_a_haproxy_that_others_reloaded_or_restarted_is_brought_back_by_signal() {
+fn a_haproxy_that_others_reloaded_or_restarted_is_brought_back_by_signal() {
     brought_back(Usr2);
 }
 
@@ -78,8 +80,9 @@ fn brought_back(mode: Mode) {
     world.end();
 }
 
+// G08 J04
 #[test]
-fn g08_j04_a_haproxy_that_starts_later_is_confirmed_without_a_further_write() {
+fn a_haproxy_that_starts_later_is_confirmed_without_a_further_write() {
     let consul = Consul::start().unwrap();
     let mut world = World::new(&consul, Master, &newest(), 2);
     world.run(&consul);
@@ -95,8 +98,9 @@ fn g08_j04_a_haproxy_that_starts_later_is_confirmed_without_a_further_write() {
 
 // One and again.
 
+// E10
 #[test]
-fn e10_a_second_instance_on_the_same_destination_says_so_and_goes() {
+fn a_second_instance_on_the_same_destination_says_so_and_goes() {
     let consul = Consul::start().unwrap();
     let mut world = World::new(&consul, Master, &newest(), 2);
     world.start(&consul);
@@ -136,18 +140,21 @@ fn e10_a_second_instance_on_the_same_destination_says_so_and_goes() {
     world.end();
 }
 
+// J07
 #[test]
-fn j07_a_restart_with_an_unchanged_world_writes_and_reloads_nothing_by_the_master_socket() {
+fn a_restart_with_an_unchanged_world_writes_and_reloads_nothing_by_the_master_socket() {
     restarted_unchanged(Master, &oldest());
 }
 
+// J07
 #[test]
-fn j07_a_restart_with_an_unchanged_world_writes_and_reloads_nothing_by_signal() {
+fn a_restart_with_an_unchanged_world_writes_and_reloads_nothing_by_signal() {
     restarted_unchanged(Usr2, &newest());
 }
 
+// J07
 #[test]
-fn j07_a_restart_with_an_unchanged_world_writes_and_reloads_nothing_under_supervise() {
+fn a_restart_with_an_unchanged_world_writes_and_reloads_nothing_under_supervise() {
     restarted_unchanged(Supervise, &newest());
 }
 

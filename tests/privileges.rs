@@ -23,8 +23,9 @@ fn mode(path: &Path, mode: u32) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
 }
 
+// I12 L11
 #[test]
-fn i12_l11_a_user_of_its_own_is_enough_and_what_it_may_not_do_is_named() {
+fn a_user_of_its_own_is_enough_and_what_it_may_not_do_is_named() {
     let consul = Consul::start().unwrap();
     let backend = Backend::start("one").unwrap();
     consul
@@ -105,10 +106,11 @@ fn i12_l11_a_user_of_its_own_is_enough_and_what_it_may_not_do_is_named() {
     assert_eq!(gatewright.stop(LIMIT).unwrap(), 0);
 }
 
+// L10
 /// What is built is what was looked at: each crate from one registry with its checksum, and no unsafe code of
 /// ours.
 #[test]
-fn l10_crates_are_locked_and_our_code_is_safe() {
+fn crates_are_locked_and_our_code_is_safe() {
     let read = |name: &str| std::fs::read_to_string(tools::root().join(name)).unwrap();
     let lock = read("Cargo.lock");
     let mut crates = 0;

@@ -174,8 +174,9 @@ fn settings(
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
 
+// P7
 #[test]
-fn p7_a_token_is_nowhere_to_be_seen() {
+fn a_token_is_nowhere_to_be_seen() {
     let consul = Consul::start().unwrap();
     let backend = Backend::start("one").unwrap();
     consul
@@ -301,8 +302,9 @@ fn p7_a_token_is_nowhere_to_be_seen() {
     assert!(gate.with_password.load(Ordering::Relaxed) > 0);
 }
 
+// P7
 #[test]
-fn p7_no_error_tells_a_secret_and_a_reload_command_gets_none() {
+fn no_error_tells_a_secret_and_a_reload_command_gets_none() {
     let refusing = Gate::start(None);
     let setup = Setup::new()
         .unwrap()
@@ -413,9 +415,10 @@ fn p7_no_error_tells_a_secret_and_a_reload_command_gets_none() {
     }
 }
 
+// C18
 /// Values go where the template puts them, and nowhere else.
 #[test]
-fn c18_a_value_is_neither_logged_nor_told() {
+fn a_value_is_neither_logged_nor_told() {
     let consul = Consul::start().unwrap();
     let backend = Backend::start("one").unwrap();
     let value = |step: &str| format!("canary-{step}-value");

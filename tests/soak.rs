@@ -19,8 +19,9 @@ const SEED: u64 = 20_261_123;
 /// Faults between two calms.
 const ROUND: usize = 4;
 
+// M06
 #[test]
-fn m06_whatever_breaks_it_comes_to_rest_where_the_catalog_says() {
+fn whatever_breaks_it_comes_to_rest_where_the_catalog_says() {
     let time = Duration::from_secs(number("GATEWRIGHT_SOAK_SECONDS", SECONDS));
     let seed = number("GATEWRIGHT_SOAK_SEED", SEED);
     println!("soak: seed {seed}, {} s", time.as_secs());

@@ -94,8 +94,9 @@ backend web
 {{/each}}
 ";
 
+// P10 I05 M05 M09 L04 L14
 #[test]
-fn p10_i05_m05_m09_l04_l14_metrics_and_health_follow_what_happens_and_no_secret_is_told() {
+fn metrics_and_health_follow_what_happens_and_no_secret_is_told() {
     let mut consul = Consul::start().unwrap();
     let [port] = ports::free().unwrap();
     let entrance = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
@@ -367,8 +368,9 @@ fn alone(more: &str) -> Setup {
     setup
 }
 
+// I04
 #[test]
-fn i04_a_log_that_nobody_reads_or_that_is_closed_stops_nothing() {
+fn a_log_that_nobody_reads_or_that_is_closed_stops_nothing() {
     // The pipe is full before the first line, and nobody ever reads.
     let (reader, mut writer) = std::io::pipe().unwrap();
     let size = nix::fcntl::fcntl(&writer, nix::fcntl::FcntlArg::F_GETPIPE_SZ).unwrap();
@@ -409,9 +411,10 @@ fn i04_a_log_that_nobody_reads_or_that_is_closed_stops_nothing() {
     assert_eq!(closed.end(Signal::SIGINT), Some(0));
 }
 
+// I07
 /// systemd, or what stands in for it, may stop reading: its queue is then full.
 #[test]
-fn i07_a_systemd_that_reads_no_more_does_not_stop_the_loop() {
+fn a_systemd_that_reads_no_more_does_not_stop_the_loop() {
     let setup = alone("");
     Alone::settings(&setup, "127.0.0.1:0", "");
     let socket = setup.path("notify.sock");
@@ -441,8 +444,9 @@ fn i07_a_systemd_that_reads_no_more_does_not_stop_the_loop() {
     assert_eq!(sidecar.end(Signal::SIGTERM), Some(0));
 }
 
+// I07 L12 L13
 #[test]
-fn i07_l12_l13_systemd_hears_of_us_and_the_listener_follows_the_settings() {
+fn systemd_hears_of_us_and_the_listener_follows_the_settings() {
     let setup = alone("");
     // Certificates that expire, and TLS that was left unverified.
     let key = rcgen::KeyPair::generate().unwrap();

@@ -159,8 +159,9 @@ mod tests {
         queue.recv_timeout(Duration::from_secs(10)).ok()
     }
 
+    // E13
     #[test]
-    fn e13_a_change_is_noticed_however_it_is_made() {
+    fn a_change_is_noticed_however_it_is_made() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         fs::create_dir(at("..one")).unwrap();

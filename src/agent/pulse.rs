@@ -72,8 +72,9 @@ impl Pulse {
 mod tests {
     use super::*;
 
+    // I07
     #[tokio::test(start_paused = true)]
-    async fn i07_the_loop_turns_once_a_second_and_systemd_hears_of_it_in_time() {
+    async fn the_loop_turns_once_a_second_and_systemd_hears_of_it_in_time() {
         let heartbeat = Heartbeat::default();
         let mut idle = Pulse::with(heartbeat.clone(), None);
         let start = Instant::now();

@@ -246,8 +246,9 @@ mod tests {
     use crate::catalog::Query;
     use crate::source::{Freshness, WatchId};
 
+    // B24
     #[test]
-    fn b24_the_age_of_a_cached_answer_is_its_age() {
+    fn the_age_of_a_cached_answer_is_its_age() {
         let freshness = |last_contact: u64, age: Option<u64>| Freshness {
             at: Instant::now(),
             last_contact: Duration::from_secs(last_contact),

@@ -482,8 +482,9 @@ mod tests {
         );
     }
 
+    // E12 J10
     #[test]
-    fn e12_j10_damage_and_newer_versions_are_ignored() {
+    fn damage_and_newer_versions_are_ignored() {
         let directory = tempfile::tempdir().unwrap();
         let one = set("one");
         let mut history = History::open(directory.path(), 2).unwrap();
@@ -505,8 +506,9 @@ mod tests {
         }
     }
 
+    // E12
     #[test]
-    fn e12_live_files_are_taken_over_with_the_revision_they_carry() {
+    fn live_files_are_taken_over_with_the_revision_they_carry() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("h.cfg");
         let destinations = [(path.clone(), Role::Config)];

@@ -98,8 +98,9 @@ fn take(path: &Path) -> Result<Flock<File>, LockError> {
 mod tests {
     use super::*;
 
+    // E10 E11
     #[test]
-    fn e10_e11_a_second_one_is_told_who_holds_it() {
+    fn a_second_one_is_told_who_holds_it() {
         let directory = tempfile::tempdir().unwrap();
         let destination = directory.path().join("h.cfg");
         let state = [directory.path().join("one"), directory.path().join("two")];

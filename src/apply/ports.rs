@@ -130,8 +130,9 @@ mod tests {
         }]
     }
 
+    // F05
     #[test]
-    fn f05_only_a_new_address_that_is_taken_is_an_error() {
+    fn only_a_new_address_that_is_taken_is_an_error() {
         let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = other.local_addr().unwrap().port();
         let taken = set(&["127.0.0.2:0".into(), format!("127.0.0.1:{port}")]);

@@ -139,8 +139,9 @@ mod tests {
         }])
     }
 
+    // D10 F10
     #[test]
-    fn d10_f10_the_revision_names_the_content_and_is_in_the_file() {
+    fn the_revision_names_the_content_and_is_in_the_file() {
         let one = set("defaults\n");
         assert_eq!(one, set("defaults"), "the final line end is always there");
         assert_ne!(one.revision, set("defaults\n\n").revision);

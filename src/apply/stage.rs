@@ -330,8 +330,9 @@ mod tests {
         names
     }
 
+    // F10
     #[test]
-    fn f10_the_checked_copy_names_the_staged_map_and_nothing_is_left_when_dropped() {
+    fn the_checked_copy_names_the_staged_map_and_nothing_is_left_when_dropped() {
         let directory = tempfile::tempdir().unwrap();
         let map = directory.path().join("a.map");
         let text = format!(
@@ -359,8 +360,9 @@ mod tests {
         assert!(names(directory.path()).is_empty());
     }
 
+    // E05 E06 E08
     #[test]
-    fn e05_e06_e08_a_link_is_written_through_and_mode_is_kept() {
+    fn a_link_is_written_through_and_mode_is_kept() {
         let directory = tempfile::tempdir().unwrap();
         let real = directory.path().join("real");
         std::fs::create_dir(&real).unwrap();
@@ -393,8 +395,9 @@ mod tests {
         assert!(!staged.changes() && staged.into_entries().is_empty());
     }
 
+    // E07
     #[test]
-    fn e07_a_directory_as_destination_is_refused_with_a_sentence() {
+    fn a_directory_as_destination_is_refused_with_a_sentence() {
         let directory = tempfile::tempdir().unwrap();
         std::fs::create_dir(directory.path().join("h.cfg")).unwrap();
         let error = stage(&set(directory.path(), "a\n", ""), None, None).unwrap_err();
@@ -406,8 +409,9 @@ mod tests {
         );
     }
 
+    // F10
     #[test]
-    fn f10_a_list_is_validated_with_its_staged_certificates() {
+    fn a_list_is_validated_with_its_staged_certificates() {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
         let file = |name: &str, role, text: &str| SetFile {

@@ -89,8 +89,9 @@ mod tests {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
     }
 
+    // E06 L07
     #[test]
-    fn e06_l07_a_link_in_a_directory_that_everybody_may_write_to_is_refused() {
+    fn a_link_in_a_directory_that_everybody_may_write_to_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
         for name in ["ours", "shared", "real"] {
@@ -126,8 +127,9 @@ mod tests {
         assert_eq!(std::fs::read_to_string(secret).unwrap(), "before\n");
     }
 
+    // E07
     #[test]
-    fn e07_an_impossible_destination_is_found_at_the_start() {
+    fn an_impossible_destination_is_found_at_the_start() {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
         std::fs::create_dir(path("folder")).unwrap();

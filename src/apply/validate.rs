@@ -201,8 +201,9 @@ fn expand(files: &[PathBuf], start: &Path, destinations: &[&Path]) -> Vec<PathBu
 mod tests {
     use super::*;
 
+    // F03
     #[test]
-    fn f03_a_directory_is_expanded_as_haproxy_does_with_new_files_of_the_set() {
+    fn a_directory_is_expanded_as_haproxy_does_with_new_files_of_the_set() {
         let directory = tempfile::tempdir().unwrap();
         for name in ["b.cfg", ".hidden.cfg", "x.map", "a.cfg"] {
             std::fs::write(directory.path().join(name), "").unwrap();

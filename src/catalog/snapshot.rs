@@ -287,8 +287,9 @@ mod tests {
         assert_eq!(recalled.age, Duration::ZERO);
     }
 
+    // E12
     #[test]
-    fn e12_a_damaged_foreign_or_newer_snapshot_is_refused_as_a_whole() {
+    fn a_damaged_foreign_or_newer_snapshot_is_refused_as_a_whole() {
         let text = String::from_utf8(encode(&content(), 1_000)).unwrap();
         assert_eq!(decode(""), Err(Unusable::Foreign));
         assert_eq!(decode("{}\n"), Err(Unusable::Foreign));

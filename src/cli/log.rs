@@ -284,8 +284,9 @@ fn tell(summary: &Summary<Severity>) {
 mod tests {
     use super::*;
 
+    // L09
     #[test]
-    fn l09_a_json_line_holds_no_terminal_code_and_reads_back_the_same() {
+    fn a_json_line_holds_no_terminal_code_and_reads_back_the_same() {
         let hostile = "web\n\u{1b}[2J\u{9b}31m\u{202e}";
         let line = format!("{}\n", serde_json::json!({ "message": hostile }));
         let shown = String::from_utf8(plain_json(line.as_bytes())).unwrap();

@@ -318,8 +318,9 @@ mod tests {
     use super::*;
     use crate::diagnostic::is_unplain;
 
+    // L09
     #[test]
-    fn l09_p10_the_text_tells_everything_and_does_nothing_to_a_terminal() {
+    fn p10_the_text_tells_everything_and_does_nothing_to_a_terminal() {
         let text = describe(&crate::status::model::tests::status());
         let (first, rest) = text.split_once('\n').unwrap();
         assert!(first.contains("held: the last good configuration is in force"));

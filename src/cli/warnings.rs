@@ -74,8 +74,9 @@ mod tests {
     use super::*;
     use crate::settings::types::SecretText;
 
+    // L12 K03
     #[test]
-    fn l12_k03_what_is_open_is_told() {
+    fn what_is_open_is_told() {
         let mut settings = Settings::default();
         settings.consul.addresses = vec![
             "http://127.0.0.1:8500".to_owned(),

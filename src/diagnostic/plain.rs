@@ -44,8 +44,9 @@ mod tests {
 
     use super::*;
 
+    // L09
     #[test]
-    fn l09_line_ends_and_terminal_codes_are_shown_not_done() {
+    fn line_ends_and_terminal_codes_are_shown_not_done() {
         let hostile = "web\r\n2026 ERROR forged\u{1b}[2J\u{9b}31m\u{202e}txt\0";
         assert_eq!(
             plain(hostile),
@@ -55,8 +56,9 @@ mod tests {
     }
 
     proptest! {
+        // L09
         #[test]
-        fn l09_nothing_unplain_is_left_of_any_text(text in "(?s).*") {
+        fn nothing_unplain_is_left_of_any_text(text in "(?s).*") {
             prop_assert!(!plain(&text).contains(is_unplain));
         }
     }

@@ -78,8 +78,9 @@ mod tests {
     use super::super::Place;
     use super::*;
 
+    // L09
     #[test]
-    fn l09_nothing_of_the_catalog_does_anything_to_a_terminal() {
+    fn nothing_of_the_catalog_does_anything_to_a_terminal() {
         let line = "server \u{202e}a\u{1b}[31m wieght";
         let diagnostic = Diagnostic::error("haproxy", "it is \u{1b}[31m\nred")
             .at(Place::at(Path::new("x"), line, 1, 16, 6))

@@ -367,8 +367,9 @@ mod tests {
         CommandLine::parse(&arguments)
     }
 
+    // F03
     #[test]
-    fn f03_the_command_line_keeps_what_changes_the_verdict() {
+    fn the_command_line_keeps_what_changes_the_verdict() {
         let parsed = line(
             "haproxy -sf 27012 27013 -x sockpair@3 -Ws -S /run/m.sock -p pid -q -dr -n 2000 -f a.cfg -f conf.d -- b.cfg c.cfg",
         );
@@ -388,8 +389,9 @@ mod tests {
         assert!(parse_stat("17 (cut").is_none());
     }
 
+    // G07
     #[tokio::test]
-    async fn g07_a_pid_file_that_fills_late_is_read() {
+    async fn a_pid_file_that_fills_late_is_read() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("pid");
         assert!(matches!(

@@ -141,8 +141,9 @@ mod tests {
 
     use super::*;
 
+    // L14
     #[test]
-    fn l14_what_follows_the_name_of_a_secret_is_hidden() {
+    fn what_follows_the_name_of_a_secret_is_hidden() {
         for (text, shown) in [
             (
                 "user admin insecure-password s3cr3t groups a",
@@ -172,8 +173,9 @@ mod tests {
         }
     }
 
+    // L14
     #[test]
-    fn l14_a_secret_of_the_configuration_is_hidden_wherever_it_is_quoted() {
+    fn a_secret_of_the_configuration_is_hidden_wherever_it_is_quoted() {
         let config = Config::parse(
             "userlist u\n user a insecure-password hunter22 wrong\nbackend b\n stats auth admin:pa55word\n \
              http-request set-header X-Api-Key \"k-1234567\"\n stick store-request req.cook(token) table b\n",
@@ -193,8 +195,9 @@ mod tests {
     }
 
     proptest! {
+        // L14
         #[test]
-        fn l14_no_text_makes_it_panic(text in "(?s).{0,80}", name in "password|auth|token:|secret=") {
+        fn no_text_makes_it_panic(text in "(?s).{0,80}", name in "password|auth|token:|secret=") {
             let _ = hide(&format!("{text} {name} {text}"), &[]);
         }
     }

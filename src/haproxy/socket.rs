@@ -140,8 +140,9 @@ fn classify(path: &Path, cause: std::io::Error) -> SocketError {
 mod tests {
     use super::*;
 
+    // H13
     #[tokio::test]
-    async fn h13_an_answer_that_is_too_long_or_never_ends_is_no_answer() {
+    async fn an_answer_that_is_too_long_or_never_ends_is_no_answer() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("socket");
         let listener = tokio::net::UnixListener::bind(&path).unwrap();

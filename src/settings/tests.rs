@@ -98,8 +98,9 @@ fn the_example_holds_every_key_with_its_default() {
     }
 }
 
+// K01
 #[test]
-fn k01_an_unknown_key_is_shown_with_the_nearest_one() {
+fn an_unknown_key_is_shown_with_the_nearest_one() {
     assert_eq!(
         wrong("[consul]\nadresses = [\"http://x:1\"]\n"),
         "\
@@ -130,8 +131,9 @@ error[unknown-lint]: There is no lint `no-els`.
     );
 }
 
+// K01
 #[test]
-fn k01_a_wrong_type_and_an_impossible_value_point_at_the_value() {
+fn a_wrong_type_and_an_impossible_value_point_at_the_value() {
     assert_eq!(
         wrong("[consul]\nwait = 60\n"),
         "\
@@ -168,8 +170,9 @@ error[wrong-value]: `sginal` is not one of the values here.
     );
 }
 
+// K02
 #[test]
-fn k02_keys_that_contradict_each_other_are_all_named() {
+fn keys_that_contradict_each_other_are_all_named() {
     let text = wrong(
         "[consul]\ntoken = \"a\"\ntoken_file = \"/t\"\nwait = \"11m\"\n[haproxy]\nmode = \"signal\"\n[apply]\nsettle = \"2s\"\n",
     );
@@ -185,8 +188,9 @@ fn k02_keys_that_contradict_each_other_are_all_named() {
     }
 }
 
+// K08
 #[test]
-fn k08_two_templates_may_not_write_one_file() {
+fn two_templates_may_not_write_one_file() {
     let text = wrong(
         "[[template]]\nsource = \"a\"\ndestination = \"/x\"\n[[template]]\nsource = \"b\"\ndestination = \"/x\"\nkind = \"map\"\n",
     );
@@ -194,8 +198,9 @@ fn k08_two_templates_may_not_write_one_file() {
     assert!(text.contains("gatewright.toml:6:15"), "{text}");
 }
 
+// K01
 #[test]
-fn k01_text_that_is_no_toml_is_an_error_with_a_place() {
+fn text_that_is_no_toml_is_an_error_with_a_place() {
     let text = wrong("[consul\naddresses = 1\n");
     assert!(
         text.starts_with("error[syntax]: This is not TOML:"),
@@ -261,8 +266,9 @@ fn flags_win_over_the_file_and_the_file_over_the_environment() {
     assert_eq!(settings.consul.addresses, [DEFAULT_CONSUL]);
 }
 
+// K03
 #[test]
-fn k03_a_token_in_a_file_that_others_can_read_is_refused_and_not_shown() {
+fn a_token_in_a_file_that_others_can_read_is_refused_and_not_shown() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("gatewright.toml");
     std::fs::write(&path, "[consul]\ntoken = \"canary-5f2a\"\n").unwrap();
@@ -292,8 +298,9 @@ fn templates_may_not_be_given_the_token() {
     assert!(text.contains("gatewright.toml:2:24"), "{text}");
 }
 
+// K01
 #[test]
-fn k01_a_repeated_key_and_an_empty_file_are_refused() {
+fn a_repeated_key_and_an_empty_file_are_refused() {
     let text = wrong("[apply]\nsettle = \"1s\"\nsettle = \"2s\"\n");
     assert!(text.contains("gatewright.toml:3:1"), "{text}");
     assert!(text.contains("duplicate key"), "{text}");
@@ -310,8 +317,9 @@ fn k01_a_repeated_key_and_an_empty_file_are_refused() {
     }
 }
 
+// K02
 #[test]
-fn k02_hosts_without_a_listener_and_what_is_no_host_are_refused() {
+fn hosts_without_a_listener_and_what_is_no_host_are_refused() {
     let text = wrong("[status]\nhosts = [\"a.example\"]\n");
     assert!(
         text.contains("`status.hosts` is set and `status.listen` is not."),
@@ -328,8 +336,9 @@ fn k02_hosts_without_a_listener_and_what_is_no_host_are_refused() {
     assert!(text.contains("gatewright.toml:2:10"), "{text}");
 }
 
+// K04
 #[test]
-fn k04_nothing_in_the_settings_is_expanded() {
+fn nothing_in_the_settings_is_expanded() {
     let text = "[consul]\ndatacenter = \"${HOME}$(id)`id`\"\n[haproxy]\nbinary = \"$HOME/haproxy\"\n\
                 [parameters]\na = \"{{env \\\"HOME\\\"}} %h ~\"\n";
     let settings = parse(Path::new("gatewright.toml"), text).unwrap();
@@ -344,8 +353,9 @@ fn k04_nothing_in_the_settings_is_expanded() {
     );
 }
 
+// K05
 #[test]
-fn k05_a_command_is_a_list_of_words() {
+fn a_command_is_a_list_of_words() {
     let text = wrong("[haproxy]\ncommand = \"systemctl reload haproxy\"\n");
     assert!(text.contains("error[wrong-type]"), "{text}");
     assert!(text.contains("gatewright.toml:2:11"), "{text}");
@@ -356,8 +366,9 @@ fn k05_a_command_is_a_list_of_words() {
     );
 }
 
+// K06
 #[test]
-fn k06_every_path_is_absolute_after_the_load() {
+fn every_path_is_absolute_after_the_load() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("gatewright.toml");
     let text = "[consul]\ntoken_file = \"t\"\n[consul.tls]\nca_file = \"t\"\nca_path = \"t\"\nclient_cert = \"t\"\nclient_key = \"t\"\n\
@@ -383,8 +394,9 @@ fn k06_every_path_is_absolute_after_the_load() {
     assert_eq!(settings.template[0].destination, folder.path().join("d/t"));
 }
 
+// K07
 #[test]
-fn k07_every_limit_has_a_range() {
+fn every_limit_has_a_range() {
     // Each key with a number or a time in the example, with values that nobody can mean.
     let mut table = "";
     let mut seen = 0;
@@ -441,8 +453,9 @@ fn k07_every_limit_has_a_range() {
     }
 }
 
+// K08
 #[test]
-fn k08_two_ways_to_one_file_are_one_destination() {
+fn two_ways_to_one_file_are_one_destination() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("gatewright.toml");
     std::fs::create_dir(folder.path().join("real")).unwrap();
@@ -490,8 +503,9 @@ fn the_status_socket_is_found_in_settings_that_are_wrong_elsewhere() {
     );
 }
 
+// P7
 #[test]
-fn p7_a_misspelt_secret_is_not_shown() {
+fn a_misspelt_secret_is_not_shown() {
     for text in [
         "[consul]\ntoken = \"canary",
         "[consul]\ntokn = \"canary\"\n",
@@ -507,8 +521,9 @@ fn p7_a_misspelt_secret_is_not_shown() {
     }
 }
 
+// D12
 #[test]
-fn d12_a_destination_that_templates_read_is_refused() {
+fn a_destination_that_templates_read_is_refused() {
     let template = |source: &str, destination: &str| {
         format!("[[template]]\nsource = \"{source}\"\ndestination = \"{destination}\"\n")
     };
@@ -533,8 +548,9 @@ fn d12_a_destination_that_templates_read_is_refused() {
     assert!(partial.contains("would be a partial"), "{partial}");
 }
 
+// C05
 #[test]
-fn c05_networks_are_read() {
+fn networks_are_read() {
     let told = wrong("[catalog]\nallow_addresses = [\"10.0.0.0/33\"]\n");
     assert!(told.contains("`10.0.0.0/33` is no network."), "{told}");
 }

@@ -346,8 +346,9 @@ mod keep_alive_tests {
 
     use super::*;
 
+    // I06
     #[tokio::test(start_paused = true)]
-    async fn i06_a_watch_that_panics_is_started_anew_with_growing_pauses() {
+    async fn a_watch_that_panics_is_started_anew_with_growing_pauses() {
         let begun = AtomicU32::new(0);
         let at = tokio::time::Instant::now();
         keep_alive("Consul", || {

@@ -56,8 +56,9 @@ impl Heartbeat {
 mod tests {
     use super::*;
 
+    // I07
     #[test]
-    fn i07_a_loop_that_stands_still_is_not_alive() {
+    fn a_loop_that_stands_still_is_not_alive() {
         let heartbeat = Heartbeat::default();
         let start = heartbeat.started;
         let after = |seconds: u64| start + Duration::from_secs(seconds);

@@ -183,8 +183,9 @@ mod tests {
 
     const HERE: (&str, u32) = ("core.rs", 1);
 
+    // M05
     #[test]
-    fn m05_repeats_are_summed_up_once_a_minute_and_a_new_error_passes_at_once() {
+    fn repeats_are_summed_up_once_a_minute_and_a_new_error_passes_at_once() {
         let start = Instant::now();
         let mut repeats = Repeats::default();
         let mut passed = 0;
@@ -217,10 +218,11 @@ mod tests {
     }
 
     proptest! {
+        // P9
         /// Whatever comes when: each line passes or is counted, and no kind passes more than a burst
         /// in any period and one summary.
         #[test]
-        fn p9_no_line_is_lost_and_none_beyond_the_bound_passes(
+        fn no_line_is_lost_and_none_beyond_the_bound_passes(
             lines in prop::collection::vec((0u64..20_000, 0u32..3, any::<bool>()), 0..300),
         ) {
             let start = Instant::now();

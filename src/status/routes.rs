@@ -143,8 +143,9 @@ mod tests {
         .map_err(|refused| refused.status.as_u16())
     }
 
+    // L04
     #[test]
-    fn l04_only_reads_under_known_names_are_answered() {
+    fn only_reads_under_known_names_are_answered() {
         for host in [
             "127.0.0.1:9877",
             "[::1]:9877",
@@ -197,16 +198,18 @@ mod tests {
     }
 
     proptest! {
+        // L04
         #[test]
-        fn l04_a_name_is_allowed_only_when_it_is_an_address_or_known(name in "[a-z.]{1,30}", port in any::<u16>()) {
+        fn a_name_is_allowed_only_when_it_is_an_address_or_known(name in "[a-z.]{1,30}", port in any::<u16>()) {
             prop_assume!(name.trim_end_matches('.') != "localhost");
             let host = format!("{name}:{port}");
             prop_assert!(!is_allowed(&host, &[]));
             prop_assert_eq!(is_allowed(&host, std::slice::from_ref(&name)), !name.trim_end_matches('.').is_empty());
         }
 
+        // L04
         #[test]
-        fn l04_no_host_makes_it_panic(host in ".{0,40}") {
+        fn no_host_makes_it_panic(host in ".{0,40}") {
             let _ = is_allowed(&host, &[]);
         }
     }

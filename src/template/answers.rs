@@ -425,8 +425,9 @@ mod tests {
         assert_eq!(two.stamp(0), all.stamp(1));
     }
 
+    // B15 C06 C09 C10
     #[test]
-    fn b15_c06_c09_c10_bad_instances_are_left_out_and_named() {
+    fn bad_instances_are_left_out_and_named() {
         let fixture: Fixture = serde_json::from_str(
             r#"{ "services": { "web": [
                 { "Address": "10.0.0.1", "Port": 80, "ID": "good" },

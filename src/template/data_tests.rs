@@ -132,10 +132,11 @@ fn hostile() -> impl Strategy<Value = String> {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
+    // P6 C01 C02 C03 C04
     /// Whatever stands in the catalog, the sections, lines and words are those that the template has
     /// with harmless data; or what is hostile is left out and named, or the rendering is refused.
     #[test]
-    fn p6_c01_c02_c03_c04_no_catalog_changes_the_structure(
+    fn no_catalog_changes_the_structure(
         name in hostile(), node in hostile(), meta in hostile(), value in hostile(), key in hostile(),
     ) {
         let hostile = catalog(&name, &node, &meta, [&value, &key]);
@@ -167,8 +168,9 @@ proptest! {
     }
 }
 
+// C04
 #[test]
-fn c04_a_template_in_data_is_never_rendered() {
+fn a_template_in_data_is_never_rendered() {
     let catalog = json!({ "keys": { "outer": "{{key \"secret\"}}", "secret": "canary" } });
     let mut set = load("x {{key \"outer\"}} '{{key \"outer\"}}'", &[]).unwrap();
     let rendering = complete(&mut set, &catalog.to_string()).unwrap();
@@ -181,8 +183,9 @@ fn c04_a_template_in_data_is_never_rendered() {
 
 // What is left out.
 
+// C05
 #[test]
-fn c05_addresses_are_judged_by_the_settings() {
+fn addresses_are_judged_by_the_settings() {
     let address = |address: &str| json!({ "Address": address, "Port": 80, "ID": address });
     let all = [
         "10.0.0.1",
@@ -266,8 +269,9 @@ fn c05_addresses_are_judged_by_the_settings() {
 
 const LISTENERS: &str = "global\n    stats socket ipv4@127.0.0.1:9999 level admin\nfrontend in\n    bind 10.0.0.1:80,:8000-8010\n    bind-process 1\n    bind [::]:8443\n    bind quic4@10.0.0.1:90\nlisten x\n    # bind 10.0.0.2:80\n    bind {{keyOrDefault \"listen\" \"10.0.0.7:70\"}}\n{{#each (service \"web\")}}\n    server {{serverName this}} {{serverAddress this}}\n{{/each}}\n";
 
+// C05
 #[test]
-fn c05_an_instance_that_is_our_own_listener_is_left_out() {
+fn an_instance_that_is_our_own_listener_is_left_out() {
     let at = |address: &str, port: u16| json!({ "Address": address, "Port": port, "ID": format!("{address}-{port}") });
     let list = vec![
         at("10.0.0.1", 80),
@@ -330,8 +334,9 @@ fn c05_an_instance_that_is_our_own_listener_is_left_out() {
     assert_eq!(rendering.quarantined, []);
 }
 
+// C05
 #[test]
-fn c05_a_listener_that_an_instance_makes_keeps_it_out_and_stays_away() {
+fn a_listener_that_an_instance_makes_keeps_it_out_and_stays_away() {
     let template = "frontend in\n{{#each (service \"web\")}}\n    bind {{serverAddress this}}\n{{/each}}\nbackend b\n{{#each (service \"web\")}}\n    server {{serverName this}} {{serverAddress this}}\n{{/each}}\n";
     let catalog = r#"{"services": {"web": [{"Address": "10.0.0.1", "Port": 80, "ID": "a"}]}}"#;
     let mut set = load(template, &[]).unwrap();
@@ -357,8 +362,9 @@ fn zones(web: &[Option<&str>], other: &[Option<&str>]) -> String {
     json!({ "services": { "web": list("web", web), "other": list("other", other) } }).to_string()
 }
 
+// C10 C11
 #[test]
-fn c10_c11_what_cannot_be_written_is_left_out_and_the_rest_goes_on() {
+fn what_cannot_be_written_is_left_out_and_the_rest_goes_on() {
     let mut set = load(ZONES, &[]).unwrap();
     let mut servers = |catalog: &str| -> Result<(Vec<String>, Vec<String>), Vec<Diagnostic>> {
         let rendering = complete(&mut set, catalog)?;
@@ -430,8 +436,9 @@ fn c10_c11_what_cannot_be_written_is_left_out_and_the_rest_goes_on() {
     );
 }
 
+// C10
 #[test]
-fn c10_slots_and_lists_that_helpers_make_are_left_out_of_as_well() {
+fn slots_and_lists_that_helpers_make_are_left_out_of_as_well() {
     let template = "{{slots (service \"web\") name=\"s\" spare=1}}\n{{#each (sortBy (service \"web\") \"Port\")}}\nx {{ID}} {{ServiceMeta.zone}}\n{{/each}}\n";
     let mut set = load(template, &[]).unwrap();
     let rendering = complete(&mut set, &zones(&[Some("a"), None], &[])).unwrap();
@@ -447,8 +454,9 @@ fn c10_slots_and_lists_that_helpers_make_are_left_out_of_as_well() {
     assert_eq!(wrong[0].code, "missing-value");
 }
 
+// C01 C10
 #[test]
-fn c01_c10_a_bad_node_service_or_key_is_left_out_and_told() {
+fn a_bad_node_service_or_key_is_left_out_and_told() {
     let catalog = json!({
         "services": { "web": [{ "Address": "10.0.0.1", "Port": 80, "Node": "good" }], "bad\nname": [] },
         "nodes": [{ "Node": "good", "Address": "10.0.0.1" }, { "Node": "bad\u{7f}", "Address": "10.0.0.2" }, { "Node": "meta", "Address": "10.0.0.3", "Meta": { "a": "\n" } }],
@@ -469,8 +477,9 @@ fn c01_c10_a_bad_node_service_or_key_is_left_out_and_told() {
     );
 }
 
+// C08
 #[test]
-fn c08_what_is_told_shows_letters_that_hide() {
+fn what_is_told_shows_letters_that_hide() {
     let catalog = json!({ "services": { "web": [{ "Address": "x\u{202e}y\u{200b}", "Port": 80, "ID": "a\u{2066}b" }] } });
     let mut set = load("{{#each (service \"web\")}}{{ID}}{{/each}}", &[]).unwrap();
     let told = told(&complete(&mut set, &catalog.to_string()).unwrap());
@@ -481,8 +490,9 @@ fn c08_what_is_told_shows_letters_that_hide() {
     );
 }
 
+// C16
 #[test]
-fn c16_what_is_no_text_is_no_text() {
+fn what_is_no_text_is_no_text() {
     for (template, code) in [
         ("x {{base64Decode \"aGk\"}}", "helper"),
         ("x {{base64Decode \"a*==\"}}", "helper"),
@@ -520,8 +530,9 @@ fn c16_what_is_no_text_is_no_text() {
 
 // Broken templates.
 
+// D03
 #[test]
-fn d03_a_condition_on_what_is_never_there_is_told() {
+fn a_condition_on_what_is_never_there_is_told() {
     let warned = |text: &str, partials: Vec<Source>| -> Vec<String> {
         let (_, warnings) = TemplateSet::load(vec![source(text)], partials, options()).unwrap();
         warnings.iter().map(ToString::to_string).collect()
@@ -550,8 +561,9 @@ fn d03_a_condition_on_what_is_never_there_is_told() {
     assert_eq!(warned("x", crate::template::shipped_partials()), [""; 0]);
 }
 
+// D04
 #[test]
-fn d04_raw_must_be_allowed() {
+fn raw_must_be_allowed() {
     let refused = |text: &str| {
         TemplateSet::load(vec![source(text)], Vec::new(), Options::default())
             .err()
@@ -567,8 +579,9 @@ fn d04_raw_must_be_allowed() {
     assert_eq!(refused("x {{{{raw}}}}{{as it is}}{{{{/raw}}}}"), None);
 }
 
+// D05
 #[test]
-fn d05_the_deepest_templates_that_are_taken_are_rendered() {
+fn the_deepest_templates_that_are_taken_are_rendered() {
     let deepest = Options::default().max_nesting - 1;
     let nested = |inner: &str| {
         format!(
@@ -594,8 +607,9 @@ fn d05_the_deepest_templates_that_are_taken_are_rendered() {
     assert_eq!(rendered(&nested("x {{> p0}}"), &partials), "x the end");
 }
 
+// D06
 #[test]
-fn d06_a_rendering_ends_when_its_time_is_over() {
+fn a_rendering_ends_when_its_time_is_over() {
     let many: Vec<u32> = (0..3000).collect();
     let each = "{{#each (parameters \"many\")}}";
     for inner in ["", "x\n", "{{#if false}}x{{/if}}"] {
@@ -631,8 +645,9 @@ fn d06_a_rendering_ends_when_its_time_is_over() {
     }
 }
 
+// D08
 #[test]
-fn d08_no_helper_gives_what_is_not_the_same_next_time() {
+fn no_helper_gives_what_is_not_the_same_next_time() {
     for word in ["now", "time", "stamp", "random", "uuid", "shuffle"] {
         let found = helpers::TABLE
             .iter()
@@ -641,8 +656,9 @@ fn d08_no_helper_gives_what_is_not_the_same_next_time() {
     }
 }
 
+// D12
 #[test]
-fn d12_a_template_that_reads_what_it_makes_is_refused() {
+fn a_template_that_reads_what_it_makes_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     std::fs::write(at("made.cfg"), "x\n").unwrap();

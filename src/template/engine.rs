@@ -694,8 +694,9 @@ mod tests {
         }
     }
 
+    // D07
     #[test]
-    fn d07_a_helper_that_panics_refuses_only_that_rendering() {
+    fn a_helper_that_panics_refuses_only_that_rendering() {
         let template = |text: &str| Source {
             name: "t".into(),
             path: "t.hbs".into(),

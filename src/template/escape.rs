@@ -444,8 +444,9 @@ mod tests {
         Ok(out)
     }
 
+    // C01 C03 D04
     #[test]
-    fn c01_c03_d04_a_value_is_escaped_by_where_it_lands() {
+    fn a_value_is_escaped_by_where_it_lands() {
         for (before, value, after, expected) in [
             ("server a ", "b c", "\n", "server a b\\ c\n"),
             ("set \"x ", "$a \"\\", "\"", "set \"x \\$a \\\"\\\\\""),
@@ -536,10 +537,11 @@ mod tests {
     }
 
     proptest! {
+        // C02 C03
         /// Whatever the values are, the words of each line are as many as with a harmless value,
         /// and each value arrives whole; or the file is refused.
         #[test]
-        fn c02_c03_no_value_changes_the_structure(
+        fn no_value_changes_the_structure(
             pieces in proptest::collection::vec((piece(), any::<String>()), 1..6)
         ) {
             let mut hostile = Vec::new();
@@ -564,8 +566,9 @@ mod tests {
             }
         }
 
+        // C03
         #[test]
-        fn c03_a_value_arrives_as_it_was(value in "\\PC{1,20}") {
+        fn a_value_arrives_as_it_was(value in "\\PC{1,20}") {
             for (before, after) in [("a ", ""), ("a \"", "\""), ("a '", "'")] {
                 let parts = [(before, false), (value.as_str(), true), (after, false)];
                 if let Ok(text) = write(Grammar::Haproxy, &parts) {

@@ -174,8 +174,9 @@ mod tests {
 
     use super::*;
 
+    // C07 C08
     #[test]
-    fn c07_c08_plain_names_stay_readable_and_others_are_told_apart() {
+    fn plain_names_stay_readable_and_others_are_told_apart() {
         assert_eq!(server_name("node-1", "web-1"), "node-1:web-1");
         assert_eq!(server_name("n", "host:web:80"), "n:host:web:80");
         let names = [
@@ -274,8 +275,9 @@ mod tests {
             }
         }
 
+        // C07 C08
         #[test]
-        fn c07_c08_names_are_legal_and_never_collide(
+        fn names_are_legal_and_never_collide(
             pairs in proptest::collection::btree_set(("[ab._:/ é]{0,4}", "[ab._:/ é]{0,4}"), 0..40)
         ) {
             let mut seen = BTreeMap::new();
@@ -287,8 +289,9 @@ mod tests {
             }
         }
 
+        // C07
         #[test]
-        fn c07_backends_are_legal_and_no_two_services_share_one(
+        fn backends_are_legal_and_no_two_services_share_one(
             services in proptest::collection::btree_set("[aA._:/ é\u{202e}]{1,4}|a{98,102}|global|program", 0..40)
         ) {
             let mut seen = BTreeMap::new();

@@ -292,9 +292,10 @@ fn partials_see_what_is_around_them() {
     );
 }
 
+// D01 D03 D04 D09
 /// What is refused when it is loaded or rendered, word by word.
 #[test]
-fn d01_d03_d04_d09_what_is_wrong_is_said_with_its_place() {
+fn what_is_wrong_is_said_with_its_place() {
     for (template, expected) in [
         (
             "a\n{{#each (service \"web\")}}\n  {{Adress}}\n{{/each}}",
@@ -457,8 +458,9 @@ fn keys_and_folders_are_waited_for_where_that_is_demanded() {
     }
 }
 
+// D05
 #[test]
-fn d05_partials_that_include_each_other_are_refused() {
+fn partials_that_include_each_other_are_refused() {
     let text = rendered("x {{> a}}", &[("a", "{{> b}}"), ("b", "{{> a}}")]);
     assert!(
         text.contains("error[partial-cycle]: Partials include each other without end: a → b → a."),
@@ -470,8 +472,9 @@ fn d05_partials_that_include_each_other_are_refused() {
     assert!(text.contains("i → i"), "{text}");
 }
 
+// D05 D06
 #[test]
-fn d05_d06_nesting_and_size_have_bounds() {
+fn nesting_and_size_have_bounds() {
     let deep = format!("{}{}", "{{#if a}}".repeat(1000), "{{/if}}".repeat(1000));
     assert!(rendered(&deep, &[]).contains("nested-too-deep"));
     assert!(rendered(&"x".repeat(300 << 10), &[]).contains("template-too-large"));
@@ -666,8 +669,9 @@ fn only_what_changed_is_taken_in_and_the_text_is_always_the_same() {
     assert_eq!(render(&less, 2), "x web-0 web-2 ");
 }
 
+// C12
 #[test]
-fn c12_ten_thousand_servers_are_rendered() {
+fn ten_thousand_servers_are_rendered() {
     let instances: Vec<String> = (0..10_000)
         .map(|n| {
             format!(

@@ -156,8 +156,9 @@ fn each_fault_of_the_proxy_is_what_its_name_says() {
     assert_eq!(get(proxy.address(), path).body, whole.body);
 }
 
+// A10
 #[test]
-fn a10_a_real_consul_closes_connections_beyond_its_limit_without_an_answer() {
+fn a_real_consul_closes_connections_beyond_its_limit_without_an_answer() {
     let consul = Consul::start_with(&["-hcl=limits { http_max_conns_per_client = 5 }"]).unwrap();
     // Those of the requests that waited for its start may still be counted.
     let held = wait_for(LIMIT, "five connections", || {

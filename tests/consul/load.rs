@@ -78,8 +78,9 @@ fn runtime() -> tokio::runtime::Runtime {
         .unwrap()
 }
 
+// B01 B02 B03 B05
 #[test]
-fn b01_b02_b03_b05_a_misbehaving_index_costs_two_requests_in_five_seconds() {
+fn a_misbehaving_index_costs_two_requests_in_five_seconds() {
     let consul = Consul::start().unwrap();
     consul.set_key("a", "first").unwrap();
     let runtime = runtime();
@@ -111,16 +112,21 @@ fn b01_b02_b03_b05_a_misbehaving_index_costs_two_requests_in_five_seconds() {
     })
     .unwrap();
     // What must not happen needs time in which it could.
-    std::thread::sleep(Duration::from_secs(5));
+    let time = Duration::from_secs(5);
+    std::thread::sleep(time);
     for (name, proxy, _) in &running {
-        let asked = proxy.requests().len();
+        let requests = proxy.requests();
+        // A slow start adds to the time in which requests are right.
+        let end = requests[0].at + time;
+        let asked = requests.iter().filter(|request| request.at < end).count();
         measured::note("e02", &format!("{name}: requests in 5 s"), asked);
-        assert!(asked <= 2, "{name}: {:?}", proxy.requests());
+        assert!(asked <= 2, "{name}: {requests:?}");
     }
 }
 
+// B25
 #[test]
-fn b25_fifty_sources_come_back_apart() {
+fn fifty_sources_come_back_apart() {
     const SOURCES: usize = 50;
     let keys = ["a", "b", "c"];
     let mut consul = Consul::start_persistent().unwrap();

@@ -21,8 +21,9 @@ fn memory(pid: u32, name: &str) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
+// A01 A02 A03
 #[test]
-fn a01_a02_a03_refused_black_holed_and_frozen_connections() {
+fn refused_black_holed_and_frozen_connections() {
     let mut consul = Consul::start_persistent().unwrap();
     let proxy = FaultProxy::start(consul.address()).unwrap();
     let mut scene = given(&consul, &proxy.url()).serve();
@@ -190,8 +191,9 @@ impl Told {
     }
 }
 
+// A04 A05 A07 A14
 #[test]
-fn a04_a05_a07_a14_whatever_body_the_address_answers_is_held() {
+fn whatever_body_the_address_answers_is_held() {
     let told = Told::start();
     let json_head =
         b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 999\r\n\r\n";
@@ -219,8 +221,9 @@ fn a04_a05_a07_a14_whatever_body_the_address_answers_is_held() {
     told.end();
 }
 
+// A06 A08 A12 A18 A20 L05
 #[test]
-fn a06_a08_a12_a18_a20_l05_whatever_else_the_address_answers_is_held() {
+fn whatever_else_the_address_answers_is_held() {
     let told = Told::start();
     let location = format!("{}/v1/health/service/web?passing=1", told.stranger.url());
     let wide = format!("X-Wide: {}", "w".repeat(500_000));
@@ -262,8 +265,9 @@ fn a06_a08_a12_a18_a20_l05_whatever_else_the_address_answers_is_held() {
     told.end();
 }
 
+// A09 A13 A20
 #[test]
-fn a09_a13_a20_a_limit_is_honoured_odd_indexes_are_taken_and_a_bomb_is_held() {
+fn a_limit_is_honoured_odd_indexes_are_taken_and_a_bomb_is_held() {
     let mut told = Told::start();
     let Told {
         scene,
@@ -336,8 +340,9 @@ fn well(proxy: &FaultProxy) {
     .unwrap();
 }
 
+// A17 A19
 #[test]
-fn a17_a19_a_name_that_moves_and_a_second_agent() {
+fn a_name_that_moves_and_a_second_agent() {
     let consul = Consul::start().unwrap();
     let [port] = ports::free().unwrap();
     let at = |last: u8| SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), port));
@@ -414,8 +419,9 @@ fn a17_a19_a_name_that_moves_and_a_second_agent() {
     end(scene);
 }
 
+// A22
 #[test]
-fn a22_no_descriptors_left() {
+fn no_descriptors_left() {
     let consul = Consul::start().unwrap();
     let proxy = FaultProxy::start(consul.address()).unwrap();
     let mut scene = given(&consul, &proxy.url()).serve();
@@ -463,8 +469,9 @@ fn a22_no_descriptors_left() {
     end(scene);
 }
 
+// A01
 #[test]
-fn a01_a_start_without_consul_waits_for_it() {
+fn a_start_without_consul_waits_for_it() {
     // Nothing listens there until later.
     let [port] = ports::free().unwrap();
     let at = SocketAddr::from((Ipv4Addr::LOCALHOST, port));

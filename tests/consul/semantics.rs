@@ -11,8 +11,9 @@ use support::consul::Consul;
 use support::fault_proxy::{Fault, FaultProxy};
 use support::{http, measured, wait_for};
 
+// A08 B06
 #[test]
-fn a08_b06_a_lost_quorum_removes_nothing() {
+fn a_lost_quorum_removes_nothing() {
     let mut cluster = Cluster::start().unwrap();
     let proxy = FaultProxy::start(cluster.address(0)).unwrap();
     let mut scene = given(&cluster, &proxy.url()).serve();
@@ -73,8 +74,9 @@ fn waiting(status: &Value) -> bool {
         })
 }
 
+// B16 B18 B19 B20 B22
 #[test]
-fn b16_b18_b19_b20_b22_missing_and_deleted_keys_and_a_slow_datacenter() {
+fn missing_and_deleted_keys_and_a_slow_datacenter() {
     let consul = Consul::start().unwrap();
     let proxy = FaultProxy::start(consul.address()).unwrap();
     consul.set_key("cfg/limit", "10").unwrap();
@@ -150,8 +152,9 @@ fn b16_b18_b19_b20_b22_missing_and_deleted_keys_and_a_slow_datacenter() {
     end(scene);
 }
 
+// A10
 #[test]
-fn a10_more_watches_than_consul_takes_connections() {
+fn more_watches_than_consul_takes_connections() {
     let consul = Consul::start_with(&["-hcl=limits { http_max_conns_per_client = 5 }"]).unwrap();
     // Consul counts by address, and what the test asks must not count.
     let proxy = FaultProxy::start_from(Ipv4Addr::new(127, 0, 0, 2), consul.address()).unwrap();
@@ -198,7 +201,11 @@ fn a10_more_watches_than_consul_takes_connections() {
         format!("{rate:.1}"),
     );
     assert!(rate < 60.0, "{rate}");
-    assert!(proxy.open() <= 6, "{}", proxy.open());
+    // The proxy counts a connection that Consul has closed until Gatewright's side of it ends, too.
+    wait_for(LIMIT, "six connections at most", || {
+        (proxy.open() <= 6).then_some(())
+    })
+    .unwrap();
     scene.all_serve(&["one", "two"]);
     end(scene);
 }

@@ -48,8 +48,9 @@ fn mount(words: &[&str], at: &Path) {
     );
 }
 
+// E01 E05 E07
 #[test]
-fn e01_e05_e07_a_full_or_read_only_disk_keeps_the_file_that_is_there() {
+fn a_full_or_read_only_disk_keeps_the_file_that_is_there() {
     let place = temp::directory().unwrap();
     let disk = Disk::mount(place.path().join("disk"));
     let consul = Consul::start().unwrap();
@@ -111,8 +112,9 @@ fn leftovers(directory: &Path) -> BTreeSet<String> {
         .collect()
 }
 
+// D11 E13
 #[test]
-fn d11_e13_a_template_that_is_swapped_as_a_config_map_is_picked_up() {
+fn a_template_that_is_swapped_as_a_config_map_is_picked_up() {
     let consul = Consul::start().unwrap();
     let given = given(&consul);
     let setup = &given.setup;
@@ -162,8 +164,9 @@ backend {{keyOrDefault "second" "other"}}
     http-request return status 200 content-type text/plain string second
 "#;
 
+// D14 F10 L06
 #[test]
-fn d14_f10_l06_a_set_of_three_files_is_swapped_as_one() {
+fn a_set_of_three_files_is_swapped_as_one() {
     let consul = Consul::start().unwrap();
     let given = given(&consul).template(WITH_MAP).more(
         "[[template]]\nsource = \"paths.map.hbs\"\ndestination = \"{dir}/paths.map\"\nkind = \"map\"\n\n\
@@ -246,8 +249,9 @@ fn d14_f10_l06_a_set_of_three_files_is_swapped_as_one() {
     scene.end();
 }
 
+// E03 E11 J12
 #[test]
-fn e03_e11_j12_killed_at_any_moment_it_leaves_a_good_file_and_converges() {
+fn killed_at_any_moment_it_leaves_a_good_file_and_converges() {
     let consul = Consul::start().unwrap();
     let backends = [
         Backend::start("one").unwrap(),

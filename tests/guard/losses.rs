@@ -7,8 +7,9 @@ use support::consul::Consul;
 use support::measured::note;
 use support::wait_for;
 
+// B07 J03
 #[test]
-fn b07_j03_a_wiped_consul_empties_nothing() {
+fn a_wiped_consul_empties_nothing() {
     let mut consul = Consul::start().unwrap();
     let mut stage = Stage::new(&consul.url(), 4, "");
     stage.register(&consul, 0..4);
@@ -57,8 +58,9 @@ fn b07_j03_a_wiped_consul_empties_nothing() {
     stage.stop();
 }
 
+// B08 E12
 #[test]
-fn b08_e12_an_agent_restart_removes_nothing() {
+fn an_agent_restart_removes_nothing() {
     let mut consul = Consul::start_persistent().unwrap();
     let mut stage = Stage::new(&consul.url(), 3, "");
     // One service with a check, which is critical after a restart until it is set again, and two
@@ -102,8 +104,9 @@ fn b08_e12_an_agent_restart_removes_nothing() {
     stage.stop();
 }
 
+// B09 B13 B14
 #[test]
-fn b09_b13_b14_critical_ones_are_held_and_maintenance_passes_at_once() {
+fn critical_ones_are_held_and_maintenance_passes_at_once() {
     let consul = Consul::start().unwrap();
     let mut stage = Stage::new(
         &consul.url(),
@@ -197,8 +200,9 @@ fn b09_b13_b14_critical_ones_are_held_and_maintenance_passes_at_once() {
     stage.stop();
 }
 
+// B12
 #[test]
-fn b12_a_renamed_service_is_held_by_its_name_until_it_is_released() {
+fn a_renamed_service_is_held_by_its_name_until_it_is_released() {
     let consul = Consul::start().unwrap();
     let mut stage = Stage::new(&consul.url(), 2, "");
     stage.register(&consul, 0..2);

@@ -5,8 +5,9 @@ use support::consul::Consul;
 use support::measured::note;
 use support::wait_for;
 
+// B10 B11 E07
 #[test]
-fn b10_b11_e07_lost_permissions_remove_nothing() {
+fn lost_permissions_remove_nothing() {
     let consul = Consul::start_with_acl().unwrap();
     let read = "service_prefix \"\" { policy = \"read\" } node_prefix \"\" { policy = \"read\" }";
     let policy = consul.create_policy("gatewright", read).unwrap();

@@ -7,8 +7,9 @@ use support::consul::Consul;
 use support::http;
 use support::wait_for;
 
+// J01 J13
 #[test]
-fn j01_j13_without_consul_the_last_answers_do() {
+fn without_consul_the_last_answers_do() {
     let mut consul = Consul::start().unwrap();
     let mut stage = Stage::new(&consul.url(), 3, "");
     stage.register(&consul, 0..3);
@@ -68,8 +69,9 @@ fn j01_j13_without_consul_the_last_answers_do() {
     stage.stop();
 }
 
+// E12 J02
 #[test]
-fn e12_j02_a_lost_or_damaged_state_is_rebuilt_from_the_live_file() {
+fn a_lost_or_damaged_state_is_rebuilt_from_the_live_file() {
     let mut consul = Consul::start().unwrap();
     let mut stage = Stage::new(&consul.url(), 3, "");
     // No file and no Consul: nothing is written (J02).

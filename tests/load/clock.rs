@@ -15,8 +15,9 @@ const SHOWN: [&str; 5] = [
     "src/status/process.rs",
 ];
 
+// I10
 #[test]
-fn i10_only_what_is_shown_reads_the_wall_clock() {
+fn only_what_is_shown_reads_the_wall_clock() {
     let root = tools::root();
     let mut found = BTreeSet::new();
     visit(&root.join("src"), &mut |path, text| {

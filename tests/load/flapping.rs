@@ -130,8 +130,9 @@ impl Flapping {
     }
 }
 
+// M01
 #[test]
-fn m01_flapping_costs_less_than_a_quarter_of_a_processor() {
+fn flapping_costs_less_than_a_quarter_of_a_processor() {
     let consul = Consul::start().unwrap();
     let template = format!(
         "{HEAD}\nbackend web\n    balance roundrobin\n    retry-on conn-failure empty-response\n{{{{#each (service \"@service@\")}}}}\n    server {{{{serverName this}}}} {{{{serverAddress this}}}} id {{{{serverId this}}}} weight {{{{Weights.Passing}}}}\n{{{{/each}}}}\n"

@@ -25,8 +25,9 @@ const BACKENDS: [(&str, &str); 2] = [
     ("servers", "    {{servers (service \"@service@\")}}\n"),
 ];
 
+// C12 M02
 #[test]
-fn c12_m02_ten_thousand_instances_are_written_and_changed_in_little_memory() {
+fn ten_thousand_instances_are_written_and_changed_in_little_memory() {
     let consul = Consul::start().unwrap();
     for (name, lines) in BACKENDS {
         written_and_changed(&consul, name, lines);

@@ -29,8 +29,9 @@ backend web
 {{/each}}
 ";
 
+// M04
 #[test]
-fn m04_a_slow_validator_has_one_set_at_a_time_and_the_newest_wins() {
+fn a_slow_validator_has_one_set_at_a_time_and_the_newest_wins() {
     let consul = Consul::start().unwrap();
     let mut gateway = Gateway::new(&consul, &oldest(), &format!("{HEAD}{BACKEND}"), "", "");
     let (dir, real) = (gateway.setup.path(""), oldest());
@@ -75,8 +76,9 @@ fn m04_a_slow_validator_has_one_set_at_a_time_and_the_newest_wins() {
     );
 }
 
+// M02 M03 M08
 #[test]
-fn m02_m03_m08_a_thousand_services_have_a_connection_each_and_little_memory() {
+fn a_thousand_services_have_a_connection_each_and_little_memory() {
     const SERVICES: usize = 1_000;
     // Both we and the test are one client to it; its own limit is 200.
     let consul = Consul::start_with(&["-hcl=limits { http_max_conns_per_client = 1200 }"]).unwrap();
@@ -143,8 +145,9 @@ fn m02_m03_m08_a_thousand_services_have_a_connection_each_and_little_memory() {
     assert!(most < 200.0, "{most} MB");
 }
 
+// M07
 #[test]
-fn m07_little_memory_and_a_tenth_of_a_processor_make_it_slow_but_right() {
+fn little_memory_and_a_tenth_of_a_processor_make_it_slow_but_right() {
     let consul = Consul::start().unwrap();
     let mut gateway = Gateway::new(&consul, &oldest(), &format!("{HEAD}{BACKEND}"), "", "");
     let mut instances = Flapping::start(&consul, &gateway.service, 7);

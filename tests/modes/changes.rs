@@ -58,23 +58,27 @@ fn a_hundred_changes(mode: Mode, version: &Version) {
     world.end();
 }
 
+// G01 G15
 #[haproxies(ends)]
-fn g01_g15_no_request_fails_over_a_hundred_changes_under_supervise(version: Version) {
+fn no_request_fails_over_a_hundred_changes_under_supervise(version: Version) {
     a_hundred_changes(Supervise, &version);
 }
 
+// G01 G15
 #[haproxies]
-fn g01_g15_no_request_fails_over_a_hundred_changes_by_the_master_socket(version: Version) {
+fn no_request_fails_over_a_hundred_changes_by_the_master_socket(version: Version) {
     a_hundred_changes(Master, &version);
 }
 
+// G01 G15
 #[haproxies(ends)]
-fn g01_g15_no_request_fails_over_a_hundred_changes_by_signal(version: Version) {
+fn no_request_fails_over_a_hundred_changes_by_signal(version: Version) {
     a_hundred_changes(Usr2, &version);
 }
 
+// G01 G15
 #[test]
-fn g01_g15_no_request_fails_over_a_hundred_changes_by_command() {
+fn no_request_fails_over_a_hundred_changes_by_command() {
     a_hundred_changes(Command, &oldest());
 }
 
@@ -124,23 +128,27 @@ fn no_update_is_lost(mode: Mode) {
     );
 }
 
+// G01
 #[test]
-fn g01_no_update_is_lost_at_any_gap_under_supervise() {
+fn no_update_is_lost_at_any_gap_under_supervise() {
     no_update_is_lost(Supervise);
 }
 
+// G01
 #[test]
-fn g01_no_update_is_lost_at_any_gap_by_the_master_socket() {
+fn no_update_is_lost_at_any_gap_by_the_master_socket() {
     no_update_is_lost(Master);
 }
 
+// G01
 #[test]
-fn g01_no_update_is_lost_at_any_gap_by_signal() {
+fn no_update_is_lost_at_any_gap_by_signal() {
     no_update_is_lost(Usr2);
 }
 
+// G01
 #[test]
-fn g01_no_update_is_lost_at_any_gap_by_command() {
+fn no_update_is_lost_at_any_gap_by_command() {
     no_update_is_lost(Command);
 }
 

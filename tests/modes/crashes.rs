@@ -35,13 +35,15 @@ fn random(mut state: u64) -> impl FnMut(u64) -> u64 {
     }
 }
 
+// J06 J12
 #[test]
-fn j06_j12_killed_in_any_order_all_parts_converge_under_supervise() {
+fn killed_in_any_order_all_parts_converge_under_supervise() {
     in_any_order(Supervise);
 }
 
+// J06 J12
 #[test]
-fn j06_j12_killed_in_any_order_all_parts_converge_by_the_master_socket() {
+fn killed_in_any_order_all_parts_converge_by_the_master_socket() {
     in_any_order(Master);
 }
 
@@ -184,10 +186,11 @@ fn left_over(world: &World) -> Vec<String> {
         .collect()
 }
 
+// I06
 /// A mistake of ours while a set is applied ends the program, which says so; the files are good, and the
 /// next start goes on.
 #[test]
-fn i06_a_panic_while_a_set_is_applied_ends_the_program_and_the_next_goes_on() {
+fn a_panic_while_a_set_is_applied_ends_the_program_and_the_next_goes_on() {
     let consul = Consul::start().unwrap();
     let mut world = World::new(&consul, Master, &oldest(), 2);
     world.start(&consul);

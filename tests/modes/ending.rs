@@ -2,8 +2,9 @@
 
 use super::*;
 
+// I03 J11
 #[test]
-fn i03_j11_an_end_leaves_a_haproxy_of_others_alone() {
+fn an_end_leaves_a_haproxy_of_others_alone() {
     let mut consul = Consul::start().unwrap();
     let mut world = World::new(&consul, Master, &oldest(), 2);
     world.start(&consul);
@@ -43,8 +44,9 @@ fn i03_j11_an_end_leaves_a_haproxy_of_others_alone() {
     untouched(&world, &stamp);
 }
 
+// J11
 #[test]
-fn j11_a_supervised_haproxy_finishes_its_requests_and_ends_with_us() {
+fn a_supervised_haproxy_finishes_its_requests_and_ends_with_us() {
     let consul = Consul::start().unwrap();
     let mut world = World::new(&consul, Supervise, &oldest(), 2);
     world.start(&consul);
@@ -54,8 +56,9 @@ fn j11_a_supervised_haproxy_finishes_its_requests_and_ends_with_us() {
     assert_eq!(send(world.entrance, 1).failed, 1);
 }
 
+// I03
 #[test]
-fn i03_a_second_signal_ends_a_supervised_haproxy_at_once() {
+fn a_second_signal_ends_a_supervised_haproxy_at_once() {
     let consul = Consul::start().unwrap();
     let mut world = World::new(&consul, Supervise, &newest(), 2);
     world.start(&consul);
@@ -70,15 +73,17 @@ fn i03_a_second_signal_ends_a_supervised_haproxy_at_once() {
     let _ = slow.join().unwrap();
 }
 
+// I03
 #[test]
-fn i03_a_supervised_haproxy_ends_with_us_while_a_set_is_being_validated() {
+fn a_supervised_haproxy_ends_with_us_while_a_set_is_being_validated() {
     let consul = Consul::start().unwrap();
     let mut world = validating(&consul, &oldest());
     world.end();
 }
 
+// I03
 #[test]
-fn i03_a_second_signal_ends_a_supervised_haproxy_while_a_set_is_being_validated() {
+fn a_second_signal_ends_a_supervised_haproxy_while_a_set_is_being_validated() {
     let consul = Consul::start().unwrap();
     let mut world = validating(&consul, &newest());
     let slow = slow_request(&world, Duration::from_secs(20));

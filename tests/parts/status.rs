@@ -87,8 +87,9 @@ impl Bench {
     }
 }
 
+// L04
 #[test]
-fn l04_every_answer_is_safe_and_nothing_but_reads_is_taken() {
+fn every_answer_is_safe_and_nothing_but_reads_is_taken() {
     let bench = Bench::start(Some(status()));
     for path in [
         "/", "/metrics", "/status", "/healthz", "/readyz", "/nothing",
@@ -148,8 +149,9 @@ fn l04_every_answer_is_safe_and_nothing_but_reads_is_taken() {
     assert!(bench.get("/healthz").starts_with("HTTP/1.1 200"));
 }
 
+// L04
 #[test]
-fn l04_connections_that_say_nothing_are_ended_and_keep_nobody_out() {
+fn connections_that_say_nothing_are_ended_and_keep_nobody_out() {
     let bench = Bench::start(Some(status()));
     // More than are served at a time: half a request each.
     let mut slow: Vec<TcpStream> = (0..CONNECTIONS + 20).map(|_| bench.connect()).collect();
@@ -164,8 +166,9 @@ fn l04_connections_that_say_nothing_are_ended_and_keep_nobody_out() {
     }
 }
 
+// M09
 #[test]
-fn m09_however_often_it_is_asked_the_loop_is_not() {
+fn however_often_it_is_asked_the_loop_is_not() {
     let bench = Bench::start(Some(status()));
     let begun = Instant::now();
     std::thread::scope(|scope| {
@@ -186,8 +189,9 @@ fn m09_however_often_it_is_asked_the_loop_is_not() {
     assert!(u128::from(asked) <= most, "asked {asked} times");
 }
 
+// I07
 #[test]
-fn i07_a_loop_that_stands_still_is_told_by_the_listener() {
+fn a_loop_that_stands_still_is_told_by_the_listener() {
     let bench = Bench::start(None);
     let ready = bench.get("/readyz");
     assert!(ready.starts_with("HTTP/1.1 503"), "{ready}");

@@ -180,9 +180,10 @@ fn instances_weights_and_paths_come_without_a_reload_and_services_with_one() {
     answers("/none", "<h1>Nor here</h1>");
 }
 
+// B09
 /// A bad check, most likely: the guard keeps them, and HAProxy's own checks decide.
 #[test]
-fn b09_routes_keep_instances_whose_checks_turn_critical_at_once() {
+fn routes_keep_instances_whose_checks_turn_critical_at_once() {
     let consul = Consul::start().unwrap();
     let (setup, entrance) = routed(&consul);
     let backend = Backend::start("web").unwrap();

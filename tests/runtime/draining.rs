@@ -117,8 +117,9 @@ impl Scene<'_> {
     }
 }
 
+// H10
 #[haproxies]
-fn h10_what_a_removed_server_has_ends_normally(version: Version) {
+fn what_a_removed_server_has_ends_normally(version: Version) {
     let consul = Consul::start().unwrap();
     let mut scene = Scene::new(&consul, &version, "");
     scene.remove();
@@ -135,8 +136,9 @@ fn h10_what_a_removed_server_has_ends_normally(version: Version) {
     scene.gateway.deregister("two");
 }
 
+// H10
 #[haproxies(ends)]
-fn h10_what_is_left_after_the_time_is_cut_where_the_settings_say_so(version: Version) {
+fn what_is_left_after_the_time_is_cut_where_the_settings_say_so(version: Version) {
     let consul = Consul::start().unwrap();
     let more = "[haproxy.drain]\ntime = \"1s\"\nshutdown_sessions = true\n";
     let mut scene = Scene::new(&consul, &version, more);

@@ -78,8 +78,9 @@ impl Scene<'_> {
     }
 }
 
+// H12
 #[haproxies]
-fn h12_a_state_and_a_weight_set_by_hand_stay(version: Version) {
+fn a_state_and_a_weight_set_by_hand_stay(version: Version) {
     let consul = Consul::start().unwrap();
     let scene = Scene::new(&consul, &version, "");
     let (zero, one) = (scene.name(0), scene.name(1));
@@ -134,8 +135,9 @@ fn h12_a_state_and_a_weight_set_by_hand_stay(version: Version) {
     scene.end();
 }
 
+// H12
 #[haproxies(ends)]
-fn h12_a_weight_set_by_hand_is_taken_back_where_the_settings_say_so(version: Version) {
+fn a_weight_set_by_hand_is_taken_back_where_the_settings_say_so(version: Version) {
     let consul = Consul::start().unwrap();
     let scene = Scene::new(&consul, &version, "hand_weights = \"take-back\"");
     let name = scene.name(0);
@@ -148,8 +150,9 @@ fn h12_a_weight_set_by_hand_is_taken_back_where_the_settings_say_so(version: Ver
     scene.end();
 }
 
+// H12
 #[haproxies]
-fn h12_a_server_that_somebody_deleted_or_readdressed_is_put_right(version: Version) {
+fn a_server_that_somebody_deleted_or_readdressed_is_put_right(version: Version) {
     let consul = Consul::start().unwrap();
     let scene = Scene::new(&consul, &version, "");
     let addresses: Vec<_> = scene.instances.iter().map(Backend::address).collect();

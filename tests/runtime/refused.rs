@@ -30,8 +30,9 @@ esac
 exec @haproxy@ \"$@\"
 ";
 
+// F01
 #[haproxies]
-fn f01_commands_of_a_refused_file_are_undone(version: Version) {
+fn commands_of_a_refused_file_are_undone(version: Version) {
     let consul = Consul::start().unwrap();
     let template = format!("{HEAD}{TEMPLATE}");
     let mut gateway = Gateway::new(&consul, &version, &template, "", "");
@@ -125,8 +126,9 @@ backend web
     {{servers (service \"@service@\") options=\"check inter 200ms fall 1 rise 2\"}}
 ";
 
+// H15
 #[haproxies(ends)]
-fn h15_a_dead_instance_that_is_added_gets_no_request(version: Version) {
+fn a_dead_instance_that_is_added_gets_no_request(version: Version) {
     let consul = Consul::start().unwrap();
     let template = format!("{HEAD}{CHECKED}");
     let mut gateway = Gateway::new(

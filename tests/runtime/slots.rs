@@ -16,8 +16,9 @@ backend web
     {{slots (service \"@service@\") name=\"web\" spare=2 options=\"check inter 1s\"}}
 ";
 
+// H06
 #[haproxies]
-fn h06_instances_move_in_and_out_of_slots(version: Version) {
+fn instances_move_in_and_out_of_slots(version: Version) {
     let consul = Consul::start().unwrap();
     let template = format!("{HEAD}{TEMPLATE}");
     let mut gateway = Gateway::new(&consul, &version, &template, "", "");

@@ -228,8 +228,9 @@ fn the_same_template_gives_the_same_configuration_on_consul_and_on_serf() {
     assert_eq!(render(&["--catalog", &file]), on_serf);
 }
 
+// C01 C02 C03 C05 C06
 #[test]
-fn c01_c02_c03_c05_c06_hostile_tags_add_nothing_and_stop_nobody() {
+fn hostile_tags_add_nothing_and_stop_nobody() {
     let balancer = Agent::start("lb", &[("role", "lb")], None).unwrap();
     let tags = |port: &'static str, more: &[(&'static str, &'static str)]| {
         let mut all = vec![("role", "airavata-api"), ("port", port), ("tags", "prod")];

@@ -173,8 +173,9 @@ mod tests {
         assert_eq!(begun, [100, 200, 300, 400, 500, 600, 700, 800]);
     }
 
+    // M01
     #[test]
-    fn m01_flapping_is_worked_on_for_a_fifth_of_the_time() {
+    fn flapping_is_worked_on_for_a_fifth_of_the_time() {
         let minute = 60_000 / 10;
         let work = play(&vec![(10, 60); minute]);
         let busy: Duration = work.iter().map(|(_, took)| *took).sum();
@@ -188,8 +189,9 @@ mod tests {
         assert!(late <= Some(Duration::from_millis(60 * 6 + 10)), "{late:?}");
     }
 
+    // M04
     #[test]
-    fn m04_work_that_takes_very_long_is_not_waited_for_much_longer() {
+    fn work_that_takes_very_long_is_not_waited_for_much_longer() {
         let mut pace = Pace::default();
         let now = Instant::now();
         pace.worked(Duration::from_secs(3_600), now);

@@ -195,8 +195,9 @@ fn silent(actions: Vec<Action>) -> Vec<Action> {
 
 mod guard;
 
+// B18
 #[test]
-fn b18_nothing_is_rendered_before_every_query_has_answered() {
+fn nothing_is_rendered_before_every_query_has_answered() {
     let mut bench = Bench::new();
     let actions = bench.event(loaded(&["a", "b"]));
     assert_eq!(
@@ -228,8 +229,9 @@ fn commands_go_out_at_once_and_need_no_quiet_time() {
     assert_eq!(bench.core.counts().reloads, 1);
 }
 
+// G04
 #[test]
-fn g04_a_reload_waits_for_a_quiet_time_but_not_for_ever() {
+fn a_reload_waits_for_a_quiet_time_but_not_for_ever() {
     let mut bench = Bench::new().applied("one");
     bench.after(TIMING.reload_interval);
     let start = bench.now;
@@ -283,8 +285,9 @@ fn what_only_a_reload_puts_right_is_reloaded() {
     assert_eq!(bench.wait(), [Action::Observe]);
 }
 
+// G04
 #[test]
-fn g04_the_newest_set_wins_and_reloads_keep_their_distance() {
+fn the_newest_set_wins_and_reloads_keep_their_distance() {
     let mut bench = Bench::new().applied("one");
     bench.change(2);
     // Within the interval nothing is applied, and a newer set replaces the one that waits.
@@ -434,8 +437,9 @@ fn what_could_not_be_tried_is_tried_again_with_growing_pauses() {
     assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
 }
 
+// I11
 #[test]
-fn i11_a_rendering_that_cannot_begin_is_tried_again_with_growing_pauses() {
+fn a_rendering_that_cannot_begin_is_tried_again_with_growing_pauses() {
     let mut bench = Bench::new().applied("one");
     bench.change(2);
     let not_begun = || {
@@ -482,8 +486,9 @@ fn a_template_that_fails_waits_for_a_change() {
     bench.change(3);
 }
 
+// B17
 #[test]
-fn b17_a_query_that_is_no_longer_used_is_cancelled_and_its_late_answers_are_dropped() {
+fn an_unused_query_is_cancelled_and_its_late_answers_are_dropped() {
     let mut bench = Bench::new();
     bench.event(loaded(&["a", "b"]));
     let late = bench.core.watches()[&Query::service("b")].id;
@@ -504,8 +509,9 @@ fn b17_a_query_that_is_no_longer_used_is_cancelled_and_its_late_answers_are_drop
     assert_eq!(bench.core.watches().len(), 1);
 }
 
+// D13
 #[test]
-fn d13_queries_found_while_rendering_are_watched_for_a_bounded_number_of_rounds() {
+fn queries_found_while_rendering_are_watched_for_a_bounded_number_of_rounds() {
     let mut bench = Bench::new();
     bench.event(loaded(&["s0"]));
     let mut rendering = bench.answer("s0", 1);
@@ -532,8 +538,9 @@ fn d13_queries_found_while_rendering_are_watched_for_a_bounded_number_of_rounds(
     assert_eq!(started, TIMING.max_rounds);
 }
 
+// B22
 #[test]
-fn b22_a_failing_query_holds_nothing_back_that_does_not_use_it() {
+fn a_failing_query_holds_nothing_back_that_does_not_use_it() {
     let mut bench = Bench::new();
     bench.event(loaded(&["a", "b"]));
     bench.answer("a", 1);
@@ -548,8 +555,9 @@ fn b22_a_failing_query_holds_nothing_back_that_does_not_use_it() {
     assert!(matches!(&actions[..], [Action::Render(answers)] if answers.0.len() == 1));
 }
 
+// G17
 #[test]
-fn g17_a_haproxy_that_somebody_else_moved_is_brought_back() {
+fn a_haproxy_that_somebody_else_moved_is_brought_back() {
     let mut bench = Bench::new().applied("one");
     bench.looks = false;
     assert_eq!(bench.wait(), [Action::Observe]);
@@ -565,8 +573,9 @@ fn g17_a_haproxy_that_somebody_else_moved_is_brought_back() {
     assert_eq!(bench.wait(), [Action::Apply(candidate("one"), Means::Any)]);
 }
 
+// G08
 #[test]
-fn g08_a_haproxy_that_is_gone_is_no_error_and_is_confirmed_when_it_comes_back() {
+fn a_haproxy_that_is_gone_is_no_error_and_is_confirmed_when_it_comes_back() {
     let mut bench = Bench::new().applied("one");
     bench.looks = false;
     assert_eq!(bench.wait(), [Action::Observe]);
@@ -588,8 +597,9 @@ fn g08_a_haproxy_that_is_gone_is_no_error_and_is_confirmed_when_it_comes_back() 
     );
 }
 
+// D02
 #[test]
-fn d02_broken_templates_leave_the_old_ones_in_force() {
+fn broken_templates_leave_the_old_ones_in_force() {
     let mut bench = Bench::new().applied("one");
     assert_eq!(
         bench.event(Event::TemplatesChanged),

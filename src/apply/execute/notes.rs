@@ -151,8 +151,9 @@ mod tests {
 
     use super::*;
 
+    // F07 I12
     #[test]
-    fn f07_i12_a_program_that_may_not_be_run_is_none() {
+    fn a_program_that_may_not_be_run_is_none() {
         let directory = tempfile::tempdir().unwrap();
         let folders = Some(directory.path().as_os_str());
         let program = directory.path().join("sh");

@@ -52,8 +52,9 @@ fn a_good_set_passes() {
     assert_eq!(of(GOOD), []);
 }
 
+// F02
 #[test]
-fn f02_nothing_and_next_to_nothing_are_refused() {
+fn nothing_and_next_to_nothing_are_refused() {
     for text in ["", "\n \n", "# only a comment\n"] {
         assert_eq!(of(text), [(E, "empty-configuration", 0)], "{text:?}");
     }
@@ -65,8 +66,9 @@ fn f02_nothing_and_next_to_nothing_are_refused() {
     assert_eq!(found, [(E, "no-frontend", 0)]);
 }
 
+// F02 G18
 #[test]
-fn f02_g18_a_lost_bind_is_refused_by_meaning_not_by_text() {
+fn a_lost_bind_is_refused_by_meaning_not_by_text() {
     let same = GOOD
         .replace("*:8080", "ipv4@0.0.0.0:8080")
         .replace("127.0.0.1:9000-9002", "127.0.0.1:9002,127.0.0.1:9000-9001");
@@ -112,8 +114,9 @@ fn f02_g18_a_lost_bind_is_refused_by_meaning_not_by_text() {
     );
 }
 
+// F02
 #[test]
-fn f02_a_required_backend_exists_and_has_its_servers() {
+fn a_required_backend_exists_and_has_its_servers() {
     let mut rules = Rules::default();
     rules.min_servers.insert("api".into(), 2);
     assert_eq!(codes(set(GOOD), None, &rules), []);
@@ -130,8 +133,9 @@ fn f02_a_required_backend_exists_and_has_its_servers() {
     assert_eq!(found[0].help.as_deref(), Some("Did you mean `api`?"));
 }
 
+// F02
 #[test]
-fn f02_a_default_minimum_spares_what_answers_by_itself() {
+fn a_default_minimum_spares_what_answers_by_itself() {
     let rules = Rules {
         require_servers_default: 1,
         ..Rules::default()
@@ -258,8 +262,9 @@ proptest::proptest! {
     }
 }
 
+// E12 J03
 #[test]
-fn e12_j03_the_last_good_files_are_the_measure_of_a_first_set() {
+fn the_last_good_files_are_the_measure_of_a_first_set() {
     let backend = |name: &str, count: usize| {
         let servers: String = (0..count)
             .map(|index| format!("    server s{index} 10.0.0.{index}:80\n"))

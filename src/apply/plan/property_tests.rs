@@ -58,10 +58,11 @@ fn check_runs(worker: &Worker, site: &Site, by_hand: &BTreeSet<ServerRef>) {
     }
 }
 
+// H11
 /// A server is added, its checks are refused, HAProxy refuses the files as well, and all is led back: the
 /// server leaves without checks, and must not come back like that.
 #[test]
-fn h11_a_server_whose_checks_were_refused_does_not_come_back_without_them() {
+fn a_server_whose_checks_were_refused_does_not_come_back_without_them() {
     let checked = OPTIONS.iter().position(|words| *words == "check").unwrap();
     let site = |hosts: &[u8]| {
         let line = |host: &u8| Line {
@@ -143,9 +144,10 @@ fn knobs() -> impl Strategy<Value = Knobs> {
 proptest! {
     #![proptest_config(ProptestConfig { max_shrink_iters: 20_000, ..ProptestConfig::with_cases(100) })]
 
+    // H11
     /// There, again, and back.
     #[test]
-    fn h11_a_plan_leads_from_one_to_the_other_or_says_reload(
+    fn a_plan_leads_from_one_to_the_other_or_says_reload(
         sites in sites(2).prop_map(named), policy in policy()
     ) {
         let none = BTreeSet::new();
@@ -159,10 +161,11 @@ proptest! {
         check_runs(&applied.worker, old, &none);
     }
 
+    // H11
     /// Cut, refused, told once more; servers come back while they leave or after they have gone; and now
     /// and then HAProxy refuses the new files, so that all is led back.
     #[test]
-    fn h11_a_batch_that_ends_badly_is_put_right(
+    fn a_batch_that_ends_badly_is_put_right(
         sites in sites(6).prop_map(named),
         knobs in prop::collection::vec((knobs(), prop::bool::weighted(0.2)), 6),
         gone in any::<u32>(),
@@ -195,9 +198,10 @@ proptest! {
         }
     }
 
+    // H12
     /// What people have set stays, unless the files say otherwise or the operator takes it back.
     #[test]
-    fn h12_what_people_set_stays(
+    fn what_people_set_stays(
         sites in sites(2).prop_map(named), hands in hands(), policy in policy()
     ) {
         let (old, new) = (&sites[0], &sites[1]);

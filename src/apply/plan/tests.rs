@@ -40,10 +40,11 @@ fn told(new: &str) -> String {
     diff(&Config::parse(OLD), &Config::parse(new)).to_string()
 }
 
+// H04
 /// HAProxy takes a port modulo 65536 on its socket (2.6 to 3.2) and a word after `;` as a command, so
 /// what is no address, port or weight must never get that far.
 #[test]
-fn h04_what_is_no_port_weight_or_address_is_never_a_command() {
+fn what_is_no_port_weight_or_address_is_never_a_command() {
     let text = |server: &str| {
         format!(
             "backend api\n    balance roundrobin\n    server a 10.0.0.1:80 weight 1\n    {server}\n"
@@ -94,9 +95,10 @@ fn h04_what_is_no_port_weight_or_address_is_never_a_command() {
     }
 }
 
+// H17
 /// What HAProxy resolves itself has the address that HAProxy gives it.
 #[test]
-fn h17_servers_that_haproxy_resolves_are_not_ours() {
+fn servers_that_haproxy_resolves_are_not_ours() {
     let text = |host: &str, count: u32| {
         format!(
             "resolvers dns\n    nameserver one 127.0.0.1:53\nbackend api\n    balance roundrobin\n    \

@@ -191,8 +191,9 @@ fn single_removals_pass_at_once() {
     assert_eq!(bench.show("web", 0..5).len(), 5);
 }
 
+// B07
 #[test]
-fn b07_an_emptied_list_is_held_until_it_returns_or_is_released() {
+fn an_emptied_list_is_held_until_it_returns_or_is_released() {
     let mut bench = Bench::of(10);
     assert_eq!(bench.show("web", []).len(), 10);
     assert_eq!(bench.after(10_000).len(), 10);
@@ -236,8 +237,9 @@ fn a_lost_share_is_held_for_its_time() {
     assert!(bench.asked <= 12, "{} questions in 61 s", bench.asked);
 }
 
+// B08
 #[test]
-fn b08_an_agent_that_restarts_loses_nothing() {
+fn an_agent_that_restarts_loses_nothing() {
     let mut bench = Bench::of(2);
     assert_eq!(bench.show("web", []).len(), 2);
     bench.after(5);
@@ -252,8 +254,9 @@ fn b08_an_agent_that_restarts_loses_nothing() {
     assert_eq!(bench.guard.views(), []);
 }
 
+// B13
 #[test]
-fn b13_maintenance_passes_at_once_even_of_the_last() {
+fn maintenance_passes_at_once_even_of_the_last() {
     let mut bench = Bench::of(6);
     bench.hide("web", 1..6, Status::Maintenance);
     assert_eq!(bench.show("web", [0]), ["00"]);
@@ -279,8 +282,9 @@ fn b13_maintenance_passes_at_once_even_of_the_last() {
     assert_eq!(bench.view().reason, "The catalog is being asked why.");
 }
 
+// B13
 #[test]
-fn b13_maintenance_after_the_question_is_asked_about_again_at_once() {
+fn maintenance_after_the_question_is_asked_about_again_at_once() {
     let mut bench = Bench::of(6);
     let inquiry = || Inquiry {
         about: Some(Query::service("web")),
@@ -304,8 +308,9 @@ fn b13_maintenance_after_the_question_is_asked_about_again_at_once() {
     assert_eq!(bench.told.len(), 0, "{:?}", bench.told);
 }
 
+// B10
 #[test]
-fn b10_without_permission_the_time_does_not_run() {
+fn without_permission_the_time_does_not_run() {
     for filtered in [false, true] {
         let mut bench = Bench::of(10);
         bench.filtered = filtered;
@@ -350,8 +355,9 @@ fn while_consul_does_not_tell_the_time_does_not_run() {
     }
 }
 
+// I09
 #[test]
-fn i09_time_in_which_nobody_looked_does_not_count() {
+fn time_in_which_nobody_looked_does_not_count() {
     let mut bench = Bench::of(10);
     assert_eq!(bench.show("web", 0..2).len(), 10);
     // Stopped for ten minutes; then everything is due at once.

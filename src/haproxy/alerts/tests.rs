@@ -159,8 +159,9 @@ fn a_reload_reply_is_a_verdict_with_reasons() {
     );
 }
 
+// F08
 #[test]
-fn f08_bytes_that_are_no_text_are_escaped() {
+fn bytes_that_are_no_text_are_escaped() {
     let findings = parse(
         b"[ALERT] (1) : config : bad \xff\x1b[31m\n",
         b"",
@@ -170,8 +171,9 @@ fn f08_bytes_that_are_no_text_are_escaped() {
 }
 
 proptest! {
+    // F08
     #[test]
-    fn f08_nothing_makes_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), text in "(\\[ALERT\\]| \\(1\\)| : |config|\\[|\\]|:|[0-9]|at position |'|server |/|é|\n){0,30}") {
+    fn nothing_makes_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), text in "(\\[ALERT\\]| \\(1\\)| : |config|\\[|\\]|:|[0-9]|at position |'|server |/|é|\n){0,30}") {
         parse(&bytes, &bytes, Places::default());
         let config = Config::parse("backend b\n");
         parse(text.as_bytes(), b"", Places { destinations: None, config: Some(&config) });

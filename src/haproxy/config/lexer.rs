@@ -1,6 +1,6 @@
 //! One line of an HAProxy configuration cut into words, by the rules of HAProxy 2.6 (configuration
 //! manual 2.2 "Quoting and escaping" and 2.3 "Environment variables"; compared with the real
-//! program in `real_tests.rs`).
+//! program in `tests/parts/haproxy/config.rs`).
 //!
 //! HAProxy has no line continuation: a backslash before the line end is a plain backslash. A
 //! carriage return ends the line, even inside quotes. This file never expands a variable and

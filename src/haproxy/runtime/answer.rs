@@ -306,8 +306,9 @@ mod tests {
         }
     }
 
+    // H03
     #[test]
-    fn h03_an_address_is_changed_in_the_words_of_the_version() {
+    fn an_address_is_changed_in_the_words_of_the_version() {
         let (both, port, neither, nothing) = (
             "IP changed from '::1' to '127.0.0.1', port changed from '1' to '80' by 'stats socket command'\n\n",
             "no need to change the addr, port changed from '1' to '80' by 'stats socket command'\n",
@@ -329,8 +330,9 @@ mod tests {
         assert!(!judge(odd, OLD).is_done());
     }
 
+    // H03
     #[test]
-    fn h03_deleting_what_is_gone_is_no_failure() {
+    fn deleting_what_is_gone_is_no_failure() {
         let command = Command::DeleteServer(ServerRef::new("b", "s"));
         assert_eq!(command.judge("No such server.\n", OLD), Answer::AlreadySo);
         let kind = |text: &str| match command.judge(text, OLD) {
@@ -343,8 +345,9 @@ mod tests {
     }
 
     proptest! {
+        // H03
         #[test]
-        fn h03_only_the_known_words_are_success(text in "[ -~\n]{1,80}") {
+        fn only_the_known_words_are_success(text in "[ -~\n]{1,80}") {
             let text = format!("x{text}");
             for command in [
                 set_address(),

@@ -372,8 +372,9 @@ mod tests {
         }
     }
 
+    // H04 H05
     #[test]
-    fn h04_h05_what_the_command_line_cannot_carry_is_refused() {
+    fn what_the_command_line_cannot_carry_is_refused() {
         for value in [
             "", "a b", "a;b", "a\nb", "a\\b", "a<<", "#0", "é", "a\tb", "a\u{7f}",
         ] {
@@ -547,8 +548,9 @@ mod tests {
     }
 
     proptest! {
+        // H05
         #[test]
-        fn h05_no_text_adds_a_command(value in "(?s).*|[a-z;\\\\\n<# @:+>-]*|[a-z./]+") {
+        fn no_text_adds_a_command(value in "(?s).*|[a-z;\\\\\n<# @:+>-]*|[a-z./]+") {
             for command in with_everywhere(&value) {
                 let Ok(text) = command.encode() else { continue };
                 let read = commands_read(&text);

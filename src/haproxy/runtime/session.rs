@@ -355,8 +355,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    // H03
     #[test]
-    fn h03_answers_are_told_apart_at_prompts() {
+    fn answers_are_told_apart_at_prompts() {
         // 2.6: no empty line after a refusal.
         let text = "\n> \n> 2.6.12\n\n> No such server.\n> No such server.\n\n> 1\na> b\n\n> ";
         assert_eq!(
@@ -392,8 +393,9 @@ mod tests {
         assert_eq!(split_at_prompts(text, true), ["", "", "Name: HAProxy\n\n"]);
     }
 
+    // H13
     #[test]
-    fn h13_an_exchange_is_bounded_by_count_and_length() {
+    fn an_exchange_is_bounded_by_count_and_length() {
         let texts = |count: usize, length: usize| vec!["x".repeat(length); count];
         assert_eq!(piece(&texts(250, 10)), 100);
         assert_eq!(piece(&texts(250, 1_000)), 12);
@@ -401,9 +403,10 @@ mod tests {
         assert_eq!(piece(&texts(7, 10)), 7);
     }
 
+    // H13
     /// An answer that ends early has fewer prompts than were asked for, wherever it is cut.
     #[test]
-    fn h13_a_cut_answer_is_never_taken_for_a_whole_one() {
+    fn a_cut_answer_is_never_taken_for_a_whole_one() {
         let table = "1\n# be_id be_name\n3 web 1 a\n3 web 2 b\n\n";
         let whole = format!("\n> Pid: 1\n\n> {table}\n> ");
         let count = split_at_prompts(&whole, false).len();

@@ -275,8 +275,9 @@ mod tests {
         }
     }
 
+    // H03 H13
     #[test]
-    fn h03_h13_other_texts_are_strange() {
+    fn other_texts_are_strange() {
         for text in [
             "",
             "Can't find backend.\n",
@@ -304,8 +305,9 @@ mod tests {
     }
 
     proptest! {
+        // H13
         #[test]
-        fn h13_no_text_panics(text in "(?s).*", at in 0..STATE.len(), words in "[0-9 a#\\n-]*") {
+        fn no_text_panics(text in "(?s).*", at in 0..STATE.len(), words in "[0-9 a#\\n-]*") {
             let _ = parse_servers_state(&text);
             let _ = parse_server_connections(&text);
             let _ = parse_servers_state(&format!("{}{words}{}", &STATE[..at], &STATE[at..]));

@@ -216,8 +216,9 @@ mod tests {
         assert!(!error.to_string().contains("hunter2"), "{error}");
     }
 
+    // A19
     #[test]
-    fn a19_fail_over_is_sticky_and_does_not_flip_flop() {
+    fn fail_over_is_sticky_and_does_not_flip_flop() {
         let (now, cool) = (Instant::now(), Duration::from_secs(30));
         let mut choice = Choice::new(3);
         choice.failed(0, now, cool);

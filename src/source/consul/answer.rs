@@ -455,8 +455,9 @@ mod tests {
         );
     }
 
+    // C14 C15
     #[test]
-    fn c14_c15_order_and_what_no_template_sees_are_no_change() {
+    fn order_and_what_no_template_sees_are_no_change() {
         let list: Vec<Value> = (0..5)
             .map(|number| entry(&format!("w{number}"), json!(80 + number), ("c", "passing")))
             .collect();
@@ -478,8 +479,9 @@ mod tests {
         assert_eq!(instances(HealthFilter::Passing, json!(noisy)), known);
     }
 
+    // B13 B14
     #[test]
-    fn b13_b14_the_worst_check_of_node_and_service_counts() {
+    fn the_worst_check_of_node_and_service_counts() {
         let all = json!([
             entry("a", json!(1), ("c", "passing")),
             entry("b", json!(1), ("c", "warning")),
@@ -531,8 +533,9 @@ mod tests {
         assert!(parse(&service(HealthFilter::Any), list.as_bytes()).is_err());
     }
 
+    // A07
     #[test]
-    fn a07_nonsense_is_an_error_and_not_an_empty_list() {
+    fn nonsense_is_an_error_and_not_an_empty_list() {
         for body in [
             "", "null", "[null]", "[{}]", "{}", "[", "<html>", "[[]]", "[1]",
         ] {
@@ -558,8 +561,9 @@ mod tests {
         }
     }
 
+    // A14
     #[test]
-    fn a14_depth_length_doubles_and_bad_text_are_errors_or_harmless() {
+    fn depth_length_doubles_and_bad_text_are_errors_or_harmless() {
         let deep = "[".repeat(100_000) + &"]".repeat(100_000);
         let long = format!("[{}]", "9".repeat(1 << 20));
         let bad = b"[{\"Node\": \"\xff\xfe\"}]".to_vec();
@@ -578,8 +582,9 @@ mod tests {
         assert!(list.is_err() || list.is_ok_and(|list| list.len() == 1));
     }
 
+    // C14 C16
     #[test]
-    fn c14_c16_the_lists_are_sorted() {
+    fn the_lists_are_sorted() {
         let kinds = kinds();
         assert_eq!(
             parse(&kinds[1], br#"{"web":["b","a"],"consul":null}"#)
@@ -645,8 +650,9 @@ mod tests {
     }
 
     proptest! {
+        // A14
         #[test]
-        fn a14_any_json_is_read_without_a_panic(value in any_json(), cut in any::<prop::sample::Index>()) {
+        fn any_json_is_read_without_a_panic(value in any_json(), cut in any::<prop::sample::Index>()) {
             let text = value.to_string();
             let cut = cut.index(text.len() + 1);
             for kind in kinds() {
@@ -655,8 +661,9 @@ mod tests {
             }
         }
 
+        // A14
         #[test]
-        fn a14_any_bytes_are_read_without_a_panic(body in prop::collection::vec(any::<u8>(), 0..64)) {
+        fn any_bytes_are_read_without_a_panic(body in prop::collection::vec(any::<u8>(), 0..64)) {
             for kind in kinds() {
                 let _ = parse(&kind, &body);
             }

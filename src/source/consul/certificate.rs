@@ -122,8 +122,9 @@ mod tests {
         parameters.self_signed(&key).unwrap()
     }
 
+    // L13
     #[test]
-    fn l13_the_first_certificate_to_expire_counts() {
+    fn the_first_certificate_to_expire_counts() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("chain.pem");
         // Beyond 2049 the encoding is another one.
@@ -146,8 +147,9 @@ mod tests {
     }
 
     proptest! {
+        // L13
         #[test]
-        fn l13_no_bytes_make_the_reader_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..200), at in 0usize..400, byte: u8) {
+        fn no_bytes_make_the_reader_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..200), at in 0usize..400, byte: u8) {
             let _ = not_after(&bytes);
             bytes = certificate(2031).der().to_vec();
             let at = at.min(bytes.len() - 1);

@@ -148,8 +148,9 @@ impl Drop for Place {
 mod tests {
     use super::*;
 
+    // A10
     #[tokio::test]
-    async fn a10_a_limit_is_as_many_as_are_held() {
+    async fn a_limit_is_as_many_as_are_held() {
         let connections = Connections::new();
         let (first, second) = (connections.place().await, connections.place().await);
         // Both may be refused themselves yet.
@@ -181,8 +182,9 @@ mod tests {
         assert_eq!(connections.places.available_permits(), MOST);
     }
 
+    // A10
     #[tokio::test]
-    async fn a10_one_more_is_tried_each_minute() {
+    async fn one_more_is_tried_each_minute() {
         let connections = Connections::new();
         let place = connections.place().await;
         let later = Instant::now() + HELD;

@@ -37,8 +37,9 @@ mod tests {
 
     use super::*;
 
+    // A20
     #[test]
-    fn a20_only_a_single_plain_number_is_an_index() {
+    fn only_a_single_plain_number_is_an_index() {
         assert_eq!(parse([b"42".as_slice()]), Some(42));
         assert_eq!(parse([b"18446744073709551615".as_slice()]), Some(u64::MAX));
         for odd in [
@@ -59,8 +60,9 @@ mod tests {
         assert_eq!(parse([]), None);
     }
 
+    // B01 B02
     #[test]
-    fn b01_b02_a_lower_index_starts_over_and_none_waits_with_one() {
+    fn a_lower_index_starts_over_and_none_waits_with_one() {
         assert_eq!(next(7, Some(9)), 9);
         assert_eq!(next(7, Some(7)), 7);
         assert_eq!(next(211, Some(8)), 0);
@@ -69,16 +71,18 @@ mod tests {
     }
 
     proptest! {
+        // A20
         #[test]
-        fn a20_any_bytes_are_read_without_a_panic(values in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..24), 0..3)) {
+        fn any_bytes_are_read_without_a_panic(values in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..24), 0..3)) {
             if let Some(index) = parse(values.iter().map(Vec::as_slice)) {
                 prop_assert!(index > 0);
                 prop_assert_eq!(values.len(), 1);
             }
         }
 
+        // B01
         #[test]
-        fn b01_an_index_is_never_ahead_of_what_consul_sent(sent: u64, received in prop::option::of(1u64..)) {
+        fn an_index_is_never_ahead_of_what_consul_sent(sent: u64, received in prop::option::of(1u64..)) {
             let next = next(sent, received);
             prop_assert!(next == 0 || next == 1 || Some(next) == received);
             // Only a fall leads to a query that does not block.

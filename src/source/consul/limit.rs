@@ -184,8 +184,9 @@ mod tests {
         }
     }
 
+    // B02 B03 B05
     #[test]
-    fn b02_b03_b05_a_misbehaving_index_gives_two_requests_and_then_one_per_15_s() {
+    fn a_misbehaving_index_gives_two_requests_and_then_one_per_15_s() {
         let minute = Duration::from_secs(61);
         let rising: Vec<_> = (1..200).map(|index| (0, Some(index), false)).collect();
         for answers in [
@@ -200,9 +201,9 @@ mod tests {
         }
     }
 
+    // M01
     #[test]
-    fn m01_content_that_changes_100_times_a_second_is_followed_promptly_and_then_10_times_a_second()
-    {
+    fn content_that_changes_100_times_a_second_is_followed_10_times_a_second() {
         let requests = play(Duration::from_secs(60), &[(10, Some(5), true)]);
         let within = |seconds| {
             let span = Duration::from_secs(seconds);
@@ -213,8 +214,9 @@ mod tests {
         assert!((all - 5..=all + 1).contains(&within(60)), "{}", within(60));
     }
 
+    // M01
     #[test]
-    fn m01_content_that_changes_5_times_a_second_is_never_late() {
+    fn content_that_changes_5_times_a_second_is_never_late() {
         let requests = play(Duration::from_secs(60), &[(200, Some(5), true)]);
         let late = requests
             .windows(2)
@@ -281,8 +283,9 @@ mod tests {
         assert_eq!(pace.failures(), 0);
     }
 
+    // A01
     #[test]
-    fn a01_a_watch_that_comes_back_is_not_held_by_what_failed_before() {
+    fn a_watch_that_comes_back_is_not_held_by_what_failed_before() {
         let (mut now, mut pace) = (Instant::now(), Pace::default());
         for _ in 0..3 {
             pace.asked(now);
@@ -319,8 +322,9 @@ mod tests {
     }
 
     proptest! {
+        // B02 B03
         #[test]
-        fn b02_b03_unchanged_content_that_comes_at_once_is_asked_for_at_most_twice_and_then_every_15_s(
+        fn unchanged_content_that_comes_at_once_is_asked_for_every_15_s(
             answers in prop::collection::vec((0u64..40_000, prop::option::of(0u64..9), Just(false)), 1..40),
         ) {
             let held = |count: usize| answers[count % answers.len()].0;
@@ -337,8 +341,9 @@ mod tests {
             }
         }
 
+        // A01 A09
         #[test]
-        fn a01_a09_a_backoff_is_bounded_and_honours_retry_after(
+        fn a_backoff_is_bounded_and_honours_retry_after(
             step in 0u32..200, chance in 0.0f64..1.0, asked in prop::option::of(0u64..300),
             most in prop::option::of(Just(ALONE_MOST)),
         ) {

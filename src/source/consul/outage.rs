@@ -131,8 +131,9 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(12))]
+        // B25
         #[test]
-        fn b25_after_any_outage_all_are_back_within_5_s_and_not_at_once(
+        fn after_any_outage_all_are_back_within_5_s_and_not_at_once(
             seed: u64, away in 60u64..600, watches in 1usize..20,
         ) {
             let back = Duration::from_secs(away);
@@ -146,8 +147,9 @@ mod tests {
         }
     }
 
+    // B25
     #[test]
-    fn b25_a_long_outage_costs_each_source_less_than_a_request_a_second() {
+    fn a_long_outage_costs_each_source_less_than_a_request_a_second() {
         let while_away = Duration::from_secs(660);
         for watches in [1, 10] {
             let played = play(50, watches, while_away, 7);

@@ -274,8 +274,9 @@ mod tests {
         assert_eq!(request_target(&query), "/v1/kv/a?dc=west&ns=team&stale");
     }
 
+    // C17
     #[test]
-    fn c17_what_cannot_be_a_segment_is_not_asked() {
+    fn what_cannot_be_a_segment_is_not_asked() {
         for query in [
             Query::service(""),
             Query::service(".."),
@@ -289,8 +290,9 @@ mod tests {
     }
 
     proptest! {
+        // C17
         #[test]
-        fn c17_no_name_leaves_its_segment(name in any::<String>()) {
+        fn no_name_leaves_its_segment(name in any::<String>()) {
             if let Ok(request) = request(&Query::service(&name), &Scope::default()) {
                 let rest = request.path.strip_prefix("/v1/health/service/").unwrap();
                 prop_assert!(rest.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~%".contains(&b)));

@@ -163,8 +163,9 @@ fn check(text: &str) -> Result<(), String> {
 mod tests {
     use super::*;
 
+    // L02
     #[test]
-    fn l02_a_token_file_is_read_again_and_a_bad_one_keeps_the_old_token() {
+    fn a_token_file_is_read_again_and_a_bad_one_keeps_the_old_token() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("token");
         std::fs::write(&path, "first\n").unwrap();
@@ -188,8 +189,9 @@ mod tests {
         assert!(Token::load(TokenSource::File(path)).is_err());
     }
 
+    // L02
     #[test]
-    fn l02_the_old_token_stays_until_consul_takes_the_new_one() {
+    fn the_old_token_stays_until_consul_takes_the_new_one() {
         let folder = tempfile::tempdir().unwrap();
         // As Kubernetes lays a secret out: the file is a link through a folder that is swapped.
         let name = |part: &str| folder.path().join(part);
@@ -222,8 +224,9 @@ mod tests {
         assert_eq!(token.current(now + LOOK_EVERY * 2), new);
     }
 
+    // L01
     #[test]
-    fn l01_a_secret_is_never_shown() {
+    fn a_secret_is_never_shown() {
         let source = TokenSource::Value(Secret::new("canary"));
         let token = Token::load(source.clone()).unwrap();
         assert!(!format!("{source:?} {token:?} {:?}", token.status()).contains("canary"));

@@ -149,8 +149,9 @@ fn own() -> Own {
     }
 }
 
+// P10
 #[test]
-fn p10_every_metric_is_written_by_the_rules_and_stands_in_the_readme() {
+fn every_metric_is_written_by_the_rules_and_stands_in_the_readme() {
     let mut families = Read::new();
     for source in [Origin::Serf, Origin::File, Origin::Consul] {
         let mut status = status();
@@ -190,8 +191,9 @@ fn p10_every_metric_is_written_by_the_rules_and_stands_in_the_readme() {
     assert_eq!(rows.len(), FAMILIES.len(), "README.md has more rows");
 }
 
+// P10
 #[test]
-fn p10_the_numbers_are_those_of_the_status() {
+fn the_numbers_are_those_of_the_status() {
     let status = status();
     let families = read(&render(Some(&status), &own())).unwrap();
     let value = |name: &str, labels: &[(&str, &str)]| {
@@ -231,8 +233,9 @@ fn p10_the_numbers_are_those_of_the_status() {
     assert_eq!(value("gatewright_log_lines_summed_up_total", &[]), 1_204.0);
 }
 
+// P9
 #[test]
-fn p9_series_are_bounded_and_the_rest_is_told_as_one() {
+fn series_are_bounded_and_the_rest_is_told_as_one() {
     let mut status = status();
     let watched = Watched {
         query: String::new(),
@@ -261,8 +264,9 @@ fn p9_series_are_bounded_and_the_rest_is_told_as_one() {
     }
 }
 
+// I07
 #[test]
-fn i07_without_the_loop_the_process_is_still_told() {
+fn without_the_loop_the_process_is_still_told() {
     let families = read(&render(None, &own())).unwrap();
     assert!(families.contains_key("gatewright_loop_quiet_seconds"));
     assert!(families.contains_key("process_resident_memory_bytes"));
@@ -270,8 +274,9 @@ fn i07_without_the_loop_the_process_is_still_told() {
 }
 
 proptest! {
+    // L09
     #[test]
-    fn l09_no_name_from_the_catalog_breaks_the_exposition(name in "(?s).{0,40}") {
+    fn no_name_from_the_catalog_breaks_the_exposition(name in "(?s).{0,40}") {
         let mut status = status();
         status.queries[0].query = name.clone();
         status.queries.truncate(1);

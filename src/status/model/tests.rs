@@ -114,8 +114,9 @@ pub fn status() -> Status {
     }
 }
 
+// L04
 #[test]
-fn l04_the_public_status_holds_no_word_of_configuration_settings_or_answers() {
+fn the_public_status_holds_no_word_of_configuration_settings_or_answers() {
     let told = serde_json::to_string(&status()).unwrap();
     assert!(told.contains("canary-config-word"));
     let public = status().public();
@@ -158,8 +159,9 @@ fn status_with(process: Process) -> Status {
     Status { process, ..status }
 }
 
+// L13
 #[test]
-fn l13_a_certificate_that_expires_soon_is_a_warning() {
+fn a_certificate_that_expires_soon_is_a_warning() {
     let with = |days: f64| Certificate {
         purpose: "client".to_owned(),
         file: "/c.pem".to_owned(),

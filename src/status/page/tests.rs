@@ -95,8 +95,9 @@ fn long_lists_are_counted_not_listed() {
 }
 
 proptest! {
+    // L09
     #[test]
-    fn l09_no_name_breaks_the_page(name in "(?s).{0,40}") {
+    fn no_name_breaks_the_page(name in "(?s).{0,40}") {
         let mut status = status();
         status.queries[0].query = name.clone();
         status.queries[0].error = Some(name.clone());

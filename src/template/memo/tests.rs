@@ -279,8 +279,9 @@ fn follow(
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(support::cases(64)))]
+    // D08
     #[test]
-    fn d08_what_is_remembered_is_what_would_be_rendered(
+    fn what_is_remembered_is_what_would_be_rendered(
         templates in subsequence((0..TEMPLATES.len()).collect::<Vec<_>>(), 1..=4),
         grammar in prop_oneof![3 => Just(Grammar::Haproxy), 1 => Just(Grammar::Plain)],
         max_output in prop_oneof![4 => Just(1 << 20), 1 => 60usize..600],

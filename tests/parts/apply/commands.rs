@@ -70,15 +70,17 @@ async fn cut_everywhere(mut bench: Bench) {
     assert_eq!(traffic.failed().await, 0, "{version}");
 }
 
+// H11
 #[haproxies(ends)]
-async fn h11_a_connection_that_is_cut_at_any_line_ends_equal(version: Version) {
+async fn a_connection_that_is_cut_at_any_line_ends_equal(version: Version) {
     cut_everywhere(Bench::with_proxy(&version).await).await;
 }
 
+// H11
 /// A connection that ends each time at the same command: commands do not do, and what they have left
 /// behind is led back where the change is not wanted any more, or loaded.
 #[haproxies(ends)]
-async fn h11_a_command_that_never_goes_through_ends_equal(version: Version) {
+async fn a_command_that_never_goes_through_ends_equal(version: Version) {
     let mut bench = Bench::with_proxy(&version).await;
     let mut applier = bench.settled().await;
     lines_of_a_change(&bench, &mut applier).await;
@@ -137,8 +139,9 @@ fn end_of(lines: &[String]) -> usize {
     lines.iter().rposition(sets).unwrap() + 1
 }
 
+// G09 G17 H07 H09 H16
 #[haproxies(ends)]
-async fn g09_g17_h07_h09_h16_a_worker_that_is_replaced_at_any_line_ends_equal(version: Version) {
+async fn a_worker_that_is_replaced_at_any_line_ends_equal(version: Version) {
     let mut bench = Bench::with_proxy(&version).await;
     let mut applier = bench.settled().await;
     let lines = lines_of_a_change(&bench, &mut applier).await;
@@ -185,26 +188,30 @@ async fn g09_g17_h07_h09_h16_a_worker_that_is_replaced_at_any_line_ends_equal(ve
 /// Lines of a change at which the file of the socket goes.
 const DELETED_AT: [usize; 3] = [7, 16, 24];
 
+// H01
 /// A reload hands the open socket over and does not make its file anew.
 #[haproxies(ends)]
-async fn h01_a_deleted_socket_file_ends_equal(version: Version) {
+async fn a_deleted_socket_file_ends_equal(version: Version) {
     delete_the_socket(&version, true, None).await;
 }
 
+// H01
 #[haproxies(ends)]
-async fn h01_a_socket_file_that_is_deleted_at_any_line_ends_equal(version: Version) {
+async fn a_socket_file_that_is_deleted_at_any_line_ends_equal(version: Version) {
     for line in DELETED_AT {
         delete_the_socket(&version, true, Some(line)).await;
     }
 }
 
+// H01
 #[haproxies(ends)]
-async fn h01_a_deleted_socket_file_that_no_setting_names_ends_equal(version: Version) {
+async fn a_deleted_socket_file_that_no_setting_names_ends_equal(version: Version) {
     delete_the_socket(&version, false, None).await;
 }
 
+// H01
 #[haproxies(ends)]
-async fn h01_a_socket_file_that_no_setting_names_and_is_deleted_at_any_line_ends_equal(
+async fn a_socket_file_that_no_setting_names_and_is_deleted_at_any_line_ends_equal(
     version: Version,
 ) {
     for line in DELETED_AT {
@@ -247,18 +254,21 @@ async fn delete_the_socket(version: &Version, named: bool, line: Option<usize>) 
     assert!(first + second <= 1, "{first} and {second} reloads, {place}");
 }
 
+// H02
 #[haproxies(ends)]
-async fn h02_a_frozen_worker_ends_equal(version: Version) {
+async fn a_frozen_worker_ends_equal(version: Version) {
     freeze_the_worker(&version, None).await;
 }
 
+// H02
 #[haproxies(ends)]
-async fn h02_a_worker_that_is_frozen_for_a_moment_ends_equal(version: Version) {
+async fn a_worker_that_is_frozen_for_a_moment_ends_equal(version: Version) {
     freeze_the_worker(&version, Some(300)).await;
 }
 
+// H02
 #[haproxies(ends)]
-async fn h02_a_worker_that_is_frozen_for_a_while_ends_equal(version: Version) {
+async fn a_worker_that_is_frozen_for_a_while_ends_equal(version: Version) {
     freeze_the_worker(&version, Some(1500)).await;
 }
 
@@ -305,9 +315,10 @@ async fn freeze_the_worker(version: &Version, thaw: Option<u64>) {
     }
 }
 
+// H11 J12
 /// Gatewright ends at a line; what it has said by then is carried out, or is not.
 #[haproxies(ends)]
-async fn h11_j12_an_end_of_gatewright_at_any_line_ends_equal(version: Version) {
+async fn an_end_of_gatewright_at_any_line_ends_equal(version: Version) {
     let mut bench = Bench::with_proxy(&version).await;
     let mut applier = bench.settled().await;
     let lines = lines_of_a_change(&bench, &mut applier).await;
@@ -370,8 +381,9 @@ fn refusing(bench: &Bench) -> PathBuf {
     validator
 }
 
+// F01 H11
 #[haproxies(ends)]
-async fn f01_h11_commands_of_a_refused_set_are_undone_and_a_cut_undo_is_mended(version: Version) {
+async fn commands_of_a_refused_set_are_undone_and_a_cut_undo_is_mended(version: Version) {
     let mut bench = Bench::with_proxy(&version).await;
     let mut options = bench.options();
     options.binary = refusing(&bench);
@@ -436,10 +448,9 @@ async fn a_first_change_that_is_refused_or_cut_leaves_no_revision_behind(version
     }
 }
 
+// E01 H07
 #[haproxies(ends)]
-async fn e01_h07_a_disk_that_takes_no_file_stops_the_change_before_anything_is_said(
-    version: Version,
-) {
+async fn a_disk_that_takes_no_file_stops_the_change_before_anything_is_said(version: Version) {
     let directory = tempfile::tempdir().unwrap();
     let disk = Disk::mount(directory.path().join("disk"), 64);
     let mut bench = Bench::at(&version, disk.path().join("haproxy.cfg")).await;
@@ -463,10 +474,11 @@ async fn e01_h07_a_disk_that_takes_no_file_stops_the_change_before_anything_is_s
     drop(bench);
 }
 
+// E02 H11
 /// A disk that breaks when the commands are out already: the files and the worker are brought together.
 #[cfg(debug_assertions)]
 #[haproxies(ends)]
-async fn e02_h11_a_disk_that_fails_while_commands_are_out_ends_equal(version: Version) {
+async fn a_disk_that_fails_while_commands_are_out_ends_equal(version: Version) {
     let mut bench = Bench::with_proxy(&version).await;
     let mut applier = bench.settled().await;
     lines_of_a_change(&bench, &mut applier).await;
@@ -494,10 +506,11 @@ async fn e02_h11_a_disk_that_fails_while_commands_are_out_ends_equal(version: Ve
     assert_eq!(traffic.failed().await, 0, "{version}");
 }
 
+// H08
 /// HAProxy is killed while commands go out, or after that, and somebody starts it again from the files as
 /// they are.
 #[haproxies(ends)]
-async fn h08_a_haproxy_that_is_killed_at_any_line_comes_back_with_the_files(version: Version) {
+async fn a_haproxy_that_is_killed_at_any_line_comes_back_with_the_files(version: Version) {
     let bench = Bench::with_proxy(&version).await;
     let mut applier = bench.settled().await;
     let count = end_of(&lines_of_a_change(&bench, &mut applier).await);
@@ -541,9 +554,10 @@ async fn h08_a_haproxy_that_is_killed_at_any_line_comes_back_with_the_files(vers
     }
 }
 
+// H01 H14
 /// The command line must be of level admin; one of level operator is asked, and refuses to be told.
 #[haproxies(ends)]
-async fn h01_h14_a_socket_of_level_operator_is_not_told_again_and_again(version: Version) {
+async fn a_socket_of_level_operator_is_not_told_again_and_again(version: Version) {
     let mut bench = Bench::start(&version, "operator").await;
     bench.stats = Some(Proxy::before(&bench.socket()));
     let mut applier = bench.settled().await;

@@ -156,8 +156,9 @@ fn stray() -> impl Strategy<Value = Vec<Command>> {
     prop::collection::vec(command, 0..6)
 }
 
+// H03
 #[tokio::test]
-async fn h03_the_fake_worker_is_as_the_real_one() {
+async fn the_fake_worker_is_as_the_real_one() {
     let imitated = known("2.6");
     let mut runner = TestRunner::deterministic();
     let mut reloads: BTreeMap<String, usize> = BTreeMap::new();

@@ -126,10 +126,11 @@ impl Place {
     }
 }
 
+// E02
 /// Each step of a change fails once, as it does on a full disk, one over its quota and a broken one; and
 /// each as the first of a disk that takes nothing any more.
 #[tokio::test]
-async fn e02_a_disk_that_fails_at_any_step_leaves_a_whole_set_and_nothing_else() {
+async fn a_disk_that_fails_at_any_step_leaves_a_whole_set_and_nothing_else() {
     let place = Place::new();
     let mut applier = place.open();
     assert!(matches!(
@@ -191,9 +192,10 @@ async fn e02_a_disk_that_fails_at_any_step_leaves_a_whole_set_and_nothing_else()
     assert!(failed > steps, "{failed} of {steps} twice");
 }
 
+// E04
 /// The order in which a power failure at any moment leaves a whole file under each name.
 #[tokio::test]
-async fn e04_a_file_is_on_the_disk_before_it_takes_its_place_and_its_name_after() {
+async fn a_file_is_on_the_disk_before_it_takes_its_place_and_its_name_after() {
     let place = Place::new();
     let mut applier = place.open();
     place.apply(&mut applier, "one").await;
@@ -249,9 +251,10 @@ async fn e04_a_file_is_on_the_disk_before_it_takes_its_place_and_its_name_after(
     assert_eq!(taken[forgotten + 1].step, Step::SyncNames, "{taken:#?}");
 }
 
+// E08
 /// Nobody can read a new file before it is as closed as it will be.
 #[tokio::test]
-async fn e08_owner_and_mode_are_set_before_there_is_content() {
+async fn owner_and_mode_are_set_before_there_is_content() {
     let place = Place::new();
     let main = place.files.join(NAMES[0]);
     std::fs::write(&main, &place.set("by-hand").files[0].text).unwrap();
@@ -301,8 +304,9 @@ async fn e08_owner_and_mode_are_set_before_there_is_content() {
     }
 }
 
+// E03
 #[tokio::test]
-async fn e03_leftovers_of_ours_go_at_the_next_start_and_nothing_else_does() {
+async fn leftovers_of_ours_go_at_the_next_start_and_nothing_else_does() {
     let place = Place::new();
     let mut applier = place.open();
     place.apply(&mut applier, "one").await;
@@ -348,8 +352,9 @@ async fn e03_leftovers_of_ours_go_at_the_next_start_and_nothing_else_does() {
     place.assert_holds("one", "in the end");
 }
 
+// E09 E13
 #[tokio::test]
-async fn e09_e13_an_edit_is_seen_whatever_the_clock_says() {
+async fn an_edit_is_seen_whatever_the_clock_says() {
     let place = Place::new();
     let mut applier = place.open();
     place.apply(&mut applier, "one").await;
@@ -378,9 +383,10 @@ async fn e09_e13_an_edit_is_seen_whatever_the_clock_says() {
     place.assert_holds("one", "written anew");
 }
 
+// E12
 /// Whoever cleans up below /var takes what is kept, not what runs.
 #[tokio::test]
-async fn e12_a_lost_or_damaged_state_directory_is_made_anew_from_the_live_files() {
+async fn a_lost_or_damaged_state_directory_is_made_anew_from_the_live_files() {
     let place = Place::new();
     let mut applier = place.open();
     place.apply(&mut applier, "one").await;
@@ -425,8 +431,9 @@ async fn e12_a_lost_or_damaged_state_directory_is_made_anew_from_the_live_files(
     assert_eq!(place.open().last_good().unwrap(), place.set("two").files);
 }
 
+// E14
 #[tokio::test]
-async fn e14_a_folder_whose_name_is_no_text_and_a_name_that_is_too_long() {
+async fn a_folder_whose_name_is_no_text_and_a_name_that_is_too_long() {
     let place = Place::below(OsStr::from_bytes(b"\xff\xfe etc\n\xc3\xa4%2f"));
     let mut applier = place.open();
     for word in ["one", "two"] {

@@ -22,8 +22,9 @@ use super::disk::Disk;
 use super::open;
 use crate::real::{Haproxy, eventually, get};
 
+// G01 J07
 #[haproxies(ends)]
-async fn g01_j07_a_set_is_confirmed_in_every_mode_and_a_restart_changes_nothing(version: Version) {
+async fn a_set_is_confirmed_in_every_mode_and_a_restart_changes_nothing(version: Version) {
     for way in [Way::Master, Way::Supervise, Way::Signal, Way::Command] {
         let mut bench = match way {
             Way::Supervise => Bench::new(&version),
@@ -64,8 +65,9 @@ async fn g01_j07_a_set_is_confirmed_in_every_mode_and_a_restart_changes_nothing(
     }
 }
 
+// F01
 #[haproxies(ends)]
-async fn f01_a_refused_set_touches_nothing_and_names_the_place(version: Version) {
+async fn a_refused_set_touches_nothing_and_names_the_place(version: Version) {
     let mut bench = Bench::with_haproxy(&version).await;
     let mut applier = bench.applier(Way::Master);
     let before = std::fs::metadata(bench.main()).unwrap().ino();
@@ -86,8 +88,9 @@ async fn f01_a_refused_set_touches_nothing_and_names_the_place(version: Version)
     bench.serves("by-hand").await;
 }
 
+// F05
 #[tokio::test]
-async fn f05_an_address_of_another_program_is_refused_before_any_listener_is_paused() {
+async fn an_address_of_another_program_is_refused_before_any_listener_is_paused() {
     let mut bench = Bench::with_haproxy(&oldest()).await;
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut applier = bench.applier(Way::Master);
@@ -104,8 +107,9 @@ async fn f05_an_address_of_another_program_is_refused_before_any_listener_is_pau
     assert!(confirmed(&verdict), "{verdict:?}");
 }
 
+// G02
 #[haproxies(ends)]
-async fn g02_what_haproxy_cannot_load_is_taken_back_and_not_tried_twice(version: Version) {
+async fn what_haproxy_cannot_load_is_taken_back_and_not_tried_twice(version: Version) {
     for way in [Way::Master, Way::Supervise] {
         let mut bench = Bench::with_haproxy(&version).await;
         if way == Way::Supervise {
@@ -152,8 +156,9 @@ async fn g02_what_haproxy_cannot_load_is_taken_back_and_not_tried_twice(version:
     }
 }
 
+// F07
 #[tokio::test]
-async fn f07_a_validator_that_is_killed_or_missing_changes_nothing() {
+async fn a_validator_that_is_killed_or_missing_changes_nothing() {
     let mut bench = Bench::with_haproxy(&oldest()).await;
     let validator = bench.path().join("validator");
     script::write(&validator, "#!/bin/sh\nkill -9 $$\n").unwrap();
@@ -179,8 +184,9 @@ async fn f07_a_validator_that_is_killed_or_missing_changes_nothing() {
     bench.serves("by-hand").await;
 }
 
+// E01 E07
 #[tokio::test]
-async fn e01_e07_a_full_or_read_only_disk_leaves_the_old_set_whole() {
+async fn a_full_or_read_only_disk_leaves_the_old_set_whole() {
     let mut bench = Bench::new(&oldest());
     let disk = Disk::mount(bench.path().join("disk"), 64);
     let main = disk.path().join("haproxy.cfg");
@@ -231,8 +237,9 @@ async fn e01_e07_a_full_or_read_only_disk_leaves_the_old_set_whole() {
     drop(bench.haproxy.take());
 }
 
+// E10
 #[tokio::test]
-async fn e10_a_second_instance_is_refused() {
+async fn a_second_instance_is_refused() {
     let bench = Bench::new(&oldest());
     let _first = bench.applier(Way::Master);
     let second = Applier::open(bench.options(Way::Master), Rules::default());
@@ -242,8 +249,9 @@ async fn e10_a_second_instance_is_refused() {
     ));
 }
 
+// G06
 #[tokio::test]
-async fn g06_a_stale_pid_file_never_makes_us_signal_another_process() {
+async fn a_stale_pid_file_never_makes_us_signal_another_process() {
     let mut bench = Bench::new(&oldest());
     let mut decoy = Command::new("sleep").arg("600").spawn().unwrap();
     std::fs::write(bench.path().join("pid"), format!("{}\n", decoy.id())).unwrap();
@@ -263,10 +271,11 @@ async fn g06_a_stale_pid_file_never_makes_us_signal_another_process() {
     assert!(matches!(verdict, Verdict::Written { .. }), "{verdict:?}");
 }
 
+// G12 I02
 /// Whatever the command of the operator does, the former files are back where it does not reload, and
 /// nothing that it has started is left.
 #[tokio::test]
-async fn g12_i02_a_reload_command_that_hangs_or_fails_changes_nothing() {
+async fn a_reload_command_that_hangs_or_fails_changes_nothing() {
     let mut bench = Bench::with_haproxy(&oldest()).await;
     let before = bench.live();
     let pid = bench.path().join("grandchild");
@@ -303,10 +312,11 @@ async fn g12_i02_a_reload_command_that_hangs_or_fails_changes_nothing() {
     .await;
 }
 
+// G03 G11
 /// A master that is frozen gives no answer: the files are the former ones meanwhile, nothing is said
 /// twice, and when it goes on the set is taken. A frozen worker keeps no reload back.
 #[haproxies(ends)]
-async fn g03_g11_a_frozen_master_or_worker_ends_confirmed(version: Version) {
+async fn a_frozen_master_or_worker_ends_confirmed(version: Version) {
     use nix::sys::signal::{Signal, kill};
     let mut bench = Bench::with_haproxy(&version).await;
     let mut options = bench.options(Way::Master);
@@ -362,8 +372,9 @@ async fn g03_g11_a_frozen_master_or_worker_ends_confirmed(version: Version) {
     bench.assert_clean();
 }
 
+// G08 J04
 #[tokio::test]
-async fn g08_j04_files_written_while_haproxy_is_away_are_confirmed_when_it_comes() {
+async fn files_written_while_haproxy_is_away_are_confirmed_when_it_comes() {
     let mut bench = Bench::new(&newest());
     let mut applier = bench.applier(Way::Master);
     let text = bench.text("one");
@@ -384,9 +395,10 @@ async fn g08_j04_files_written_while_haproxy_is_away_are_confirmed_when_it_comes
     assert_eq!(applier.observe().await.drift, [bench.main()]);
 }
 
+// G13
 /// A crash after the swap and before HAProxy was told: the set is applied again, with one reload.
 #[tokio::test]
-async fn g13_a_crash_before_the_reload_converges() {
+async fn a_crash_before_the_reload_converges() {
     for phase in [Phase::Committing, Phase::Committed, Phase::Told] {
         let mut bench = Bench::with_haproxy(&oldest()).await;
         let mut applier = bench.applier(Way::Master);
@@ -422,9 +434,10 @@ async fn an_earlier_set_can_be_gone_back_to() {
     bench.serves("one").await;
 }
 
+// F02
 /// The gate has its say after HAProxy: an empty configuration is valid to `haproxy -W -c`.
 #[tokio::test]
-async fn f02_an_empty_set_is_refused_by_the_gate() {
+async fn an_empty_set_is_refused_by_the_gate() {
     let mut bench = Bench::with_haproxy(&oldest()).await;
     let mut applier = bench.applier(Way::Master);
     let verdict = bench.apply(&mut applier, "global\n".into()).await;
@@ -432,8 +445,9 @@ async fn f02_an_empty_set_is_refused_by_the_gate() {
     bench.serves("by-hand").await;
 }
 
+// G05
 #[tokio::test]
-async fn g05_old_workers_are_bounded() {
+async fn old_workers_are_bounded() {
     let mut bench = Bench::with_haproxy(&oldest()).await;
     let mut options = bench.options(Way::Master);
     options.max_old_workers = 1;
@@ -462,9 +476,10 @@ async fn g05_old_workers_are_bounded() {
     }
 }
 
+// G15
 #[haproxies(ends)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn g15_forty_reloads_in_a_row_lose_no_new_connection(version: Version) {
+async fn forty_reloads_in_a_row_lose_no_new_connection(version: Version) {
     let mut bench = Bench::with_haproxy(&version).await;
     let mut options = bench.options(Way::Master);
     options.max_old_workers = 50;

@@ -10,12 +10,11 @@ use support::haproxies::{Version, haproxies, newest, oldest};
 use super::bench::{Bench, Way, confirmed};
 use crate::real::{eventually, get};
 
+// G02 G10
 /// Before 3.1 a worker that fails after the fork takes the master with it. The parent starts HAProxy
 /// again, from the last good files.
 #[haproxies(ends)]
-async fn g02_g10_a_master_that_dies_of_a_set_is_started_again_from_the_last_good_one(
-    version: Version,
-) {
+async fn a_master_that_dies_of_a_set_is_started_again_from_the_last_good_one(version: Version) {
     let mut bench = Bench::new(&version);
     let mut applier = bench.applier(Way::Supervise);
     let good = bench.text("good");
@@ -35,9 +34,10 @@ async fn g02_g10_a_master_that_dies_of_a_set_is_started_again_from_the_last_good
     assert!(confirmed(&bench.apply(&mut applier, next).await));
 }
 
+// G10 J06
 /// A HAProxy that somebody kills in just the moment in which it is told says nothing of the set.
 #[haproxies(ends)]
-async fn g10_j06_a_master_killed_while_it_is_told_leaves_the_set_to_be_taken(version: Version) {
+async fn a_master_killed_while_it_is_told_leaves_the_set_to_be_taken(version: Version) {
     let mut bench = Bench::new(&version);
     let mut applier = bench.applier(Way::Supervise);
     let first = bench.text("first");
@@ -75,8 +75,9 @@ async fn g10_j06_a_master_killed_while_it_is_told_leaves_the_set_to_be_taken(ver
     }
 }
 
+// G10 J06
 #[tokio::test]
-async fn g10_j06_a_supervised_haproxy_is_restarted_adopted_and_ended() {
+async fn a_supervised_haproxy_is_restarted_adopted_and_ended() {
     let mut bench = Bench::new(&oldest());
     let mut applier = bench.applier(Way::Supervise);
     let text = bench.text("one");

@@ -60,8 +60,9 @@ fn in_folder(bench: &Bench, word: &str) -> String {
     )
 }
 
+// F03
 #[tokio::test]
-async fn f03_a_set_is_validated_as_the_running_master_will_load_it() {
+async fn a_set_is_validated_as_the_running_master_will_load_it() {
     let mut bench = Bench::new(&oldest());
     in_a_folder(&mut bench).await;
     let main = bench.path().join("conf.d/h.cfg");
@@ -91,9 +92,10 @@ async fn f03_a_set_is_validated_as_the_running_master_will_load_it() {
     bench.serves("one").await;
 }
 
+// F04
 /// An upgrade of the package replaces the program under the running process.
 #[tokio::test]
-async fn f04_another_version_on_the_disk_than_runs_is_told() {
+async fn another_version_on_the_disk_than_runs_is_told() {
     let mut bench = Bench::with_haproxy(&oldest()).await;
     let mut applier = bench.applier(Way::Master);
     assert_eq!(applier.observe().await.notes, [""; 0]);
@@ -118,8 +120,9 @@ async fn f04_another_version_on_the_disk_than_runs_is_told() {
     assert!(confirmed(&verdict), "{verdict:?}");
 }
 
+// F09
 #[haproxies(ends)]
-async fn f09_warnings_pass_and_are_told_or_refuse_where_the_settings_say_so(version: Version) {
+async fn warnings_pass_and_are_told_or_refuse_where_the_settings_say_so(version: Version) {
     let mut bench = Bench::with_haproxy(&version).await;
     let text = bench.text("one").replace("    timeout client 5s\n", "");
     assert_ne!(text, bench.text("one"));
@@ -159,8 +162,9 @@ async fn f09_warnings_pass_and_are_told_or_refuse_where_the_settings_say_so(vers
     assert_eq!(applier.observe().await.notes, [""; 0]);
 }
 
+// I11
 #[tokio::test]
-async fn i11_a_program_that_cannot_be_started_holds_and_goes_on_when_it_can() {
+async fn a_program_that_cannot_be_started_holds_and_goes_on_when_it_can() {
     let mut bench = Bench::with_haproxy(&oldest()).await;
     let program = bench.path().join("validator");
     let haproxy = bench.version.program().display();
@@ -187,9 +191,10 @@ async fn i11_a_program_that_cannot_be_started_holds_and_goes_on_when_it_can() {
     assert!(confirmed(&verdict), "{verdict:?}");
 }
 
+// I12 H01
 /// What is missing is named before it is needed.
 #[tokio::test]
-async fn i12_h01_what_would_fail_is_named_by_the_first_look() {
+async fn what_would_fail_is_named_by_the_first_look() {
     let bench = Bench::with_haproxy(&oldest()).await;
     let told = async |options: Options| {
         let mut applier = open(options, Rules::default());
@@ -246,9 +251,10 @@ async fn i12_h01_what_would_fail_is_named_by_the_first_look() {
     assert!(matches!(applier.observe().await.seen, Seen::Running(_)));
 }
 
+// L08
 /// The reload command is a list of words, and no shell reads it.
 #[tokio::test]
-async fn l08_a_reload_command_is_given_its_words_as_they_are() {
+async fn a_reload_command_is_given_its_words_as_they_are() {
     let mut bench = Bench::with_haproxy(&oldest()).await;
     let command = bench.path().join("reload");
     let text = format!(

@@ -23,8 +23,9 @@ fn script(text: &str) -> (tempfile::TempDir, Invocation) {
 
 const LIMIT: Duration = Duration::from_secs(20);
 
+// F03 F11
 #[tokio::test]
-async fn f03_f11_flags_files_and_a_clean_environment_are_handed_over() {
+async fn flags_files_and_a_clean_environment_are_handed_over() {
     let (_directory, invocation) = script("echo \"$@\"; env | grep -c CONSUL; exit 0");
     let Outcome::Valid { output } = check(&invocation, LIMIT).await.unwrap() else {
         panic!("valid");
@@ -32,9 +33,10 @@ async fn f03_f11_flags_files_and_a_clean_environment_are_handed_over() {
     assert_eq!(output, b"-W -c -f /a.cfg -f /b.cfg\n0\n");
 }
 
+// F11
 /// Whatever is open here, a validator has three descriptors, and nothing to read.
 #[tokio::test]
-async fn f11_a_validator_gets_no_input_and_no_descriptor_of_ours() {
+async fn a_validator_gets_no_input_and_no_descriptor_of_ours() {
     let (directory, invocation) = script("cat; ls -l /proc/$$/fd");
     let secret = directory.path().join("secret");
     std::fs::write(&secret, "secret\n").unwrap();
@@ -77,8 +79,9 @@ async fn f11_a_validator_gets_no_input_and_no_descriptor_of_ours() {
     drop(listener);
 }
 
+// F07 I11
 #[tokio::test]
-async fn f07_i11_what_cannot_be_started_is_never_a_yes() {
+async fn what_cannot_be_started_is_never_a_yes() {
     let (directory, invocation) = script("exit 0");
     // Open for writing (ETXTBSY), as while a package is being unpacked.
     let busy = std::fs::File::options()
@@ -116,8 +119,9 @@ async fn f07_i11_what_cannot_be_started_is_never_a_yes() {
     }
 }
 
+// F06 F07
 #[tokio::test]
-async fn f06_f07_each_end_has_its_class() {
+async fn each_end_has_its_class() {
     let (_a, two) = script("exit 2");
     assert!(matches!(
         check(&two, LIMIT).await,

@@ -18,8 +18,9 @@ const LIMITS: Limits = Limits {
     output: 100,
 };
 
+// F08
 #[tokio::test]
-async fn f08_both_streams_come_in_order_and_capped() {
+async fn both_streams_come_in_order_and_capped() {
     let ended = run(shell("echo one; echo two >&2; exit 3"), LIMITS)
         .await
         .unwrap();
@@ -31,8 +32,9 @@ async fn f08_both_streams_come_in_order_and_capped() {
     assert_eq!(loud.output.len(), 100);
 }
 
+// F06 G12
 #[tokio::test]
-async fn f06_g12_at_the_limit_the_whole_group_dies() {
+async fn at_the_limit_the_whole_group_dies() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("pid");
     let script = format!("sleep 600 & echo $! > {}; wait", file.display());
@@ -54,8 +56,9 @@ async fn f06_g12_at_the_limit_the_whole_group_dies() {
     .await;
 }
 
+// F07
 #[tokio::test]
-async fn f07_a_missing_program_is_named() {
+async fn a_missing_program_is_named() {
     let error = run(Command::new("/no/such/program"), LIMITS)
         .await
         .unwrap_err();

@@ -4,8 +4,9 @@ use std::process::Command;
 
 use gatewright::haproxy::process::{Master, ProcessError};
 
+// G06 G14
 #[tokio::test]
-async fn g06_g14_nothing_but_a_master_is_accepted() {
+async fn nothing_but_a_master_is_accepted() {
     for pid in [-1, 0, 1, std::process::id().cast_signed()] {
         assert!(matches!(
             Master::open(pid),

@@ -15,8 +15,9 @@ use support::haproxies::{Version, haproxies, oldest};
 
 use crate::real::{Haproxy, configuration, eventually, free_port, get};
 
+// G02
 #[haproxies]
-async fn g02_every_version_tells_the_outcome_of_a_reload(version: Version) {
+async fn every_version_tells_the_outcome_of_a_reload(version: Version) {
     let directory = tempfile::tempdir().unwrap();
     let main = directory.path().join("h.cfg");
     let text = configuration(directory.path(), free_port(), "one");
@@ -73,8 +74,9 @@ fn supervisor(directory: &Path, port: u16) -> Supervisor {
     })
 }
 
+// I03
 #[tokio::test]
-async fn i03_a_second_order_to_end_does_not_wait_for_connections() {
+async fn a_second_order_to_end_does_not_wait_for_connections() {
     let directory = tempfile::tempdir().unwrap();
     let port = free_port();
     let supervisor = supervisor(directory.path(), port);
@@ -104,11 +106,12 @@ async fn i03_a_second_order_to_end_does_not_wait_for_connections() {
     assert!(get(port).await.is_err());
 }
 
+// I01
 /// Runs itself once more as process 1 of a pid namespace of its own (needs root): what a dead master
 /// leaves behind is reaped, and our own children are left to their owner.
 #[tokio::test]
-async fn i01_as_process_one_nothing_stays_unreaped() {
-    const NAME: &str = "haproxy::supervise::i01_as_process_one_nothing_stays_unreaped";
+async fn as_process_one_nothing_stays_unreaped() {
+    const NAME: &str = "haproxy::supervise::as_process_one_nothing_stays_unreaped";
     if std::process::id() != 1 {
         let output = Command::new("unshare")
             .args(["--pid", "--fork", "--mount-proc", "--kill-child"])

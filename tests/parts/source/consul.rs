@@ -68,8 +68,9 @@ async fn class_of(bytes: Vec<u8>) -> ErrorClass {
     error.class
 }
 
+// B01 B02 B03 B05
 #[tokio::test]
-async fn b01_b02_b03_b05_a_misbehaving_index_gives_at_most_two_requests() {
+async fn a_misbehaving_index_gives_at_most_two_requests() {
     type Index = fn(usize) -> String;
     let kinds: [Index; 6] = [
         |_| "X-Consul-Index: 0".into(),
@@ -119,8 +120,9 @@ async fn real_changes_are_followed_at_once() {
     );
 }
 
+// A08
 #[tokio::test]
-async fn a08_a_500_gives_neither_index_nor_data_and_the_next_query_starts_over() {
+async fn a_500_gives_neither_index_nor_data_and_the_next_query_starts_over() {
     let fake = Fake::start(|_, n| match n {
         0 => json("X-Consul-Index: 5", &web(1)),
         1 => Reply::Whole(reply(
@@ -147,8 +149,9 @@ async fn a08_a_500_gives_neither_index_nor_data_and_the_next_query_starts_over()
     assert_eq!(consul.status().errors[&ErrorClass::NoLeader], 1);
 }
 
+// B06
 #[tokio::test]
-async fn b06_a_stale_answer_is_asked_for_again_and_used_when_that_fails() {
+async fn a_stale_answer_is_asked_for_again_and_used_when_that_fails() {
     let fake = Fake::start(|head, _| {
         if head.contains("stale") {
             json(
@@ -175,8 +178,9 @@ async fn b06_a_stale_answer_is_asked_for_again_and_used_when_that_fails() {
     assert_eq!(fake.requests().len(), 2);
 }
 
+// B04
 #[tokio::test]
-async fn b04_other_content_under_the_same_index_is_delivered() {
+async fn other_content_under_the_same_index_is_delivered() {
     let fake = Fake::start(|head, n| match n {
         0 => json("X-Consul-Index: 5", &web(1)),
         1 => json("X-Consul-Index: 5", &web(2)),
@@ -188,8 +192,9 @@ async fn b04_other_content_under_the_same_index_is_delivered() {
     assert_eq!(next_port(&mut updates).await, 2);
 }
 
+// B05
 #[tokio::test]
-async fn b05_what_a_lagging_server_says_does_not_replace_what_is_newer() {
+async fn what_a_lagging_server_says_does_not_replace_what_is_newer() {
     // The stale answers come from two servers in turn, one of which is behind.
     let fake = Fake::start(|head, n| {
         let newer = || json("X-Consul-Index: 9", &web(9));
@@ -220,8 +225,9 @@ async fn b05_what_a_lagging_server_says_does_not_replace_what_is_newer() {
     }
 }
 
+// B21 I10
 #[tokio::test]
-async fn b21_i10_the_server_s_clock_is_not_looked_at() {
+async fn the_server_s_clock_is_not_looked_at() {
     let fake = Fake::start(|head, n| match n {
         0 => json(
             "X-Consul-Index: 5\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT",
@@ -249,8 +255,9 @@ async fn b21_i10_the_server_s_clock_is_not_looked_at() {
     }
 }
 
+// B23
 #[tokio::test]
-async fn b23_what_consul_cannot_block_on_is_polled() {
+async fn what_consul_cannot_block_on_is_polled() {
     let fake = Fake::start(|_, n| {
         let list = if n == 0 {
             r#"["dc1"]"#
@@ -315,8 +322,9 @@ async fn datacenters_that_do_not_answer_are_left_out_on_demand() {
     assert_eq!(services.len(), 3, "{asked:?}");
 }
 
+// A10
 #[tokio::test]
-async fn a10_many_watches_are_warned_of() {
+async fn many_watches_are_warned_of() {
     let fake = Fake::start(|head, _| blocks(head, &web(1))).await;
     let consul = fake.consul(|_| {});
     let (out, mut updates) = mpsc::channel(256);

@@ -201,8 +201,9 @@ fn a_hundred_a_second(seconds: usize) -> Vec<Duration> {
     vec![Duration::from_millis(10); seconds * 100]
 }
 
+// M01
 #[test]
-fn m01_flapping_costs_a_fifth_of_the_time_and_the_end_is_right() {
+fn flapping_costs_a_fifth_of_the_time_and_the_end_is_right() {
     let story = play(&a_hundred_a_second(60), SMALL);
     assert!(story.busy <= Duration::from_secs(13), "{story}");
     assert!(story.reloads.is_empty());
@@ -215,15 +216,17 @@ fn m01_flapping_costs_a_fifth_of_the_time_and_the_end_is_right() {
     assert!(story.right_after_the_end() <= Duration::from_millis(500));
 }
 
+// M01
 #[test]
-fn m01_a_handful_of_changes_is_applied_one_by_one_and_at_once() {
+fn a_handful_of_changes_is_applied_one_by_one_and_at_once() {
     let story = play(&[Duration::from_millis(150); 8], SMALL);
     assert_eq!(story.applies, 8);
     assert_eq!(story.longest_delay(), SMALL.render + SMALL.apply);
 }
 
+// M01
 #[test]
-fn m01_what_is_refused_again_and_again_is_paced_too() {
+fn what_is_refused_again_and_again_is_paced_too() {
     let costs = Costs {
         refuses: true,
         ..SMALL
@@ -233,8 +236,9 @@ fn m01_what_is_refused_again_and_again_is_paced_too() {
     assert!(story.right_after_the_end() <= Duration::from_millis(500));
 }
 
+// M04
 #[test]
-fn m04_a_slow_validator_has_one_set_before_it_and_the_newest_wins() {
+fn a_slow_validator_has_one_set_before_it_and_the_newest_wins() {
     let costs = Costs {
         apply: Duration::from_secs(5),
         ..SMALL
@@ -248,8 +252,9 @@ fn m04_a_slow_validator_has_one_set_before_it_and_the_newest_wins() {
     );
 }
 
+// M08
 #[test]
-fn m08_large_sets_are_paced_by_what_they_cost() {
+fn large_sets_are_paced_by_what_they_cost() {
     let costs = Costs {
         render: Duration::from_millis(40),
         apply: Duration::from_millis(300),
@@ -263,8 +268,9 @@ fn m08_large_sets_are_paced_by_what_they_cost() {
     );
 }
 
+// M10
 #[test]
-fn m10_reloads_keep_their_distance_however_many_changes_come() {
+fn reloads_keep_their_distance_however_many_changes_come() {
     let costs = Costs {
         by_commands: false,
         ..SMALL
@@ -291,10 +297,11 @@ fn m10_reloads_keep_their_distance_however_many_changes_come() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
+    // M01
     /// Whatever comes and whatever it costs: every change runs in the end, none much later than what
     /// went before it explains, and work has no more than its share.
     #[test]
-    fn m01_no_change_starves_and_work_keeps_its_share(
+    fn no_change_starves_and_work_keeps_its_share(
         gaps in proptest::collection::vec(0u64..300, 1..150),
         render in 0u64..60,
         apply in 1u64..600,

@@ -219,8 +219,9 @@ fn a_mass_loss_is_not_rendered_and_its_reason_is_asked_for() {
     assert_eq!(stage.shown(), Some(0));
 }
 
+// J03
 #[test]
-fn j03_what_a_former_process_showed_is_the_measure() {
+fn what_a_former_process_showed_is_the_measure() {
     let content = left(10, "ten");
     assert_eq!(content.canary_seen, [None]);
     let mut stage = Stage::new(Some((&content, "ten")));
@@ -233,8 +234,9 @@ fn j03_what_a_former_process_showed_is_the_measure() {
     assert_eq!(stage.shown(), Some(10));
 }
 
+// J01
 #[test]
-fn j01_a_query_that_fails_is_answered_by_the_snapshot() {
+fn a_query_that_fails_is_answered_by_the_snapshot() {
     let content = left(10, "ten");
     let mut stage = Stage::new(Some((&content, "ten")));
     assert_eq!(stage.shown(), None);
@@ -254,8 +256,9 @@ fn j01_a_query_that_fails_is_answered_by_the_snapshot() {
     assert!(!stage.core.watches()[&Query::service("web")].from_snapshot);
 }
 
+// J02
 #[test]
-fn j02_a_snapshot_older_than_the_files_is_not_rendered() {
+fn a_snapshot_older_than_the_files_is_not_rendered() {
     let content = left(10, "ten");
     let mut stage = Stage::new(Some((&content, "newer")));
     stage.watched(None);
@@ -370,8 +373,9 @@ fn a_set_refused_for_lost_servers_is_let_through_by_a_release() {
     assert!(allowed(&mut stage).contains(&1));
 }
 
+// I09
 #[test]
-fn i09_after_a_long_stop_everything_due_is_done_once() {
+fn after_a_long_stop_everything_due_is_done_once() {
     let mut bench = Bench::new().applied("one");
     bench.change(2);
     assert_eq!(bench.event(complete("two", &["web"])), []);

@@ -85,8 +85,9 @@ fn path(steps: &BTreeMap<usize, (usize, Step)>, mut at: usize) -> Vec<Step> {
     way
 }
 
+// G01 G13 J12
 #[test]
-fn g01_g13_j12_in_every_state_one_change_at_a_time_and_it_converges() {
+fn in_every_state_one_change_at_a_time_and_it_converges() {
     let sets = Sets::new();
     let mut seen = BTreeSet::new();
     let mut calm_ends_well = BTreeSet::new();

@@ -60,64 +60,69 @@ impl Way {
     }
 }
 
+// G13 I08 J08 J12
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn g13_i08_j08_j12_killed_after_every_third_effect_of_the_first_set_it_converges() {
+async fn killed_after_every_third_effect_of_the_first_set_it_converges() {
     converges(Way::First, 1, 3, 15).await;
 }
 
+// G13 I08 J08 J12
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn g13_i08_j08_j12_killed_after_every_third_effect_from_the_second_of_the_first_set_it_converges()
- {
+async fn killed_after_every_third_effect_from_the_second_of_the_first_set_it_converges() {
     converges(Way::First, 2, 3, 15).await;
 }
 
+// G13 I08 J08 J12
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn g13_i08_j08_j12_killed_after_every_third_effect_from_the_third_of_the_first_set_it_converges()
- {
+async fn killed_after_every_third_effect_from_the_third_of_the_first_set_it_converges() {
     converges(Way::First, 3, 3, 15).await;
 }
 
+// G13 I08 J08 J12
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn g13_i08_j08_j12_killed_after_every_other_effect_of_commands_it_converges() {
+async fn killed_after_every_other_effect_of_commands_it_converges() {
     converges(Way::Commands, 1, 2, 15).await;
 }
 
+// G13 I08 J08 J12
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn g13_i08_j08_j12_killed_after_every_other_effect_from_the_second_of_commands_it_converges()
-{
+async fn killed_after_every_other_effect_from_the_second_of_commands_it_converges() {
     converges(Way::Commands, 2, 2, 15).await;
 }
 
+// G13 I08 J08 J12
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn g13_i08_j08_j12_killed_after_every_other_effect_of_a_reload_it_converges() {
+async fn killed_after_every_other_effect_of_a_reload_it_converges() {
     converges(Way::Reload, 1, 2, 15).await;
 }
 
+// G13 I08 J08 J12
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn g13_i08_j08_j12_killed_after_every_other_effect_from_the_second_of_a_reload_it_converges()
-{
+async fn killed_after_every_other_effect_from_the_second_of_a_reload_it_converges() {
     converges(Way::Reload, 2, 2, 15).await;
 }
 
+// G13 I08 J08 J12
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn g13_i08_j08_j12_killed_after_every_effect_of_a_refused_set_it_converges() {
+async fn killed_after_every_effect_of_a_refused_set_it_converges() {
     converges(Way::Refused, 1, 1, 17).await;
 }
 
+// G13 I08 J08 J12
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn g13_i08_j08_j12_killed_after_every_third_effect_of_a_rejected_set_it_converges() {
+async fn killed_after_every_third_effect_of_a_rejected_set_it_converges() {
     converges(Way::Rejected, 1, 3, 16).await;
 }
 
+// G13 I08 J08 J12
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn g13_i08_j08_j12_killed_after_every_third_effect_from_the_second_of_a_rejected_set_it_converges()
- {
+async fn killed_after_every_third_effect_from_the_second_of_a_rejected_set_it_converges() {
     converges(Way::Rejected, 2, 3, 16).await;
 }
 
+// G13 I08 J08 J12
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn g13_i08_j08_j12_killed_after_every_third_effect_from_the_third_of_a_rejected_set_it_converges()
- {
+async fn killed_after_every_third_effect_from_the_third_of_a_rejected_set_it_converges() {
     converges(Way::Rejected, 3, 3, 16).await;
 }
 

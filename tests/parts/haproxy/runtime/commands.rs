@@ -107,8 +107,9 @@ async fn servers_are_added_changed_and_deleted(version: Version) {
     .await;
 }
 
+// H03
 #[haproxies]
-async fn h03_what_is_not_there_is_refused_by_its_kind(version: Version) {
+async fn what_is_not_there_is_refused_by_its_kind(version: Version) {
     expect(&version, |_| {
         let mut script = Vec::new();
         for (at, kind) in [
@@ -144,8 +145,9 @@ async fn h03_what_is_not_there_is_refused_by_its_kind(version: Version) {
     .await;
 }
 
+// H10
 #[haproxies]
-async fn h10_servers_that_something_names_stay(version: Version) {
+async fn servers_that_something_names_stay(version: Version) {
     expect(&version, |_| {
         let maint = |name| Command::SetState {
             at: server("named", name),

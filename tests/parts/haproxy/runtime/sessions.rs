@@ -13,8 +13,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 
+// H13
 #[haproxies]
-async fn h13_a_thousand_servers_are_added_and_read_back(version: Version) {
+async fn a_thousand_servers_are_added_and_read_back(version: Version) {
     for way in 0..2 {
         let worker = Worker::start(&version).await;
         let session = &worker.sessions()[way];
@@ -48,8 +49,9 @@ async fn h13_a_thousand_servers_are_added_and_read_back(version: Version) {
     }
 }
 
+// H03
 #[haproxies]
-async fn h03_states_and_addresses_are_read_back(version: Version) {
+async fn states_and_addresses_are_read_back(version: Version) {
     let worker = Worker::start(&version).await;
     for session in worker.sessions() {
         let at = server("b", "s1");
@@ -104,8 +106,9 @@ async fn row(session: &Session, name: &str) -> ServerRow {
     rows.into_iter().find(|row| row.server == name).unwrap()
 }
 
+// H10
 #[haproxies]
-async fn h10_a_connected_server_is_deleted_when_its_connections_have_ended(version: Version) {
+async fn a_connected_server_is_deleted_when_its_connections_have_ended(version: Version) {
     let worker = Worker::start(&version).await;
     let listener = tokio::net::UnixListener::bind(worker.path("echo.sock")).unwrap();
     for session in worker.sessions() {
@@ -225,8 +228,9 @@ async fn a_revision_is_moved_and_told_with_the_servers(version: Version) {
     }
 }
 
+// H09
 #[haproxies]
-async fn h09_an_old_worker_takes_nothing(version: Version) {
+async fn an_old_worker_takes_nothing(version: Version) {
     let worker = Worker::start(&version).await;
     let listener = tokio::net::UnixListener::bind(worker.path("echo.sock")).unwrap();
     let mut client = tokio::net::TcpStream::connect(("127.0.0.1", worker.port))
@@ -259,8 +263,9 @@ async fn h09_an_old_worker_takes_nothing(version: Version) {
     drop((client, behind));
 }
 
+// H05
 #[tokio::test]
-async fn h05_nothing_is_sent_of_commands_with_an_unspeakable_one() {
+async fn nothing_is_sent_of_commands_with_an_unspeakable_one() {
     let worker = Worker::start(&oldest()).await;
     let session = &worker.sessions()[0];
     let before = worker.ask("show servers state b").await;
@@ -273,8 +278,9 @@ async fn h05_nothing_is_sent_of_commands_with_an_unspeakable_one() {
     assert_eq!(worker.ask("show servers state b").await.len(), before.len());
 }
 
+// H03 H11
 #[tokio::test]
-async fn h03_h11_a_batch_stops_after_the_exchange_that_was_refused() {
+async fn a_batch_stops_after_the_exchange_that_was_refused() {
     let worker = Worker::start(&newest()).await;
     let session = &worker.sessions()[0];
     let commands: Vec<Command> = (0..250)
@@ -310,8 +316,9 @@ async fn freeze(pid: Pid) {
     }
 }
 
+// H01 H02
 #[haproxies]
-async fn h01_h02_a_worker_that_does_not_answer_is_told_apart_from_none(version: Version) {
+async fn a_worker_that_does_not_answer_is_told_apart_from_none(version: Version) {
     let worker = Worker::start(&version).await;
     let [mut session, through_master] = worker.sessions();
     let (running, _) = session.servers(Some(&[])).await.unwrap();
@@ -340,9 +347,10 @@ async fn h01_h02_a_worker_that_does_not_answer_is_told_apart_from_none(version: 
     }
 }
 
+// H05
 /// Every printable letter either comes through as it is, in a word of its own, or is refused.
 #[haproxies]
-async fn h05_every_letter_comes_through_or_is_refused(version: Version) {
+async fn every_letter_comes_through_or_is_refused(version: Version) {
     let worker = Worker::start(&version).await;
     let map = worker.file("m.map");
     for session in worker.sessions() {

@@ -57,8 +57,9 @@ source 127.0.0.2 usesrc clientip|ssl verify none|ssl ca-file {d}/a.crt|ssl-max-v
 ssl-min-ver TLSv1.2|ssl-reuse|stick|strict-maxconn|tcp-ut 5s|tfo|tls-tickets|track named/tracked|\
 verify none|verify required|verifyhost x.example|weight 5|ws auto";
 
+// H14
 #[haproxies]
-async fn h14_keywords_are_taken_as_the_table_says(version: Version) {
+async fn keywords_are_taken_as_the_table_says(version: Version) {
     let worker = Worker::start(&version).await;
     let session = &worker.sessions()[0];
     let directory = worker.directory.path().to_str().unwrap();
@@ -98,9 +99,10 @@ async fn files_that_are_not_loaded_are_refused(version: Version) {
     }
 }
 
+// H14
 /// What a version has registered for server lines is all in the list above.
 #[haproxies]
-async fn h14_no_keyword_of_a_version_is_left_out(version: Version) {
+async fn no_keyword_of_a_version_is_left_out(version: Version) {
     let tried: Vec<&str> = KEYWORDS
         .split('|')
         .flat_map(|options| options.split([' ', '(']))
@@ -126,8 +128,9 @@ async fn h14_no_keyword_of_a_version_is_left_out(version: Version) {
     }
 }
 
+// H14
 #[haproxies]
-async fn h14_algorithms_take_servers_as_the_table_says(version: Version) {
+async fn algorithms_take_servers_as_the_table_says(version: Version) {
     let words = |text: &str| -> Vec<String> {
         text.split(' ')
             .filter(|word| !word.is_empty())

@@ -220,8 +220,9 @@ async fn every_other_kind_is_answered() {
     );
 }
 
+// B16 B20
 #[tokio::test]
-async fn b16_b20_keys_are_read_watched_and_missed() {
+async fn keys_are_read_watched_and_missed() {
     let agent = Agent::start().unwrap();
     let consul = source(&agent);
     let (_watch, mut updates) = watch(&consul, Query::key("app/mode é?"));
@@ -255,8 +256,9 @@ async fn b16_b20_keys_are_read_watched_and_missed() {
     assert_eq!(read(&consul, &tree("none")).await, Answer::Tree(Vec::new()));
 }
 
+// A01
 #[tokio::test]
-async fn a01_a_killed_agent_is_waited_for() {
+async fn a_killed_agent_is_waited_for() {
     let mut agent = Agent::start().unwrap();
     let consul = source(&agent);
     set_key(&agent, "a", "1");
@@ -289,8 +291,9 @@ const MINIMAL: &str = r#"service_prefix "" { policy = "read" }
 node_prefix "" { policy = "read" }
 key_prefix "" { policy = "read" }"#;
 
+// A11 B11 L02 L03
 #[tokio::test]
-async fn a11_b11_l02_l03_tokens_come_and_go_and_need_only_read() {
+async fn tokens_come_and_go_and_need_only_read() {
     let agent = Agent::start_with_acl().unwrap();
     register(&agent, "w1", 81);
     set_key(&agent, "a/b", "c");
@@ -392,8 +395,9 @@ async fn a11_b11_l02_l03_tokens_come_and_go_and_need_only_read() {
     }
 }
 
+// B01 B04
 #[tokio::test]
-async fn b01_b04_a_restored_snapshot_is_followed() {
+async fn a_restored_snapshot_is_followed() {
     let agent = Agent::start().unwrap();
     set_key(&agent, "a", "old");
     let snapshot = agent.snapshot().unwrap();

@@ -2,8 +2,9 @@
 
 use super::*;
 
+// A12 L01 L05
 #[tokio::test]
-async fn a12_l01_l05_the_token_goes_to_the_configured_address_only_and_is_never_shown() {
+async fn the_token_goes_to_the_configured_address_only_and_is_never_shown() {
     let other = Fake::start(|_, _| json("X-Consul-Index: 5", &web(666))).await;
     let location = format!("Location: {}/v1/health/service/web", other.address);
     let fake = Fake::start(move |_, n| {
@@ -28,8 +29,9 @@ async fn a12_l01_l05_the_token_goes_to_the_configured_address_only_and_is_never_
     assert!(!format!("{consul:?} {:?}", consul.status()).contains(CANARY));
 }
 
+// A11 L02
 #[tokio::test]
-async fn a11_l02_a_403_reads_the_token_file_again() {
+async fn a_403_reads_the_token_file_again() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("token");
     std::fs::write(&path, "old\n").unwrap();
@@ -54,8 +56,9 @@ async fn a11_l02_a_403_reads_the_token_file_again() {
     assert_eq!(consul.status().token.problem, None);
 }
 
+// A09
 #[tokio::test]
-async fn a09_a_429_is_left_alone_for_as_long_as_it_asks() {
+async fn a_429_is_left_alone_for_as_long_as_it_asks() {
     let fake = Fake::start(|head, n| match n {
         0 => Reply::Whole(reply("429 Too Many Requests", &["Retry-After: 2"], b"")),
         _ => blocks(head, &web(1)),
@@ -97,8 +100,9 @@ async fn only_consul_s_own_404_means_absent() {
     assert_eq!(class, ErrorClass::Protocol, "no service answers 404");
 }
 
+// A06 A08 A11 A12
 #[tokio::test]
-async fn a06_a08_a11_a12_each_status_has_its_class() {
+async fn each_status_has_its_class() {
     for (status, class) in [
         ("204 No Content", ErrorClass::Protocol),
         ("301 Moved Permanently", ErrorClass::Protocol),
@@ -111,8 +115,9 @@ async fn a06_a08_a11_a12_each_status_has_its_class() {
     }
 }
 
+// B11
 #[tokio::test]
-async fn b11_a_token_that_ends_while_a_query_blocks_holds_what_is_known() {
+async fn a_token_that_ends_while_a_query_blocks_holds_what_is_known() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("token");
     std::fs::write(&path, "short-lived").unwrap();

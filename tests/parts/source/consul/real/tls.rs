@@ -63,8 +63,9 @@ fn start(folder: &Path) -> (Agent, u16) {
     (agent.unwrap(), https)
 }
 
+// A15
 #[tokio::test]
-async fn a15_tls_with_a_private_authority_client_certificate_and_server_name() {
+async fn tls_with_a_private_authority_client_certificate_and_server_name() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let authority = Authority::new(folder.path(), "ca");
@@ -142,8 +143,9 @@ async fn a15_tls_with_a_private_authority_client_certificate_and_server_name() {
     ));
 }
 
+// A16
 #[tokio::test]
-async fn a16_a_rotated_client_certificate_is_taken_once_it_is_whole() {
+async fn a_rotated_client_certificate_is_taken_once_it_is_whole() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let authority = Authority::new(folder.path(), "ca");
