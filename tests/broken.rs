@@ -1,7 +1,7 @@
 //! Broken templates, settings and catalogs, each with all that is told about it: `golden/broken/NAME` holds the files
 //! and `expected.txt`. A person who reads that must know what to change, and where.
 //!
-//! `BROKEN=write cargo test --test main broken` writes the texts anew; read every one that changed.
+//! `BROKEN=write tests/run broken::` writes the texts anew; read every one that changed.
 
 use std::path::{Path, PathBuf};
 use std::process::Output;

@@ -85,7 +85,7 @@ fn no_request_fails_over_a_hundred_changes_by_command() {
 /// Pairs of changes that need a reload each, at gaps of 0 to 400 ms and with next to no distance kept between
 /// two reloads: HAProxy runs each of the later ones in the end.
 fn no_update_is_lost(mode: Mode) {
-    const PAIRS: u32 = 40;
+    let pairs = support::cases(40);
     let consul = &Consul::start().unwrap();
     let mut world = World::new(consul, mode, &oldest(), 2);
     let key = format!("{}/queue", world.service);
@@ -99,8 +99,8 @@ fn no_update_is_lost(mode: Mode) {
     world.setup.file("gatewright.toml", &settings).unwrap();
     world.start(consul);
     let mut lost = Vec::new();
-    for pair in 0..PAIRS {
-        let gap = Duration::from_millis(400) * pair / (PAIRS - 1);
+    for pair in 0..pairs {
+        let gap = Duration::from_millis(400) * pair / (pairs - 1);
         let [first, second] = [2 * pair + 10, 2 * pair + 11];
         consul.set_key(&key, &first.to_string()).unwrap();
         std::thread::sleep(gap);
@@ -118,13 +118,13 @@ fn no_update_is_lost(mode: Mode) {
     world.converge(&[0, 1]);
     let reloads = world.status().unwrap()["haproxy"]["reloads"].as_u64();
     let reloads = reloads.unwrap();
-    assert!(reloads > u64::from(PAIRS), "{mode:?}: {reloads}");
+    assert!(reloads > u64::from(pairs), "{mode:?}: {reloads}");
     world.end();
     let what = format!("lost updates at gaps of 0 to 400 ms, {mode:?}");
     note(
         "g01",
         &what.to_lowercase(),
-        format!("{} of {PAIRS}, {reloads} reloads", lost.len()),
+        format!("{} of {pairs}, {reloads} reloads", lost.len()),
     );
 }
 

@@ -38,9 +38,14 @@ async fn lines_of_a_change(bench: &Bench, applier: &mut Applier) -> Vec<String> 
     lines
 }
 
-/// The lines at which something breaks: each of them on the oldest HAProxy, each third on the others.
+/// The lines at which something breaks: in the long run each of them on the oldest HAProxy, each third on the others.
 fn places(version: &Version, end: usize) -> impl Iterator<Item = usize> + use<> {
-    (1..=end).step_by(if version.is_oldest() { 1 } else { 3 })
+    (1..=end).step_by(match (support::long(), version.is_oldest()) {
+        (true, true) => 1,
+        (true, false) => 3,
+        (false, true) => 5,
+        (false, false) => 10,
+    })
 }
 
 /// Cuts the connection at every line of the change and of the look after it.
