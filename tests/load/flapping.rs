@@ -139,18 +139,18 @@ fn flapping_costs_less_than_a_quarter_of_a_processor() {
     let mut flapping = Flapping::start(&consul, &gateway.service, 4_711);
     gateway.run();
     gateway.converge(&flapping.addresses());
-    let limits = Limits {
-        clients: CLIENTS,
-        pause: Duration::from_millis(5),
-        requests: u64::MAX,
-        time: TIME * 3,
-    };
-    let traffic = Traffic::start_kept(gateway.entrance, limits, &["web"]);
     // How long it flaps, and how long before the first look at the memory.
     let (time, warm_up) = match support::long() {
         true => (Duration::from_secs(60), Duration::from_secs(12)),
         false => (Duration::from_secs(10), Duration::from_secs(5)),
     };
+    let limits = Limits {
+        clients: CLIENTS,
+        pause: Duration::from_millis(5),
+        requests: u64::MAX,
+        time: time * 3,
+    };
+    let traffic = Traffic::start_kept(gateway.entrance, limits, &["web"]);
     let mark = gateway.mark();
     let pid = gateway.pid();
     let (before, mut warm) = (usage::time(pid).unwrap(), None);
