@@ -41,13 +41,13 @@ use Mode::{Command, Master, Signal as Usr2, Supervise};
 
 // G09 G17 J05
 #[test]
-fn a_haproxy_that_others_reloaded_or_restarted_is_brought_back_by_the_master_socket() {
+fn a_haproxy_that_others_restarted_is_brought_back_by_the_master_socket() {
     brought_back(Master);
 }
 
 // G09 G17 J05
 #[test]
-fn a_haproxy_that_others_reloaded_or_restarted_is_brought_back_by_signal() {
+fn a_haproxy_that_others_restarted_is_brought_back_by_signal() {
     brought_back(Usr2);
 }
 
@@ -142,19 +142,19 @@ fn a_second_instance_on_the_same_destination_says_so_and_goes() {
 
 // J07
 #[test]
-fn a_restart_with_an_unchanged_world_writes_and_reloads_nothing_by_the_master_socket() {
+fn a_restart_in_an_unchanged_world_changes_nothing_by_the_master_socket() {
     restarted_unchanged(Master, &oldest());
 }
 
 // J07
 #[test]
-fn a_restart_with_an_unchanged_world_writes_and_reloads_nothing_by_signal() {
+fn a_restart_in_an_unchanged_world_changes_nothing_by_signal() {
     restarted_unchanged(Usr2, &newest());
 }
 
 // J07
 #[test]
-fn a_restart_with_an_unchanged_world_writes_and_reloads_nothing_under_supervise() {
+fn a_restart_in_an_unchanged_world_changes_nothing_under_supervise() {
     restarted_unchanged(Supervise, &newest());
 }
 

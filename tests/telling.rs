@@ -424,6 +424,10 @@ fn a_systemd_that_reads_no_more_does_not_stop_the_loop() {
         ("WATCHDOG_USEC", "30000"),
     ];
     let mut sidecar = Alone::start(setup, Stdio::null(), &environment);
+    sidecar
+        .setup
+        .wait_for_status(LIMIT, "an answer", |_| Some(()))
+        .unwrap();
     let filler = UnixDatagram::unbound().unwrap();
     filler.set_nonblocking(true).unwrap();
     filler.connect(&socket).unwrap();

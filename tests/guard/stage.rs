@@ -59,7 +59,7 @@ impl Stage {
     /// Writes the template, with a line of its own in the backend.
     pub fn template(&self, line: &str) {
         let text = format!(
-            "global\n    stats socket {} mode 600 level admin\n    fd-hard-limit 2000\n    hard-stop-after 10s\n\
+            "global\n    stats socket {} mode 600 level admin\n    fd-hard-limit 2000\n    hard-stop-after 10s\n    httpclient.ssl.verify none\n\
              defaults\n    mode http\n    option idle-close-on-response\n    retries 3\n    option redispatch 1\n\
              \x20   timeout connect 2s\n    timeout client 10s\n    timeout server 10s\n\
              frontend in\n    bind {}\n    default_backend web\n\

@@ -84,7 +84,7 @@ impl World {
     pub fn template(&self, more: &str) -> String {
         let service = &self.service;
         format!(
-            "global\n    stats socket {{{{parameter \"stats_socket\"}}}} mode 600 level admin\n    fd-hard-limit 2000\n    hard-stop-after 20s\n\
+            "global\n    stats socket {{{{parameter \"stats_socket\"}}}} mode 600 level admin\n    fd-hard-limit 2000\n    hard-stop-after 20s\n    httpclient.ssl.verify none\n\
              defaults\n    mode http\n    option idle-close-on-response\n    retries 3\n    option redispatch 1\n\
              \x20   timeout connect 5s\n    timeout client 30s\n    timeout server {{{{parameter \"timeout\"}}}}\n\
              frontend in\n    bind {entrance}\n    default_backend web\n{more}\
@@ -128,7 +128,7 @@ impl World {
     pub fn write_by_hand(&self) {
         let address = self.instances[0].1.address();
         let text = format!(
-            "global\n stats socket {} mode 600 level admin\n fd-hard-limit 2000\n\
+            "global\n stats socket {} mode 600 level admin\n fd-hard-limit 2000\n httpclient.ssl.verify none\n\
              defaults\n mode http\n option idle-close-on-response\n timeout connect 5s\n timeout client 30s\n timeout server 30s\n\
              frontend in\n bind {}\n default_backend web\nbackend web\n server old {address}\n",
             self.setup.path("stats.sock"),

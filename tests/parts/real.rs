@@ -30,7 +30,7 @@ pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 /// A configuration that answers every request with `word`.
 pub fn configuration(directory: &Path, port: u16, word: &str) -> String {
     format!(
-        "global\n    stats socket {}/stats.sock level admin\n    hard-stop-after 5s\n\
+        "global\n    stats socket {}/stats.sock level admin\n    hard-stop-after 5s\n    httpclient.ssl.verify none\n\
          defaults\n    mode http\n    timeout connect 5s\n    timeout client 5s\n    timeout server 5s\n\
          frontend f\n    bind 127.0.0.1:{port}\n    http-request return status 200 content-type text/plain string {word}\n",
         directory.display()

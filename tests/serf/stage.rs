@@ -66,7 +66,7 @@ impl Gateway {
 /// The template of all tests here, and of the same test on Consul.
 pub fn template(setup: &Setup, entrance: SocketAddr) -> String {
     format!(
-        "global\n    stats socket {} mode 600 level admin\n    fd-hard-limit 2000\n    hard-stop-after 10s\n\
+        "global\n    stats socket {} mode 600 level admin\n    fd-hard-limit 2000\n    hard-stop-after 10s\n    httpclient.ssl.verify none\n\
          defaults\n    mode http\n    option idle-close-on-response\n    retries 3\n    option redispatch 1\n\
          \x20   retry-on conn-failure empty-response response-timeout\n\
          \x20   timeout connect 1s\n    timeout client 10s\n    timeout server 10s\n\

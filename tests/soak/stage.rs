@@ -27,6 +27,7 @@ pub const TEMPLATE: &str = "global
     stats socket @dir@/stats.sock mode 600 level admin
     fd-hard-limit 1000
     hard-stop-after 5s
+    httpclient.ssl.verify none
 
 defaults
     mode http

@@ -4,6 +4,7 @@
 //! outgoing connections, so that neither can get one between this and its use. Each process claims
 //! blocks of them and gives none out twice, so that a server that is gone leaves its port empty.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -22,6 +23,7 @@ const USUAL_END: u16 = 32_768;
 static HELD: Mutex<Held> = Mutex::new(Held {
     claims: Vec::new(),
     left: 0..0,
+    taken: BTreeSet::new(),
 });
 
 struct Held {
@@ -29,6 +31,9 @@ struct Held {
     claims: Vec<UnixDatagram>,
     /// What of the last block was not given out.
     left: Range<u16>,
+    /// The ports of the last block that sockets had when it was claimed. Only this process takes ports of the block, and
+    /// to read the system's list costs milliseconds.
+    taken: BTreeSet<u16>,
 }
 
 /// As many different ports, which no socket has on any address, for TCP and for UDP.
@@ -41,7 +46,7 @@ pub fn free<const N: usize>() -> Result<[u16; N], String> {
                 held.claim()?;
                 continue;
             };
-            if is_free(next) {
+            if !held.taken.contains(&next) {
                 break next;
             }
         };
@@ -62,6 +67,7 @@ impl Held {
             if let Ok(claim) = claim {
                 self.claims.push(claim);
                 self.left = start..start + BLOCK;
+                self.taken = taken();
                 return Ok(());
             }
         }
@@ -84,16 +90,17 @@ fn end() -> u16 {
         .unwrap_or(USUAL_END)
 }
 
-/// Whether no socket has this port, as the system lists them. To bind it for a moment would not do: a process that
+/// The local ports of all sockets, as the system lists them. To bind a port for a moment would not do: a process that
 /// another thread starts just then has the socket, too, until it runs its program.
-fn is_free(port: u16) -> bool {
-    let end = format!(":{port:04X}");
-    ["tcp", "tcp6", "udp", "udp6"].into_iter().all(|kind| {
+fn taken() -> BTreeSet<u16> {
+    let mut found = BTreeSet::new();
+    for kind in ["tcp", "tcp6", "udp", "udp6"] {
         let sockets = std::fs::read_to_string(format!("/proc/net/{kind}")).unwrap_or_default();
         // The second word of a line is the local address.
-        let mut local = sockets
+        let local = sockets
             .lines()
-            .filter_map(|line| line.split_whitespace().nth(1));
-        !local.any(|address| address.ends_with(&end))
-    })
+            .filter_map(|line| line.split_whitespace().nth(1)?.rsplit_once(':'));
+        found.extend(local.filter_map(|(_, port)| u16::from_str_radix(port, 16).ok()));
+    }
+    found
 }

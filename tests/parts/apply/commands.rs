@@ -216,9 +216,7 @@ async fn a_deleted_socket_file_that_no_setting_names_ends_equal(version: Version
 
 // H01
 #[haproxies(ends)]
-async fn a_socket_file_that_no_setting_names_and_is_deleted_at_any_line_ends_equal(
-    version: Version,
-) {
+async fn a_socket_file_without_a_setting_deleted_at_any_line_ends_equal(version: Version) {
     for line in DELETED_AT {
         delete_the_socket(&version, false, Some(line)).await;
     }

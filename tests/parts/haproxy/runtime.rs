@@ -134,7 +134,7 @@ fn configuration(path: &Path, port: u16) -> String {
         })
         .collect();
     format!(
-        "global\n    stats socket {path}/stats.sock level admin\n    hard-stop-after 5s\n\
+        "global\n    stats socket {path}/stats.sock level admin\n    hard-stop-after 5s\n    httpclient.ssl.verify none\n\
          defaults\n    mode http\n    timeout connect 5s\n    timeout client 20s\n    timeout server 20s\n\
          frontend f\n    bind {path}/f.sock\n    bind {path}/tls.sock ssl crt-list {path}/list.txt\n    \
          http-request set-header x %[path,map({path}/m.map)]\n    default_backend b\n\

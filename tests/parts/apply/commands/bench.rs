@@ -176,7 +176,7 @@ impl Bench {
             _ => 5,
         };
         let mut text = format!(
-            "global\n    stats socket {} level {}\n{broken}    hard-stop-after 5s\n\
+            "global\n    stats socket {} level {}\n{broken}    hard-stop-after 5s\n    httpclient.ssl.verify none\n\
              defaults\n    mode http\n    option idle-close-on-response\n    http-reuse never\n    timeout connect 5s\n    timeout client 5s\n    timeout server {limit}s\n\
              frontend all-servers\n",
             self.socket().display(),
