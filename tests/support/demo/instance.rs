@@ -32,8 +32,11 @@ impl Instance {
             if !process.is_running() {
                 return Some(Err(format!("Instance {name} ended: {output}")));
             }
-            output.strip_suffix('\n')?.parse().ok().map(Ok)
-        })??;
+            let whole = output.split_inclusive('\n');
+            let mut lines = whole.filter_map(|line| line.strip_suffix('\n'));
+            lines.find_map(|line| line.parse().ok()).map(Ok)
+        })
+        .map_err(|error| format!("{error} It wrote: {:?}", process.output()))??;
         Ok(Instance {
             name,
             address,
