@@ -67,7 +67,7 @@ fn a_repository_is_checked_with_what_lies_in_it_and_with_made_catalogs() {
     let setup = repository();
     let good = (
         Some(0),
-        "good    haproxy.cfg.hbs with fixtures/three.json and 4 made ones\n1 good, 0 refused. 0 errors and 0 warnings.\n".to_owned(),
+        "good    haproxy.cfg.hbs with fixtures/three.json and 6 made ones\n1 good, 0 refused. 0 errors and 0 warnings.\n".to_owned(),
         String::new(),
     );
     assert_eq!(check(&setup, &["."]), good);
@@ -86,7 +86,7 @@ fn a_repository_is_checked_with_what_lies_in_it_and_with_made_catalogs() {
     assert_eq!(code, Some(5), "{error}");
     assert_eq!(
         out,
-        "refused haproxy.cfg.hbs with nothing healthy (1 of 5)\n0 good, 1 refused. 1 error and 0 warnings.\n"
+        "refused haproxy.cfg.hbs with nothing healthy (1 of 7)\n0 good, 1 refused. 1 error and 0 warnings.\n"
     );
     assert_eq!(
         error,

@@ -146,12 +146,16 @@ fn what_haproxy_refuses_is_told_at_the_line_of_the_template() {
         ],
     );
     assert_eq!(scene.file(), before);
-    // It is told once, and not tried again.
-    let log = scene.gatewright.log();
-    assert_eq!(log.matches("is refused.").count(), 1, "{log}");
     scene.template(&TEMPLATE.replace("{{serverAddress this}}", "{{serverAddress this}} check"));
     scene.confirmed("the mended template", |_| scene.file().contains(" check\n"));
     scene.goes_on(&consul, "after");
+    // It was told once, and not tried again. The log is written beside the status, a moment later.
+    scene
+        .gatewright
+        .wait_for_log(LIMIT, &["is refused."])
+        .unwrap();
+    let log = scene.gatewright.log();
+    assert_eq!(log.matches("is refused.").count(), 1, "{log}");
     scene.end();
 }
 

@@ -403,14 +403,13 @@ impl TemplateSet {
             state.begin_file(writer, &mut pen);
         }
         let name = load::root_name(index);
-        let result = catch_unwind(AssertUnwindSafe(|| match registry.get_template(&name) {
-            Some(template) => template.render(
-                registry,
-                &self.context,
-                &mut RenderContext::new(template.name.as_ref()),
-                &mut pen,
-            ),
-            None => Err(failed("The template is not registered.")),
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            let template = registry
+                .get_template(&name)
+                .ok_or_else(|| failed("The template is not registered."))?;
+            let mut context = RenderContext::new(template.name.as_ref());
+            template.render(registry, &self.context, &mut context, &mut pen)?;
+            self.recorder.end_word()
         }));
         let mut state = self.recorder.state();
         state.isolating = false;
@@ -488,7 +487,12 @@ impl TemplateSet {
             .unwrap_or(&self.loaded.sources[index]);
         let line = error.line_no.unwrap_or(0);
         let column = error.column_no.unwrap_or(0);
-        diagnostic.at(super::place::tag_place(source, line, column))
+        // What an empty value leaves is seen in the text behind its tag.
+        let place = match stop {
+            Some(Stop::Refused(_)) => super::place::last_tag_place(source, line, column),
+            _ => super::place::tag_place(source, line, column),
+        };
+        diagnostic.at(place)
     }
 }
 

@@ -5,6 +5,13 @@
 //! outside quotes a backslash takes the meaning from a blank, `#`, quotes and itself; inside
 //! double quotes from `$`, `"` and itself; inside single quotes nothing can be escaped. What keeps
 //! a meaning however it is quoted (`%`, a leading `-`, a lone brace, `$` in an address) is refused.
+//!
+//! An empty value leaves nothing, not even `""`: to HAProxy an empty word ends the line, and the words after it
+//! are lost without a word. Where the line would mean something else without it, it is refused ([`line`]).
+
+mod line;
+
+use line::Line;
 
 /// The language of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +50,14 @@ pub enum Refusal {
     Option,
     /// It stands inside `(…)` or `[…]`, where other characters have a meaning too.
     Argument,
+    /// It is empty, and the line means something else without it.
+    Empty,
+    /// It is empty and a part of an address, which is then any host or any port.
+    EmptyAddress,
+    /// It is empty and a whole argument inside `(…)` or `[…]`.
+    EmptyArgument,
+    /// It is empty between quotes, which ends the line to HAProxy, and words follow.
+    EmptyQuotes,
 }
 
 impl Refusal {
@@ -65,6 +80,14 @@ impl Refusal {
             Refusal::Argument => {
                 "stands inside parentheses or brackets and holds more than letters, digits and `_.:/@-`"
             }
+            Refusal::Empty => "is empty, and the line means something else without it",
+            Refusal::EmptyAddress => {
+                "is empty and part of an address, which would be any host or any port"
+            }
+            Refusal::EmptyArgument => "is empty and a whole argument in parentheses or brackets",
+            Refusal::EmptyQuotes => {
+                "is empty between quotes, where the line ends for HAProxy, and words follow"
+            }
         }
     }
 
@@ -86,6 +109,15 @@ impl Refusal {
             }
             Refusal::EndsWord => {
                 "Mend the value in the catalog, or use {{raw …}} if it is meant to be several words."
+            }
+            Refusal::Empty | Refusal::EmptyArgument => {
+                "Give it a default by {{default … \"…\"}}, or write the words that need it inside {{#if …}}."
+            }
+            Refusal::EmptyAddress => {
+                "Give it a default by {{default … \"…\"}}; `*` is any address of this host."
+            }
+            Refusal::EmptyQuotes => {
+                "Take the quotes out (values are escaped by themselves), or write the word inside {{#if …}}."
             }
         }
     }
@@ -122,16 +154,22 @@ pub struct Escaper {
     backslash: bool,
     /// Words begun on this line.
     words: usize,
-    /// The first of them, as far as it is the template's.
-    keyword: String,
+    /// What they are.
+    line: Line,
     /// Whether the last byte belongs to a word.
     in_word: bool,
     /// Whether nothing but quotes was written of this word.
     word_empty: bool,
     /// Parentheses and brackets open in this word.
     depth: usize,
-    /// An empty value stood where a word begins: it must not vanish.
-    empty_word: bool,
+    /// Whether the last byte begins an argument inside of them.
+    argument_begins: bool,
+    /// An empty value stands where the last byte begins an argument.
+    argument_empty: bool,
+    /// An empty value, or a block that wrote nothing, is in this word or where it would begin.
+    empty: bool,
+    /// A word that is empty because of the data ended the line to HAProxy.
+    cut: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,102 +188,132 @@ impl Escaper {
             quotes: Quotes::None,
             backslash: false,
             words: 0,
-            keyword: String::new(),
+            line: Line::new(),
             in_word: false,
             word_empty: true,
             depth: 0,
-            empty_word: false,
+            argument_begins: false,
+            argument_empty: false,
+            empty: false,
+            cut: false,
         }
     }
 
-    /// Follows text of the template. Returns what must be written instead, when that differs:
-    /// a word that vanished by being empty becomes `""`.
-    pub fn literal(&mut self, text: &str, out: &mut String) {
-        if self.grammar == Grammar::Plain {
-            out.push_str(text);
-            return;
-        }
-        let mut rest = text;
-        if self.empty_word
-            && let Some(next) = rest.chars().next()
-        {
-            self.empty_word = false;
-            if next.is_ascii_whitespace() || next == '#' {
-                out.push_str("\"\"");
-            } else {
-                self.words -= 1;
-                self.in_word = false;
-            }
-        }
-        while let Some(letter) = rest.chars().next() {
-            self.follow(letter);
-            rest = &rest[letter.len_utf8()..];
-        }
+    /// Follows text of the template, which may show that an empty value before it cannot be left out.
+    pub fn literal(&mut self, text: &str, out: &mut String) -> Result<(), Refusal> {
         out.push_str(text);
+        if self.grammar == Grammar::Plain {
+            return Ok(());
+        }
+        // Quotes that were opened before: what stands between was up to a block.
+        self.empty |= matches!(self.quotes, Quotes::Double | Quotes::Single) && self.word_empty;
+        text.chars().try_for_each(|letter| self.follow(letter))
     }
 
-    fn follow(&mut self, letter: char) {
+    fn follow(&mut self, letter: char) -> Result<(), Refusal> {
         if letter == '\n' {
             // A line ends everything: HAProxy knows no continuation.
+            self.end_word()?;
             self.words = 0;
-            self.keyword.clear();
+            self.line.clear();
             self.quotes = Quotes::None;
             self.backslash = false;
-            self.end_word();
-            return;
+            self.cut = false;
+            return Ok(());
         }
         if std::mem::take(&mut self.backslash) {
-            self.begin_word();
-            self.word_empty = false;
-            return;
+            return self.write(letter);
         }
         let haproxy = self.grammar == Grammar::Haproxy;
         match (self.quotes, letter) {
-            (Quotes::Comment, _) => {}
+            (Quotes::Comment, _) => Ok(()),
             (Quotes::None, ' ' | '\t' | '\r') => self.end_word(),
             (Quotes::None, '#') if haproxy || (self.words == 0 && !self.in_word) => {
+                self.end_word()?;
                 self.quotes = Quotes::Comment;
+                Ok(())
             }
             (Quotes::None, '\\') if haproxy => {
                 self.backslash = true;
-                self.begin_word();
+                self.begin_word()
             }
             (Quotes::None, '"') if haproxy => {
                 self.quotes = Quotes::Double;
-                self.begin_word();
+                self.begin_word()
             }
             (Quotes::None, '\'') if haproxy => {
                 self.quotes = Quotes::Single;
-                self.begin_word();
+                self.begin_word()
             }
-            (Quotes::Double, '\\') => self.backslash = true,
-            (Quotes::Double, '"') | (Quotes::Single, '\'') => self.quotes = Quotes::None,
+            (Quotes::Double, '\\') => {
+                self.backslash = true;
+                Ok(())
+            }
+            (Quotes::Double, '"') | (Quotes::Single, '\'') => {
+                self.quotes = Quotes::None;
+                Ok(())
+            }
             (_, letter) => {
-                self.begin_word();
-                self.word_empty = false;
-                if self.words == 1 {
-                    self.keyword.push(letter);
+                if self.argument_empty && matches!(letter, ',' | ')' | ']') {
+                    return Err(Refusal::EmptyArgument);
                 }
+                self.write(letter)?;
                 match letter {
                     '(' | '[' => self.depth += 1,
                     ')' | ']' => self.depth = self.depth.saturating_sub(1),
                     _ => {}
                 }
+                self.argument_begins = matches!(letter, '(' | '[' | ',');
+                Ok(())
             }
         }
     }
 
-    fn end_word(&mut self) {
-        self.in_word = false;
+    /// The word is over, if there is one. One that is empty because of the data must be one that the line can do
+    /// without.
+    fn end_word(&mut self) -> Result<(), Refusal> {
+        self.missing().map_or(Ok(()), Err)?;
+        if std::mem::take(&mut self.in_word) {
+            // An empty word of the template itself is its own affair.
+            self.cut |= self.word_empty && self.empty;
+            self.line.end_word();
+        }
+        self.empty = false;
         self.depth = 0;
+        self.argument_begins = false;
+        self.argument_empty = false;
+        Ok(())
     }
 
-    fn begin_word(&mut self) {
+    /// What is wrong if the word ends here.
+    pub fn missing(&self) -> Option<Refusal> {
+        let vanishes = self.grammar == Grammar::Haproxy
+            && self.quotes != Quotes::Comment
+            && self.empty
+            && (!self.in_word || self.word_empty);
+        (vanishes && !self.line.can_do_without()).then_some(Refusal::Empty)
+    }
+
+    fn begin_word(&mut self) -> Result<(), Refusal> {
         if !self.in_word {
+            if self.cut {
+                return Err(Refusal::EmptyQuotes);
+            }
             self.in_word = true;
             self.word_empty = true;
             self.words += 1;
         }
+        Ok(())
+    }
+
+    /// A letter of a word.
+    fn write(&mut self, letter: char) -> Result<(), Refusal> {
+        self.begin_word()?;
+        self.word_empty = false;
+        self.argument_begins = false;
+        self.argument_empty = false;
+        self.line.push(letter);
+        Ok(())
     }
 
     /// Writes a value from the catalog where the file stands now.
@@ -277,17 +345,20 @@ impl Escaper {
 
     fn haproxy_value(&mut self, value: &str, out: &mut String) -> Result<(), Refusal> {
         let plain = |letter: char| letter.is_ascii_alphanumeric() || "_.:/@-".contains(letter);
+        if value.is_empty() {
+            return self.empty_value();
+        }
         if value.contains('%') {
             return Err(Refusal::Expression);
         }
-        if value.contains('$') && WITH_ADDRESS.contains(&self.keyword.as_str()) {
+        if value.contains('$') && WITH_ADDRESS.contains(&self.line.keyword()) {
             return Err(Refusal::Variable);
         }
-        if self.is_server_address() && value_is_socket(value, !self.in_word || self.word_empty) {
+        let begins = !self.in_word || self.word_empty;
+        if self.line.is_server_address() && value_is_socket(value, begins) {
             return Err(Refusal::Socket);
         }
         // Quotes do not help: HAProxy compares the word that is left of them.
-        let begins = !self.in_word || self.word_empty;
         if begins && (value.starts_with('-') || value == "{" || value == "}") {
             return Err(Refusal::Option);
         }
@@ -305,38 +376,24 @@ impl Escaper {
                 &[' ', '#', '\\', '"', '\'']
             }
         };
-        if value.is_empty() && self.quotes == Quotes::None && !self.in_word {
-            self.begin_word();
-            self.empty_word = true;
-            return Ok(());
-        }
-        if !value.is_empty() {
-            self.empty_word = false;
-            self.begin_word();
-            self.word_empty = false;
-        }
         for letter in value.chars() {
             if escaped.contains(&letter) {
                 out.push('\\');
             }
             out.push(letter);
+            self.write(letter)?;
         }
         Ok(())
     }
 
-    /// Whether a value written now is the address of a server, or part of it.
-    fn is_server_address(&self) -> bool {
-        let word = if self.in_word {
-            self.words
-        } else {
-            self.words + 1
-        };
-        match self.keyword.as_str() {
-            "server" => word == 3,
-            "dispatch" => word == 2,
-            "server-template" => word == 4,
-            _ => false,
+    /// Nothing is written; what follows decides whether a word is missing.
+    fn empty_value(&mut self) -> Result<(), Refusal> {
+        if self.line.is_address() {
+            return Err(Refusal::EmptyAddress);
         }
+        self.argument_empty |= self.argument_begins;
+        self.empty = true;
+        Ok(())
     }
 
     /// A key ends at the first blank and a comment begins with the line: neither may come from
@@ -349,7 +406,7 @@ impl Escaper {
             return Err(Refusal::EndsWord);
         }
         if !value.is_empty() {
-            self.begin_word();
+            self.begin_word()?;
         }
         out.push_str(value);
         Ok(())
@@ -359,16 +416,9 @@ impl Escaper {
         if value.is_empty() || value.contains([' ', '[', ']', '#']) {
             return Err(Refusal::EndsWord);
         }
-        self.begin_word();
+        self.begin_word()?;
         out.push_str(value);
         Ok(())
-    }
-
-    /// The end of the file: an empty last word is written out.
-    pub fn end(&mut self, out: &mut String) {
-        if std::mem::take(&mut self.empty_word) {
-            out.push_str("\"\"");
-        }
     }
 }
 
@@ -378,203 +428,4 @@ fn value_is_socket(value: &str, begins: bool) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    /// HAProxy's tokenizer in small, as an oracle of its own: words by line, variables expanded
-    /// to `${}` so that one that slips in is seen.
-    fn words(text: &str) -> Result<Vec<Vec<String>>, String> {
-        let mut lines = Vec::new();
-        for line in text.split('\n') {
-            let mut found: Vec<String> = Vec::new();
-            let mut word: Option<String> = None;
-            let mut letters = line.chars().peekable();
-            let (mut double, mut single) = (false, false);
-            while let Some(letter) = letters.next() {
-                match letter {
-                    '\\' if !single => {
-                        let next = letters.next().ok_or("backslash at the end")?;
-                        let taken = if double {
-                            "\"\\$".contains(next)
-                        } else {
-                            " #\\\"'nrt".contains(next)
-                        };
-                        let word = word.get_or_insert_default();
-                        if !taken {
-                            word.push('\\');
-                        }
-                        word.push(next);
-                    }
-                    '"' if !single => {
-                        double = !double;
-                        word.get_or_insert_default();
-                    }
-                    '\'' if !double => {
-                        single = !single;
-                        word.get_or_insert_default();
-                    }
-                    '$' if double => return Err("a variable".into()),
-                    '#' if !double && !single => break,
-                    ' ' | '\t' if !double && !single => found.extend(word.take()),
-                    letter => word.get_or_insert_default().push(letter),
-                }
-            }
-            if double || single {
-                return Err("open quotes".into());
-            }
-            found.extend(word);
-            lines.push(found);
-        }
-        Ok(lines)
-    }
-
-    fn write(grammar: Grammar, parts: &[(&str, bool)]) -> Result<String, Refusal> {
-        let mut escaper = Escaper::new(grammar);
-        let mut out = String::new();
-        for (text, data) in parts {
-            if *data {
-                escaper.value(text, &mut out)?;
-            } else {
-                escaper.literal(text, &mut out);
-            }
-        }
-        escaper.end(&mut out);
-        Ok(out)
-    }
-
-    // C01 C03 D04
-    #[test]
-    fn a_value_is_escaped_by_where_it_lands() {
-        for (before, value, after, expected) in [
-            ("server a ", "b c", "\n", "server a b\\ c\n"),
-            ("set \"x ", "$a \"\\", "\"", "set \"x \\$a \\\"\\\\\""),
-            ("set x ", "$a", "", "set x $a"),
-            ("set '", "a\"b c#", "'", "set 'a\"b c#'"),
-            ("set ", "", " b", "set \"\" b"),
-            ("set a", "", " b", "set a b"),
-            ("set ", "", "b", "set b"),
-            ("set ", "", "", "set \"\""),
-            ("set ", "", "# c", "set \"\"# c"),
-            ("# note ", "a b", "\n", "# note a b\n"),
-            ("a ", "#b", "", "a \\#b"),
-            (
-                "server s 10.0.0.1:80 crt ",
-                "/a@b",
-                "",
-                "server s 10.0.0.1:80 crt /a@b",
-            ),
-            ("bind ", "unix@/run/x", "", "bind unix@/run/x"),
-            ("a ", "{{key \"x\"}}", "", "a {{key\\ \\\"x\\\"}}"),
-        ] {
-            assert_eq!(
-                write(
-                    Grammar::Haproxy,
-                    &[(before, false), (value, true), (after, false)]
-                ),
-                Ok(expected.to_owned())
-            );
-        }
-        for (before, value, refusal) in [
-            ("a ", "b\nc", Refusal::Control),
-            ("a ", "\0", Refusal::Control),
-            ("a '", "it's", Refusal::SingleQuote),
-            ("a \\", "b", Refusal::AfterBackslash),
-            ("  ", "program", Refusal::BeginsLine),
-            ("a b\n", "program", Refusal::BeginsLine),
-            ("a ", "%[env(TOKEN)]", Refusal::Expression),
-            ("acl a src ", "-f", Refusal::Option),
-            ("acl a src \"", "-f", Refusal::Option),
-            ("use_backend b if { src ", "}", Refusal::Option),
-            ("server s ", "unix@/run/x", Refusal::Socket),
-            ("server s ", "/run/x", Refusal::Socket),
-            ("server s \"", "/run/x", Refusal::Socket),
-            ("server s ipv4", "@1", Refusal::Socket),
-            ("dispatch ", "fd@3", Refusal::Socket),
-            ("server ", "$TOKEN", Refusal::Variable),
-            ("server s ", "$TOKEN", Refusal::Variable),
-            ("server s \"", "${TOKEN}", Refusal::Variable),
-            ("a b(", "c),d", Refusal::Argument),
-            ("a %[str(", "c d", Refusal::Argument),
-        ] {
-            assert_eq!(
-                write(Grammar::Haproxy, &[(before, false), (value, true)]),
-                Err(refusal),
-                "{before:?} {value:?}"
-            );
-        }
-        assert_eq!(
-            write(
-                Grammar::Map,
-                &[
-                    ("", false),
-                    ("a.example", true),
-                    (" ", false),
-                    ("b c", true)
-                ]
-            ),
-            Ok("a.example b c".to_owned())
-        );
-        for value in ["a b", "#a", ""] {
-            assert_eq!(
-                write(Grammar::Map, &[(value, true)]),
-                Err(Refusal::EndsWord)
-            );
-        }
-    }
-
-    fn piece() -> impl Strategy<Value = String> {
-        prop_oneof![
-            Just("server s ".to_owned()),
-            Just(" ".to_owned()),
-            Just("\n    set x ".to_owned()),
-            Just("\"".to_owned()),
-            Just("'".to_owned()),
-            Just("# c".to_owned()),
-            Just("word".to_owned()),
-        ]
-    }
-
-    proptest! {
-        // C02 C03
-        /// Whatever the values are, the words of each line are as many as with a harmless value,
-        /// and each value arrives whole; or the file is refused.
-        #[test]
-        fn no_value_changes_the_structure(
-            pieces in proptest::collection::vec((piece(), any::<String>()), 1..6)
-        ) {
-            let mut hostile = Vec::new();
-            let mut harmless = Vec::new();
-            for (text, value) in &pieces {
-                hostile.push((text.as_str(), false));
-                hostile.push((value.as_str(), true));
-                harmless.push((text.as_str(), false));
-                harmless.push(("v", true));
-            }
-            let (Ok(hostile), Ok(harmless)) =
-                (write(Grammar::Haproxy, &hostile), write(Grammar::Haproxy, &harmless))
-            else {
-                return Ok(());
-            };
-            // Templates that leave quotes open are broken without any value.
-            if let Ok(expected) = words(&harmless) {
-                let found = words(&hostile);
-                prop_assert!(found.is_ok(), "{found:?}\n{hostile}");
-                let count = |lines: &[Vec<String>]| -> Vec<usize> { lines.iter().map(Vec::len).collect() };
-                prop_assert_eq!(count(&found.unwrap()), count(&expected), "{}", hostile);
-            }
-        }
-
-        // C03
-        #[test]
-        fn a_value_arrives_as_it_was(value in "\\PC{1,20}") {
-            for (before, after) in [("a ", ""), ("a \"", "\""), ("a '", "'")] {
-                let parts = [(before, false), (value.as_str(), true), (after, false)];
-                if let Ok(text) = write(Grammar::Haproxy, &parts) {
-                    prop_assert_eq!(&words(&text).unwrap()[0][1], &value);
-                }
-            }
-        }
-    }
-}
+mod tests;

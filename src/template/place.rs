@@ -93,6 +93,20 @@ pub fn tag_place(source: &Source, line: usize, column: usize) -> Place {
     }
 }
 
+/// The tag at a line and column, or else the one that ends right before.
+pub fn last_tag_place(source: &Source, line: usize, column: usize) -> Place {
+    let before = offset(source, line, column)
+        .map(|at| source.text[..at].trim_end())
+        .filter(|before| !source.text[before.len()..].trim_start().starts_with("{{"));
+    match before.and_then(|before| before.strip_suffix("}}")?.rfind("{{")) {
+        Some(begin) => {
+            let end = begin + source.text[begin..].find("}}").map_or(1, |end| end + 2);
+            Place::bytes(&source.path, &source.text, begin..end)
+        }
+        None => tag_place(source, line, column),
+    }
+}
+
 /// Text of a template at a line and column.
 pub fn literal_place(source: &Source, line: usize, column: usize, length: usize) -> Place {
     Place::at(&source.path, &source.text, line, column, length)

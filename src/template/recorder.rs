@@ -469,6 +469,14 @@ impl Recorder {
         }
     }
 
+    /// Refuses an empty value at the end of what is written so far, unless its line can do without it.
+    pub fn end_word(&self) -> Result<(), RenderError> {
+        match &mut self.state().writer {
+            Some(writer) => Ok(writer.end_word()?),
+            None => Ok(()),
+        }
+    }
+
     /// Ends a fragment that was begun fresh.
     pub fn leave(&self, engine: &RenderContext<'_, '_>) {
         let mut state = self.state();

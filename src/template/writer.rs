@@ -182,9 +182,16 @@ impl Writer {
         self.escaper.clone_from(after);
     }
 
+    /// Refuses an empty value that the line cannot do without, if the word ends here.
+    pub fn end_word(&mut self) -> io::Result<()> {
+        match self.escaper.missing() {
+            Some(refusal) => Err(self.stop(Stop::Refused(refusal))),
+            None => Ok(()),
+        }
+    }
+
     /// The text, and the marks of its lines.
-    pub fn finish(mut self) -> (String, Vec<LineMarks>) {
-        self.escaper.end(&mut self.text);
+    pub fn finish(self) -> (String, Vec<LineMarks>) {
         let marks = self.marks.map(|mut marks| {
             marks.lines.push(std::mem::take(&mut marks.line));
             marks.lines
@@ -203,7 +210,7 @@ impl Writer {
             match std::mem::take(&mut self.frame) {
                 Frame::Literal => {
                     let end = rest.find([VALUE, POSITION]).unwrap_or(rest.len());
-                    self.literal(&rest[..end]);
+                    self.literal(&rest[..end])?;
                     let mut letters = rest[end..].chars();
                     self.frame = match letters.next() {
                         None => return Ok(()),
@@ -242,15 +249,15 @@ impl Writer {
         }
     }
 
-    fn literal(&mut self, text: &str) {
+    fn literal(&mut self, text: &str) -> io::Result<()> {
         if text.is_empty() {
-            return;
+            return Ok(());
         }
-        let before = self.text.len();
-        self.escaper.literal(text, &mut self.text);
+        let result = self.escaper.literal(text, &mut self.text);
         if let Some(marks) = &mut self.marks {
-            marks.wrote(&self.text[before..]);
+            marks.wrote(text);
         }
+        result.map_err(|refusal| self.stop(Stop::Refused(refusal)))
     }
 
     fn value(&mut self, value: &str) -> io::Result<()> {

@@ -118,9 +118,9 @@ fn instances_weights_and_paths_come_without_a_reload_and_services_with_one() {
         .unwrap_or_else(|error| panic!("{error}\n{}", gatewright.log()));
     };
     let reloads = || {
-        let log = gatewright.log();
-        log.matches("reload of the supervised HAProxy confirmed")
-            .count()
+        setup.status().unwrap()["haproxy"]["reloads"]
+            .as_u64()
+            .unwrap()
     };
     // In turns by weight, so that the shares of a hundred are exact.
     let share = |percent: usize| {

@@ -313,7 +313,9 @@ mod tests {
             [
                 "b/z.cfg.hbs with nothing healthy",
                 "b/z.cfg.hbs with one instance",
+                "b/z.cfg.hbs with two instances on one node",
                 "b/z.cfg.hbs with many instances",
+                "b/z.cfg.hbs with empty metadata",
                 "b/z.cfg.hbs with hostile values",
             ]
         );

@@ -27,7 +27,7 @@ use super::flags::{SettingsFlag, SourceFlags};
 /// gate. Templates are those of the settings, or each .hbs file that is named or lies below a named folder.
 /// Catalogs are the .json files that are named or lie right in a named folder, and those in the folder `fixtures`
 /// (or `NAME.fixtures` for NAME.hbs) beside a template. Besides, catalogs are made: with nothing healthy, one
-/// instance, many, and hostile values.
+/// instance, two on one node, many, with empty metadata, and hostile values.
 ///
 /// Where `NAME.expected` beside the catalog NAME.json holds a file named as the template without .hbs, the
 /// rendered text must be that.

@@ -9,7 +9,6 @@ use crate::apply::gate;
 use crate::apply::set::{Candidate, Role, SetFile};
 use crate::apply::stage::{replace_paths, stage};
 use crate::apply::validate;
-use crate::catalog::fixture::made;
 use crate::diagnostic::report;
 use crate::diagnostic::{Diagnostic, Severity, with_causes};
 use crate::exit;
@@ -58,7 +57,7 @@ pub fn check(case: &Case, rules: &Rules) -> (report::Case, Option<Seen>) {
     };
     let (mut code, mut diagnostics) = (code, diagnostics);
     if let CaseCatalog::Made(made) = &case.catalog
-        && made.case == made::Case::HostileValues
+        && made.case.is_unfit()
     {
         code = tolerable(code, &mut diagnostics, rules.strict);
     }
@@ -118,9 +117,9 @@ fn judge(case: &Case, rules: &Rules, seen: &mut Option<Seen>) -> Result<Vec<Diag
         CaseCatalog::Made(made) => (Catalog::Made(made.clone()), Some(made)),
         CaseCatalog::Empty => (Catalog::Fixture(Box::default(), PathBuf::new()), None),
     };
-    // Hostile items are left out, which is as it should be; others are faults to be found.
-    let hostile = made.is_some_and(|made| made.case == made::Case::HostileValues);
-    if !hostile {
+    // Items that are made to be unfit are left out, which is as it should be; others are faults to be found.
+    let unfit = made.is_some_and(|made| made.case.is_unfit());
+    if !unfit {
         set.be_strict();
     }
     let gathered = run::block_on(gather(
@@ -134,7 +133,7 @@ fn judge(case: &Case, rules: &Rules, seen: &mut Option<Seen>) -> Result<Vec<Diag
         Some(made) if made.mould.is_none() => unknown_shape(failure),
         _ => failure,
     })?;
-    if !hostile {
+    if !unfit {
         let quarantined = gathered.rendering.quarantined.iter();
         told.extend(quarantined.map(|one| Diagnostic::warning("quarantined", one.to_string())));
         let noted = gathered.rendering.noted.iter();

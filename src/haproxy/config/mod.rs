@@ -4,6 +4,7 @@
 //! guessed.
 
 mod addresses;
+pub mod arguments;
 mod lexer;
 mod references;
 mod sections;

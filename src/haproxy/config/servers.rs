@@ -1,8 +1,9 @@
 //! Backends and their servers as values: `server`, `server-template`, `default-server` and
-//! `balance` lines (HAProxy 2.6 configuration manual 4.2 and 5.2). It knows which server keywords take a
-//! value, and nothing of what they mean to health or traffic.
+//! `balance` lines (HAProxy 2.6 configuration manual 4.2 and 5.2). It knows nothing of what their options mean to
+//! health or traffic.
 
 use super::addresses::split_port;
+use super::arguments::of_server_option;
 use super::sections::{Config, Directive, Section};
 
 /// A backend, or the backend half of a listen section.
@@ -150,9 +151,8 @@ fn keywords(words: &[String]) -> Vec<Vec<String>> {
     let mut words = words.iter();
     while let Some(word) = words.next() {
         let mut group = vec![word.clone()];
-        if WITH_VALUE.binary_search(&word.as_str()).is_ok() {
-            group.extend(words.next().cloned());
-        }
+        let arguments = of_server_option(word).unwrap_or(0);
+        group.extend(words.by_ref().take(arguments).cloned());
         groups.push(group);
     }
     groups
@@ -203,92 +203,9 @@ impl Backend {
     }
 }
 
-/// The server keywords that take one value (HAProxy 2.6 to 3.2, configuration manual 5.2), sorted.
-const WITH_VALUE: &[&str] = &[
-    "addr",
-    "agent-addr",
-    "agent-inter",
-    "agent-port",
-    "agent-send",
-    "alpn",
-    "ca-file",
-    "check-alpn",
-    "check-pool-conn-name",
-    "check-proto",
-    "check-sni",
-    "ciphers",
-    "ciphersuites",
-    "client-sigalgs",
-    "cookie",
-    "crl-file",
-    "crt",
-    "curves",
-    "downinter",
-    "ech",
-    "error-limit",
-    "fall",
-    "fastinter",
-    "guid",
-    "hash-key",
-    "healthcheck",
-    "id",
-    "idle-ping",
-    "init-addr",
-    "init-state",
-    "inter",
-    "interface",
-    "log-bufsize",
-    "log-proto",
-    "max-reuse",
-    "maxconn",
-    "maxqueue",
-    "minconn",
-    "namespace",
-    "npn",
-    "observe",
-    "on-error",
-    "on-marked-down",
-    "on-marked-up",
-    "pool-conn-name",
-    "pool-low-conn",
-    "pool-max-conn",
-    "pool-purge-delay",
-    "port",
-    "proto",
-    "proxy-v2-options",
-    "redir",
-    "resolve-net",
-    "resolve-opts",
-    "resolve-prefer",
-    "resolvers",
-    "rise",
-    "set-proxy-v2-tlv-fmt",
-    "shard",
-    "sigalgs",
-    "slowstart",
-    "sni",
-    "socks4",
-    "source",
-    "ssl-max-ver",
-    "ssl-min-ver",
-    "tcp-md5sig",
-    "tcp-ut",
-    "track",
-    "usesrc",
-    "verify",
-    "verifyhost",
-    "weight",
-    "ws",
-];
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_keywords_are_sorted_for_the_search() {
-        assert!(WITH_VALUE.is_sorted());
-    }
 
     #[test]
     fn servers_are_read_as_values() {

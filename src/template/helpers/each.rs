@@ -164,7 +164,12 @@ impl HelperDef for EachHelper {
             if !mark.is_empty() {
                 out.write(&mark)?;
             }
-            match (template.render(registry, context, state, out), around) {
+            let mut rendered = template.render(registry, context, state, out);
+            if around.is_some() {
+                // What is missing at the end of an item is told while it can be left out.
+                rendered = rendered.and_then(|()| self.recorder.end_word());
+            }
+            match (rendered, around) {
                 (Ok(()), _) => {}
                 (Err(error), Some((engine, words, snapshot))) => {
                     left_out.push(self.recorder.take_back(snapshot, words, error)?);
