@@ -17,6 +17,7 @@ mod load;
 mod map;
 mod migrate;
 mod modes;
+mod mounts;
 mod privileges;
 mod quickstart;
 mod real_parts;

@@ -37,7 +37,8 @@ fn a_user_of_its_own_is_enough_and_what_it_may_not_do_is_named() {
         "defaults\n    mode http\n    timeout connect 2s\n    timeout client 10s\n    timeout server 10s\n\
          frontend in\n    bind {entrance}\n    default_backend web\nbackend web\n"
     );
-    let haproxy = HAProxy::start(&oldest(), &text).unwrap();
+    let options = format!("mode 660 gid {GROUP}");
+    let haproxy = HAProxy::start_with(&oldest(), &text, &options).unwrap();
     let setup = Setup::new().unwrap().user(USER, GROUP);
     let servers = "{{#each (service \"web\")}}\n    server {{serverName this}} {{serverAddress this}}\n{{/each}}\n";
     setup

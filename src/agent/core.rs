@@ -146,7 +146,9 @@ pub struct Core {
     not_before: Option<Instant>,
     /// After a reload.
     no_reload_before: Option<Instant>,
+    /// Failed tries to apply in a row, and why the last of them failed.
     retries: u32,
+    failure: String,
     counts: Counts,
     observed: Observed,
     observing: bool,
@@ -193,6 +195,7 @@ impl Core {
             not_before: None,
             no_reload_before: None,
             retries: 0,
+            failure: String::new(),
             counts: Counts::default(),
             observed: Observed::default(),
             observing: false,

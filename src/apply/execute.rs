@@ -21,6 +21,7 @@ mod load;
 mod look;
 mod memory;
 mod notes;
+mod reads;
 mod telling;
 
 use self::commands::Attempt;
@@ -55,6 +56,8 @@ pub struct Applier {
     haproxy: Haproxy,
     /// What is known of the running worker.
     memory: Memory,
+    /// Whether the files of the last change could not be swapped in: then that is tried before commands go out.
+    unwritable: bool,
     /// The program that validates.
     program: Option<Program>,
     /// What was warned of in the set that was applied last.
@@ -120,6 +123,7 @@ impl Applier {
             history,
             haproxy,
             memory: Memory::default(),
+            unwritable: false,
             program: None,
             warned: None,
             pending,
@@ -277,6 +281,9 @@ impl Applier {
             }
         }
         let seen = self.look().await;
+        if let Seen::Running(running) = &seen {
+            self.look_at_files(running).await?;
+        }
         if self.settle(&seen).await? {
             comparison = self.compare(candidate);
         }
@@ -399,6 +406,7 @@ impl Applier {
 
     /// The files become the live ones, on the disk when this returns.
     fn swap_in(&mut self, candidate: &Candidate, staged: Staged) -> Result<Change, ApplyError> {
+        self.unwritable = true;
         self.history.keep(&StoredSet::from(candidate))?;
         let change = Change::commit(
             &self.options.state_directory,
@@ -410,6 +418,7 @@ impl Applier {
             change.take_back().map_err(ApplyError::TakeBack)?;
             return Err(error.into());
         }
+        self.unwritable = false;
         Ok(change)
     }
 
@@ -553,12 +562,7 @@ impl Applier {
     }
 
     async fn master(&self) -> Option<Master> {
-        let (pid, line, directory) = self.haproxy.command_line().await?;
-        Some(Master {
-            pid,
-            line,
-            directory,
-        })
+        self.haproxy.command_line().await.map(Master::from)
     }
 
     /// Whether there is a main configuration for HAProxy to start from.

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{AccessFlags, eaccess};
 
 use super::files::{Access, FileError};
+use crate::haproxy::sight;
 
 /// As many links as Linux follows in one path (path_resolution(7)).
 const LINKS_MAX: usize = 40;
@@ -42,6 +43,11 @@ pub fn to_replace(destination: &Path) -> Result<(PathBuf, Option<Access>), FileE
         return Err(FileError::of("replace", destination)(Error::other(cause)));
     }
     let target = resolve(destination);
+    if sight::is_mounted(&target) {
+        return Err(FileError::of("replace", &target)(
+            ErrorKind::ResourceBusy.into(),
+        ));
+    }
     let found = Access::of(&target).map_err(FileError::of("replace", &target))?;
     Ok((target, found))
 }

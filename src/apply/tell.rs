@@ -231,9 +231,20 @@ impl Haproxy {
     pub async fn command_line(&self) -> Option<(i32, CommandLine, Option<PathBuf>)> {
         let pid = match &self.mode {
             Mode::Signal { pid_file } => return describe(Master::find(pid_file).await.ok()?),
-            _ => self.master_socket()?.processes().await.ok()?.master.pid,
+            _ => {
+                let processes = self.master_socket()?.processes_within(ABSENT).await;
+                processes.ok()?.master.pid
+            }
         };
         describe(Master::open(pid).ok()?)
+    }
+
+    /// The same of the master behind a worker, for modes that do not name it.
+    pub fn command_line_of(
+        &self,
+        running: &Running,
+    ) -> Option<(i32, CommandLine, Option<PathBuf>)> {
+        describe(Master::of_worker(running.pid).ok()?)
     }
 
     /// What runs now. A reload under way is waited for; `patience` is for a socket that refuses.

@@ -18,6 +18,7 @@ use crate::haproxy::Finding;
 use crate::haproxy::alerts::{self, Places};
 use crate::haproxy::check::{Invocation, Outcome, check};
 use crate::haproxy::process::CommandLine;
+use crate::haproxy::sight::{self, Sight};
 
 /// The code of a configuration that HAProxy calls right and would not start with. Our gate says more.
 pub const NO_LISTENER: &str = "no-listener";
@@ -31,6 +32,16 @@ pub struct Master {
     pub line: CommandLine,
     /// Its directory.
     pub directory: Option<PathBuf>,
+}
+
+impl From<(i32, CommandLine, Option<PathBuf>)> for Master {
+    fn from((pid, line, directory): (i32, CommandLine, Option<PathBuf>)) -> Master {
+        Master {
+            pid,
+            line,
+            directory,
+        }
+    }
 }
 
 /// What HAProxy says about the staged files: warnings, and at least one error if it refuses them.
@@ -134,17 +145,25 @@ fn invocation(
         let start = invocation.working_directory.clone().unwrap_or_default();
         files = expand(&master.line.files, &start, &destinations);
     }
-    let mut missing: BTreeSet<PathBuf> = destinations.iter().map(|path| resolve(path)).collect();
+    // In another mount namespace the same file may have another path.
+    let is = |destination: &Path, file: &Path| {
+        resolve(destination) == resolve(file)
+            || master
+                .is_some_and(|master| sight::compare(master.pid, file, destination) == Sight::Same)
+    };
+    let mut missing: BTreeSet<&Path> = destinations.iter().copied().collect();
     invocation.files = files
         .iter()
         .map(|file| {
-            let place = resolve(file);
-            missing.remove(&place);
-            let of_set = destinations.iter().find(|path| resolve(path) == place);
-            of_set.map_or(file.clone(), |path| staged.to_check(path).to_owned())
+            let of_set = destinations.iter().find(|path| is(path, file));
+            of_set.map_or(file.clone(), |path| {
+                missing.remove(path);
+                staged.to_check(path).to_owned()
+            })
         })
         .collect();
-    match (missing.into_iter().next(), master) {
+    let missing = missing.into_iter().next().map(resolve);
+    match (missing, master) {
         (Some(destination), Some(master)) => Err(ApplyError::NotLoaded {
             pid: master.pid,
             destination,
@@ -164,6 +183,12 @@ pub fn program(base: &Invocation, master: Option<&Master>) -> PathBuf {
         .and_then(|master| std::fs::read_link(format!("/proc/{}/exe", master.pid)).ok())
         .filter(|program| program.is_file());
     own.unwrap_or_else(|| base.binary.clone())
+}
+
+/// The configuration files that a master loads, absolute to it.
+pub fn loaded_files(master: &Master, start: &Path, destinations: &[PathBuf]) -> Vec<PathBuf> {
+    let destinations: Vec<&Path> = destinations.iter().map(PathBuf::as_path).collect();
+    expand(&master.line.files, start, &destinations)
 }
 
 /// `-f DIRECTORY` loads the `*.cfg` in it that are not hidden, in the order of their names (2.6

@@ -137,6 +137,22 @@ pub enum ApplyError {
         /// The file.
         destination: PathBuf,
     },
+    /// The running HAProxy reads another file.
+    #[error("The running HAProxy (process {pid}) reads another file than Gatewright writes as {}: it runs in another mount namespace or below another root. Mount the directory of that file for both.", destination.display())]
+    AnotherFile {
+        /// The master.
+        pid: i32,
+        /// Our file.
+        destination: PathBuf,
+    },
+    /// The running HAProxy has a single file mounted.
+    #[error("The running HAProxy (process {pid}) has the single file {} mounted, so it keeps the former one when Gatewright replaces it. Mount the directory instead of the file.", file.display())]
+    MountedAlone {
+        /// The master.
+        pid: i32,
+        /// The file, as HAProxy names it.
+        file: PathBuf,
+    },
     /// A file of the set is none of those that the settings name.
     #[error("The set writes {}, which the settings do not name any more.", destination.display())]
     Elsewhere {

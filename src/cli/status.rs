@@ -119,6 +119,9 @@ fn describe(status: &Status) -> String {
     if let Some(revision) = &status.pending {
         lines.push(format!("  pending    revision {revision}"));
     }
+    if let Some(why) = &status.not_applied {
+        lines.push(format!("  failed     {why}"));
+    }
     if let Some(held) = &status.held {
         lines.push(format!(
             "  refused    revision {} by {}",
@@ -329,6 +332,7 @@ mod tests {
         }
         for part in [
             "revision   0123456789abcdef (confirmed), applied 12 s ago",
+            "failed     HAProxy said `canary-config-word`.",
             "refused    revision fedcba9876543210 by validation",
             "waits for  key \"a/b\" since 61 s",
             "guarded    service \"web\": 8 of 10 kept",

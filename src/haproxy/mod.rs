@@ -7,6 +7,7 @@ pub mod master;
 pub mod process;
 pub mod redact;
 pub mod runtime;
+pub mod sight;
 pub mod socket;
 pub mod stats;
 pub mod supervise;

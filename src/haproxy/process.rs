@@ -125,6 +125,11 @@ impl Master {
         Ok(master)
     }
 
+    /// Takes hold of the master of a worker.
+    pub fn of_worker(pid: i32) -> Result<Master, ProcessError> {
+        Master::open(status_of(pid).ok_or_else(|| gone(pid))?.parent)
+    }
+
     /// Its process id.
     pub fn pid(&self) -> i32 {
         self.pid

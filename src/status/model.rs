@@ -32,6 +32,9 @@ pub struct Status {
     pub applied: Option<Applied>,
     /// What was refused, and why.
     pub held: Option<Held>,
+    /// Why the last try to apply a set failed; it is tried again.
+    #[serde(default)]
+    pub not_applied: Option<String>,
     /// The revision that waits for its turn or is being applied.
     pub pending: Option<String>,
     /// Queries and keys that a rendering waits for.
@@ -299,6 +302,7 @@ impl Status {
                 why: refused.why.iter().map(ToString::to_string).collect(),
                 at: refused.why.iter().map(kind_and_place).collect(),
             }),
+            not_applied: core.failure().map(str::to_owned),
             pending: core.pending().map(ToString::to_string),
             waiting_for: waiting
                 .needed

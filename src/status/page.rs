@@ -80,6 +80,7 @@ fn headline(status: &Status) -> (&'static str, &'static str) {
 /// What somebody should look at, each as a sentence.
 fn look_at(out: &mut String, status: &Status) {
     let mut all: Vec<String> = status.not_ready.iter().map(|why| text(why)).collect();
+    all.extend(status.not_applied.iter().map(|why| text(why)));
     all.extend(failing(status));
     if let Some(held) = &status.held {
         all.push(format!(

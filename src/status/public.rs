@@ -11,6 +11,10 @@ impl Status {
         if let Some(held) = &mut self.held {
             held.why = std::mem::take(&mut held.at);
         }
+        if let Some(why) = &mut self.not_applied {
+            "The last set could not be applied. `gatewright status` on the machine says why."
+                .clone_into(why);
+        }
         self.template_errors = std::mem::take(&mut self.template_errors_at);
         if !self.settings_errors.is_empty() {
             let told = std::mem::take(&mut self.settings_errors);

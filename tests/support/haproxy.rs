@@ -21,19 +21,23 @@ pub struct HAProxy {
 impl HAProxy {
     /// Starts a version on a configuration, and waits until its worker serves.
     pub fn start(version: &Version, config: &str) -> Outcome<HAProxy> {
+        HAProxy::start_with(version, config, "")
+    }
+
+    /// The same with options for the master socket, such as `mode 660`: by them it is made anew at each reload.
+    pub fn start_with(version: &Version, config: &str, options: &str) -> Outcome<HAProxy> {
         let directory = temp::directory()?;
         let file = directory.path().join("haproxy.cfg");
         write(&file, config)?;
-        HAProxy::start_on(version, directory, &file)
-    }
-
-    fn start_on(version: &Version, directory: TempDir, file: &Path) -> Outcome<HAProxy> {
-        let socket = directory.path().join("master.sock");
+        let socket = directory.path().join("master.sock").display().to_string();
+        let socket: Vec<&str> = std::iter::once(socket.as_str())
+            .chain(options.split_whitespace())
+            .collect();
         let words = [
             "-W",
             "-db",
             "-S",
-            &socket.to_string_lossy(),
+            &socket.join(","),
             "-f",
             &file.to_string_lossy(),
         ]

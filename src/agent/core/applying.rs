@@ -151,6 +151,7 @@ impl Core {
             }
             Outcome::Failed(error) | Outcome::Unconfirmed(error) => {
                 self.retries += 1;
+                self.failure.clone_from(&error);
                 let pause = pause(self.retries);
                 say_about(
                     actions,

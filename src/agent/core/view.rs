@@ -28,6 +28,11 @@ impl Core {
         self.refused.as_ref()
     }
 
+    /// Why the last try to apply a set failed, until one succeeds or is refused.
+    pub fn failure(&self) -> Option<&str> {
+        (self.retries > 0).then_some(self.failure.as_str())
+    }
+
     /// What a rendering waits for.
     pub fn waiting(&self) -> &Waiting {
         &self.waiting

@@ -25,11 +25,15 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use super::super::files::{self, FileError};
 use super::super::gate;
+use super::super::history::StoredSet;
 use super::super::plan::{Comparison, Known, Plan, Pool, Steps, compare, of_backend};
 use super::super::set::{Candidate, Revision, SetFile};
+use super::super::target::to_replace;
 use super::super::tell::Seen;
 use super::super::validate::Master;
+use super::reads::Reads;
 use super::telling::{Outcome, Telling, mark, read};
 use super::{Applier, ApplyError, Verdict, is_error, runs, runs_set};
 use crate::haproxy::runtime::{ServerRow, Session};
@@ -82,6 +86,13 @@ impl Applier {
         };
         if judged && !self.gate_agrees(candidate, comparison) {
             return reload("the gate must look at all of it");
+        }
+        if self.unwritable {
+            self.try_to_write(&good)?;
+        }
+        if self.memory.reads != Reads::Ours {
+            let unknown = "it is not known yet that HAProxy reads the files that Gatewright writes";
+            return running.map_or(Ok(Attempt::LookFirst), |_| reload(unknown));
         }
         let backends = comparison.backends();
         let look_first = running.is_none();
@@ -168,7 +179,13 @@ impl Applier {
         if let Outcome::Differs { why } | Outcome::Refused { why } = told {
             return reload(why);
         }
-        let change = self.swap_in(candidate, staged)?;
+        let change = match self.swap_in(candidate, staged) {
+            Ok(change) => change,
+            Err(error) => {
+                self.undo(candidate, &good.files, &session, running).await;
+                return Err(error);
+            }
+        };
         let marked = mark(&session, candidate.revision.as_str()).await;
         let now = self.haproxy.seen(MOMENT).await;
         let same = match &now {
@@ -201,6 +218,19 @@ impl Applier {
             },
             findings,
         }))
+    }
+
+    /// Replaces the live files by what they hold, and the state: what fails there would fail after the commands.
+    fn try_to_write(&mut self, good: &StoredSet) -> Result<(), FileError> {
+        for file in &good.files {
+            let (target, access) = to_replace(&file.destination)?;
+            if let (Some(text), Some(access)) = (files::read(&target)?, access) {
+                files::replace(&target, text.as_bytes(), access)?;
+            }
+        }
+        self.history.update(|_| {})?;
+        self.unwritable = false;
+        Ok(())
     }
 
     /// A batch that a crash of ours has left between the swap of the files and its end: the worker was

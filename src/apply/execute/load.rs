@@ -19,6 +19,9 @@ const STALE: Duration = Duration::from_secs(3);
 /// For a service manager to bring a HAProxy back that ended.
 const RETURN: Duration = Duration::from_secs(5);
 
+/// A new worker reports what it has loaded.
+const READS_ANOTHER: &str = " It is a new worker, so HAProxy reads another file than Gatewright writes. Mount the directory of the file for both, not the file alone, and start HAProxy with `-f` for it.";
+
 /// Whether a set is the reason why HAProxy does not run it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Blame {
@@ -59,6 +62,7 @@ impl Applier {
         }
         self.haproxy.learn_socket(&candidate.files);
         // What was said to the former worker is gone with it.
+        let former = self.memory.worker;
         self.memory.forget();
         self.haproxy.hold_restarts(true);
         let mut told = self.haproxy.tell().await;
@@ -85,6 +89,7 @@ impl Applier {
             seen = self.haproxy.confirm(limit, wanted).await;
         }
         if runs(&seen, Some(&revision)) {
+            self.has_read(&seen);
             change.finish()?;
             self.confirmed(Some(revision.clone()))?;
             return Ok(Verdict::Confirmed {
@@ -118,10 +123,15 @@ impl Applier {
                 })
             }
             Told::Loaded => {
-                let reason = format!(
+                let mut reason = format!(
                     "HAProxy was told to load revision {revision}, but {}.",
                     describe(&seen)
                 );
+                if let Seen::Running(running) = &seen
+                    && former.is_some_and(|former| former != running.pid)
+                {
+                    reason.push_str(READS_ANOTHER);
+                }
                 let blame = match seen {
                     Seen::Running(_) => Blame::Set,
                     _ => Blame::Unknown,

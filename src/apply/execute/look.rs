@@ -13,6 +13,7 @@ use super::super::plan::{
 use super::super::set::Revision;
 use super::super::tell::Seen;
 use super::super::verdict::Servers;
+use super::reads::Reads;
 use super::telling::{Outcome, Telling, mark};
 use super::{Applier, Observation, StoredSet};
 use crate::haproxy::runtime::{
@@ -62,7 +63,10 @@ impl Applier {
 
     pub(super) async fn look_at_servers(&mut self, running: &Running) -> Servers {
         let runs_good = |good: &StoredSet| running.revision.as_ref() == Some(&good.revision);
-        self.memory.meet(running);
+        // Nothing is put right by commands in a worker that may read other files.
+        if !matches!(self.look_at_files(running).await, Ok(Reads::Ours)) {
+            return Servers::default();
+        }
         let session = self.session(running).await;
         let (true, Some(session)) = (self.last_good.as_ref().is_some_and(runs_good), session)
         else {

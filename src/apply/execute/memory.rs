@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::super::plan::{Difference, Doubt, Pool, Steps, Wanted, of_backend};
 use super::super::validate::Master;
 use super::super::verdict::Servers;
+use super::reads::Reads;
 use super::telling::Outcome;
 use crate::haproxy::runtime::{Command, ServerRef, ServerRow, Session};
 use crate::haproxy::stats::Running;
@@ -28,6 +29,8 @@ pub(super) struct Memory {
     pub servers: Servers,
     /// How its master was started, once that was looked up.
     pub master: Option<Option<Master>>,
+    /// Whether it reads our files.
+    pub reads: Reads,
 }
 
 impl Memory {

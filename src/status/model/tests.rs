@@ -26,6 +26,7 @@ pub fn status() -> Status {
             why: vec!["unknown keyword 'canary-config-word' in 'backend' section".to_owned()],
             at: vec!["haproxy at /etc/gatewright/http.cfg.hbs:41:5".to_owned()],
         }),
+        not_applied: Some("HAProxy said `canary-config-word`.".to_owned()),
         pending: Some("aaaa".to_owned()),
         waiting_for: vec!["key \"a/b\"".to_owned()],
         waiting_seconds: Some(61.0),
@@ -135,6 +136,7 @@ fn the_json_reads_back_and_that_of_an_older_sidecar_too() {
     for name in [
         "ready",
         "not_ready",
+        "not_applied",
         "consul",
         "work",
         "log",

@@ -477,6 +477,39 @@ async fn a_disk_that_takes_no_file_stops_the_change_before_anything_is_said(vers
     drop(bench);
 }
 
+// E02 E06
+/// A file that cannot be replaced is found out after the commands of the first try only; they are undone, and the
+/// next tries say nothing.
+#[haproxies(ends)]
+async fn a_file_that_cannot_be_replaced_costs_commands_once(version: Version) {
+    let mut bench = Bench::with_proxy(&version).await;
+    let mut applier = bench.settled().await;
+    let immutable = |flag: &str| {
+        let chattr = std::process::Command::new("chattr")
+            .arg(flag)
+            .arg(bench.main())
+            .status();
+        assert!(chattr.unwrap().success());
+    };
+    immutable("+i");
+    for first in [true, false, false] {
+        bench.proxy().calm();
+        let verdict = applier.apply(&bench.set(Servers::Next), Means::Any).await;
+        let commands = bench.proxy().commands();
+        // So that nothing is left that only root's tools can remove.
+        if !matches!(verdict, Verdict::Failed { .. }) || commands.is_empty() == first {
+            immutable("-i");
+            panic!("{version} {first}: {verdict:?} {commands:?}");
+        }
+    }
+    immutable("-i");
+    bench.assert_equal(Servers::Former, "").await;
+    bench.bring(&mut applier, Servers::Next).await;
+    bench.assert_equal(Servers::Next, "").await;
+    assert_eq!(bench.reloads().await, 0);
+    drop(bench);
+}
+
 // E02 H11
 /// A disk that breaks when the commands are out already: the files and the worker are brought together.
 #[cfg(debug_assertions)]

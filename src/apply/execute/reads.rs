@@ -1,0 +1,89 @@
+//! Whether the running HAProxy reads the files that Gatewright writes. Until that is known, nothing that
+//! the worker says of itself shows what its next start will load, so no command goes out.
+
+use std::path::{Path, PathBuf};
+
+use super::super::target::resolve;
+use super::super::tell::Seen;
+use super::super::validate::{Master, loaded_files};
+use super::{Applier, ApplyError, Role};
+use crate::haproxy::sight::{self, Sight};
+use crate::haproxy::stats::Running;
+
+/// What is known of the files that the running worker was started from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Reads {
+    /// Nothing yet.
+    #[default]
+    Unknown,
+    /// Its master cannot be looked at. The first reload that is confirmed shows it.
+    Unseen,
+    /// Ours: seen, or shown by a confirmed reload.
+    Ours,
+}
+
+impl Applier {
+    /// Compares the configurations of the set with what the master of this worker loads, once for each
+    /// worker. An error where it loads another file.
+    pub(super) async fn look_at_files(&mut self, running: &Running) -> Result<Reads, ApplyError> {
+        self.memory.meet(running);
+        if self.memory.reads == Reads::Unknown {
+            let known = self.known_master().await;
+            let behind = || self.haproxy.command_line_of(running).map(Master::from);
+            self.memory.reads = match known.or_else(behind) {
+                Some(master) => compare(&master, &self.configurations(), &self.start(&master))?,
+                None => Reads::Unseen,
+            };
+        }
+        Ok(self.memory.reads)
+    }
+
+    /// A worker that has loaded a new revision reads our files.
+    pub(super) fn has_read(&mut self, seen: &Seen) {
+        if let Seen::Running(running) = seen {
+            self.memory.meet(running);
+            self.memory.reads = Reads::Ours;
+        }
+    }
+
+    fn configurations(&self) -> Vec<PathBuf> {
+        let all = self.options.destinations.iter();
+        let configurations = all.filter(|(_, role)| *role == Role::Config);
+        configurations.map(|(path, _)| path.clone()).collect()
+    }
+
+    fn start(&self, master: &Master) -> PathBuf {
+        let own = master.directory.clone();
+        own.or_else(|| self.options.working_directory.clone())
+            .unwrap_or_default()
+    }
+}
+
+/// The configurations, each with what the master sees at the path by which it loads it.
+fn compare(master: &Master, ours: &[PathBuf], start: &Path) -> Result<Reads, ApplyError> {
+    let pid = master.pid;
+    let files = loaded_files(master, start, ours);
+    let mut reads = Reads::Ours;
+    for destination in ours {
+        let sights = files
+            .iter()
+            .map(|file| (file, sight::compare(pid, file, destination)));
+        let place = resolve(destination);
+        // The same file may have another path there; what has our path there should be our file.
+        let found = sights
+            .filter(|(file, sight)| *sight == Sight::Same || resolve(file) == place)
+            .min_by_key(|(_, sight)| *sight);
+        let destination = destination.clone();
+        match found {
+            Some((_, Sight::Same)) => {}
+            Some((_, Sight::Unknown)) => reads = Reads::Unseen,
+            Some((file, Sight::Mounted)) => {
+                let file = file.clone();
+                return Err(ApplyError::MountedAlone { pid, file });
+            }
+            Some((_, Sight::Other)) => return Err(ApplyError::AnotherFile { pid, destination }),
+            None => return Err(ApplyError::NotLoaded { pid, destination }),
+        }
+    }
+    Ok(reads)
+}
