@@ -42,3 +42,4 @@ pub mod settings;
 pub mod source;
 pub mod status;
 pub mod template;
+pub mod text;

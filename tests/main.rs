@@ -8,6 +8,7 @@ mod broken;
 mod check;
 mod commands;
 mod consul;
+mod data;
 mod faults;
 mod formats;
 mod guard;

@@ -228,15 +228,12 @@ impl Gate<'_> {
 
     fn listeners(&mut self, last_good: Option<&[SetFile]>) {
         let binds = self.config.binds();
-        let listens = |bind: &Bind| matches!(bind.kind.as_str(), "frontend" | "listen");
-        if self.rules.complete && !binds.iter().any(listens) {
+        if self.rules.complete && binds.is_empty() && !self.has_peers() {
             let place = (self.main(), 0);
-            self.error(
-                "no-frontend",
-                place,
-                "No frontend or listen section has a `bind` line.".into(),
-            )
-            .help = Some("HAProxy would accept no connection.".into());
+            let message =
+                "No frontend, listen, log-forward or peers section has an address to listen on.";
+            self.error("no-frontend", place, message.into()).help =
+                Some("HAProxy would accept no connection.".into());
         }
         let Some(last_good) = last_good.filter(|_| !self.rules.allow_bind_loss) else {
             return;
@@ -260,6 +257,15 @@ impl Gate<'_> {
                 }
             }
         }
+    }
+
+    /// Whether a peer has an address: HAProxy listens on that of its own name.
+    fn has_peers(&self) -> bool {
+        let sections = self.config.sections.iter();
+        sections
+            .filter(|section| section.kind == "peers" && !self.config.is_disabled(section))
+            .flat_map(|section| &section.directives)
+            .any(|line| matches!(line.keyword(), "peer" | "server") && line.word(2).is_some())
     }
 
     fn servers(&mut self) {

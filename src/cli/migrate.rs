@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::diagnostic::{Diagnostic, plain};
 use crate::exit;
 use crate::migrate::{Delimiters, Migration, migrate, proof};
+use crate::text;
 
 use super::Failure;
 use super::failure::print_diagnostics;
@@ -114,7 +115,7 @@ fn read(path: &Path) -> Result<(PathBuf, String), Failure> {
         Failure::one(exit::FAILURE, wrong)
     };
     if path != Path::new("-") {
-        return std::fs::read_to_string(path)
+        return text::read(path)
             .map(|text| (path.to_owned(), text))
             .map_err(unread);
     }
@@ -126,7 +127,7 @@ fn read(path: &Path) -> Result<(PathBuf, String), Failure> {
     }
     let mut text = String::new();
     std::io::stdin().read_to_string(&mut text).map_err(unread)?;
-    Ok((PathBuf::from("standard input"), text))
+    Ok((PathBuf::from("standard input"), text::without_mark(text)))
 }
 
 /// What was done and what is to be known, for the standard error.

@@ -337,7 +337,7 @@ fn unanswerable(set: &mut TemplateSet) -> Vec<Diagnostic> {
 }
 
 fn read_template(path: &Path) -> Result<String, Diagnostic> {
-    std::fs::read_to_string(path).map_err(|error| {
+    crate::text::read(path).map_err(|error| {
         Diagnostic::error(
             "unreadable",
             format!("The template cannot be read: {error}."),

@@ -82,7 +82,7 @@ pub fn parse(path: &Path, source: &str) -> Result<Settings, Diagnostic> {
 /// The status socket that a settings file names which is wrong elsewhere, or the usual one when nothing
 /// can be made of it. `None` when the file cannot be read at all.
 pub fn status_socket_of(path: &Path, environment: &Environment) -> Option<PathBuf> {
-    let source = std::fs::read_to_string(path).ok()?;
+    let source = crate::text::read(path).ok()?;
     let value = |table: &str, key: &str| {
         // What stands on lines of its own is found in a text that is no TOML as well.
         let lines = source.lines().map(str::trim);
@@ -105,7 +105,7 @@ pub fn status_socket_of(path: &Path, environment: &Environment) -> Option<PathBu
 }
 
 fn read(path: &Path) -> Result<String, Diagnostic> {
-    std::fs::read_to_string(path).map_err(|error| {
+    crate::text::read(path).map_err(|error| {
         Diagnostic::error(
             "unreadable",
             format!("The settings file cannot be read: {error}."),

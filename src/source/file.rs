@@ -231,7 +231,7 @@ impl Shared {
         if metadata.len() > LARGEST {
             return Err(self.error(ErrorClass::TooLarge, WHAT, "it has more than 64 MiB"));
         }
-        let text = std::fs::read_to_string(&self.path).map_err(unreadable)?;
+        let text = crate::text::read(&self.path).map_err(unreadable)?;
         let catalog = match snapshot::is_snapshot(&text) {
             true => snapshot::decode(&text)
                 .map(|snapshot| snapshot.catalog)

@@ -317,6 +317,8 @@ impl Escaper {
     }
 
     /// Writes a value from the catalog where the file stands now.
+    ///
+    /// In a line, one line end at its end is dropped: `consul kv put KEY @FILE` stores that of the file.
     pub fn value(&mut self, value: &str, out: &mut String) -> Result<(), Refusal> {
         if self.grammar == Grammar::Plain {
             let control = |letter: char| letter.is_control() && !matches!(letter, '\n' | '\t');
@@ -326,6 +328,8 @@ impl Escaper {
             out.push_str(value);
             return Ok(());
         }
+        let value = value.strip_suffix('\n').unwrap_or(value);
+        let value = value.strip_suffix('\r').unwrap_or(value);
         if value.contains(char::is_control) {
             return Err(Refusal::Control);
         }
@@ -348,7 +352,7 @@ impl Escaper {
         if value.is_empty() {
             return self.empty_value();
         }
-        if value.contains('%') {
+        if value.contains('%') && self.line.takes_formats() {
             return Err(Refusal::Expression);
         }
         if value.contains('$') && WITH_ADDRESS.contains(&self.line.keyword()) {
@@ -359,7 +363,8 @@ impl Escaper {
             return Err(Refusal::Socket);
         }
         // Quotes do not help: HAProxy compares the word that is left of them.
-        if begins && (value.starts_with('-') || value == "{" || value == "}") {
+        let option = value.starts_with('-') || value == "{" || value == "}";
+        if begins && option && self.line.takes_flags() {
             return Err(Refusal::Option);
         }
         if self.depth > 0 && !value.chars().all(plain) {

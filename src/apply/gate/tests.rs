@@ -64,6 +64,22 @@ fn nothing_and_next_to_nothing_are_refused() {
     );
     let found = codes(set("backend b\n server s h:1\n"), None, &Rules::default());
     assert_eq!(found, [(E, "no-frontend", 0)]);
+    // A local peer, logs and datagrams are something to listen for.
+    for text in [
+        "peers p\n peer a 127.0.0.1:1024\n",
+        "peers p\n bind 127.0.0.1:1024\n server a\n",
+        "log-forward l\n bind 127.0.0.1:514\n log global\n",
+        "log-forward l\n dgram-bind 127.0.0.1:514\n log global\n",
+    ] {
+        assert_eq!(codes(set(text), None, &Rules::default()), [], "{text:?}");
+    }
+    for text in [
+        "peers p\n peer a\n",
+        "peers p\n disabled\n peer a 127.0.0.1:1024\n",
+    ] {
+        let found = codes(set(text), None, &Rules::default());
+        assert_eq!(found, [(E, "no-frontend", 0)], "{text:?}");
+    }
 }
 
 // F02 G18

@@ -132,6 +132,22 @@ impl Line {
         }
     }
 
+    /// Whether `%` may begin an expression here, which HAProxy evaluates for each request. Patterns, names,
+    /// passwords and most options are plain text to it.
+    pub fn takes_formats(&self) -> bool {
+        let plain = matches!(self.keyword(), "acl" | "bind" | "group" | "peer" | "user")
+            || matches!(self.at, At::Patterns { .. });
+        !plain
+    }
+
+    /// Whether a word that begins with `-`, or is a brace, means something here: not in user lists, and not
+    /// as the argument of an option.
+    pub fn takes_flags(&self) -> bool {
+        let plain =
+            matches!(self.keyword(), "group" | "user") || matches!(self.at, At::Options(_, 1..));
+        !plain
+    }
+
     /// Where the line stands behind a word.
     fn after(&self, word: &str) -> At {
         match self.at {
@@ -335,6 +351,28 @@ mod tests {
             "backend",
         ] {
             assert!(!line(words).can_do_without(), "{words}");
+        }
+    }
+
+    #[test]
+    fn formats_and_flags_mean_something_only_where_haproxy_takes_them() {
+        for (words, formats, flags) in [
+            ("", true, true),
+            ("user u insecure-password", false, false),
+            ("group g users", false, false),
+            ("acl a path_beg", false, true),
+            ("http-request deny if { path_beg", false, true),
+            ("http-request deny if", true, true),
+            ("http-request set-header X-A", true, true),
+            ("bind :443 ssl crt", false, false),
+            ("bind :443", false, true),
+            ("server s a:1 cookie", true, false),
+            ("server s a:1", true, true),
+            ("log-format", true, true),
+        ] {
+            let line = line(words);
+            assert_eq!(line.takes_formats(), formats, "{words}");
+            assert_eq!(line.takes_flags(), flags, "{words}");
         }
     }
 

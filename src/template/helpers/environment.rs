@@ -165,7 +165,7 @@ fn read_below(folder: &Path, name: &str, destinations: &[PathBuf]) -> Result<Str
         if !size.is_file() || size.len() > MAX_FILE {
             return Err(std::io::Error::other("it is no file of at most 1 MiB"));
         }
-        std::fs::read_to_string(&path)
+        crate::text::read(&path)
     };
     read().map_err(|error| {
         format!(
