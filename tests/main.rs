@@ -26,4 +26,5 @@ mod secrets;
 mod serf;
 mod shipped_templates;
 mod soak;
+mod sockets;
 mod telling;

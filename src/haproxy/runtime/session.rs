@@ -173,8 +173,7 @@ impl Session {
         }
         let replies = self.read(&lines).await?;
         let about = replies[..2].concat();
-        let running = Running::parse(&about)
-            .ok_or_else(|| SocketError::strange(self.socket.path(), "show info", &about))?;
+        let running = Running::read(&self.socket.address(), "show info", &about)?;
         let mut rows = Vec::new();
         for (line, reply) in lines.iter().zip(&replies).skip(2) {
             if reply.trim() != "Can't find backend." {
@@ -249,7 +248,7 @@ impl Session {
     }
 
     fn strange(&self, line: &str, reply: &str) -> SocketError {
-        SocketError::strange(self.socket.path(), line, reply)
+        SocketError::strange(&self.socket.address(), line, reply)
     }
 
     async fn read_one(&self, line: String) -> Result<String, SocketError> {
@@ -268,24 +267,22 @@ impl Session {
 
     /// Writes lines in prompt mode and takes the answers apart; as many as have come whole.
     async fn talk(&self, lines: &str, expected: usize) -> (Vec<String>, Option<SocketError>) {
-        let path = self.socket.path();
+        let socket = self.socket.address();
         let prefix = self.socket.prefix();
         let opening = match &prefix {
             None => "prompt\n".to_owned(),
             Some(prefix) => format!("prompt\n{prefix}\n"),
         };
         let leading = opening.lines().count();
-        let (text, error) = exchange(path, &format!("{opening}{lines}"), self.limit).await;
+        let (text, error) = exchange(&socket, &format!("{opening}{lines}"), self.limit).await;
         let mut replies = split_at_prompts(&text, prefix.is_some());
         if replies.len() > leading + expected {
-            let strange = SocketError::strange(path, lines.lines().next().unwrap_or(""), &text);
+            let strange = SocketError::strange(&socket, lines.lines().next().unwrap_or(""), &text);
             return (Vec::new(), Some(strange));
         }
         let missing = replies.len() < leading + expected;
         replies.drain(..leading.min(replies.len()));
-        let cut = || SocketError::Cut {
-            path: path.to_owned(),
-        };
+        let cut = || SocketError::Cut { socket };
         (replies, error.or_else(|| missing.then(cut)))
     }
 }

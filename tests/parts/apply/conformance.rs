@@ -47,7 +47,7 @@ impl Real {
         }
         let main = directory.path().join("h.cfg");
         let haproxy = Haproxy::start(version, directory.path(), &main).await;
-        let socket = WorkerSocket::Stats(directory.path().join("stats.sock"));
+        let socket = WorkerSocket::Stats(directory.path().join("stats.sock").into());
         let each = Duration::from_secs(20);
         let running = socket.await_running(each, each, |_| true).await.unwrap();
         Real {
