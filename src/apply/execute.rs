@@ -21,6 +21,7 @@ mod load;
 mod look;
 mod memory;
 mod notes;
+mod patterns;
 mod telling;
 
 use self::commands::Attempt;

@@ -192,6 +192,13 @@ fn said(steps: &Steps) -> Vec<String> {
             map.entries.len()
         ));
     }
+    for acl in &steps.acls {
+        said.push(format!(
+            "acl {}: all {} patterns exchanged in one step",
+            acl.destination.display(),
+            acl.patterns.len()
+        ));
+    }
     said.extend(encode(&servers.last));
     for one in &steps.certificates.forgotten {
         said.push(format!("del ssl cert {}", one.display()));

@@ -19,7 +19,7 @@ use super::certificates::{
 };
 use super::command::Command;
 use super::encode::{self, COMMAND_LIMIT, Unspeakable};
-use super::maps::{MapInfo, parse_map_entries, parse_maps};
+use super::maps::{MapInfo, parse_map_entries, parse_maps, parse_patterns};
 use super::state::{
     ServerConnections, ServerRow, Strange, parse_server_connections, parse_servers_state,
 };
@@ -219,6 +219,18 @@ impl Session {
         let reply = self.read_one(line.clone()).await?;
         let entries: Result<_, Strange> = parse_map_entries(&reply);
         Ok(entries.map_err(|_| self.strange(&line, &reply))?)
+    }
+
+    /// The lists of ACL patterns that the worker holds; each that a map reads is there too.
+    pub async fn acls(&self) -> Result<Vec<MapInfo>, SendError> {
+        Ok(parse_maps(&self.read_one("show acl".to_owned()).await?))
+    }
+
+    /// The patterns of a file that traffic sees.
+    pub async fn acl_patterns(&self, acl: &str) -> Result<Vec<String>, SendError> {
+        let line = format!("show acl {}", encode::file(acl)?);
+        let reply = self.read_one(line.clone()).await?;
+        Ok(parse_patterns(&reply).map_err(|_| self.strange(&line, &reply))?)
     }
 
     /// The certificates that the worker holds.
