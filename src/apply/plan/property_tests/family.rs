@@ -108,7 +108,7 @@ impl Site {
         let map: String = (self
             .map
             .iter()
-            .map(|(key, value)| format!("{key} {value}\n")))
+            .map(|(key, value)| format!("  {key} {value}\n")))
         .collect();
         // What means nothing stands between the patterns.
         let patterns = self.acl.iter();
@@ -204,7 +204,12 @@ pub fn sites(count: usize) -> impl Strategy<Value = Vec<Site>> {
 }
 
 fn entries(map: Vec<(u8, u8)>) -> Vec<(String, String)> {
-    let entry = |(key, value)| (format!("/{key}"), format!("v{value}"));
+    // Behind blanks `#` is a key.
+    let key = |key: u8| match key {
+        0 => "#".to_owned(),
+        key => format!("/{key}"),
+    };
+    let entry = |(number, value)| (key(number), format!("v{value}"));
     map.into_iter().map(entry).collect()
 }
 
