@@ -96,7 +96,7 @@ fn show(data: &[u8]) {
         assert!(processes.old_count() <= processes.old_workers.len());
         assert!(processes.workers.len() + processes.old_workers.len() < lines);
     }
-    if let Some(running) = Running::parse(text) {
+    if let Ok(running) = Running::parse(text) {
         assert!(!running.version.contains('\n'));
     }
     if let Ok(rows) = runtime::parse_servers_state(text) {

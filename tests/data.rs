@@ -67,11 +67,7 @@ fn an_empty_value_takes_no_word_away_from_its_line(version: Version) {
         !status["quarantined"].as_array().unwrap().is_empty()
     });
     let left_out = status["quarantined"].to_string();
-    for part in [
-        "Instance bad",
-        "The value is empty",
-        "haproxy.cfg.hbs:20:",
-    ] {
+    for part in ["Instance bad", "The value is empty", "haproxy.cfg.hbs:20:"] {
         assert!(left_out.contains(part), "{left_out}");
     }
     let file = scene.file();

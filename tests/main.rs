@@ -28,4 +28,5 @@ mod secrets;
 mod serf;
 mod shipped_templates;
 mod soak;
+mod sockets;
 mod telling;

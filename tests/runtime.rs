@@ -1,6 +1,7 @@
 //! Servers and map entries change without a reload: the worker stays the same process, no request
 //! fails, and at the end the catalog, the file, the servers of the worker and its revision agree.
 
+mod acls;
 mod churn;
 mod draining;
 pub mod gateway;

@@ -21,6 +21,7 @@ mod load;
 mod look;
 mod memory;
 mod notes;
+mod patterns;
 mod reads;
 mod telling;
 
@@ -482,6 +483,17 @@ impl Applier {
         }
         if !self.haproxy.can_ask() && self.history.state().applied.as_ref() == revision {
             return Ok(Some(Verdict::Unchanged));
+        }
+        if let Seen::Unknown(why) = seen
+            && why.lasts()
+            && self.haproxy.can_tell()
+            && self.history.state().applied.as_ref() == revision
+        {
+            return Ok(Some(Verdict::Written {
+                revision: candidate.revision.clone(),
+                reason: why.to_string(),
+                story: "no change".to_owned(),
+            }));
         }
         let written = self.history.state().written.as_ref() == revision;
         if !self.haproxy.can_tell() && written {

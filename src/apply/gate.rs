@@ -14,7 +14,7 @@ use super::plan::{configuration, is_marker, map_entries};
 use super::set::{Candidate, Role, SetFile};
 use crate::diagnostic::{Severity, nearest};
 use crate::haproxy::Finding;
-use crate::haproxy::config::{Backend, Bind, Config, MapUse, Section, Target};
+use crate::haproxy::config::{Backend, Config, MapUse, Section, Target};
 
 /// More findings than this are counted, not listed.
 const FINDINGS_MAX: usize = 100;

@@ -11,6 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+mod acls;
 mod certificates;
 mod changes;
 mod commands;
@@ -21,6 +22,7 @@ mod mentions;
 mod narrow;
 mod servers;
 
+pub use acls::{AclStep, acl_patterns};
 pub use certificates::{CertificateStep, CertificateSteps, CrtListStep};
 pub use changes::{Changes, MapChanges, ServerChanges};
 pub use commands::{
@@ -51,14 +53,16 @@ pub enum Plan {
     },
 }
 
-/// What the worker is told, in this order: servers come before a map may name their backends' new
-/// members, and leave after no map does. Certificates come before maps, and go last.
+/// What the worker is told, in this order: servers come before a map or an ACL may choose their backends,
+/// and leave after none does. Certificates come before maps, and go last.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Steps {
     /// Servers.
     pub servers: ServerCommands,
     /// Maps, each with all its new entries.
     pub maps: Vec<MapStep>,
+    /// Pattern files of ACLs, each with all its new patterns.
+    pub acls: Vec<AclStep>,
     /// Certificates and the lines of crt-lists.
     pub certificates: CertificateSteps,
     /// What it costs, against what a reload would.
@@ -83,6 +87,8 @@ pub struct Comparison {
     pub pools: Vec<(Pool, Pool)>,
     /// Each map that differs.
     pub maps: Vec<MapStep>,
+    /// Each pattern file of ACLs that differs.
+    pub acls: Vec<AclStep>,
     /// Certificates that differ.
     pub certificates: CertificateSteps,
     /// Why only a load of the files will do, if that is certain without asking the worker.
@@ -114,6 +120,7 @@ pub fn compare(old: &[SetFile], new: &[SetFile]) -> Comparison {
     if comparison.reload.is_none() {
         comparison.take_pools(&before, &after, &changes);
         comparison.take_maps(new, &changes);
+        comparison.take_acls(new, &changes);
         comparison.refuse_mentioned(new, &changes);
     }
     comparison.changes = changes;
@@ -173,6 +180,18 @@ impl Comparison {
         }
     }
 
+    fn take_acls(&mut self, new: &[SetFile], changes: &Changes) {
+        let differs = |file: &&SetFile| changes.acls.contains_key(&file.destination);
+        self.acls = new
+            .iter()
+            .filter(differs)
+            .map(|file| AclStep {
+                destination: file.destination.clone(),
+                patterns: acl_patterns(&file.text),
+            })
+            .collect();
+    }
+
     fn take_certificates(&mut self, old: &[SetFile], new: &[SetFile], changes: &Changes) {
         match certificates::lead(old, new, changes) {
             Ok(steps) => {
@@ -210,6 +229,7 @@ impl Comparison {
         }
         let mut steps = Steps {
             maps: self.maps.clone(),
+            acls: self.acls.clone(),
             certificates: self.certificates.clone(),
             ..Steps::default()
         };

@@ -123,7 +123,7 @@ async fn would(
                 reason: "HAProxy is not running".to_owned(),
             };
         }
-        Seen::Unknown { .. } => {
+        Seen::Unknown(_) => {
             return Would::Write {
                 reason: "HAProxy cannot be asked".to_owned(),
             };
@@ -192,6 +192,13 @@ fn said(steps: &Steps) -> Vec<String> {
             map.entries.len()
         ));
     }
+    for acl in &steps.acls {
+        said.push(format!(
+            "acl {}: all {} patterns exchanged in one step",
+            acl.destination.display(),
+            acl.patterns.len()
+        ));
+    }
     said.extend(encode(&servers.last));
     for one in &steps.certificates.forgotten {
         said.push(format!("del ssl cert {}", one.display()));
@@ -214,8 +221,9 @@ fn in_words(seen: &Seen) -> String {
         Seen::Absent { reason } => {
             format!("HAProxy is not running: {}.", reason.trim_end_matches('.'))
         }
-        Seen::Unknown { reason } => {
-            format!("HAProxy cannot be asked: {}.", reason.trim_end_matches('.'))
+        Seen::Unknown(why) => {
+            let why = why.to_string();
+            format!("HAProxy cannot be asked: {}.", why.trim_end_matches('.'))
         }
     }
 }

@@ -1,23 +1,26 @@
-//! How HAProxy is told of new files and asked what it runs, in each mode. One reload at a time, each
+//! How HAProxy is told of new files, in each mode, and by which sockets it is asked what it runs (`seen`). One reload at a time, each
 //! awaited as far as the mode allows.
 //!
 //! Never touches a file of the set and never judges: it reports what was seen.
 
+use std::cmp::Reverse;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicI32;
 use std::time::Duration;
 
 use tokio::process::Command;
 
 use super::set::SetFile;
+use crate::haproxy::address::Address;
 use crate::haproxy::check::Invocation;
 use crate::haproxy::child::{self, Limits};
-use crate::haproxy::config::{Endpoint, StatsSocket};
+use crate::haproxy::config::Level;
 use crate::haproxy::master::{MasterSocket, Reload};
 use crate::haproxy::process::{CommandLine, Master, ProcessError};
-use crate::haproxy::runtime::{Session, Version};
-use crate::haproxy::socket::{SocketError, ask};
-use crate::haproxy::stats::{Running, WorkerSocket};
+use crate::haproxy::socket::SocketError;
+use crate::haproxy::stats::Running;
+use crate::haproxy::stats::WorkerSocket;
 use crate::haproxy::supervise::{self, Death, Status, Supervisor};
 
 /// One question to a socket.
@@ -25,8 +28,9 @@ const ASK: Duration = Duration::from_secs(1);
 /// Past this a refused socket means that HAProxy is not running, unless its process is seen.
 const ABSENT: Duration = Duration::from_secs(2);
 
-/// For a worker to begin to serve once its master has loaded it.
-const MOMENT: Duration = Duration::from_millis(300);
+mod seen;
+
+pub use seen::{STALE, Seen, Unknown};
 
 /// How HAProxy is made to take new files.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,23 +59,6 @@ pub enum Mode {
     },
     /// Nobody: the files alone.
     None,
-}
-
-/// What was seen of HAProxy.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Seen {
-    /// Its worker answers.
-    Running(Running),
-    /// It is not running.
-    Absent {
-        /// What shows it.
-        reason: String,
-    },
-    /// It cannot be asked, or does not answer.
-    Unknown {
-        /// Why.
-        reason: String,
-    },
 }
 
 /// What came of telling HAProxy.
@@ -107,11 +94,14 @@ pub enum Told {
 #[derive(Debug)]
 pub struct Haproxy {
     mode: Mode,
-    worker: Option<WorkerSocket>,
-    /// Whether the worker's socket was read from a configuration, because nothing else names one.
+    /// Every way to ask the worker, the first one that answers is used.
+    ways: Vec<WorkerSocket>,
+    /// Whether these were read from a configuration, because nothing else names one.
     learnt: bool,
-    /// The stats socket of the configuration that takes commands.
-    commands: Option<WorkerSocket>,
+    /// The stats sockets of the configuration that take commands.
+    commands: Vec<WorkerSocket>,
+    /// The last process behind a stats socket that is known to be a worker of ours; 0 at first.
+    own_worker: AtomicI32,
     supervisor: Option<Supervisor>,
     invocation: Invocation,
     command_timeout: Duration,
@@ -122,7 +112,7 @@ impl Haproxy {
     /// `invocation` is how a supervised HAProxy is started.
     pub fn new(
         mode: Mode,
-        stats_socket: Option<PathBuf>,
+        stats_socket: Option<Address>,
         invocation: Invocation,
         command_timeout: Duration,
         reload_timeout: Duration,
@@ -131,14 +121,19 @@ impl Haproxy {
             Mode::Master { socket } | Mode::Supervise { socket, .. } => Some(socket.clone()),
             _ => None,
         };
-        let worker = stats_socket
-            .map(WorkerSocket::Stats)
-            .or(master.map(WorkerSocket::Master));
+        // A reload does not make the file of a stats socket anew (2.6 to 3.2), since the new worker takes
+        // over what the former one listens on: should it be gone, the master is the other way.
+        let stats_socket = stats_socket.map(WorkerSocket::Stats);
+        let ways: Vec<WorkerSocket> = stats_socket
+            .into_iter()
+            .chain(master.map(WorkerSocket::Master))
+            .collect();
         Haproxy {
             mode,
-            learnt: worker.is_none(),
-            commands: None,
-            worker,
+            learnt: ways.is_empty(),
+            commands: Vec::new(),
+            ways,
+            own_worker: AtomicI32::new(0),
             supervisor: None,
             invocation,
             command_timeout,
@@ -147,47 +142,24 @@ impl Haproxy {
     }
 
     /// Reads the `stats socket` lines of the configuration that runs, or is about to. Where neither a
-    /// master socket nor the settings name a way to ask the worker, the first one is it.
+    /// master socket nor the settings name a way to ask the worker, they are it, the most able first.
     pub fn learn_socket(&mut self, files: &[SetFile]) {
         let mut sockets = super::plan::configuration(files).stats_sockets();
-        sockets.retain(|socket| !socket.conditional);
-        let path = |socket: &StatsSocket| match &socket.endpoint {
-            Endpoint::Unix(path) if path.starts_with('/') => Some(WorkerSocket::Stats(path.into())),
-            _ => None,
-        };
-        let mut admin = sockets.iter().filter(|socket| socket.level == "admin");
-        self.commands = admin.find_map(path);
+        sockets.retain(|socket| socket.plain && !socket.conditional);
+        sockets.sort_by_key(|socket| Reverse(socket.level));
+        let directory = self.invocation.working_directory.as_deref();
+        let found: Vec<(Level, WorkerSocket)> = sockets
+            .iter()
+            .filter_map(|socket| {
+                let address = Address::of(&socket.endpoint, directory)?;
+                Some((socket.level, WorkerSocket::Stats(address)))
+            })
+            .collect();
+        let admin = found.iter().filter(|(level, _)| *level == Level::Admin);
+        self.commands = admin.map(|(_, socket)| socket.clone()).collect();
         if self.learnt {
-            self.worker = sockets.iter().find_map(path);
+            self.ways = found.into_iter().map(|(_, socket)| socket).collect();
         }
-    }
-
-    /// The way to tell this worker something while it runs: its own stats socket where that is of level
-    /// admin, which is many times faster than through the master, else the master.
-    pub async fn session(&self, running: &Running) -> Option<Session> {
-        let version = Version::parse(&running.version)?;
-        let session = |socket: WorkerSocket| Session {
-            socket,
-            version,
-            limit: ASK,
-        };
-        for socket in [&self.commands, &self.worker].into_iter().flatten() {
-            if takes_commands(socket, running).await {
-                return Some(session(socket.clone()));
-            }
-        }
-        let master = self.master_socket()?.path;
-        if self.commands.is_some() {
-            tracing::warn!(
-                "HAProxy's stats socket does not take commands; they go through the master socket {}.",
-                master.display()
-            );
-        }
-        // A worker that takes its place must not get what was meant for it.
-        Some(session(WorkerSocket::Worker {
-            master,
-            pid: running.pid,
-        }))
     }
 
     /// The mode in a few words.
@@ -203,7 +175,7 @@ impl Haproxy {
 
     /// Whether there is any socket to ask what runs.
     pub fn can_ask(&self) -> bool {
-        self.worker.is_some()
+        !self.ways.is_empty()
     }
 
     /// Whether HAProxy can be told at all.
@@ -245,115 +217,6 @@ impl Haproxy {
         running: &Running,
     ) -> Option<(i32, CommandLine, Option<PathBuf>)> {
         describe(Master::of_worker(running.pid).ok()?)
-    }
-
-    /// What runs now. A reload under way is waited for; `patience` is for a socket that refuses.
-    pub async fn seen(&self, patience: Duration) -> Seen {
-        let supervised = matches!(self.mode, Mode::Supervise { .. });
-        if supervised && matches!(self.status(), None | Some(Status::Waiting)) {
-            // Not started by us yet. One that an earlier Gatewright left answers at once, and is
-            // adopted.
-            return self.ask(Duration::ZERO).await;
-        }
-        match self.ask(patience).await {
-            Seen::Absent { reason } if self.process_is_there().await => Seen::Unknown { reason },
-            seen => seen,
-        }
-    }
-
-    async fn ask(&self, patience: Duration) -> Seen {
-        let Some(worker) = &self.worker else {
-            return match &self.mode {
-                Mode::Signal { pid_file } => match Master::find(pid_file).await {
-                    Err(ProcessError::NotRunning { reason }) => Seen::Absent { reason },
-                    _ => no_socket(),
-                },
-                _ => no_socket(),
-            };
-        };
-        match self.running(worker, patience).await {
-            Ok(running) if running.stopping => Seen::Unknown {
-                reason: "Only an old worker answers, which is finishing its connections.".into(),
-            },
-            Ok(running) => Seen::Running(running),
-            Err(error @ SocketError::Absent { .. }) => Seen::Absent {
-                reason: error.to_string(),
-            },
-            Err(error) => Seen::Unknown {
-                reason: error.to_string(),
-            },
-        }
-    }
-
-    /// Right after a reload an old worker may answer for some milliseconds.
-    async fn running(
-        &self,
-        worker: &WorkerSocket,
-        patience: Duration,
-    ) -> Result<Running, SocketError> {
-        let serves = |running: &Running| !running.stopping;
-        let Some(master) = self.behind(worker) else {
-            return worker.await_running(patience, ASK, serves).await;
-        };
-        match worker.running(ASK).await {
-            Err(error) if is_gone(&error) => master.await_running(patience, ASK, serves).await,
-            Err(error) if !error.may_pass() => Err(error),
-            Ok(running) if serves(&running) => Ok(running),
-            _ => worker.await_running(patience, ASK, serves).await,
-        }
-    }
-
-    /// The other way to the worker, should the file of its own socket be gone: a reload does not make
-    /// that anew (2.6 to 3.2), since the new worker takes over what the former one listens on.
-    fn behind(&self, worker: &WorkerSocket) -> Option<WorkerSocket> {
-        match worker {
-            WorkerSocket::Stats(_) => Some(WorkerSocket::Master(self.master_socket()?.path)),
-            WorkerSocket::Master(_) | WorkerSocket::Worker { .. } => None,
-        }
-    }
-
-    async fn process_is_there(&self) -> bool {
-        match &self.mode {
-            Mode::Signal { pid_file } => Master::find(pid_file).await.is_ok(),
-            _ => matches!(
-                self.status(),
-                Some(Status::Starting { .. } | Status::Running { .. })
-            ),
-        }
-    }
-
-    /// Waits until the worker runs what is `wanted`; the last thing seen otherwise.
-    pub async fn confirm(&self, limit: Duration, wanted: impl Fn(&Running) -> bool) -> Seen {
-        let Some(worker) = &self.worker else {
-            return no_socket();
-        };
-        let wanted = |running: &Running| !running.stopping && wanted(running);
-        let socket = match (self.behind(worker), worker.running(ASK).await) {
-            (Some(master), Err(error)) if is_gone(&error) => master,
-            _ => worker.clone(),
-        };
-        match socket.await_running(limit, ASK, wanted).await {
-            Ok(running) if running.stopping => Seen::Unknown {
-                reason: "only an old worker answers, which is finishing its connections".into(),
-            },
-            Ok(running) => Seen::Running(running),
-            Err(error) => Seen::Unknown {
-                reason: error.to_string(),
-            },
-        }
-    }
-
-    /// What runs once a reload that may be under way has ended: the master does not answer during a load,
-    /// and the former worker does so for a moment longer. A second reload would follow the first if
-    /// that one were believed.
-    pub async fn seen_after_load(&self, wanted: impl Fn(&Running) -> bool) -> Seen {
-        if let Some(master) = self.master_socket() {
-            let _ = master.processes_within(ABSENT).await;
-        }
-        match self.confirm(MOMENT, wanted).await {
-            seen @ Seen::Running(_) => seen,
-            _ => self.seen(ABSENT).await,
-        }
     }
 
     /// Why HAProxy could not be told, where that is certain before it must be: rights that are missing, or
@@ -612,34 +475,10 @@ impl Haproxy {
     }
 }
 
-/// Whether nothing can be said there, though HAProxy may run.
-fn is_gone(error: &SocketError) -> bool {
-    matches!(
-        error,
-        SocketError::Absent { .. } | SocketError::Denied { .. }
-    )
-}
-
-/// Whether this is a socket of that worker, and not another HAProxy's, and lets us change something.
-async fn takes_commands(socket: &WorkerSocket, running: &Running) -> bool {
-    let WorkerSocket::Stats(path) = socket else {
-        return false;
-    };
-    let found = socket.running(ASK).await;
-    matches!(found, Ok(found) if found.pid == running.pid)
-        && matches!(ask(path, "show cli level", ASK).await, Ok(level) if level.trim() == "admin")
-}
-
 fn describe(master: Master) -> Option<(i32, CommandLine, Option<PathBuf>)> {
     Some((
         master.pid(),
         master.command_line()?,
         master.working_directory(),
     ))
-}
-
-fn no_socket() -> Seen {
-    Seen::Unknown {
-        reason: "There is no socket to ask HAProxy what it runs. Configure `stats socket` and name it in the settings.".into(),
-    }
 }

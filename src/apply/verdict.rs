@@ -13,6 +13,7 @@ use super::plan::Policy;
 use super::set::{Revision, Role};
 use super::tell::{Mode, Seen};
 use crate::haproxy::Finding;
+use crate::haproxy::address::Address;
 use crate::haproxy::check::CheckError;
 use crate::haproxy::supervise::Status;
 
@@ -28,7 +29,7 @@ pub struct Options {
     /// How HAProxy is told.
     pub mode: Mode,
     /// HAProxy's stats socket, if it is to be asked there rather than through the master.
-    pub stats_socket: Option<PathBuf>,
+    pub stats_socket: Option<Address>,
     /// HAProxy's program.
     pub binary: PathBuf,
     /// Flags for a HAProxy whose own are not known, besides `-W`.

@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use super::address::Address;
 use super::process::Watch;
 use super::socket::{SocketError, ask};
 
@@ -131,9 +132,13 @@ fn parse_line(line: &str) -> Option<(&str, Process)> {
 }
 
 impl MasterSocket {
+    fn address(&self) -> Address {
+        Address::File(self.path.clone())
+    }
+
     /// Sends one command to the master.
     pub async fn command(&self, line: &str) -> Result<String, SocketError> {
-        ask(&self.path, line, self.limit).await
+        ask(&self.address(), line, self.limit).await
     }
 
     /// Sends one command to the serving worker. One command only: after a `;` the next one would go
@@ -147,9 +152,9 @@ impl MasterSocket {
         let answer = self.command("show proc").await?;
         Processes::parse(&answer).ok_or_else(|| match answer.trim() {
             "" => SocketError::Cut {
-                path: self.path.clone(),
+                socket: self.address(),
             },
-            _ => SocketError::strange(&self.path, "show proc", &answer),
+            _ => SocketError::strange(&self.address(), "show proc", &answer),
         })
     }
 
@@ -174,7 +179,7 @@ impl MasterSocket {
             let before = self.processes_within(left).await?;
             let watch = Watch::new(before.master.pid);
             let left = deadline.saturating_duration_since(Instant::now());
-            let outcome = match ask(&self.path, "reload", left).await {
+            let outcome = match ask(&self.address(), "reload", left).await {
                 Ok(answer) => match parse_reply(&answer) {
                     // It says nothing about this configuration; the next try does.
                     Some(Reload::Failed { output }) if output.contains(IN_PROGRESS) => None,
@@ -195,7 +200,7 @@ impl MasterSocket {
             }
             if Instant::now() >= deadline {
                 return Err(SocketError::TimedOut {
-                    path: self.path.clone(),
+                    socket: self.address(),
                     limit,
                 });
             }
@@ -236,7 +241,7 @@ impl MasterSocket {
             }
             if Instant::now() >= deadline {
                 return Err(SocketError::TimedOut {
-                    path: self.path.clone(),
+                    socket: self.address(),
                     limit: self.limit,
                 });
             }

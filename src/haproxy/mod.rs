@@ -1,6 +1,7 @@
 //! What HAProxy is and how to talk to it: its configuration language, its validation, its sockets
 //! and its processes. Decides nothing.
 
+pub mod address;
 pub mod check;
 pub mod child;
 pub mod master;

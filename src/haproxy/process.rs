@@ -285,6 +285,11 @@ fn status_of(pid: i32) -> Option<Status> {
     parse_stat(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
+/// The parent of a process, where that can be seen.
+pub fn parent(pid: i32) -> Option<i32> {
+    status_of(pid).map(|status| status.parent)
+}
+
 /// The name in the second field may hold blanks and parentheses (proc(5)).
 fn parse_stat(text: &str) -> Option<Status> {
     let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();

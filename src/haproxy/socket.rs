@@ -4,71 +4,84 @@
 //! Never interprets an answer.
 
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
 
+use super::address::Address;
 use crate::crash;
 
 /// The most that is read of an answer (`show servers state` of 10,000 servers is 740 kB).
 const ANSWER_LIMIT: u64 = 16 * 1024 * 1024;
 
 /// Why there is no answer.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SocketError {
     /// Nothing listens there: HAProxy is not running, or its master is just replacing itself.
-    #[error("Nothing answers on {}: HAProxy is not running, or is just loading a configuration.", path.display())]
+    #[error(
+        "Nothing answers on {socket}: HAProxy is not running, or is just loading a configuration."
+    )]
     Absent {
         /// The socket.
-        path: PathBuf,
+        socket: Address,
     },
     /// The connection ended without an answer, as it does while a master replaces itself.
-    #[error("HAProxy closed the connection on {} before it answered.", path.display())]
+    #[error("HAProxy closed the connection on {socket} before it answered.")]
     Cut {
         /// The socket.
-        path: PathBuf,
+        socket: Address,
     },
     /// We may not use it.
-    #[error("Access to {} is denied. Give the socket a group and a mode that let Gatewright in (bind options `group` and `mode 660`).", path.display())]
+    #[error(
+        "Access to {socket} is denied. Give the socket a group and a mode that let Gatewright in (bind options `group` and `mode 660`)."
+    )]
     Denied {
         /// The socket.
-        path: PathBuf,
+        socket: Address,
+    },
+    /// Its level lets nobody read a variable, and so the revision.
+    #[error(
+        "HAProxy does not say on {socket} which configuration it runs, because that socket has `level user`. Give its `stats socket` line `level admin`."
+    )]
+    Level {
+        /// The socket.
+        socket: Address,
     },
     /// No answer in time: a frozen process accepts connections and stays silent.
-    #[error("HAProxy did not answer on {} within {} ms.", path.display(), limit.as_millis())]
+    #[error("HAProxy did not answer on {socket} within {} ms.", limit.as_millis())]
     TimedOut {
         /// The socket.
-        path: PathBuf,
+        socket: Address,
         /// The limit.
         limit: Duration,
     },
     /// The answer is not what the command gives on any known version.
-    #[error("HAProxy gave an answer to `{command}` on {} that is not understood: {answer:?}.", path.display())]
+    #[error(
+        "HAProxy gave an answer to `{command}` on {socket} that is not understood: {answer:?}."
+    )]
     Strange {
         /// The socket.
-        path: PathBuf,
+        socket: Address,
         /// What was asked.
         command: String,
         /// The start of what was answered.
         answer: String,
     },
     /// More was answered than is read.
-    #[error("HAProxy's answer on {} is longer than {limit} bytes and is not used.", path.display())]
+    #[error("HAProxy's answer on {socket} is longer than {limit} bytes and is not used.")]
     TooLong {
         /// The socket.
-        path: PathBuf,
+        socket: Address,
         /// As much as is read.
         limit: u64,
     },
     /// Anything else.
-    #[error("Talking to HAProxy on {} failed: {cause}.", path.display())]
+    #[error("Talking to HAProxy on {socket} failed: {cause}.")]
     Io {
         /// The socket.
-        path: PathBuf,
+        socket: Address,
         /// What the system said.
-        cause: std::io::Error,
+        cause: String,
     },
 }
 
@@ -78,10 +91,24 @@ impl SocketError {
         matches!(self, SocketError::Absent { .. } | SocketError::Cut { .. })
     }
 
+    /// Whether this socket is no use, whether HAProxy runs or not, so that another way may be tried.
+    pub fn leads_nowhere(&self) -> bool {
+        !matches!(self, SocketError::Cut { .. } | SocketError::TimedOut { .. })
+    }
+
+    /// Whether the same question gets the same until somebody changes a configuration, a right or a
+    /// setting.
+    pub fn lasts(&self) -> bool {
+        !matches!(
+            self,
+            SocketError::Absent { .. } | SocketError::TimedOut { .. }
+        )
+    }
+
     /// An answer that is not understood, shortened.
-    pub fn strange(path: &Path, command: &str, answer: &str) -> SocketError {
+    pub fn strange(socket: &Address, command: &str, answer: &str) -> SocketError {
         SocketError::Strange {
-            path: path.to_owned(),
+            socket: socket.clone(),
             command: command.to_owned(),
             answer: answer.chars().take(200).collect(),
         }
@@ -89,8 +116,8 @@ impl SocketError {
 }
 
 /// Sends one line and reads to the end.
-pub async fn ask(path: &Path, line: &str, limit: Duration) -> Result<String, SocketError> {
-    match exchange(path, &format!("{line}\n"), limit).await {
+pub async fn ask(socket: &Address, line: &str, limit: Duration) -> Result<String, SocketError> {
+    match exchange(socket, &format!("{line}\n"), limit).await {
         (answer, None) => Ok(answer),
         (_, Some(error)) => Err(error),
     }
@@ -99,10 +126,14 @@ pub async fn ask(path: &Path, line: &str, limit: Duration) -> Result<String, Soc
 /// Sends lines and reads to the end. What has come before an error is handed over too. The writing
 /// side is shut at once, because the master's socket keeps the connection open otherwise (seen on
 /// 3.0).
-pub async fn exchange(path: &Path, lines: &str, limit: Duration) -> (String, Option<SocketError>) {
+pub async fn exchange(
+    socket: &Address,
+    lines: &str,
+    limit: Duration,
+) -> (String, Option<SocketError>) {
     let mut answer = Vec::new();
     let talk = async {
-        let mut stream = UnixStream::connect(path).await?;
+        let mut stream = socket.connect().await?;
         stream.write_all(lines.as_bytes()).await?;
         stream.shutdown().await?;
         crash::point("line sent");
@@ -111,28 +142,31 @@ pub async fn exchange(path: &Path, lines: &str, limit: Duration) -> (String, Opt
     let error = match tokio::time::timeout(limit, talk).await {
         // What was cut off there must not be taken for the whole.
         Ok(Ok(length)) if length as u64 >= ANSWER_LIMIT => Some(SocketError::TooLong {
-            path: path.to_owned(),
+            socket: socket.clone(),
             limit: ANSWER_LIMIT,
         }),
         Ok(Ok(_)) => None,
-        Ok(Err(cause)) => Some(classify(path, cause)),
+        Ok(Err(cause)) => Some(classify(socket, &cause)),
         Err(_) => Some(SocketError::TimedOut {
-            path: path.to_owned(),
+            socket: socket.clone(),
             limit,
         }),
     };
     (String::from_utf8_lossy(&answer).into_owned(), error)
 }
 
-fn classify(path: &Path, cause: std::io::Error) -> SocketError {
-    let path = path.to_owned();
+fn classify(socket: &Address, cause: &std::io::Error) -> SocketError {
+    let socket = socket.clone();
     match cause.kind() {
-        ErrorKind::NotFound | ErrorKind::ConnectionRefused => SocketError::Absent { path },
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused => SocketError::Absent { socket },
         ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::NotConnected => {
-            SocketError::Cut { path }
+            SocketError::Cut { socket }
         }
-        ErrorKind::PermissionDenied => SocketError::Denied { path },
-        _ => SocketError::Io { path, cause },
+        ErrorKind::PermissionDenied => SocketError::Denied { socket },
+        _ => SocketError::Io {
+            socket,
+            cause: cause.to_string(),
+        },
     }
 }
 
@@ -146,6 +180,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("socket");
         let listener = tokio::net::UnixListener::bind(&path).unwrap();
+        let path = Address::File(path);
         let server = tokio::spawn(async move {
             // First more than is read, then a byte now and then for ever.
             for endless in [false, true] {

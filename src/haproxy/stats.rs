@@ -4,9 +4,10 @@
 //! Read only. An old worker may answer for some milliseconds after a reload (up to 14 seen), so a
 //! confirmation asks again until the deadline.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use super::address::Address;
 use super::socket::{SocketError, ask};
 use crate::apply::set::{REVISION_VARIABLE, Revision};
 
@@ -14,7 +15,7 @@ use crate::apply::set::{REVISION_VARIABLE, Revision};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WorkerSocket {
     /// Its own `stats socket`, of level operator at least.
-    Stats(PathBuf),
+    Stats(Address),
     /// The master's socket, which hands the question on to the worker that is current then.
     Master(PathBuf),
     /// The master's socket, which hands the question on to this worker and to no other.
@@ -24,6 +25,15 @@ pub enum WorkerSocket {
         /// The worker's process id.
         pid: i32,
     },
+}
+
+/// Why the answers to `show info` and `get var` do not tell what runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Untold {
+    /// The socket has `level user`, which reads no variable (2.6 to 3.2).
+    Level,
+    /// They are not what any known version answers.
+    Strange,
 }
 
 /// What runs.
@@ -44,11 +54,12 @@ pub struct Running {
 }
 
 impl WorkerSocket {
-    /// The socket's file.
-    pub fn path(&self) -> &Path {
+    /// Where to connect to.
+    pub fn address(&self) -> Address {
         match self {
-            WorkerSocket::Stats(path) | WorkerSocket::Master(path) => path,
-            WorkerSocket::Worker { master, .. } => master,
+            WorkerSocket::Stats(address) => address.clone(),
+            WorkerSocket::Master(path) => Address::File(path.clone()),
+            WorkerSocket::Worker { master, .. } => Address::File(master.clone()),
         }
     }
 
@@ -63,17 +74,12 @@ impl WorkerSocket {
 
     /// Asks once. Both questions go over one connection, so one worker answers both.
     pub async fn running(&self, limit: Duration) -> Result<Running, SocketError> {
-        let path = self.path();
+        let socket = self.address();
         // To the master each command needs its own prefix.
         let prefix = self.prefix().map_or(String::new(), |prefix| prefix + " ");
         let line = format!("{prefix}show info;{prefix}get var {REVISION_VARIABLE}");
-        let answer = ask(path, &line, limit).await?;
-        Running::parse(&answer).ok_or_else(|| match answer.trim() {
-            "" => SocketError::Cut {
-                path: path.to_owned(),
-            },
-            _ => SocketError::strange(path, &line, &answer),
-        })
+        let answer = ask(&socket, &line, limit).await?;
+        Running::read(&socket, &line, &answer)
     }
 
     /// Asks until `wanted` is true of the answer or the time is over. `Ok` holds the last answer.
@@ -97,8 +103,31 @@ impl WorkerSocket {
 }
 
 impl Running {
-    /// Reads `show info` and `get var` in one text.
-    pub fn parse(text: &str) -> Option<Running> {
+    /// What a socket has said to `show info` and `get var`, or why it has not said it.
+    pub fn read(socket: &Address, asked: &str, answer: &str) -> Result<Running, SocketError> {
+        let socket = || socket.clone();
+        match Running::parse(answer) {
+            Ok(running) => Ok(running),
+            Err(Untold::Level) => Err(SocketError::Level { socket: socket() }),
+            Err(Untold::Strange) if answer.trim().is_empty() => {
+                Err(SocketError::Cut { socket: socket() })
+            }
+            Err(Untold::Strange) => Err(SocketError::strange(&socket(), asked, answer)),
+        }
+    }
+
+    /// Reads `show info` and `get var` in one text. That a variable cannot be read says nothing of its
+    /// value.
+    pub fn parse(text: &str) -> Result<Running, Untold> {
+        let running = Running::parse_both(text).ok_or(Untold::Strange)?;
+        let said = |words: &str| text.lines().any(|line| bare(line).trim() == words);
+        match running.revision {
+            None if said("Permission denied") => Err(Untold::Level),
+            _ => Ok(running),
+        }
+    }
+
+    fn parse_both(text: &str) -> Option<Running> {
         let value = |name: &str| {
             text.lines()
                 .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
@@ -106,7 +135,7 @@ impl Running {
         };
         let carried = text
             .lines()
-            .filter_map(|line| line.strip_prefix(REVISION_VARIABLE))
+            .filter_map(|line| bare(line).strip_prefix(REVISION_VARIABLE))
             .find_map(|rest| rest.split_once("value=<")?.1.split_once('>'))
             .map(|(carried, _)| carried);
         let (revision, changing) = match carried
@@ -128,6 +157,17 @@ impl Running {
     }
 }
 
+/// An answer without the severity before it that `severity-output` adds: `[6]: `, `[info]: `.
+fn bare(line: &str) -> &str {
+    let severity = line
+        .strip_prefix('[')
+        .and_then(|rest| rest.split_once("]: "));
+    match severity {
+        Some((word, rest)) if word.bytes().all(|byte| byte.is_ascii_alphanumeric()) => rest,
+        _ => line,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,12 +181,28 @@ mod tests {
             (4711, false, 7)
         );
         assert_eq!(running.revision, Revision::parse("0123456789ab"));
+        let severe = text.replace("proc.gatewright", "[6]: proc.gatewright");
+        assert_eq!(Running::parse(&severe).unwrap(), running);
         let changing = text.replace("ab>", "ab-ba9876543210>");
         let running = Running::parse(&changing).unwrap();
         assert_eq!(running.revision, Revision::parse("0123456789ab"));
         assert_eq!(running.changing, Revision::parse("ba9876543210"));
-        let foreign = text.replace("proc.gatewright_revision: type=str", "Variable not found.");
+        let (info, _) = text.split_once("proc.").unwrap();
+        let foreign = format!("{info}Variable not found.\n");
         assert_eq!(Running::parse(&foreign).unwrap().revision, None);
-        assert_eq!(Running::parse("Unknown command"), None);
+        assert_eq!(Running::parse("Unknown command"), Err(Untold::Strange));
+    }
+
+    #[test]
+    fn a_socket_that_may_not_tell_the_revision_says_nothing_against_it() {
+        let info = "Name: HAProxy\nVersion: 3.2.26-1\nUptime_sec: 7\nPid: 4711\nStopping: 0\n\n";
+        for denied in [
+            "Permission denied\n\n",
+            "Permission denied\n",
+            "[3]: Permission denied\n",
+        ] {
+            let text = format!("{info}{denied}");
+            assert_eq!(Running::parse(&text), Err(Untold::Level));
+        }
     }
 }

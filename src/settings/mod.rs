@@ -11,6 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::diagnostic::{Diagnostic, Place};
+use crate::haproxy::address::Address;
 use crate::source::Origin;
 
 pub use environment::Environment;
@@ -234,7 +235,6 @@ impl Settings {
             &mut self.templates.partials,
             &mut self.templates.files,
             &mut self.haproxy.master_socket,
-            &mut self.haproxy.stats_socket,
             &mut self.haproxy.pid_file,
             &mut self.haproxy.working_directory,
             &mut self.state.directory,
@@ -243,6 +243,9 @@ impl Settings {
         .into_iter()
         .flatten()
         {
+            fix(path);
+        }
+        if let Some(Address::File(path)) = &mut self.haproxy.stats_socket {
             fix(path);
         }
         for template in &mut self.template {

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::types::{FileMode, Lasting, ListenAddress, SecretText, Share, Size, Time};
 use crate::catalog::Network;
+use crate::haproxy::address::Address;
 use crate::source::Origin;
 use crate::source::serf::Failed;
 use crate::source::serf::members::Mapping;
@@ -366,8 +367,9 @@ pub struct HAProxy {
     pub binary: PathBuf,
     /// The master socket (`-S`).
     pub master_socket: Option<PathBuf>,
-    /// The stats socket; without it the first one of the configuration is used.
-    pub stats_socket: Option<PathBuf>,
+    /// The stats socket, as HAProxy's `stats socket` line writes it; without it the most able one of the
+    /// configuration is used.
+    pub stats_socket: Option<Address>,
     /// The master's pid file (`-p`).
     pub pid_file: Option<PathBuf>,
     /// The command that reloads HAProxy, as a list of words; no shell reads it.

@@ -156,5 +156,6 @@ async fn servers_are_refused_and_empty_conditions_count_as_told(version: Version
 }
 
 async fn asked(socket: &Path, line: &str) -> String {
-    ask(socket, line, Duration::from_secs(20)).await.unwrap()
+    let socket = socket.to_owned().into();
+    ask(&socket, line, Duration::from_secs(20)).await.unwrap()
 }

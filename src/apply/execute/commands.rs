@@ -282,7 +282,8 @@ impl Applier {
         backends: &[String],
     ) -> bool {
         self.memory.meet(now);
-        if !comparison.maps.is_empty() || now.changing.is_some() {
+        let told_more = !comparison.maps.is_empty() || !comparison.acls.is_empty();
+        if told_more || now.changing.is_some() {
             return false;
         }
         let Some((_, found, rows)) = self.read_servers(backends, now).await else {
@@ -295,7 +296,10 @@ impl Applier {
     /// Our own rules, as far as the difference reaches. Only where they find nothing may commands go
     /// out; what they find is told when the whole set is judged.
     fn gate_agrees(&self, candidate: &Candidate, comparison: &Comparison) -> bool {
-        let findings = match comparison.maps.is_empty() && comparison.certificates.is_empty() {
+        let servers_only = comparison.maps.is_empty()
+            && comparison.acls.is_empty()
+            && comparison.certificates.is_empty();
+        let findings = match servers_only {
             true => gate::judge_servers(&comparison.read, &self.rules),
             false => gate::judge(candidate, self.last_good(), &self.rules),
         };

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::super::files::FileError;
 use super::super::journal::{Change, Phase};
 use super::super::set::{Candidate, Revision};
-use super::super::tell::{Mode, Seen, Told};
+use super::super::tell::{Mode, STALE, Seen, Told};
 use super::super::validate;
 use super::{Applier, ApplyError, Rejection, Verdict, runs, runs_set};
 use crate::diagnostic::Severity;
@@ -14,8 +14,6 @@ use crate::haproxy::Finding;
 use crate::haproxy::stats::Running;
 use crate::haproxy::supervise::Death;
 
-/// After HAProxy says "loaded", an old worker may still answer (up to 14 ms seen, more under load).
-const STALE: Duration = Duration::from_secs(3);
 /// For a service manager to bring a HAProxy back that ended.
 const RETURN: Duration = Duration::from_secs(5);
 
@@ -111,14 +109,16 @@ impl Applier {
                     story,
                 })
             }
-            Told::Loaded if !self.haproxy.can_ask() => {
+            // No word about the set is not a word against it: HAProxy may run it, and then the former files
+            // would be what no worker runs.
+            Told::Loaded if self.takes_its_word(&seen) => {
                 change.finish()?;
                 self.history
                     .update(|state| state.applied = Some(revision.clone()))?;
                 self.last_good = self.history.last_good();
                 Ok(Verdict::Written {
                     revision,
-                    reason: describe(&seen),
+                    reason: format!("{}.", describe(&seen)),
                     story,
                 })
             }
@@ -161,6 +161,20 @@ impl Applier {
                     .await
             }
         }
+    }
+
+    /// Whether a set that HAProxy was told to load, and of which it is not known whether a worker runs it,
+    /// stays: the master itself has said that it loaded it, or the worker cannot be asked and waiting does
+    /// not change that.
+    fn takes_its_word(&self, seen: &Seen) -> bool {
+        let Seen::Unknown(why) = seen else {
+            return false;
+        };
+        let told_by_master = matches!(
+            self.options.mode,
+            Mode::Master { .. } | Mode::Supervise { .. }
+        );
+        told_by_master || why.lasts()
     }
 
     /// Where there is nobody to tell or ask, what is written and has passed is what a failed change goes
@@ -235,7 +249,11 @@ impl Applier {
         let Some(good) = self.last_good.clone() else {
             return false;
         };
-        if !self.haproxy.can_ask() {
+        let mute = match self.haproxy.seen(Duration::ZERO).await {
+            Seen::Unknown(why) => why.lasts(),
+            _ => !self.haproxy.can_ask(),
+        };
+        if mute {
             return answers && self.haproxy.tell().await == Told::Loaded;
         }
         let wanted = |running: &Running| runs_set(running, &good);
@@ -277,9 +295,8 @@ fn describe(seen: &Seen) -> String {
                 running.pid
             ),
         },
-        Seen::Absent { reason } | Seen::Unknown { reason } => {
-            reason.trim_end_matches('.').to_owned()
-        }
+        Seen::Absent { reason } => reason.trim_end_matches('.').to_owned(),
+        Seen::Unknown(why) => why.to_string().trim_end_matches('.').to_owned(),
     }
 }
 

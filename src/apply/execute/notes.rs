@@ -33,10 +33,10 @@ impl Applier {
     /// A sentence for each.
     pub(super) async fn notes(&mut self, seen: &Seen) -> Vec<String> {
         let mut notes = Vec::new();
-        if let Seen::Unknown { reason } = seen
+        if let Seen::Unknown(why) = seen
             && (self.haproxy.can_ask() || self.haproxy.can_tell())
         {
-            notes.push(reason.clone());
+            notes.push(why.to_string());
         }
         notes.extend(self.haproxy.may_not_tell().await);
         if let Mode::Command { argv } = &self.options.mode

@@ -1,15 +1,15 @@
 //! One batch of commands to one worker: sent in order, then read back until the worker runs what it
 //! should. Decides nothing about what follows.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use super::super::plan::{Difference, MapStep, Policy, Pool, Steps, is_settled, of_backend};
+use super::super::plan::{Difference, Policy, Pool, Steps, is_settled, of_backend};
 use super::super::set::{REVISION_VARIABLE, Revision};
 use crate::crash;
-use crate::haproxy::runtime::{Answer, Command, ServerRef, ServerRow, Session};
+use crate::haproxy::runtime::{Command, ServerRef, ServerRow, Session};
 use crate::haproxy::stats::Running;
 
 /// How long an address that was set may take to be in force.
@@ -113,6 +113,9 @@ impl Telling<'_> {
         for map in &steps.maps {
             self.exchange_map(map).await?;
         }
+        for acl in &steps.acls {
+            self.exchange_acl(acl).await?;
+        }
         self.send_all(&steps.servers.last).await?;
         self.remove_certificates(&steps.certificates).await
     }
@@ -137,62 +140,6 @@ impl Telling<'_> {
             ),
         };
         Err(Outcome::Differs { why })
-    }
-
-    /// All entries of a map in one step for traffic: a new version is filled beside the one in use.
-    async fn exchange_map(&self, map: &MapStep) -> Result<(), Outcome> {
-        let refused = |why: String| Outcome::Refused { why };
-        let maps = self.session.maps().await;
-        let maps = maps.map_err(|error| refused(error.to_string()))?;
-        let is_it = |path: &str| {
-            let path = Path::new(path);
-            path == map.destination
-                || self
-                    .directory
-                    .as_ref()
-                    .is_some_and(|directory| directory.join(path) == map.destination)
-        };
-        // A map that no line uses is not loaded.
-        let Some(found) = maps.into_iter().find(|found| is_it(&found.path)) else {
-            return Err(refused(format!(
-                "HAProxy knows no map {}",
-                map.destination.display()
-            )));
-        };
-        let prepare = [Command::PrepareMap {
-            map: found.path.clone(),
-        }];
-        let batch = self.session.send(&prepare).await;
-        let Some(Answer::Version(version)) = batch.answers.first() else {
-            return Err(refused(format!(
-                "a new version of the map {} was not begun",
-                found.path
-            )));
-        };
-        let version = *version;
-        let mut commands = Command::add_map_entries(&found.path, version, map.entries.clone());
-        commands.push(Command::CommitMap {
-            map: found.path.clone(),
-            version,
-        });
-        if let Err(told) = self.send_all(&commands).await {
-            let map = found.path.clone();
-            let _ = self
-                .session
-                .send(&[Command::ClearMapVersion { map, version }])
-                .await;
-            return Err(told);
-        }
-        let entries = self.session.map_entries(&found.path, None).await;
-        match entries {
-            Ok(entries) if entries == map.entries => Ok(()),
-            Ok(_) => Err(Outcome::Differs {
-                why: format!("the map {} has other entries", found.path),
-            }),
-            Err(error) => Err(Outcome::Differs {
-                why: error.to_string(),
-            }),
-        }
     }
 }
 

@@ -28,6 +28,8 @@ pub struct Changes {
     pub servers: BTreeMap<String, ServerChanges>,
     /// Map file → its entries, where they differ.
     pub maps: BTreeMap<PathBuf, MapChanges>,
+    /// Pattern file of ACLs → its patterns, where they differ.
+    pub acls: BTreeMap<PathBuf, MapChanges>,
     /// Other files of the set that are new.
     pub files_added: Vec<PathBuf>,
     /// Other files of the set that are gone.
@@ -68,17 +70,18 @@ impl Changes {
         *self == Changes::default()
     }
 
-    /// What differs besides servers and map entries, in words.
+    /// What differs besides servers and the entries of maps and ACLs, in words.
     pub fn beyond_servers_and_maps(&self) -> Option<String> {
         let rest = Changes {
             servers: BTreeMap::new(),
             maps: BTreeMap::new(),
+            acls: BTreeMap::new(),
             ..self.clone()
         };
         (!rest.is_empty()).then(|| rest.to_string())
     }
 
-    /// Whether other files differ, and nothing else besides servers and map entries.
+    /// Whether other files differ, and nothing else besides servers and the entries of maps and ACLs.
     pub fn is_about_files(&self) -> bool {
         let rest = Changes {
             files_added: Vec::new(),
@@ -103,7 +106,7 @@ impl Changes {
             items.push(format!("{servers} in {backend}"));
         }
         list(&mut items, "changed", &self.sections_changed);
-        for (path, map) in &self.maps {
+        for (path, map) in self.maps.iter().chain(&self.acls) {
             items.push(format!("{map} in {}", short(path)));
         }
         let paths = |paths: &[PathBuf]| -> Vec<String> { paths.iter().map(|p| short(p)).collect() };

@@ -18,6 +18,8 @@ const ADD_EACH: u64 = 150;
 const OTHER: u64 = 30;
 /// Microseconds of one map entry.
 const ENTRY: u64 = 3;
+/// Microseconds of one pattern of an ACL, which takes a command of its own (10 to 13 measured).
+const PATTERN: u64 = 13;
 /// Microseconds of one command about a certificate.
 const CERTIFICATE: u64 = 1_000;
 /// Microseconds of a reload, and of each server in it.
@@ -41,10 +43,16 @@ impl Cost {
     /// The cost of steps on a worker with so many servers.
     pub fn of(steps: &Steps, servers: usize) -> Cost {
         let entries: usize = steps.maps.iter().map(|map| map.entries.len()).sum();
+        let patterns: usize = steps.acls.iter().map(|acl| acl.patterns.len()).sum();
         let certificates = steps.certificates.commands();
         let mut cost = Cost {
-            commands: steps.servers.all().count() + steps.maps.len() + certificates,
-            commands_time: entries as u64 * ENTRY + certificates as u64 * CERTIFICATE,
+            commands: steps.servers.all().count()
+                + steps.maps.len()
+                + steps.acls.len()
+                + certificates,
+            commands_time: entries as u64 * ENTRY
+                + patterns as u64 * PATTERN
+                + certificates as u64 * CERTIFICATE,
             reload_time: RELOAD + servers as u64 * RELOAD_EACH,
         };
         let mut there = servers as u64;

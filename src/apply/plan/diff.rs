@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::super::set::{REVISION_VARIABLE, Role, SetFile};
+use super::acls;
 use super::changes::{Changes, MapChanges, ServerChanges};
 use super::configuration;
 use super::maps::diff_maps;
@@ -42,6 +43,7 @@ pub fn diff_files(old: &[SetFile], new: &[SetFile], changes: &mut Changes) {
     }
     let gone = in_old.keys().filter(|path| !in_new.contains_key(*path));
     changes.files_removed.extend(gone.cloned());
+    acls::sort_out(old, new, changes);
 }
 
 /// The difference between two configurations.

@@ -17,13 +17,15 @@ pub struct MapEntry {
 }
 
 /// The entries of a map file: the first word and the rest of each line that is neither blank nor a
-/// comment (HAProxy 2.6 configuration manual 7.3.1 "map").
+/// comment (HAProxy 2.6 configuration manual 7.3.1 "map"). A `#` behind blanks is a key (2.6 to 3.2, by
+/// experiment).
 pub fn map_entries(text: &str) -> Vec<MapEntry> {
     let blank = [' ', '\t', '\r'];
     let mut entries = Vec::new();
     for (index, line) in text.split('\n').enumerate() {
+        let comment = line.starts_with('#');
         let line = line.trim_matches(blank);
-        if line.is_empty() || line.starts_with('#') {
+        if line.is_empty() || comment {
             continue;
         }
         let (key, value) = line.split_once([' ', '\t']).unwrap_or((line, ""));
@@ -61,5 +63,23 @@ pub(super) fn diff_maps(old: &str, new: &str) -> MapChanges {
             |key| before.contains_key(key),
             |key| after.contains_key(key),
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sign_of_comment_behind_blanks_is_a_key() {
+        let entries = map_entries("k v\n  # indented\n#c\nj   w  w  \r\n\n");
+        let entries: Vec<_> = entries
+            .iter()
+            .map(|entry| (entry.line, entry.key.as_str(), entry.value.as_str()))
+            .collect();
+        assert_eq!(
+            entries,
+            [(1, "k", "v"), (2, "#", "indented"), (4, "j", "w  w")]
+        );
     }
 }

@@ -31,6 +31,8 @@ fn check_runs(worker: &Worker, site: &Site, by_hand: &BTreeSet<ServerRef>) {
     }
     let fresh = load(site);
     assert_eq!(worker.map, fresh.map);
+    let sorted = |worker: &Worker| BTreeSet::from_iter(worker.acl.clone());
+    assert_eq!(sorted(worker), sorted(&fresh));
     for (name, backend) in &fresh.backends {
         let running = &worker.backends[name].servers;
         for (server, wanted) in &backend.servers {
@@ -85,6 +87,7 @@ fn a_server_whose_checks_were_refused_does_not_come_back_without_them() {
         Site {
             backends: vec![lines],
             map: Vec::new(),
+            acl: Vec::new(),
             comment: 0,
         }
     };

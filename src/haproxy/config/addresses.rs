@@ -68,7 +68,12 @@ pub enum Endpoint {
     /// A UNIX socket.
     Unix(String),
     /// A socket in the abstract namespace.
-    Abstract(String),
+    Abstract {
+        /// The name.
+        name: String,
+        /// `abns@`: filled up with NULs, which are part of the name. Not so `abnsz@` (3.1).
+        padded: bool,
+    },
     /// A socket inherited from the parent, as written (`fd@3`, `sockpair@4`).
     Inherited(String),
     /// Not understood for certain: a variable, or a port that is none. As written.
@@ -90,6 +95,18 @@ impl Endpoint {
     }
 }
 
+/// What a command socket lets its clients do; each level can do what the ones before it can (HAProxy
+/// 2.6 configuration manual 5.1 "level").
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Reads figures, but no variable.
+    User,
+    /// Reads everything. HAProxy's default.
+    Operator,
+    /// Changes servers, maps and variables.
+    Admin,
+}
+
 /// One `stats socket` line of `global`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StatsSocket {
@@ -99,13 +116,18 @@ pub struct StatsSocket {
     pub line: usize,
     /// Where it listens.
     pub endpoint: Endpoint,
-    /// `user`, `operator` (HAProxy's default) or `admin`.
-    pub level: String,
+    /// What its clients may do.
+    pub level: Level,
+    /// Whether a command goes over it as it is: without TLS and without a PROXY header.
+    pub plain: bool,
     /// Whether it hands over the listening sockets (`expose-fd listeners`).
     pub expose_fd_listeners: bool,
     /// Whether only HAProxy knows if this line counts.
     pub conditional: bool,
 }
+
+/// Bind options of a socket that does not read a command as it is written.
+const NOT_PLAIN: [&str; 3] = ["ssl", "accept-proxy", "accept-netscaler-cip"];
 
 impl Config {
     /// All `bind` lines (and `dgram-bind` of `log-forward`) of sections that are not disabled.
@@ -171,7 +193,14 @@ impl Config {
                     file: section.file,
                     line: directive.line,
                     endpoint,
-                    level: value("level").unwrap_or_else(|| "operator".to_owned()),
+                    level: match value("level").as_deref() {
+                        Some("admin") => Level::Admin,
+                        Some("user") => Level::User,
+                        _ => Level::Operator,
+                    },
+                    plain: !options
+                        .iter()
+                        .any(|word| NOT_PLAIN.contains(&word.as_str())),
                     expose_fd_listeners: value("expose-fd").as_deref() == Some("listeners"),
                     conditional: directive.conditional,
                 });
@@ -198,7 +227,7 @@ fn opaque(text: &str) -> Endpoint {
     Endpoint::Opaque(text.to_owned())
 }
 
-fn endpoint(text: &str, default_transport: Transport) -> Endpoint {
+pub(crate) fn endpoint(text: &str, default_transport: Transport) -> Endpoint {
     let mut transport = default_transport;
     let mut rest = text;
     if let Some(after) = rest.strip_prefix("stream+") {
@@ -216,7 +245,12 @@ fn endpoint(text: &str, default_transport: Transport) -> Endpoint {
             "udp" | "udp4" | "udp6" => transport = Transport::Udp,
             "quic4" | "quic6" => transport = Transport::Quic,
             "unix" | "uxst" | "uxdg" => return Endpoint::Unix(after.to_owned()),
-            "abns" | "abnsz" => return Endpoint::Abstract(after.to_owned()),
+            "abns" | "abnsz" => {
+                return Endpoint::Abstract {
+                    name: after.to_owned(),
+                    padded: prefix == "abns",
+                };
+            }
             "fd" | "sockpair" => return Endpoint::Inherited(text.to_owned()),
             _ => return opaque(text),
         }
@@ -287,7 +321,10 @@ impl fmt::Display for Endpoint {
                 high,
             } => (transport, name.clone(), low, high),
             Endpoint::Unix(path) => return write!(out, "unix@{path}"),
-            Endpoint::Abstract(name) => return write!(out, "abns@{name}"),
+            Endpoint::Abstract { name, padded } => {
+                let kind = if *padded { "abns" } else { "abnsz" };
+                return write!(out, "{kind}@{name}");
+            }
             Endpoint::Inherited(text) | Endpoint::Opaque(text) => return out.write_str(text),
         };
         match transport {
@@ -347,9 +384,9 @@ mod tests {
         let sockets = config.stats_sockets();
         assert_eq!(sockets.len(), 2);
         assert_eq!(sockets[0].endpoint, Endpoint::Unix("/run/h.sock".into()));
-        assert_eq!(sockets[0].level, "admin");
+        assert_eq!(sockets[0].level, Level::Admin);
         assert!(sockets[0].expose_fd_listeners);
         assert_eq!(sockets[1].endpoint.to_string(), "127.0.0.1:9999");
-        assert_eq!(sockets[1].level, "operator");
+        assert_eq!(sockets[1].level, Level::Operator);
     }
 }

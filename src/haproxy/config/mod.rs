@@ -10,7 +10,8 @@ mod references;
 mod sections;
 mod servers;
 
-pub use addresses::{Bind, Endpoint, StatsSocket, Transport, endpoints};
+pub(crate) use addresses::endpoint;
+pub use addresses::{Bind, Endpoint, Level, StatsSocket, Transport, endpoints};
 pub use lexer::{LexError, LexErrorKind, WORDS_MAX, Word, lex, quote};
 pub use references::{BackendUse, FileKind, FileUse, MapUse, Target};
 pub use sections::{Config, Directive, LineError, Section, is_section_keyword};

@@ -83,7 +83,7 @@ impl Command {
                 done(answer == "Server deleted.").or(already(answer == "No such server."))
             }
             Command::SetAddress { .. } => set_address(answer, version),
-            Command::PrepareMap { .. } => {
+            Command::PrepareMap { .. } | Command::PrepareAcl { .. } => {
                 let number = answer.strip_prefix("New version created: ")?;
                 number.parse().ok().map(Answer::Version)
             }
@@ -131,6 +131,9 @@ impl Command {
             | Command::ClearMapVersion { .. }
             | Command::SetMapEntry { .. }
             | Command::AddMapEntry { .. }
+            | Command::AddAclPattern { .. }
+            | Command::CommitAcl { .. }
+            | Command::ClearAclVersion { .. }
             | Command::SetVariable { .. } => done(answer.is_empty()),
         }
     }
@@ -155,7 +158,9 @@ impl Command {
                 return Refusal::StaticBalance;
             }
             "Proxy is disabled." => return Refusal::Disabled,
-            "Unknown map identifier. Please use #<id> or <file>." | "entry not found." => {
+            "Unknown map identifier. Please use #<id> or <file>."
+            | "Unknown ACL identifier. Please use #<id> or <file>."
+            | "entry not found." => {
                 return Refusal::NoSuchEntry;
             }
             _ => {}
@@ -354,6 +359,8 @@ mod tests {
                 Command::EnableServer(ServerRef::new("b", "s")),
                 Command::DeleteServer(ServerRef::new("b", "s")),
                 Command::PrepareMap { map: "m".into() },
+                Command::PrepareAcl { acl: "a".into() },
+                Command::CommitAcl { acl: "a".into(), version: 1 },
                 Command::CommitCertificate { file: "c".into() },
             ] {
                 prop_assert!(!command.judge(&text, NEW).is_done());

@@ -153,6 +153,34 @@ pub enum Command {
         /// The key.
         key: String,
     },
+    /// `prepare acl`: begins a new version of a pattern file, whose number the answer holds.
+    PrepareAcl {
+        /// The file name, as the configuration writes it.
+        acl: String,
+    },
+    /// `add acl @VERSION`: one pattern, since it takes no payload (2.6 to 3.2).
+    AddAclPattern {
+        /// The file name.
+        acl: String,
+        /// The version.
+        version: u32,
+        /// The pattern, as it stands in the file.
+        pattern: String,
+    },
+    /// `commit acl @VERSION`: the version becomes what traffic sees, at once.
+    CommitAcl {
+        /// The file name.
+        acl: String,
+        /// The version.
+        version: u32,
+    },
+    /// `clear acl @VERSION`: drops a version that was prepared.
+    ClearAclVersion {
+        /// The file name.
+        acl: String,
+        /// The version.
+        version: u32,
+    },
     /// `new ssl cert`: an empty certificate in memory.
     NewCertificate {
         /// Its file name.

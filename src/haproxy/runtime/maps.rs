@@ -1,16 +1,19 @@
-//! What a worker tells about its maps: `show map` and `show map FILE`.
+//! What a worker tells about its maps and its files of ACL patterns: `show map`, `show acl`, and either with
+//! a FILE.
 //!
 //! Never panics on any text.
 
 use super::state::Strange;
 
-/// One map that the worker holds.
+/// One map, or one list of patterns, that the worker holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MapInfo {
     /// HAProxy's number for it.
     pub id: u32,
-    /// Its file name as the configuration writes it; empty for a map without a file.
+    /// Its file name as the configuration writes it, without `file@` and `opt@`; empty without a file.
     pub path: String,
+    /// Whether a map reads it, which takes keys with values.
+    pub of_map: bool,
     /// How many entries it has.
     pub entries: Option<usize>,
     /// The version that traffic sees.
@@ -19,7 +22,7 @@ pub struct MapInfo {
     pub next: Option<u32>,
 }
 
-/// Reads `show map`. Lines that are not of that form are passed over.
+/// Reads `show map` or `show acl`. Lines that are not of that form are passed over.
 pub fn parse_maps(text: &str) -> Vec<MapInfo> {
     text.lines().filter_map(parse_info).collect()
 }
@@ -36,6 +39,7 @@ fn parse_info(line: &str) -> Option<MapInfo> {
     Some(MapInfo {
         id: id.parse().ok()?,
         path: path.to_owned(),
+        of_map: rest.contains(" by map at file "),
         entries: after("entry_cnt").and_then(|number| number.parse().ok()),
         current: after("curr_ver").and_then(|number| number.parse().ok()),
         next: after("next_ver").and_then(|number| number.parse().ok()),
@@ -51,15 +55,34 @@ pub fn parse_map_entries(text: &str) -> Result<Vec<(String, String)>, Strange> {
         .collect()
 }
 
+/// Reads `show acl FILE` or `show acl @VERSION FILE`: the patterns in HAProxy's order.
+pub fn parse_patterns(text: &str) -> Result<Vec<String>, Strange> {
+    let lines = text.lines().enumerate();
+    let pattern = |(index, line)| match parse_reference(line) {
+        Some(pattern) => Ok(pattern.to_owned()),
+        None => Err(Strange::new(index + 1, line)),
+    };
+    lines
+        .filter(|(_, line)| !line.is_empty())
+        .map(pattern)
+        .collect()
+}
+
 /// `0x7fd33004cae0 key value`
 fn parse_entry(line: &str) -> Option<(String, String)> {
-    let (reference, rest) = line.split_once(' ')?;
-    let digits = reference.strip_prefix("0x")?;
-    if !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return None;
-    }
+    let rest = parse_reference(line)?;
     let (key, value) = rest.split_once(' ').unwrap_or((rest, ""));
     Some((key.to_owned(), value.to_owned()))
+}
+
+/// What follows HAProxy's own name for an entry.
+fn parse_reference(line: &str) -> Option<&str> {
+    let (reference, rest) = line.split_once(' ')?;
+    let digits = reference.strip_prefix("0x")?;
+    digits
+        .bytes()
+        .all(|byte| byte.is_ascii_hexdigit())
+        .then_some(rest)
 }
 
 #[cfg(test)]
@@ -73,6 +96,7 @@ mod tests {
         let info = MapInfo {
             id: 0,
             path: "/h/m.map".into(),
+            of_map: true,
             entries: Some(2),
             current: Some(1),
             next: Some(3),
@@ -93,12 +117,36 @@ mod tests {
         assert!(parse_map_entries(unknown).is_err());
     }
 
+    #[test]
+    fn pattern_files_are_read_with_their_users() {
+        let text = "# id (file) description\n0 (/h/a.acl) pattern loaded from file '/h/a.acl' used by acl at file '/h/h.cfg' line 10, by acl at file '/h/h.cfg' line 11. curr_ver=0 next_ver=0 entry_cnt=4\n\
+            1 () acl 'src' file '/h/h.cfg' line 10. curr_ver=0 next_ver=0 entry_cnt=0\n\
+            2 (/h/o.acl) pattern loaded from file 'opt@/h/o.acl' used by acl at file '/h/h.cfg' line 12, by map at file '/h/h.cfg' line 13. curr_ver=0 next_ver=0 entry_cnt=1\n\n";
+        let found = parse_maps(text);
+        let found: Vec<_> = found
+            .iter()
+            .map(|one| (one.path.as_str(), one.of_map))
+            .collect();
+        assert_eq!(
+            found,
+            [("/h/a.acl", false), ("", false), ("/h/o.acl", true)]
+        );
+        let shown = "0x55a6c1b80380 10.0.0.1\n0x55a6c1b803d0 /a b \n\n";
+        assert_eq!(
+            parse_patterns(shown),
+            Ok(vec!["10.0.0.1".into(), "/a b ".into()])
+        );
+        let unknown = "Unknown ACL identifier. Please use #<id> or <file>.\n\n";
+        assert!(parse_patterns(unknown).is_err());
+    }
+
     proptest! {
         #[test]
         fn no_text_panics(text in "(?s).*", line in "[0x() ]*") {
             for text in [text, line] {
                 let _ = parse_maps(&text);
                 let _ = parse_map_entries(&text);
+                let _ = parse_patterns(&text);
             }
         }
     }

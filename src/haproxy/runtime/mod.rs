@@ -24,7 +24,7 @@ pub(crate) use certificates::{
 };
 pub use command::{Command, Pem, ServerRef, ServerState};
 pub use encode::{COMMAND_LIMIT, Unspeakable};
-pub use maps::{MapInfo, parse_map_entries, parse_maps};
+pub use maps::{MapInfo, parse_map_entries, parse_maps, parse_patterns};
 pub use session::{Batch, SendError, Session};
 pub use state::{
     AdminState, ServerConnections, ServerRow, Strange, parse_server_connections,

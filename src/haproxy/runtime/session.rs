@@ -19,7 +19,7 @@ use super::certificates::{
 };
 use super::command::Command;
 use super::encode::{self, COMMAND_LIMIT, Unspeakable};
-use super::maps::{MapInfo, parse_map_entries, parse_maps};
+use super::maps::{MapInfo, parse_map_entries, parse_maps, parse_patterns};
 use super::state::{
     ServerConnections, ServerRow, Strange, parse_server_connections, parse_servers_state,
 };
@@ -173,8 +173,7 @@ impl Session {
         }
         let replies = self.read(&lines).await?;
         let about = replies[..2].concat();
-        let running = Running::parse(&about)
-            .ok_or_else(|| SocketError::strange(self.socket.path(), "show info", &about))?;
+        let running = Running::read(&self.socket.address(), "show info", &about)?;
         let mut rows = Vec::new();
         for (line, reply) in lines.iter().zip(&replies).skip(2) {
             if reply.trim() != "Can't find backend." {
@@ -222,6 +221,18 @@ impl Session {
         Ok(entries.map_err(|_| self.strange(&line, &reply))?)
     }
 
+    /// The lists of ACL patterns that the worker holds; each that a map reads is there too.
+    pub async fn acls(&self) -> Result<Vec<MapInfo>, SendError> {
+        Ok(parse_maps(&self.read_one("show acl".to_owned()).await?))
+    }
+
+    /// The patterns of a file that traffic sees.
+    pub async fn acl_patterns(&self, acl: &str) -> Result<Vec<String>, SendError> {
+        let line = format!("show acl {}", encode::file(acl)?);
+        let reply = self.read_one(line.clone()).await?;
+        Ok(parse_patterns(&reply).map_err(|_| self.strange(&line, &reply))?)
+    }
+
     /// The certificates that the worker holds.
     pub async fn certificates(&self) -> Result<CertificateNames, SendError> {
         let reply = self.read_one("show ssl cert".to_owned()).await?;
@@ -249,7 +260,7 @@ impl Session {
     }
 
     fn strange(&self, line: &str, reply: &str) -> SocketError {
-        SocketError::strange(self.socket.path(), line, reply)
+        SocketError::strange(&self.socket.address(), line, reply)
     }
 
     async fn read_one(&self, line: String) -> Result<String, SocketError> {
@@ -268,24 +279,22 @@ impl Session {
 
     /// Writes lines in prompt mode and takes the answers apart; as many as have come whole.
     async fn talk(&self, lines: &str, expected: usize) -> (Vec<String>, Option<SocketError>) {
-        let path = self.socket.path();
+        let socket = self.socket.address();
         let prefix = self.socket.prefix();
         let opening = match &prefix {
             None => "prompt\n".to_owned(),
             Some(prefix) => format!("prompt\n{prefix}\n"),
         };
         let leading = opening.lines().count();
-        let (text, error) = exchange(path, &format!("{opening}{lines}"), self.limit).await;
+        let (text, error) = exchange(&socket, &format!("{opening}{lines}"), self.limit).await;
         let mut replies = split_at_prompts(&text, prefix.is_some());
         if replies.len() > leading + expected {
-            let strange = SocketError::strange(path, lines.lines().next().unwrap_or(""), &text);
+            let strange = SocketError::strange(&socket, lines.lines().next().unwrap_or(""), &text);
             return (Vec::new(), Some(strange));
         }
         let missing = replies.len() < leading + expected;
         replies.drain(..leading.min(replies.len()));
-        let cut = || SocketError::Cut {
-            path: path.to_owned(),
-        };
+        let cut = || SocketError::Cut { socket };
         (replies, error.or_else(|| missing.then(cut)))
     }
 }

@@ -67,7 +67,9 @@ impl Look<'_> {
     fn sockets(&mut self) {
         let sockets = self.config.stats_sockets();
         let certain = || sockets.iter().filter(|socket| !socket.conditional);
-        let admin = sockets.iter().any(|socket| socket.level == "admin");
+        let admin = sockets
+            .iter()
+            .any(|socket| socket.level == crate::haproxy::config::Level::Admin);
         let place = |look: &Self, socket: &crate::haproxy::config::StatsSocket| {
             let lines = look
                 .config

@@ -101,7 +101,7 @@ impl Bench {
         );
         options.confirm_timeout = Duration::from_secs(15);
         if matches!(way, Way::Signal | Way::Command) {
-            options.stats_socket = Some(self.path().join("stats.sock"));
+            options.stats_socket = Some(self.path().join("stats.sock").into());
         }
         options
     }

@@ -148,7 +148,7 @@ impl Tls {
     }
 
     fn socket(&self) -> WorkerSocket {
-        WorkerSocket::Stats(self.bench.path().join("stats.sock"))
+        WorkerSocket::Stats(self.bench.path().join("stats.sock").into())
     }
 
     async fn pid(&self) -> i32 {

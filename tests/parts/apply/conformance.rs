@@ -26,7 +26,7 @@ use support::haproxies::{self, haproxies, known};
 
 use self::applied::Applied;
 use self::family::{Line, Site, named, sites};
-use self::worker::Worker;
+use self::worker::{Worker, patterns};
 use crate::real::Haproxy;
 
 /// How many sites follow one another.
@@ -47,7 +47,7 @@ impl Real {
         }
         let main = directory.path().join("h.cfg");
         let haproxy = Haproxy::start(version, directory.path(), &main).await;
-        let socket = WorkerSocket::Stats(directory.path().join("stats.sock"));
+        let socket = WorkerSocket::Stats(directory.path().join("stats.sock").into());
         let each = Duration::from_secs(20);
         let running = socket.await_running(each, each, |_| true).await.unwrap();
         Real {
@@ -63,6 +63,10 @@ impl Real {
 
     fn map(&self) -> String {
         self.directory.path().join("m.map").display().to_string()
+    }
+
+    fn acl(&self) -> String {
+        self.directory.path().join("p.acl").display().to_string()
     }
 
     /// Sends the commands to both, compares what each answers, and returns the answers.
@@ -107,6 +111,8 @@ impl Real {
         assert_eq!(seen(&mut rows), seen(&mut fake.rows()));
         let entries = self.session.map_entries(&self.map(), None).await.unwrap();
         assert_eq!(entries, fake.map);
+        let patterns = self.session.acl_patterns(&self.acl()).await.unwrap();
+        assert_eq!(patterns, fake.acl);
     }
 }
 
@@ -186,6 +192,16 @@ async fn the_fake_worker_is_as_the_real_one() {
                         let mut commands =
                             Command::add_map_entries(&file, version, map.entries.clone());
                         commands.push(Command::CommitMap { map: file, version });
+                        real.say(&mut applied.worker, &commands).await;
+                    }
+                    for acl in &steps.acls {
+                        let file = real.acl();
+                        let prepare = Command::PrepareAcl { acl: file.clone() };
+                        let answers = real.say(&mut applied.worker, &[prepare]).await;
+                        let [Answer::Version(version)] = answers[..] else {
+                            panic!("{answers:?}");
+                        };
+                        let commands = patterns(&file, version, &acl.patterns);
                         real.say(&mut applied.worker, &commands).await;
                     }
                     real.say(&mut applied.worker, &steps.servers.last).await;

@@ -39,7 +39,7 @@ impl Worker {
         std::fs::write(&main, configuration(path, port)).unwrap();
         let haproxy = Haproxy::start(version, path, &main).await;
         let wanted = path.join("stats.sock");
-        let running = WorkerSocket::Stats(wanted);
+        let running = WorkerSocket::Stats(wanted.into());
         let each = Duration::from_secs(20);
         let running = running.await_running(each, each, |_| true).await.unwrap();
         let version = runtime::Version::parse(&running.version).unwrap();
@@ -75,7 +75,7 @@ impl Worker {
     /// Both ways to it.
     fn sessions(&self) -> [Session; 2] {
         [
-            WorkerSocket::Stats(self.path("stats.sock")),
+            WorkerSocket::Stats(self.path("stats.sock").into()),
             WorkerSocket::Worker {
                 master: self.path("master.sock"),
                 pid: self.pid,
@@ -90,7 +90,7 @@ impl Worker {
 
     /// Asks by hand, past the code that is tested.
     async fn ask(&self, line: &str) -> String {
-        let stats = self.path("stats.sock");
+        let stats = self.path("stats.sock").into();
         ask(&stats, line, Duration::from_secs(20)).await.unwrap()
     }
 }

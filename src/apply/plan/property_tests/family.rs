@@ -15,6 +15,8 @@ use proptest::prelude::*;
 pub struct Site {
     pub backends: Vec<Lines>,
     pub map: Vec<(String, String)>,
+    /// The patterns of its one ACL file.
+    pub acl: Vec<String>,
     /// A line that means nothing.
     pub comment: u8,
 }
@@ -81,13 +83,16 @@ pub const OPTIONS: [&str; 9] = [
     "cookie c",
 ];
 
+/// Patterns, some with what means something on the command line.
+const PATTERNS: [&str; 8] = ["/a", "/b", "/c", "/a b", "/a;b", "/a\\b", "/a\\", "/a "];
+
 /// The words that stand before the last server when something stands there.
 pub const BETWEEN: &str = "maxconn 7";
 
 impl fmt::Debug for Site {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let backends: String = self.backends.iter().map(Lines::text).collect();
-        write!(out, "\n{backends}map {:?}\n", self.map)
+        write!(out, "\n{backends}map {:?}\nacl {:?}\n", self.map, self.acl)
     }
 }
 
@@ -103,11 +108,17 @@ impl Site {
         let map: String = (self
             .map
             .iter()
-            .map(|(key, value)| format!("{key} {value}\n")))
+            .map(|(key, value)| format!("  {key} {value}\n")))
         .collect();
+        // What means nothing stands between the patterns.
+        let patterns = self.acl.iter();
+        let patterns: String = patterns
+            .map(|pattern| format!("#{}\n\t {pattern}\n\n", self.comment))
+            .collect();
         vec![
             file("h.cfg", Role::Config, self.text(directory)),
             file("m.map", Role::Map, map),
+            file("p.acl", Role::Other, patterns),
         ]
     }
 
@@ -118,7 +129,8 @@ impl Site {
             "# {}\nglobal\n    stats socket {directory}/stats.sock level admin\n    hard-stop-after 5s\n\
              defaults\n    mode http\n    timeout connect 5s\n    timeout client 20s\n    timeout server 20s\n\
              frontend f\n    bind {directory}/f.sock\n    \
-             http-request set-header x %[path,map({directory}/m.map)]\n    default_backend b0\n\
+             http-request set-header x %[path,map({directory}/m.map)]\n    \
+             acl p path -i -f {directory}/p.acl\n    http-request deny if p\n    default_backend b0\n\
              {backends}",
             self.comment
         )
@@ -180,9 +192,11 @@ pub fn sites(count: usize) -> impl Strategy<Value = Vec<Site>> {
             .map(|head| servers(head, tastes.clone()).boxed())
             .collect::<Vec<_>>();
         let map = prop::collection::vec((0..5_u8, 0..3_u8), 0..4);
-        let site = (one, map, 0..3_u8).prop_map(|(backends, map, comment)| Site {
+        let acl = prop::collection::vec(prop::sample::select(PATTERNS.to_vec()), 0..4);
+        let site = (one, map, acl, 0..3_u8).prop_map(|(backends, map, acl, comment)| Site {
             backends,
             map: entries(map),
+            acl: acl.into_iter().map(str::to_owned).collect(),
             comment,
         });
         prop::collection::vec(site, count)
@@ -190,7 +204,12 @@ pub fn sites(count: usize) -> impl Strategy<Value = Vec<Site>> {
 }
 
 fn entries(map: Vec<(u8, u8)>) -> Vec<(String, String)> {
-    let entry = |(key, value)| (format!("/{key}"), format!("v{value}"));
+    // Behind blanks `#` is a key.
+    let key = |key: u8| match key {
+        0 => "#".to_owned(),
+        key => format!("/{key}"),
+    };
+    let entry = |(number, value)| (key(number), format!("v{value}"));
     map.into_iter().map(entry).collect()
 }
 

@@ -32,8 +32,14 @@ pub struct Worker {
     pub map_file: String,
     /// The entries that traffic sees.
     pub map: Vec<(String, String)>,
+    /// The file name of its one pattern file.
+    pub acl_file: String,
+    /// The patterns that traffic sees.
+    pub acl: Vec<String>,
     prepared: BTreeMap<u32, Vec<(String, String)>>,
     versions: u32,
+    prepared_patterns: BTreeMap<u32, Vec<String>>,
+    pattern_versions: u32,
 }
 
 /// A backend as it runs.
@@ -61,6 +67,8 @@ impl Worker {
         let mut worker = Worker {
             map_file: map_file.to_owned(),
             map: site.map.clone(),
+            acl_file: map_file.replace("m.map", "p.acl"),
+            acl: site.acl.clone(),
             ..Worker::default()
         };
         for lines in &site.backends {
@@ -162,6 +170,19 @@ impl Worker {
             });
             if !self.exchange(&commands, knobs, &mut sent) {
                 let clear = Command::ClearMapVersion { map: file, version };
+                self.one(&clear, knobs, &mut sent);
+                return false;
+            }
+        }
+        for acl in &steps.acls {
+            let file = acl.destination.display().to_string();
+            let prepare = Command::PrepareAcl { acl: file.clone() };
+            let Some(Answer::Version(version)) = self.one(&prepare, knobs, &mut sent) else {
+                return false;
+            };
+            let commands = patterns(&file, version, &acl.patterns);
+            if !self.exchange(&commands, knobs, &mut sent) {
+                let clear = Command::ClearAclVersion { acl: file, version };
                 self.one(&clear, knobs, &mut sent);
                 return false;
             }
@@ -275,6 +296,31 @@ impl Worker {
                 self.is_map(map)?;
                 self.prepared.remove(version);
             }
+            Command::PrepareAcl { acl } => {
+                self.is_acl(acl)?;
+                self.pattern_versions += 1;
+                self.prepared_patterns
+                    .insert(self.pattern_versions, Vec::new());
+                return Ok(Answer::Version(self.pattern_versions));
+            }
+            Command::AddAclPattern {
+                acl,
+                version,
+                pattern,
+            } => {
+                self.is_acl(acl)?;
+                let prepared = self.prepared_patterns.get_mut(version);
+                prepared.ok_or(Refusal::Other)?.push(pattern.clone());
+            }
+            Command::CommitAcl { acl, version } => {
+                self.is_acl(acl)?;
+                let prepared = self.prepared_patterns.remove(version);
+                self.acl = prepared.ok_or(Refusal::Other)?;
+            }
+            Command::ClearAclVersion { acl, version } => {
+                self.is_acl(acl)?;
+                self.prepared_patterns.remove(version);
+            }
             Command::SetVariable { .. } => {}
             _ => return Err(Refusal::Other),
         }
@@ -289,6 +335,13 @@ impl Worker {
     fn find(&mut self, at: &ServerRef) -> Result<&mut Server, Refusal> {
         let servers = &mut self.backend(at)?.servers;
         servers.get_mut(&at.server).ok_or(Refusal::NoSuchServer)
+    }
+
+    fn is_acl(&self, acl: &str) -> Result<(), Refusal> {
+        match acl == self.acl_file {
+            true => Ok(()),
+            false => Err(Refusal::NoSuchEntry),
+        }
     }
 
     fn is_map(&self, map: &str) -> Result<(), Refusal> {
@@ -362,6 +415,20 @@ impl Backend {
             _ => {}
         }
     }
+}
+
+/// The commands that fill a version of a pattern file and put it in force.
+pub fn patterns(file: &str, version: u32, patterns: &[String]) -> Vec<Command> {
+    let add = |pattern: &String| Command::AddAclPattern {
+        acl: file.to_owned(),
+        version,
+        pattern: pattern.clone(),
+    };
+    let commit = Command::CommitAcl {
+        acl: file.to_owned(),
+        version,
+    };
+    patterns.iter().map(add).chain([commit]).collect()
 }
 
 const MAINT: u8 = 0x01;

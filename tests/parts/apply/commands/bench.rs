@@ -225,7 +225,7 @@ impl Bench {
         options.confirm_timeout = Duration::from_secs(15);
         options.max_old_workers = 50;
         if self.stats.is_some() {
-            options.stats_socket = Some(self.socket());
+            options.stats_socket = Some(self.socket().into());
         }
         options
     }

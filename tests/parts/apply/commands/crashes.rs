@@ -122,7 +122,7 @@ async fn child() {
         },
         std::env::var_os(PROGRAM).unwrap().into(),
     );
-    options.stats_socket = Some(directory.join("stats.sock"));
+    options.stats_socket = Some(directory.join("stats.sock").into());
     options.max_old_workers = 50;
     let candidate = Candidate::new(vec![SetFile {
         destination: main,
@@ -170,7 +170,7 @@ async fn sweep(version: Version, way: Way, numbers: impl Iterator<Item = usize> 
         _ => Bench::start(&version, "admin").await,
     };
     let mut options = bench.options();
-    options.stats_socket = Some(bench.socket());
+    options.stats_socket = Some(bench.socket().into());
     let open = || open(options.clone(), Rules::default());
     if way != Way::First {
         drive(&mut open(), &bench.set(Servers::Former)).await;
