@@ -7,6 +7,7 @@ mod airavata;
 mod broken;
 mod check;
 mod commands;
+mod computed_names;
 mod consul;
 mod data;
 mod faults;

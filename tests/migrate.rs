@@ -157,7 +157,11 @@ fn every_template_is_converted_as_expected_and_loads() {
         if writes() {
             std::fs::write(case.beside("hbs"), &made.text).unwrap();
         }
-        assert_eq!(made.left, [], "{}", case.name);
+        // They hold values right behind a backslash, which are marked and written all the same.
+        match case.name.as_str() {
+            "backslashes" | "braces" => assert!(!made.left.is_empty(), "{}", case.name),
+            name => assert_eq!(made.left, [], "{name}"),
+        }
         assert_eq!(made.text, case.stored("hbs"), "{}", case.name);
         for exact in [false, true] {
             let text = case.migrate(exact).text;

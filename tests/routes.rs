@@ -87,4 +87,5 @@ fn ask(entrance: SocketAddr, host: &str, path: &str, headers: &[(&str, &str)]) -
 
 mod conformance;
 mod live;
+mod paths;
 mod upstreams;

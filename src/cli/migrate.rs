@@ -16,7 +16,8 @@ use super::failure::print_diagnostics;
 /// Reads the Go template as consul-template does and writes the same in Handlebars: pipelines turned
 /// inside out, variables as {{#let}} blocks, named templates as inline partials. What it cannot convert
 /// stays in its place as a comment that begins with "gatewright migrate", and is listed with the reason
-/// and what to write instead. Lines that hold nothing but a block's tag vanish, where consul-template
+/// and what to write instead. A tag that is converted and may write something else has such a comment before
+/// it and is listed too. Lines that hold nothing but a block's tag vanish, where consul-template
 /// leaves empty ones; everything else that is written stays the same.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\

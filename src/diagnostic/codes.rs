@@ -57,6 +57,7 @@ pub static CODES: &[Code] = &[
     Code { code: "render", what: "The engine cannot go on.", help: "The message says why." },
     Code { code: "panic", what: "A helper failed in a way that it should not.", help: "Report it with the template and the catalog." },
     Code { code: "quarantined", what: "Something of the catalog is left out, because it is unfit.", help: "Mend it where it is registered." },
+    Code { code: "computed-name", what: "A template asks for a service by a computed name that holds what ends a name in consul-template's short form, and no instance has that name.", help: "Write the parts where the name is used: {{service NAME tag=TAG dc=DATACENTER status=STATES}}." },
     Code { code: "route", what: "The tag of a route is used, and may not do what was meant.", help: "The message says what to write instead." },
     Code { code: "slots", what: "Slots are nearly all used.", help: "Give more with spare=." },
     // HAProxy and the gate.
@@ -184,6 +185,7 @@ mod tests {
             "CODE: &str = ",
             "LISTENER: &str = ",
             "LOST: &str = ",
+            ".note(",
             "\"unknown field \", ",
             "\"unknown variant \", ",
             "\"missing field \", ",

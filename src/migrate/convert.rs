@@ -3,7 +3,8 @@
 
 use std::ops::Range;
 
-use super::functions::Trouble;
+use super::functions::{self, Trouble};
+use super::known::doubts;
 use super::lexer::SPACE;
 use super::named::Parts;
 use super::notes::Notes;
@@ -182,6 +183,34 @@ impl Converter<'_> {
         self.left.push(Left { range, trouble });
     }
 
+    /// Lists what may differ in a value though it is converted.
+    pub fn doubt(&mut self, value: &Value, tag: &Tag) {
+        for trouble in doubts(value) {
+            self.mark(tag, trouble);
+        }
+    }
+
+    /// Lists a tag that is converted all the same, and marks the place before it.
+    fn mark(&mut self, tag: &Tag, trouble: Trouble) {
+        let line = self.line(tag.range.start);
+        let original = &self.source[tag.range.clone()];
+        let text = format!("!-- gatewright migrate: line {line}: {original} --");
+        let style = self.styles.of(tag);
+        let (stand, left) = match style.line {
+            true => (Stand::Line, false),
+            false => (Stand::Kept, style.left),
+        };
+        self.out
+            .comment(&text.replace("--}}", "-- }}"), left, false, stand);
+        if style.line {
+            self.out.text(&format!("\n{}", style.indent));
+        }
+        self.left.push(Left {
+            range: tag.range.clone(),
+            trouble,
+        });
+    }
+
     pub fn line(&self, at: usize) -> usize {
         self.source[..at].matches('\n').count() + 1
     }
@@ -205,16 +234,26 @@ impl Converter<'_> {
                 Trouble::new("Nothing is written here, which Go refuses.", "Take it out.");
             return self.leave(tag, tag, trouble);
         }
-        if let Value::Path(path) = &value
-            && path.text.rsplit('.').next() == Some("Tags")
-        {
-            let trouble = Trouble::new(
-                "A list is written here; consul-template writes it in brackets.",
-                format!("Write {{{{join {} \" \"}}}}.", path.text),
-            );
-            return self.leave(tag, tag, trouble);
+        let parts = match &value {
+            Value::Joined(parts) => parts.as_slice(),
+            value => std::slice::from_ref(value),
+        };
+        if let Some(list) = parts.iter().find(|part| part.is_list()) {
+            return self.leave(tag, tag, functions::brackets(list));
         }
+        self.doubt(&value, tag);
         let style = self.styles.of(tag);
+        let before = &self.source[..tag.range.start];
+        let slashes = before.len() - before.trim_end_matches('\\').len();
+        if slashes % 2 == 1 && !style.left && !parts.first().is_some_and(is_written_out) {
+            self.mark(
+                tag,
+                Trouble::new(
+                    "A value stands right behind a backslash, which a configuration refuses.",
+                    "Take the backslash out: values are escaped by themselves. In other files, take the comment out.",
+                ),
+            );
+        }
         self.converted += 1;
         let line = self.line(tag.range.start);
         let begins = self.begins_line(tag.range.start);
@@ -262,8 +301,9 @@ impl Converter<'_> {
         };
         match value {
             Ok(value) => {
-                self.notes.read(&value, self.line(tag.range.start));
-                self.scope.set(name, &value);
+                self.notes.read(&value);
+                self.doubt(&value, tag);
+                self.scope.set(name, value.known());
                 let code = format!("#let {} as |{}|", value.parameter(), self.names.name(name));
                 self.write(&[code], &self.styles.of(tag));
                 self.depth += 1;
@@ -319,22 +359,31 @@ impl Converter<'_> {
                 return Err(trouble);
             }
         };
-        let dot = self.scope.dot;
-        let inside = dot || branch.word != Word::If;
+        let dot = self.scope.dot.clone();
+        let changes = branch.word != Word::If;
         let mut closing = plan.closing;
+        for value in &plan.values {
+            self.doubt(value, &branch.open);
+        }
+        let mut values = plan.values.iter().map(|value| match branch.word {
+            Word::Range => value.known().and_then(|known| known.item()),
+            _ => value.known(),
+        });
         self.write(&plan.open, &self.styles.of(&branch.open));
         let depth = self.depth;
         self.depth += plan.depth;
-        self.scope.dot = inside;
+        if changes {
+            self.scope.enter(values.next().flatten(), variables);
+        }
         let mut codes = self.inside(&branch.body);
         for ((tag, pipe, nodes), (other, more)) in branch.others.iter().zip(plan.others) {
             codes.extend(other);
             self.write(&codes, &self.styles.of(tag));
             closing.extend(more);
-            self.scope.dot = match pipe {
-                Some(_) => inside,
-                None => dot,
-            };
+            self.scope.dot = dot.clone();
+            if pipe.is_some() && changes {
+                self.scope.enter(values.next().flatten(), variables);
+            }
             codes = self.inside(nodes);
         }
         codes.extend(closing.into_iter().rev());
@@ -349,8 +398,7 @@ impl Converter<'_> {
     fn plan(&mut self, branch: &Branch) -> Result<Plan, Trouble> {
         let chained = branch.others.iter().any(|(_, pipe, _)| pipe.is_some());
         let value = self.condition(branch.word, &branch.pipe)?;
-        let line = self.line(branch.open.range.start);
-        self.notes.read(&value, line);
+        self.notes.read(&value);
         let bound: Vec<String> = branch
             .pipe
             .names
@@ -384,11 +432,16 @@ impl Converter<'_> {
                 );
             }
         }
-        for name in &branch.pipe.names {
-            let only = branch.word != Word::Range;
-            self.scope
-                .set(name, if only { &value } else { &Value::Null });
+        let last = branch.pipe.names.len().saturating_sub(1);
+        for (at, name) in branch.pipe.names.iter().enumerate() {
+            let known = match branch.word {
+                Word::Range if at == last => value.known().and_then(|known| known.item()),
+                Word::Range => None,
+                _ => value.known(),
+            };
+            self.scope.set(name, known);
         }
+        plan.values.push(value);
         plan.depth = plan.open.len();
         for (_, pipe, _) in &branch.others {
             let Some(pipe) = pipe else {
@@ -396,7 +449,7 @@ impl Converter<'_> {
                 continue;
             };
             let value = self.condition(branch.word, pipe)?;
-            self.notes.read(&value, line);
+            self.notes.read(&value);
             let word = keyword(branch.word);
             let shown = match branch.word {
                 Word::If => value.truth(),
@@ -417,9 +470,10 @@ impl Converter<'_> {
                         vec!["/let".to_owned(), format!("/{word}")],
                     ));
                     plan.depth += 2;
-                    self.scope.set(name, &value);
+                    self.scope.set(name, value.known());
                 }
             }
+            plan.values.push(value);
         }
         // The loader counts tags that open, and `else if` is none.
         match self.depth + plan.depth > DEPTH {
@@ -450,6 +504,8 @@ struct Plan {
     closing: Vec<String>,
     /// For each `else`: its tags, and what closes them in the end.
     others: Vec<(Vec<String>, Vec<String>)>,
+    /// The values of all its pipelines.
+    values: Vec<Value>,
     depth: usize,
 }
 
@@ -466,6 +522,11 @@ fn keyword(word: Word) -> &'static str {
         Word::Range => "each",
         Word::With => "with",
     }
+}
+
+/// Whether it becomes text of the template.
+fn is_written_out(value: &Value) -> bool {
+    matches!(value, Value::Text(_) | Value::Number(_) | Value::Bool(_))
 }
 
 fn is_not(value: &Value) -> Option<&Value> {

@@ -3,6 +3,8 @@
 
 use std::path::Path;
 
+use super::format::{self, Part};
+use super::known::Known;
 use super::short;
 use super::value::Value;
 use crate::template::helpers;
@@ -45,6 +47,7 @@ pub fn call(name: &str, mut given: Vec<Value>) -> Made {
         // One alone is itself.
         "and" | "or" if given.len() == 1 => Ok(given.remove(0)),
         "index" => index(given),
+        "eq" | "ne" => compared(name, given),
         _ => helper(name, given, Vec::new()),
     }
 }
@@ -103,69 +106,71 @@ fn parameters(count: usize) -> String {
     }
 }
 
-fn printf(mut given: Vec<Value>) -> Made {
-    let Some(format) = given.first().and_then(Value::known_text).map(str::to_owned) else {
+fn printf(given: Vec<Value>) -> Made {
+    let Some(format) = given.first().and_then(Value::known_text) else {
         return helper("printf", given, Vec::new());
     };
-    let Some(parts) = verbs(&format) else {
-        return helper("printf", given, Vec::new());
-    };
-    let mut values = given.drain(1..);
-    let mut joined = Vec::new();
-    for part in parts {
-        match part {
-            Some(text) => joined.push(Value::Text(text)),
-            None => match values.next() {
-                Some(Value::Joined(inner)) => joined.extend(inner),
-                Some(value) => joined.push(value),
-                None => return Err(miscounted()),
-            },
-        }
+    let values = &given[1..];
+    if let Some(list) = values.iter().find(|value| value.is_list()) {
+        return Err(brackets(list));
     }
-    if values.next().is_some() {
-        return Err(miscounted());
-    }
-    Ok(Value::Joined(joined))
-}
-
-fn miscounted() -> Trouble {
-    Trouble::new(
-        "`printf` has another number of values than its format has verbs.",
-        "Give each verb its value.",
-    )
-}
-
-/// The texts of a format, and nothing for each verb that writes a value as it is; none if there is another
-/// verb.
-fn verbs(format: &str) -> Option<Vec<Option<String>>> {
-    let mut parts = Vec::new();
-    let mut text = String::new();
-    let mut letters = format.chars();
-    while let Some(letter) = letters.next() {
-        if letter != '%' {
-            text.push(letter);
-            continue;
-        }
-        match letters.next()? {
-            '%' => text.push('%'),
-            's' | 'd' | 'v' => {
-                if !text.is_empty() {
-                    parts.push(Some(std::mem::take(&mut text)));
-                }
-                parts.push(None);
+    let parts = format::read(format, values.len())?;
+    let plain = |part: &Part| !matches!(part, Part::Verb(..));
+    if parts.iter().all(plain) {
+        let mut joined = Vec::new();
+        for part in parts {
+            match part {
+                Part::Text(text) => joined.push(Value::Text(text)),
+                Part::Plain(place) | Part::Verb(_, place) => match &values[place] {
+                    Value::Joined(inner) => joined.extend(inner.iter().cloned()),
+                    value => joined.push(value.clone()),
+                },
             }
-            _ => return None,
         }
+        return Ok(Value::Joined(joined));
     }
-    if !text.is_empty() {
-        parts.push(Some(text));
+    let mut text = String::new();
+    let mut ordered = Vec::new();
+    for part in parts {
+        let (code, place) = match part {
+            Part::Text(part) => {
+                text.push_str(&part.replace('%', "%%"));
+                continue;
+            }
+            Part::Plain(place) => ("v".to_owned(), place),
+            Part::Verb(code, place) => (code, place),
+        };
+        text.push('%');
+        text.push_str(&code);
+        ordered.push(values[place].clone());
     }
-    Some(parts)
+    ordered.insert(0, Value::Text(text));
+    helper("printf", ordered, Vec::new())
+}
+
+/// Why a list or map that is written stays as it was.
+pub fn brackets(list: &Value) -> Trouble {
+    let shown = list.parameter();
+    let texts = match list {
+        Value::Path(path) => !path.is_map(),
+        Value::Call { name, .. } => name == "split" || name == "loop" || name == "datacenters",
+        _ => false,
+    };
+    Trouble::new(
+        "A list is written here; consul-template writes it in brackets.",
+        match texts {
+            true => format!("Write {{{{join {shown} \" \"}}}}."),
+            false => format!("Go through it with {{{{#each {shown}}}}}."),
+        },
+    )
 }
 
 /// Go's `print` puts a blank between two values when neither is a text. Where it surely puts none, the
 /// values stand one after the other.
 fn print(given: Vec<Value>) -> Made {
+    if let Some(list) = given.iter().find(|value| value.is_list()) {
+        return Err(brackets(list));
+    }
     let is_text = |value: &Value| matches!(value, Value::Text(_));
     match given.len() > 1 && given.windows(2).all(|pair| pair.iter().any(is_text)) {
         true => Ok(Value::Joined(given)),
@@ -176,8 +181,17 @@ fn print(given: Vec<Value>) -> Made {
 /// `index LIST 0`, `index MAP "name"`, and several in turn. In a map of texts, what is missing is an empty
 /// text.
 fn index(mut given: Vec<Value>) -> Made {
+    let is_number = matches!(given.get(1), Some(Value::Number(_)));
     let map = match given.first() {
         Some(Value::Path(path)) if path.is_map() && given.len() == 2 => Some(path.clone()),
+        // The names of other maps are asked for by `lookup`, which does not refuse what is missing.
+        Some(value) if !is_number && given.len() == 2 && is_free(value) => {
+            let named = match (value, given[1].known_text()) {
+                (Value::Path(path), Some(name)) => path.field(name, |_| true).map(Value::Path),
+                _ => None,
+            };
+            return Ok(named.unwrap_or_else(|| Value::call("lookup", given)));
+        }
         _ => None,
     };
     let Some(map) = map else {
@@ -196,18 +210,24 @@ fn index(mut given: Vec<Value>) -> Made {
     })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+fn is_free(value: &Value) -> bool {
+    matches!(value.known(), Some(Known::Free(_)))
+}
 
-    #[test]
-    fn verbs_are_taken_apart() {
-        let text = |text: &str| Some(text.to_owned());
-        assert_eq!(
-            verbs("a%s:%d%%"),
-            Some(vec![text("a"), None, text(":"), None, text("%")])
-        );
-        assert_eq!(verbs("%05d"), None);
-        assert_eq!(verbs("%"), None);
+/// `eq` and `ne`. Go takes a field that is missing for unequal to every text, also to the empty one.
+fn compared(name: &str, given: Vec<Value>) -> Made {
+    let empty = given.iter().any(|one| one.known_text() == Some(""));
+    match given.iter().find(|one| one.is_lacking()) {
+        Some(field) if empty => Err(Trouble::new(
+            format!(
+                "Go takes a missing {} for unequal to an empty text.",
+                field.truth()
+            ),
+            format!(
+                "Write {{{{#if {}}}}}, which is false for both.",
+                field.truth()
+            ),
+        )),
+        _ => helper(name, given, Vec::new()),
     }
 }

@@ -5,7 +5,9 @@
 //! text and what to tell a person come out.
 
 mod convert;
+mod format;
 mod functions;
+mod known;
 mod lexer;
 mod literal;
 mod named;

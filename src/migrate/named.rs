@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::convert::Converter;
 use super::functions::Trouble;
+use super::known::Known;
 use super::pieces::Stand;
 use super::scope::Scope;
 use super::tree::{self, Define, Node, Operand, Pipe, Tag, Term};
@@ -29,6 +30,20 @@ struct Part<'a> {
     long: bool,
     /// Whether `$` is used in a block of it where `.` is something else.
     root: bool,
+    /// What it is given, each time that it is included.
+    given: Vec<Option<String>>,
+}
+
+impl Part<'_> {
+    /// What is known of its `.`.
+    fn known(&self) -> Option<Known> {
+        let texts: Option<BTreeSet<String>> = self.given.iter().cloned().collect();
+        let mut texts = Vec::from_iter(texts?);
+        match texts.len() {
+            1 => texts.pop().map(Known::Text),
+            _ => Some(Known::OneOf(texts)),
+        }
+    }
 }
 
 impl<'a> Parts<'a> {
@@ -36,13 +51,15 @@ impl<'a> Parts<'a> {
     pub fn of(source: &str, nodes: &'a [Node]) -> Parts<'a> {
         let mut parts: BTreeMap<&str, Part<'a>> = BTreeMap::new();
         let mut names: BTreeSet<String> = BTreeSet::new();
-        let mut uses: Vec<(&str, usize)> = Vec::new();
-        tree::each_include(nodes, &mut |name, at| uses.push((name, at)));
+        let mut uses: Vec<(&str, usize, Option<String>)> = Vec::new();
+        tree::each_include(nodes, &mut |name, at, given| {
+            uses.push((name, at, constant(given)))
+        });
         tree::each_define(nodes, &mut |define| {
             let mut includes = BTreeSet::new();
-            tree::each_include(&define.body, &mut |name, at| {
+            tree::each_include(&define.body, &mut |name, at, given| {
                 includes.insert(name);
-                uses.push((name, at));
+                uses.push((name, at, constant(given)));
             });
             let mut root = false;
             tree::each_pipe(&define.body, 0, &mut |pipe, depth| {
@@ -70,12 +87,14 @@ impl<'a> Parts<'a> {
                     included: None,
                     long: is_long(source, define),
                     root,
+                    given: Vec::new(),
                 },
             );
         });
-        for (name, at) in uses {
+        for (name, at, given) in uses {
             if let Some(part) = parts.get_mut(name) {
                 part.included = Some(part.included.map_or(at, |first| first.min(at)));
+                part.given.push(given);
             }
         }
         Parts { parts }
@@ -97,6 +116,22 @@ impl<'a> Parts<'a> {
             }
         }
         false
+    }
+}
+
+/// The text that a pipeline is.
+fn constant(given: Option<&Pipe>) -> Option<String> {
+    match given?.commands.as_slice() {
+        [command] => match command.operands.as_slice() {
+            [
+                Operand {
+                    term: Term::Text(text),
+                    ..
+                },
+            ] => Some(text.clone()),
+            _ => None,
+        },
+        _ => None,
     }
 }
 
@@ -149,7 +184,7 @@ impl Converter<'_> {
 
     /// `{{block "name" pipeline}}…{{end}}`: the partial at the beginning, its use here.
     pub fn block(&mut self, define: &Define, pipe: &Pipe) {
-        let code = self.include_code(&define.name, Some(pipe));
+        let code = self.include_code(&define.name, Some(pipe), &define.open);
         match code {
             Ok(code) => {
                 self.moved(define);
@@ -166,7 +201,7 @@ impl Converter<'_> {
 
     /// `{{template "name" pipeline}}`
     pub fn include(&mut self, tag: &Tag, name: &str, given: Option<&Pipe>) -> Result<(), Trouble> {
-        let code = self.include_code(name, given)?;
+        let code = self.include_code(name, given, tag)?;
         let style = self.styles.of(tag);
         let long = self.parts.parts.get(name).is_some_and(|part| part.long);
         let stand = match (style.line, long) {
@@ -181,7 +216,12 @@ impl Converter<'_> {
         Ok(())
     }
 
-    fn include_code(&mut self, name: &str, given: Option<&Pipe>) -> Result<String, Trouble> {
+    fn include_code(
+        &mut self,
+        name: &str,
+        given: Option<&Pipe>,
+        tag: &Tag,
+    ) -> Result<String, Trouble> {
         let Some(part) = self.parts.parts.get(name) else {
             return Err(Trouble::new(
                 format!("No template `{name}` is defined in this file."),
@@ -201,6 +241,10 @@ impl Converter<'_> {
                 true => None,
                 false => Some(self.reader().pipe(given)?),
             };
+            if let Some(value) = &value {
+                self.notes.read(value);
+                self.doubt(value, tag);
+            }
             match value {
                 Some(Value::Path(path)) => code.push_str(&format!(" {}", path.text)),
                 Some(value) => code.push_str(&format!(" {}", value.parameter())),
@@ -259,6 +303,7 @@ impl Converter<'_> {
     ) {
         let part = self.parts.parts.get(define.name.as_str());
         let (name, root) = part.map_or(("", false), |part| (part.name.as_str(), part.root));
+        let known = part.and_then(Part::known);
         let mut opening = vec![format!("#*inline \"{name}\"")];
         let mut closing = vec!["/inline".to_owned()];
         let here = match root {
@@ -269,7 +314,7 @@ impl Converter<'_> {
             }
             false => "this".to_owned(),
         };
-        let inner = Scope::of_part(here);
+        let inner = Scope::of_part(here, known);
         let scope = std::mem::replace(&mut self.scope, inner);
         let depth = self.depth;
         self.depth += opening.len();

@@ -19,7 +19,7 @@ pub struct Notes {
 impl Notes {
     /// A value is written at a line, perhaps as its first word.
     pub fn written(&mut self, value: &Value, line: usize, begins: bool) {
-        self.read(value, line);
+        self.read(value);
         let shown = value.tag();
         let words = "Where it holds several";
         let sentence = if begins {
@@ -40,8 +40,7 @@ impl Notes {
     }
 
     /// A value is read.
-    pub fn read(&mut self, value: &Value, line: usize) {
-        let mut found = Vec::new();
+    pub fn read(&mut self, value: &Value) {
         value.each(&mut |value| {
             let Value::Call { name, given, .. } = value else {
                 return;
@@ -52,20 +51,9 @@ impl Notes {
                     self.environment.insert(name.unwrap_or("…").to_owned());
                 }
                 "file" => self.files = true,
-                "service" | "connect" => found.extend(given.first().cloned()),
                 _ => {}
             }
         });
-        for name in found {
-            let named = match &name {
-                Value::Path(path) => path.text.ends_with("Name") || path.text.ends_with("Service"),
-                other => other.known_text().is_some(),
-            };
-            let shown = name.parameter();
-            if !named && self.told.insert(format!("service {shown}")) {
-                self.lines.push((line, format!("The service's name {shown} is taken whole: a tag or datacenter in it is not split off. Use tag= and dc=.")));
-            }
-        }
     }
 }
 

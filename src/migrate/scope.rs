@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::functions::{self, Made, Trouble};
+use super::known::Known;
 use super::tree::{self, Command, Node, Operand, Pipe, Term};
 use super::value::{Path, Value};
 use crate::template::helpers;
@@ -63,6 +64,12 @@ impl Names {
     pub fn name(&self, variable: &str) -> String {
         self.names.get(variable).cloned().unwrap_or_default()
     }
+
+    /// The variable that has a name.
+    fn variable(&self, name: &str) -> Option<&str> {
+        let found = self.names.iter().find(|(_, one)| *one == name);
+        found.map(|(variable, _)| variable.as_str())
+    }
 }
 
 /// Whether a name stands for itself wherever it stands.
@@ -82,27 +89,70 @@ fn is_keyword(name: &str) -> bool {
 #[derive(Debug, Clone, Default)]
 pub struct Scope {
     variables: Vec<Variable>,
-    /// Whether `.` is anything: at the top of a template it is nothing.
-    pub dot: bool,
+    /// What `.` is: nothing at the top of a template.
+    pub dot: Option<Dot>,
+    /// How many different things `.` was so far.
+    dots: usize,
     /// What `$` is.
     pub root: Option<String>,
+    root_known: Option<Known>,
+}
+
+/// What `.` is at a place.
+#[derive(Debug, Clone)]
+pub struct Dot {
+    known: Option<Known>,
+    seen: Seen,
+    /// Tells it from what `.` is elsewhere.
+    number: usize,
+}
+
+/// What the parts of a value meant where it was set.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    dot: Option<usize>,
+    variables: usize,
 }
 
 #[derive(Debug, Clone)]
 struct Variable {
     name: String,
-    known: Option<String>,
+    known: Option<Known>,
+    seen: Seen,
     /// The line where it is left as it was.
     left: Option<usize>,
 }
 
 impl Scope {
     /// Inside of a named template: `.` is what it is given, and so is `$`, by this name.
-    pub fn of_part(root: String) -> Scope {
-        Scope {
-            variables: Vec::new(),
-            dot: true,
+    pub fn of_part(root: String, known: Option<Known>) -> Scope {
+        let mut scope = Scope {
             root: Some(root),
+            root_known: known.clone(),
+            ..Scope::default()
+        };
+        scope.enter(known, 0);
+        scope
+    }
+
+    /// `.` is something else from here on, which was written where so many variables were set.
+    pub fn enter(&mut self, known: Option<Known>, variables: usize) {
+        let seen = Seen {
+            variables,
+            ..self.seen()
+        };
+        self.dots += 1;
+        self.dot = Some(Dot {
+            known,
+            seen,
+            number: self.dots,
+        });
+    }
+
+    fn seen(&self) -> Seen {
+        Seen {
+            dot: self.dot.as_ref().map(|dot| dot.number),
+            variables: self.variables.len(),
         }
     }
 
@@ -117,14 +167,11 @@ impl Scope {
     }
 
     /// Sets a variable.
-    pub fn set(&mut self, name: &str, value: &Value) {
-        let known = match value {
-            Value::Text(text) => Some(text.clone()),
-            _ => None,
-        };
+    pub fn set(&mut self, name: &str, known: Option<Known>) {
         self.variables.push(Variable {
             name: name.to_owned(),
             known,
+            seen: self.seen(),
             left: None,
         });
     }
@@ -134,6 +181,7 @@ impl Scope {
         self.variables.push(Variable {
             name: name.to_owned(),
             known: None,
+            seen: self.seen(),
             left: Some(line),
         });
     }
@@ -208,21 +256,82 @@ impl Reader<'_> {
         }
     }
 
+    /// What is known of a value that was set elsewhere and has the name `text` here.
+    fn known(&self, known: &Option<Known>, seen: Seen, text: &str) -> Option<Known> {
+        let Some(Known::Joined(parts)) = known else {
+            return known.clone();
+        };
+        if parts.iter().all(|part| self.means_the_same(part, seen)) {
+            return known.clone();
+        }
+        // The only part that is no constant is what remains without the constants around it.
+        let (mut before, mut inner, mut after) = (String::new(), 0, String::new());
+        for part in parts {
+            match part {
+                Value::Text(text) if inner == 0 => before.push_str(text),
+                Value::Text(text) => after.push_str(text),
+                _ => inner += 1,
+            }
+        }
+        if inner != 1 {
+            return None;
+        }
+        let constant = |text: &str| (!text.is_empty()).then(|| Value::Text(text.to_owned()));
+        let mut rest = Value::path(text);
+        for (helper, around) in [("trimPrefix", &before), ("trimSuffix", &after)] {
+            if let Some(around) = constant(around) {
+                rest = Value::call(helper, vec![around, rest]);
+            }
+        }
+        let parts = [constant(&before), Some(rest), constant(&after)];
+        Some(Known::Joined(parts.into_iter().flatten().collect()))
+    }
+
+    /// Whether a value that was written elsewhere is the same here.
+    fn means_the_same(&self, value: &Value, seen: Seen) -> bool {
+        let mut same = true;
+        value.each(&mut |value| {
+            let Value::Path(path) = value else { return };
+            let first = path.text.split('.').next().unwrap_or_default();
+            same &= if first == self.names.root {
+                true
+            } else if let Some(variable) = self.names.variable(first) {
+                let last = self
+                    .scope
+                    .variables
+                    .iter()
+                    .rposition(|one| one.name == variable);
+                last.is_some_and(|at| at < seen.variables)
+            } else {
+                seen.dot == self.scope.dot.as_ref().map(|dot| dot.number)
+            };
+        });
+        same
+    }
+
     fn operand(&self, operand: &Operand) -> Made {
         let value = match &operand.term {
             Term::Function(name) => functions::call(name, Vec::new())?,
-            Term::Dot if self.scope.dot => Value::path("this"),
-            Term::Dot => return Err(nothing(".")),
+            Term::Dot => match &self.scope.dot {
+                Some(dot) => Value::Path(Path {
+                    known: self.known(&dot.known, dot.seen, "this"),
+                    ..Path::new("this")
+                }),
+                None => return Err(nothing(".")),
+            },
             Term::Variable(name) if name == "$" => match &self.scope.root {
-                Some(root) => Value::path(root),
+                Some(root) => Value::Path(Path {
+                    known: self.scope.root_known.clone(),
+                    ..Path::new(root)
+                }),
                 None => return Err(nothing("$")),
             },
             Term::Variable(name) => {
                 let variable = self.scope.variable(name)?;
+                let text = self.names.name(name);
                 Value::Path(Path {
-                    text: self.names.name(name),
-                    optional: false,
-                    known: variable.known.clone(),
+                    known: self.known(&variable.known, variable.seen, &text),
+                    ..Path::new(text)
                 })
             }
             Term::Group(pipe) if pipe.names.is_empty() => self.pipe(pipe)?,

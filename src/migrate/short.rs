@@ -2,6 +2,7 @@
 //! there, a name is a name, so its parts become pairs. Where it is written out it stays. Pure.
 
 use super::functions::Trouble;
+use super::known::{Known, SEPARATORS};
 use super::value::Value;
 
 /// The parameters and pairs of a helper that reads the catalog.
@@ -28,18 +29,12 @@ pub fn query(name: &str, mut given: Vec<Value>) -> Result<Query, Trouble> {
         return Ok((given, Vec::new()));
     };
     let rest: Vec<Value> = given[1..].to_vec();
-    let parts = match first {
-        Value::Text(text) => vec![Value::Text(text.clone())],
-        Value::Joined(parts) => parts.clone(),
-        Value::Path(path)
-            if path
-                .known
-                .as_deref()
-                .is_some_and(|text| text.contains(SEPARATORS)) =>
-        {
-            vec![Value::Text(path.known.clone().unwrap_or_default())]
-        }
-        other => {
+    let parts = match (first, first.known()) {
+        (Value::Text(text), _) => vec![Value::Text(text.clone())],
+        (Value::Joined(parts), _) => parts.clone(),
+        (_, Some(Known::Text(text))) if text.contains(SEPARATORS) => vec![Value::Text(text)],
+        (_, Some(Known::Joined(parts))) if parts.iter().any(separates) => parts,
+        (other, _) => {
             if matches!(name, "services" | "nodes") {
                 return Err(Trouble::new(
                     format!("What `{name}` is asked is not known before it is rendered."),
@@ -57,7 +52,10 @@ pub fn query(name: &str, mut given: Vec<Value>) -> Result<Query, Trouble> {
     Ok((first.chain(rest).collect(), pairs))
 }
 
-const SEPARATORS: [char; 5] = ['.', '?', '@', '~', '|'];
+/// Whether a constant ends a part of the short form.
+fn separates(part: &Value) -> bool {
+    matches!(part, Value::Text(text) if text.contains(SEPARATORS))
+}
 
 fn split(name: &str, parts: &[Value]) -> Result<(Option<Value>, Pairs), Trouble> {
     let mut values = Vec::new();
@@ -65,6 +63,10 @@ fn split(name: &str, parts: &[Value]) -> Result<(Option<Value>, Pairs), Trouble>
     for part in parts {
         match part {
             Value::Text(part) => text.push_str(part),
+            Value::Path(path) if matches!(&path.known, Some(Known::Text(part)) if part.contains(SEPARATORS)) =>
+            {
+                text.push_str(part.known_text().unwrap_or_default());
+            }
             other => {
                 let stands = u32::try_from(values.len())
                     .ok()
@@ -237,8 +239,8 @@ mod tests {
         }
         let known = super::super::value::Path {
             text: "s".to_owned(),
-            optional: false,
-            known: Some("prod.web".to_owned()),
+            known: Some(Known::Text("prod.web".to_owned())),
+            ..super::super::value::Path::default()
         };
         assert_eq!(
             asked_for("service", vec![Value::Path(known)]),

@@ -177,6 +177,196 @@ fn older_versions_had_a_method() {
     );
 }
 
+/// Everything that is listed, by its first words, and whether the rest of the text is converted.
+#[test]
+fn a_name_that_may_hold_more_than_a_name_is_converted_marked_and_listed() {
+    for (template, call) in [
+        (
+            "{{range service (env \"SVC\")}}x{{end}}",
+            "(service (env \"SVC\"))",
+        ),
+        (
+            "{{range service (key \"app/svc\")}}x{{end}}",
+            "(service (key \"app/svc\"))",
+        ),
+        (
+            "{{with key \"app/svc\"}}{{range service .}}x{{end}}{{end}}",
+            "(service this)",
+        ),
+        (
+            "{{range ls \"svc\"}}{{range service .Value}}x{{end}}{{end}}",
+            "(service Value)",
+        ),
+        (
+            "{{range ls \"svc\"}}{{$n := .Key}}{{range service $n}}x{{end}}{{end}}",
+            "(service n)",
+        ),
+        (
+            "{{range split \",\" \"prod.web,api\"}}{{range service .}}x{{end}}{{end}}",
+            "(service this)",
+        ),
+        (
+            "{{range split \",\" (key \"names\")}}{{range service .}}x{{end}}{{end}}",
+            "(service this)",
+        ),
+        (
+            "{{define \"s\"}}{{range service .}}x{{end}}{{end}}{{template \"s\" \"prod.web\"}}{{template \"s\" \"web\"}}",
+            "(service this)",
+        ),
+        (
+            "{{define \"s\"}}{{range service .}}x{{end}}{{end}}{{template \"s\" (key \"a\")}}",
+            "(service this)",
+        ),
+        (
+            "{{range service (replaceAll \"_\" \".\" \"prod_web\")}}x{{end}}",
+            "(service (replaceAll \"_\" \".\" \"prod_web\"))",
+        ),
+        (
+            "{{range service (printf \"%-4s.web\" \"prod\")}}x{{end}}",
+            "(service (printf \"%-4s.web\" \"prod\"))",
+        ),
+        (
+            "{{range service (join \".\" (split \",\" \"prod,web\"))}}x{{end}}",
+            "(service (join \".\" (split \",\" \"prod,web\")))",
+        ),
+        (
+            "{{range service (printf \"%s@dc1\" (key \"a\"))}}x{{end}}",
+            "(service (key \"a\") dc=\"dc1\")",
+        ),
+        (
+            "{{len (service (env \"SVC\"))}}",
+            "len (service (env \"SVC\"))",
+        ),
+        (
+            "{{$s := service (env \"SVC\")}}{{range $s}}x{{end}}",
+            "(service (env \"SVC\"))",
+        ),
+        (
+            "{{define \"s\"}}{{len .}}{{end}}{{template \"s\" (service (env \"SVC\"))}}",
+            "(service (env \"SVC\"))",
+        ),
+        (
+            "{{if true}}{{else if service (env \"SVC\")}}x{{end}}",
+            "(service (env \"SVC\"))",
+        ),
+        (
+            "{{range split \",\" \"a@dc1,b\"}}{{key .}}{{end}}",
+            "{{key this}}",
+        ),
+    ] {
+        for exact in [false, true] {
+            let made = converted(template, exact);
+            assert_eq!(made.left.len(), 1, "{template}: {:?}", made.left);
+            assert!(
+                made.left[0].message.contains("is taken whole"),
+                "{template}"
+            );
+            assert!(made.text.contains(call), "{template}: {}", made.text);
+            assert!(
+                made.text.contains("{{!-- gatewright migrate: line 1: {{"),
+                "{}",
+                made.text
+            );
+            assert_eq!(proof(Path::new("t.hbs"), &made.text), [], "{}", made.text);
+        }
+    }
+    for template in [
+        "{{range services}}{{range service .Name}}x{{end}}{{end}}",
+        "{{range $s := services}}{{$n := $s.Name | toLower}}{{range service ($s.Name | toLower)}}x{{end}}{{end}}",
+        "{{range split \",\" \"a,b\"}}{{range service .}}x{{end}}{{range service (printf \"%s-api\" .)}}x{{end}}{{end}}",
+        "{{define \"s\"}}{{range service .}}x{{end}}{{end}}{{template \"s\" \"a\"}}{{template \"s\" \"b\"}}",
+        "{{range service (printf \"%s.%s\" (env \"TIER\") (key \"name\"))}}x{{end}}",
+        "{{$t := \"prod\"}}{{range service (printf \"%s-web\" $t)}}x{{end}}",
+    ] {
+        assert_eq!(converted(template, false).left, [], "{template}");
+    }
+}
+
+#[test]
+fn a_block_on_a_line_of_its_own_has_its_mark_on_the_line_before() {
+    let (text, left) = left("a\n  {{range service (env \"SVC\")}}\n  x\n  {{end}}\nb\n");
+    assert_eq!(left.len(), 1);
+    assert_eq!(
+        text,
+        "a\n  {{!-- gatewright migrate: line 2: {{range service (env \"SVC\")}} --}}\n  {{#each (service (env \"SVC\"))}}\n  x\n  {{/each}}\nb\n"
+    );
+}
+
+#[test]
+fn what_go_writes_otherwise_is_listed() {
+    let inside = |tag: &str| format!("{{{{range service \"web\"}}}}{tag}{{{{end}}}}");
+    for (template, why) in [
+        (
+            "{{printf \"%e\" 1.5}}".to_owned(),
+            "`printf` here does not write `%e` as Go does.",
+        ),
+        (
+            "{{printf \"%*d\" 4 1}}".to_owned(),
+            "`printf` here does not write `%*d` as Go does.",
+        ),
+        (
+            "{{printf \"%T\" 1}}".to_owned(),
+            "`printf` here does not write `%T` as Go does.",
+        ),
+        (
+            "{{printf \"%s %s\" 1}}".to_owned(),
+            "`printf` has another number of values than its format has verbs.",
+        ),
+        (
+            "{{printf \"%d\" 1 2}}".to_owned(),
+            "`printf` has another number of values than its format has verbs.",
+        ),
+        (
+            "{{split \",\" \"a\"}}".to_owned(),
+            "A list is written here; consul-template writes it in brackets.",
+        ),
+        (
+            inside("{{printf \"%v\" .Tags}}"),
+            "A list is written here; consul-template writes it in brackets.",
+        ),
+        (
+            inside("{{print .Tags}}"),
+            "A list is written here; consul-template writes it in brackets.",
+        ),
+        (
+            inside("{{.ServiceMeta}}"),
+            "A list is written here; consul-template writes it in brackets.",
+        ),
+        (
+            inside("{{$t := .Tags}}{{printf \"%s|\" .Tags}}"),
+            "A list is written here; consul-template writes it in brackets.",
+        ),
+        (
+            "deny if { path_beg /a\\{{key \"x\"}} \\\\{{key \"x\"}} \\{{\"x\"}} }".to_owned(),
+            "A value stands right behind a backslash, which a configuration refuses.",
+        ),
+        (
+            inside("{{toJSON .}}"),
+            "The fields of `this` may be others than consul-template's, and in another order.",
+        ),
+        (
+            "{{service \"web\" | toJSON}}".to_owned(),
+            "The fields of `(service \"web\")` may be others than consul-template's, and in another order.",
+        ),
+        (
+            "{{tree \"a\" | byKey | toJSON}}".to_owned(),
+            "The fields of `(byKey (tree \"a\"))` may be others than consul-template's, and in another order.",
+        ),
+        (
+            "{{key \"a\" | parseJSON | toYAML}}".to_owned(),
+            "consul-template puts texts of YAML into other quotes, and writes large numbers otherwise.",
+        ),
+        (
+            "{{$p := key \"a\" | parseJSON}}{{if ne $p.mode \"\"}}x{{end}}".to_owned(),
+            "Go takes a missing p.mode for unequal to an empty text.",
+        ),
+    ] {
+        let (_, left) = left(&template);
+        let told: Vec<&str> = left.iter().map(|(_, told)| told.as_str()).collect();
+        assert_eq!(told, [why], "{template}");
+    }
+}
+
 #[test]
 fn what_a_person_should_know_is_noted() {
     let made = converted(
@@ -195,7 +385,6 @@ fn what_a_person_should_know_is_noted() {
             "1: {{join \" \" (split \",\" \"a,b\")}} is one word here. Where it holds several, write {{raw (join \" \" (split \",\" \"a,b\"))}} and set templates.allow_raw = true.",
             "2: {{key \"z\"}} begins a line, where a value is refused in a configuration. Write the keyword in the template, or {{raw …}}.",
             "3: {{env \"HOST\"}} begins a line, where a value is refused in a configuration. Write the keyword in the template, or {{raw …}}.",
-            "3: The service's name n is taken whole: a tag or datacenter in it is not split off. Use tag= and dc=.",
             "3: {{file \"f\"}} is one word here. Where it holds several, write {{raw (file \"f\")}} and set templates.allow_raw = true.",
         ]
     );

@@ -173,12 +173,13 @@ pub fn each_define<'a>(nodes: &'a [Node], see: &mut impl FnMut(&'a Define)) {
     }
 }
 
-/// Calls `see` with the name and place of every include of the nodes, but not with those in named parts.
-pub fn each_include<'a>(nodes: &'a [Node], see: &mut impl FnMut(&'a str, usize)) {
+/// Calls `see` with the name and place of every include of the nodes and with what it is given, but not
+/// with those in named parts.
+pub fn each_include<'a>(nodes: &'a [Node], see: &mut impl FnMut(&'a str, usize, Option<&'a Pipe>)) {
     for node in nodes {
         match node {
-            Node::Include { tag, name, .. } => see(name, tag.range.start),
-            Node::Block(define, _) => see(&define.name, define.open.range.start),
+            Node::Include { tag, name, given } => see(name, tag.range.start, given.as_ref()),
+            Node::Block(define, pipe) => see(&define.name, define.open.range.start, Some(pipe)),
             Node::Branch(branch) => {
                 each_include(&branch.body, see);
                 for (_, _, body) in &branch.others {

@@ -1,5 +1,6 @@
 //! Values as Handlebars writes them, in the place of Go's pipelines. Pure.
 
+use super::known::Known;
 use super::literal::quote;
 
 /// A value of the result.
@@ -22,13 +23,15 @@ pub enum Value {
 }
 
 /// A path.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Path {
     pub text: String,
     /// Whether it may be missing where Go has an empty text.
     pub optional: bool,
-    /// The text that a variable was set to.
-    pub known: Option<String>,
+    /// Whether it may be missing where Go has nothing, which it writes as `<no value>`: a condition takes
+    /// that for false, and a tag that writes it is an error here.
+    pub lacking: bool,
+    pub known: Option<Known>,
 }
 
 /// Fields whose value is an object with names that are not the same for all.
@@ -52,8 +55,12 @@ impl Path {
 
     /// Whether it ends in an object in which a name may be missing.
     pub fn is_map(&self) -> bool {
-        let last = self.text.rsplit('.').next().unwrap_or_default();
-        MAPS.contains(&last)
+        MAPS.contains(&self.last())
+    }
+
+    /// Its last step.
+    pub fn last(&self) -> &str {
+        self.text.rsplit('.').next().unwrap_or_default()
     }
 
     /// The path of a field of what is there. `taken` tells names that mean something else when they stand
@@ -70,6 +77,10 @@ impl Path {
         } else {
             return None;
         };
+        let known = match &self.known {
+            Some(free @ Known::Free(_)) => Some(free.item()),
+            _ => None,
+        };
         let alone = self.text == "this" && !segment.starts_with('[') && !taken(&segment);
         Some(Path {
             text: match alone {
@@ -77,7 +88,8 @@ impl Path {
                 false => format!("{}.{segment}", self.text),
             },
             optional: self.optional || self.is_map(),
-            known: None,
+            lacking: self.lacking || known.is_some(),
+            known: known.flatten(),
         })
     }
 }
@@ -101,7 +113,10 @@ impl Value {
     pub fn known_text(&self) -> Option<&str> {
         match self {
             Value::Text(text) => Some(text),
-            Value::Path(path) => path.known.as_deref(),
+            Value::Path(path) => match &path.known {
+                Some(Known::Text(text)) => Some(text),
+                _ => None,
+            },
             _ => None,
         }
     }
@@ -109,12 +124,17 @@ impl Value {
     /// As the parameter of a helper or block.
     pub fn parameter(&self) -> String {
         match self {
-            Value::Path(path) if !path.optional => path.text.clone(),
+            Value::Path(path) if !path.optional && !path.lacking => path.text.clone(),
             Value::Path(path) => format!("(default {} \"\")", path.text),
             Value::Text(text) => quote(text),
             Value::Number(number) => number.clone(),
             Value::Bool(truth) => truth.to_string(),
             Value::Null => "null".to_owned(),
+            // `lookup` refuses what is missing, and `index` does not.
+            Value::Call { name, given, .. } if name == "lookup" && self.is_lacking() => {
+                let found = Value::call("index", given.clone());
+                format!("(default {} \"\")", found.parameter())
+            }
             Value::Call { .. } | Value::Joined(_) => format!("({})", self.inner()),
         }
     }
@@ -131,6 +151,7 @@ impl Value {
     pub fn tag(&self) -> String {
         match self {
             Value::Path(path) if path.optional => format!("default {} \"\"", path.text),
+            Value::Path(path) => path.text.clone(),
             Value::Call { .. } | Value::Joined(_) => self.inner(),
             other => other.parameter(),
         }

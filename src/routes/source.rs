@@ -15,7 +15,7 @@ pub enum Source {
     Http {
         /// In lower case, perhaps with a port, perhaps with `*` or `?`; empty for every host.
         host: String,
-        /// Begins with a slash.
+        /// Begins with a slash; without percent-encoding, as requests' paths are compared.
         path: String,
     },
     /// TLS connections whose client asks for this name, passed through as they are.
@@ -31,7 +31,7 @@ pub enum Source {
 }
 
 impl Source {
-    /// Reads `host/path`, `/path` or `:port`. `$DC` and `${DC}` stand for the datacenter, every other
+    /// Reads `host/path`, `/path`, `host` or `:port`. `$DC` and `${DC}` stand for the datacenter, every other
     /// variable for nothing.
     pub fn parse(text: &str, datacenter: &str) -> Result<Source, String> {
         if let Some(port) = text.strip_prefix(':') {
@@ -40,16 +40,22 @@ impl Source {
                 .map(|port| Source::Tcp { port })
                 .ok_or_else(|| "its port is not between 1 and 65535".to_owned());
         }
-        let Some(slash) = text.find('/') else {
-            return Err(if text.contains(':') {
-                "it names an address to listen at, which tags cannot open here; write `:PORT` and name the port in the parameter tcp_ports".to_owned()
-            } else {
-                "it has no slash: a host is written `host/`, a path `/path`, a TCP port `:PORT`"
-                    .to_owned()
-            });
+        if text.is_empty() {
+            return Err(
+                "it names no source: a host is written `host/`, a path `/path`, a TCP port `:PORT`"
+                    .to_owned(),
+            );
+        }
+        if is_address(text) {
+            return Err("it names an address to listen at, which tags cannot open here; write `:PORT` and name the port in the parameter tcp_ports".to_owned());
+        }
+        // A host alone takes every path (Fabio 1.7, `hostpath` of route/table.go).
+        let (host, path) = text.split_at(text.find('/').unwrap_or(text.len()));
+        let host = expand(host, datacenter).to_ascii_lowercase();
+        let path = match path {
+            "" => "/".to_owned(),
+            path => decoded(&expand(path, datacenter))?,
         };
-        let host = expand(&text[..slash], datacenter).to_ascii_lowercase();
-        let path = expand(&text[slash..], datacenter);
         if let Some(fault) = host_fault(&host).or_else(|| path_fault(&path)) {
             return Err(fault);
         }
@@ -144,7 +150,33 @@ fn path_fault(path: &str) -> Option<String> {
     if path.len() > MAX_LENGTH {
         return Some("its path is longer than 1024 bytes".to_owned());
     }
-    (!path.chars().all(|letter| letter.is_ascii_graphic())).then(|| {
-        "its path holds a character that no request's path has; write it percent-encoded".to_owned()
-    })
+    let unfit = |letter: char| letter.is_whitespace() || letter.is_control();
+    path.contains(unfit)
+        .then(|| "its path holds a blank or a control character, also without its percent-encoding, which no entry of a map can".to_owned())
+}
+
+/// Whether it is `IP:PORT`, with which Fabio's `tcp-dynamic` opens a listener.
+fn is_address(text: &str) -> bool {
+    text.parse::<std::net::SocketAddr>().is_ok()
+}
+
+/// A path without its percent-encoding. What is no encoding stays.
+fn decoded(path: &str) -> Result<String, String> {
+    let mut bytes = Vec::with_capacity(path.len());
+    let mut rest = path.as_bytes();
+    while let [first, after @ ..] = rest {
+        let digit = |at: usize| char::from(*after.get(at)?).to_digit(16);
+        let encoded = match (first, digit(0), digit(1)) {
+            (b'%', Some(high), Some(low)) => u8::try_from(high * 16 + low).ok(),
+            _ => None,
+        };
+        bytes.push(encoded.unwrap_or(*first));
+        rest = if encoded.is_some() {
+            &after[2..]
+        } else {
+            after
+        };
+    }
+    String::from_utf8(bytes)
+        .map_err(|_| "its path is no UTF-8 without its percent-encoding".to_owned())
 }

@@ -93,6 +93,16 @@ fn a_tag_names_a_host_a_path_or_a_port() {
             "urlprefix-gw-$DC.example.org/${DC}/$other/x",
             "gw-iu.example.org/iu//x",
         ),
+        // A host alone; an address alone is a listener of `tcp-dynamic`.
+        ("urlprefix-APIServer", "apiserver/"),
+        ("urlprefix-GW.example.org strip=/x", "gw.example.org/"),
+        ("urlprefix-gw.example.org:8080", "gw.example.org:8080/"),
+        ("urlprefix-*.example.org", "*.example.org/"),
+        ("urlprefix-gw.example.org proto=tcp", "tls:gw.example.org"),
+        // Paths are compared without their encoding.
+        ("urlprefix-/\u{e9}", "/\u{e9}"),
+        ("urlprefix-/%C3%a9/%41", "/\u{e9}/A"),
+        ("urlprefix-/100%/%zz%4", "/100%/%zz%4"),
     ] {
         assert_eq!(source(tag), Some(Ok(expected.to_owned())), "{tag}");
     }
@@ -100,14 +110,18 @@ fn a_tag_names_a_host_a_path_or_a_port() {
     for tag in [
         "urlprefix-",
         "urlprefix- /",
-        "urlprefix-APIServer",
+        "urlprefix-$DC.example.org:x",
+        "urlprefix-gw.example.org:",
         "urlprefix-10.0.0.1:9000 proto=tcp",
         "urlprefix-:0 proto=tcp",
         "urlprefix-:21903x proto=tcp",
         "urlprefix-/ proto=tcp",
         "urlprefix-{a,b}.example.org/",
         "urlprefix-gw.example.org:http/",
-        "urlprefix-/\u{e9}",
+        "urlprefix-/a%20b",
+        "urlprefix-/a%0ab",
+        "urlprefix-/%ff",
+        "urlprefix-gw.ex\u{e4}mple.org",
     ] {
         assert!(source(tag).unwrap().is_err(), "{tag}");
     }

@@ -129,6 +129,14 @@ impl Slot {
         self.kept.iter().filter_map(|place| list.get(*place))
     }
 
+    /// Whether it is a list of services with this one.
+    pub fn lists_service(&self, name: &str) -> bool {
+        match self.answer.as_ref() {
+            Answer::Services(list) => list.iter().any(|service| service.name == name),
+            _ => false,
+        }
+    }
+
     /// The answer as the catalog has it.
     pub fn known(&self) -> Known {
         Known {

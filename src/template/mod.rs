@@ -137,10 +137,19 @@ pub struct Rendering {
     pub quarantined: Vec<Quarantined>,
     /// Slots that are nearly all used.
     pub crowded: Vec<Crowded>,
-    /// What is odd in what is used, in sentences.
-    pub noted: BTreeSet<String>,
+    /// What is odd in what is used.
+    pub noted: BTreeSet<Noted>,
     /// Files read by the helper `file`.
     pub files_read: BTreeSet<PathBuf>,
+}
+
+/// Something odd that is used all the same.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Noted {
+    /// The code of its diagnostic.
+    pub code: &'static str,
+    /// Whole sentences.
+    pub text: String,
 }
 
 #[cfg(test)]

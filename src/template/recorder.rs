@@ -10,7 +10,6 @@ use std::time::Instant;
 
 use handlebars::{Helper, Output, RenderContext, RenderError};
 
-use super::Options;
 use super::answers::Slot;
 use super::closed::Plan;
 use super::judge::{Addresses, address_fault};
@@ -19,6 +18,7 @@ use super::memo::Memo;
 use super::slots::{Crowded, Group, Slots};
 use super::source_map::Item;
 use super::writer::{END, LineMarks, POSITION, Snapshot, Stop, Writer};
+use super::{Noted, Options};
 use crate::catalog::{Known, Query};
 
 /// Remembers what a rendering asked.
@@ -48,8 +48,8 @@ pub struct State {
     pub left_out: Vec<LeftOut>,
     /// What a helper left out of what it gave: what, and why, to follow "because".
     pub refused: BTreeSet<(String, String)>,
-    /// What is odd in what a helper gave, in sentences.
-    pub noted: BTreeSet<String>,
+    /// What is odd in what a helper gave.
+    pub noted: BTreeSet<Noted>,
     used: BTreeSet<u64>,
     /// Queries without an answer.
     pub needed: BTreeSet<Query>,
@@ -265,6 +265,12 @@ impl Recorder {
         self.state().slots.get(&edition).cloned()
     }
 
+    /// Whether an answer lists a service of this name, whatever the state of its instances.
+    pub fn lists_service(&self, name: &str) -> bool {
+        let state = self.state();
+        state.slots.values().any(|slot| slot.lists_service(name))
+    }
+
     /// What is wrong with an address that is not an instance's, if anything.
     pub fn address_fault(&self, address: &str) -> Option<String> {
         address_fault(address, self.addresses(&self.state().own))
@@ -278,10 +284,10 @@ impl Recorder {
     }
 
     /// Notes what is odd in what a helper gives, told each time as well.
-    pub fn note(&self, sentence: String) {
+    pub fn note(&self, code: &'static str, text: String) {
         let mut state = self.state();
         state.memo.spoil();
-        state.noted.insert(sentence);
+        state.noted.insert(Noted { code, text });
     }
 
     /// The slots of a name as they were. Whoever reads them reads what no answer says.

@@ -59,7 +59,7 @@ fn the_same_lists_run_through_fabio_where_there_is_one() {
         measured::note("fabio", "lists of routes compared", "none: no Fabio here");
         return;
     };
-    for name in ["order", "options"] {
+    for name in ["order", "options", "paths"] {
         let list = List::read(name);
         let consul = Consul::start().unwrap();
         let echo = Echo::start(&list);
@@ -264,7 +264,7 @@ impl Echo {
 }
 
 /// Renders the catalog of a list, runs it, and compares each answer.
-fn conforms(list: &str, version: &Version) {
+pub fn conforms(list: &str, version: &Version) {
     let list = List::read(list);
     let echo = Echo::start(&list);
     let mut services = serde_json::Map::new();

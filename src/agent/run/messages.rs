@@ -115,7 +115,12 @@ impl Sidecar {
                         .crowded
                         .iter()
                         .map(|one| (one.name.clone(), one.to_string()))
-                        .chain(rendering.noted.into_iter().map(|one| (one.clone(), one)))
+                        .chain(
+                            rendering
+                                .noted
+                                .into_iter()
+                                .map(|one| (one.text.clone(), one.text)),
+                        )
                         .collect(),
                 }
             }

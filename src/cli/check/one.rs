@@ -137,7 +137,7 @@ fn judge(case: &Case, rules: &Rules, seen: &mut Option<Seen>) -> Result<Vec<Diag
         let quarantined = gathered.rendering.quarantined.iter();
         told.extend(quarantined.map(|one| Diagnostic::warning("quarantined", one.to_string())));
         let noted = gathered.rendering.noted.iter();
-        told.extend(noted.map(|one| Diagnostic::warning("route", one)));
+        told.extend(noted.map(|one| Diagnostic::warning(one.code, &one.text)));
     }
     let rendered = wiring::candidate(settings, gathered.rendering.files.clone());
     let mut findings = by_haproxy(settings, &rendered)?;

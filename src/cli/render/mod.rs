@@ -102,7 +102,7 @@ impl Render {
             .rendering
             .noted
             .iter()
-            .map(|one| Diagnostic::warning("route", one))
+            .map(|one| Diagnostic::warning(one.code, &one.text))
             .collect();
         print_diagnostics(&noted);
         let crowded: Vec<Diagnostic> = gathered

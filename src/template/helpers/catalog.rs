@@ -92,6 +92,13 @@ impl HelperDef for QueryHelper {
         let found = self
             .recorder
             .look_up(&query, at, |slot| self.reads.lacks(slot));
+        if let Some((_, slot)) = &found
+            && slot.instances().is_empty()
+            && let Some((name, sentence)) = call.odd_name(self.reads)
+            && !self.recorder.lists_service(&name)
+        {
+            self.recorder.note("computed-name", sentence);
+        }
         match helper.hash_get(FORM).and_then(|form| form.value().as_str()) {
             // Nothing is gone through where nothing is known; the rendering is thrown away.
             Some(HANDLE) => Ok(ScopedJson::Derived(match found {
@@ -302,6 +309,21 @@ impl QueryCall<'_> {
         Ok(Query { kind, scope })
     }
 
+    /// What to tell where a computed name has no instance and would have been split in consul-template.
+    fn odd_name(&self, reads: Reads) -> Option<(String, String)> {
+        let name = self
+            .first
+            .filter(|_| reads.is_service() && !self.short_form)?;
+        let name = as_text(name)?;
+        let at = name.find(['|', '@', '~', '?', '.'])?;
+        let sentence = format!(
+            "No instance has the service name `{}`. A computed name is taken whole, so that `{}` ends no part of it: write tag=, dc= or status= where the service is asked for.",
+            shorten(&name),
+            &name[at..=at],
+        );
+        Some((name, sentence))
+    }
+
     /// The states that are asked for, wherever they are written.
     fn states(&self, short: Option<String>) -> Result<Option<String>, String> {
         let second = match self.second {
@@ -333,6 +355,9 @@ impl QueryCall<'_> {
             .ok_or_else(|| format!("A name is wanted here, and this is {}.", describe(first)))?;
         let mut short = ShortForm::default();
         if !self.short_form {
+            if matches!(reads, Reads::Services | Reads::Nodes) && !text.is_empty() {
+                return Err("A computed datacenter is written as dc=DATACENTER.".to_owned());
+            }
             short.name = text;
             return Ok(short);
         }

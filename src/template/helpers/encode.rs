@@ -56,6 +56,11 @@ fn shown(value: &Value) -> Value {
             .map(|(name, value)| (name.clone(), shown(value)))
             .collect::<Map<_, _>>()
             .into(),
+        // Go writes 1.0 as 1, up to 21 digits; these are those that have a whole number here.
+        Value::Number(number) if number.is_f64() => match number.as_f64() {
+            Some(real) if real.fract() == 0.0 && real.abs() < 1e18 => (real as i64).into(),
+            _ => value.clone(),
+        },
         other => other.clone(),
     }
 }

@@ -64,7 +64,7 @@ impl HelperDef for RoutesHelper {
             self.recorder.refuse(&refused.what, &refused.text);
         }
         for note in &table.notes {
-            self.recorder.note(sentence(note, ": ", ""));
+            self.recorder.note("route", sentence(note, ": ", ""));
         }
         let name = |service: &str, special: Option<&str>| match special {
             None => backend_name(service),
