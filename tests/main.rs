@@ -9,6 +9,7 @@ mod check;
 mod commands;
 mod consul;
 mod faults;
+mod field;
 mod formats;
 mod guard;
 mod hostile;
