@@ -93,11 +93,16 @@ pub fn tag_place(source: &Source, line: usize, column: usize) -> Place {
     }
 }
 
-/// The tag at a line and column, or else the one that ends right before.
+/// The tag at a line and column, or else the one that ends right before. Nothing is written at a tag that ends a body:
+/// blanks before it are told as standing there.
 pub fn last_tag_place(source: &Source, line: usize, column: usize) -> Place {
     let before = offset(source, line, column)
         .map(|at| source.text[..at].trim_end())
-        .filter(|before| !source.text[before.len()..].trim_start().starts_with("{{"));
+        .filter(|before| {
+            let rest = source.text[before.len()..].trim_start();
+            let ends = ["{{/", "{{~/", "{{else", "{{~else"];
+            !rest.starts_with("{{") || ends.iter().any(|end| rest.starts_with(end))
+        });
     match before.and_then(|before| before.strip_suffix("}}")?.rfind("{{")) {
         Some(begin) => {
             let end = begin + source.text[begin..].find("}}").map_or(1, |end| end + 2);
@@ -114,11 +119,16 @@ pub fn literal_place(source: &Source, line: usize, column: usize, length: usize)
 
 /// Where the text of an element begins: the engine tells where its first letter is that is no blank, and takes
 /// blanks and a line end off either side of it beside a tag.
-pub fn text_start(source: &Source, line: usize, column: usize, text: &str) -> (usize, usize) {
-    let Some(told) = offset(source, line, column) else {
+pub fn text_start(
+    whole: &str,
+    lines: &Lines,
+    line: usize,
+    column: usize,
+    text: &str,
+) -> (usize, usize) {
+    let Some(told) = lines.offset(whole, line, column) else {
         return (line, column);
     };
-    let whole = &source.text;
     let blanks_before = told - whole[..told].trim_end().len();
     let blanks_after = whole[told..].len() - whole[told..].trim_start().len();
     let starts = (told - blanks_before..=told + blanks_after)
@@ -128,10 +138,7 @@ pub fn text_start(source: &Source, line: usize, column: usize, text: &str) -> (u
         rest.is_empty() || rest.starts_with("{{")
     };
     let start = starts.clone().find(before_a_tag).or(starts.clone().next());
-    start.map_or((line, column), |at| {
-        let place = Place::bytes(&source.path, whole, at..at);
-        (place.line, place.column)
-    })
+    start.map_or((line, column), |at| lines.place(whole, at))
 }
 
 /// A name inside the tag at a line and column, or the whole tag.
@@ -178,13 +185,69 @@ pub fn word_place(source: &Source, line: usize, column: usize, word: &str, after
 
 /// The byte at a line and a column, both from 1.
 fn offset(source: &Source, line: usize, column: usize) -> Option<usize> {
-    let start: usize = source
-        .text
-        .split_inclusive('\n')
-        .take(line.checked_sub(1)?)
-        .map(str::len)
-        .sum();
-    let text = source.text[start..].split('\n').next()?;
-    let (at, _) = text.char_indices().nth(column.checked_sub(1)?)?;
+    let before = source.text.split_inclusive('\n').take(line.checked_sub(1)?);
+    in_line(&source.text, before.map(str::len).sum(), column)
+}
+
+fn in_line(text: &str, start: usize, column: usize) -> Option<usize> {
+    let line = text[start..].split('\n').next()?;
+    let (at, _) = line.char_indices().nth(column.checked_sub(1)?)?;
     Some(start + at)
+}
+
+/// The lines of a text, for many places in it.
+pub struct Lines(Vec<usize>);
+
+impl Lines {
+    /// Of this text.
+    pub fn new(text: &str) -> Lines {
+        let ends = text.match_indices('\n').map(|(at, _)| at + 1);
+        Lines(std::iter::once(0).chain(ends).collect())
+    }
+
+    fn offset(&self, text: &str, line: usize, column: usize) -> Option<usize> {
+        in_line(text, *self.0.get(line.checked_sub(1)?)?, column)
+    }
+
+    /// The line and column, from 1, of a byte that begins a letter.
+    fn place(&self, text: &str, at: usize) -> (usize, usize) {
+        let line = self.0.partition_point(|start| *start <= at);
+        let start = self.0.get(line.saturating_sub(1)).copied().unwrap_or(0);
+        (line, text[start..at].chars().count() + 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::source;
+    use super::*;
+
+    #[test]
+    fn what_is_told_at_the_end_of_a_body_came_of_the_tag_before() {
+        let text = "{{#each a}}\nuser {{b}}\n{{else}}\n  user {{c}} {{d}}\n{{/each}}\n";
+        for ((line, column), place) in [
+            ((3, 1), (2, 6)),
+            ((5, 1), (4, 14)),
+            ((4, 8), (4, 8)),
+            ((4, 14), (4, 14)),
+        ] {
+            let found = last_tag_place(&source(text), line, column);
+            assert_eq!((found.line, found.column), place);
+        }
+    }
+
+    #[test]
+    fn lines_tell_the_same_places() {
+        let text = "a\n\n  é {{b}}\r\nc";
+        let lines = Lines::new(text);
+        for (at, _) in text.char_indices() {
+            let place = Place::bytes(std::path::Path::new(""), text, at..at);
+            assert_eq!(lines.place(text, at), (place.line, place.column));
+            let told = lines.offset(text, place.line, place.column);
+            assert!(told.is_none_or(|told| told == at), "{at}");
+            assert_eq!(told, offset(&source(text), place.line, place.column));
+        }
+        assert_eq!(lines.offset(text, 9, 1), None);
+        assert_eq!(lines.offset(text, 0, 1), None);
+    }
 }
