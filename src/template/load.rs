@@ -144,8 +144,13 @@ pub fn load(
 ) -> Result<(Loaded, Vec<Diagnostic>), Vec<Diagnostic>> {
     let count = templates.len();
     let sources: Vec<Source> = templates.into_iter().chain(partials).collect();
+    let lines: Vec<Lines> = sources
+        .iter()
+        .map(|source| Lines::new(&source.text))
+        .collect();
     let mut check = Check {
         sources: &sources,
+        lines: &lines,
         templates: count,
         errors: Vec::new(),
         warnings: Vec::new(),
@@ -204,6 +209,7 @@ struct Use {
 
 struct Check<'a> {
     sources: &'a [Source],
+    lines: &'a [Lines],
     templates: usize,
     errors: Vec<Diagnostic>,
     warnings: Vec<Diagnostic>,
@@ -286,7 +292,7 @@ impl Check<'_> {
                 };
                 self.errors.push(
                     Diagnostic::error("syntax", message)
-                        .at(tag_place(source, line, column))
+                        .at(tag_place(source, &self.lines[index], line, column))
                         .help("A tag holds a path or a helper and its parameters: {{Address}}, {{join Tags \",\"}}, {{#each (service \"web\")}}."),
                 );
                 None
@@ -306,7 +312,8 @@ impl Check<'_> {
 
     fn element(&mut self, element: &Element, line: usize, column: usize) {
         let source = &self.sources[self.current];
-        let place = || tag_place(source, line, column);
+        let lines = &self.lines[self.current];
+        let place = || tag_place(source, lines, line, column);
         match element {
             Element::Expression(helper) => self.expression(helper, line, column),
             Element::HtmlExpression(_) => self.errors.push(
@@ -419,7 +426,7 @@ impl Check<'_> {
         let Some((name, known)) = scope::never_there(helper, self.scope, &self.bound) else {
             return;
         };
-        let place = name_place(&self.sources[self.current], line, column, name);
+        let place = self.name_place(line, column, name);
         let warning = Diagnostic::warning(
             "never-there",
             format!("There is no `{name}` here, so this condition is always the same."),
@@ -440,7 +447,8 @@ impl Check<'_> {
         for parameter in helper.params.iter().chain(helper.hash.values()) {
             self.parameter(parameter, line, column);
         }
-        let at = || name_place(source, line, column, name);
+        let lines = &self.lines[self.current];
+        let at = || name_place(source, lines, line, column, name);
         let Some(entry) = helpers::find(name) else {
             let known = helpers::TABLE
                 .iter()
@@ -524,7 +532,8 @@ impl Check<'_> {
 
     fn parameters(&mut self, entry: &Entry, helper: &HelperTemplate, line: usize, column: usize) {
         let source = &self.sources[self.current];
-        let at = || name_place(source, line, column, head(&helper.name));
+        let lines = &self.lines[self.current];
+        let at = || name_place(source, lines, line, column, head(&helper.name));
         let (least, most) = entry.parameters;
         let given = helper.params.len();
         let raw_block = matches!(entry.action, Action::Raw) && helper.block;
@@ -572,7 +581,7 @@ impl Check<'_> {
         if let Parameter::Path(path) = parameter
             && let Some(name) = scope::left_out(path, self.scope, &self.bound)
         {
-            let place = name_place(&self.sources[self.current], line, column, name);
+            let place = self.name_place(line, column, name);
             let diagnostic =
                 Diagnostic::error("absent-field", format!("There is no `{name}` here.")).at(place);
             self.errors.push(match helpers::absent_field(name) {
@@ -687,7 +696,13 @@ impl Check<'_> {
     }
 
     fn place_of(&self, one: &Use) -> Place {
-        name_place(&self.sources[one.source], one.line, one.column, &one.name)
+        let (source, lines) = (&self.sources[one.source], &self.lines[one.source]);
+        name_place(source, lines, one.line, one.column, &one.name)
+    }
+
+    fn name_place(&self, line: usize, column: usize, name: &str) -> Place {
+        let (source, lines) = (&self.sources[self.current], &self.lines[self.current]);
+        name_place(source, lines, line, column, name)
     }
 
     fn name(&self, node: &Node) -> String {
