@@ -11,6 +11,7 @@ mod computed_names;
 mod consul;
 mod data;
 mod faults;
+mod field;
 mod formats;
 mod guard;
 mod hostile;

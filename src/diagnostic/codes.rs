@@ -42,8 +42,7 @@ pub static CODES: &[Code] = &[
     Code { code: "circular", what: "A template reads a file that a template makes.", help: "Read another file." },
     Code { code: "query", what: "A query of the catalog is not well formed.", help: "See its helper in `gatewright help templates`." },
     Code { code: "never-there", what: "A condition asks for a field that is never there.", help: "Mend the name." },
-    Code { code: "template-large", what: "A template is slow to compile.", help: "Split it into partials." },
-    Code { code: "template-too-large", what: "A template is larger than allowed.", help: "Split it into partials." },
+    Code { code: "template-too-large", what: "A template is larger than allowed.", help: "Raise templates.max_template, or split it into partials." },
     // Rendering.
     Code { code: "missing-value", what: "A field is not there.", help: "Mend the name, or use {{default …}} where it may be missing." },
     Code { code: "missing-key", what: "A template demands a key that the catalog does not have, or settings lack a key.", help: "Write the key, or use keyOrDefault." },

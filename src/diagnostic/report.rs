@@ -1,5 +1,6 @@
 //! The result of a check as plain data, for people and machines. Pure.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -50,10 +51,12 @@ impl Report {
     /// catalog makes it an error and another a warning, it is an error.
     pub fn found(&self) -> Vec<Found<'_>> {
         let mut found: Vec<Found<'_>> = Vec::new();
+        let mut known = BTreeMap::new();
         for case in &self.cases {
             for diagnostic in &case.diagnostics {
-                let alike = |known: &&mut Found<'_>| is_same(known.diagnostic, diagnostic);
-                match found.iter_mut().find(alike) {
+                let next = found.len();
+                let index = *known.entry(sameness(diagnostic)).or_insert(next);
+                match found.get_mut(index) {
                     Some(known) => {
                         if diagnostic.severity > known.diagnostic.severity {
                             known.diagnostic = diagnostic;
@@ -94,10 +97,15 @@ pub fn counted(count: usize, word: &str) -> String {
     }
 }
 
-fn is_same(one: &Diagnostic, other: &Diagnostic) -> bool {
-    one.code == other.code
-        && one.place == other.place
-        && (one.place.as_ref().is_some_and(|place| place.line > 0) || one.message == other.message)
+/// What is equal for diagnostics that are one: the code and the place, and without a line the message.
+fn sameness(one: &Diagnostic) -> impl Ord + use<'_> {
+    let place = one.place.as_ref();
+    let message = match place {
+        Some(place) if place.line > 0 => "",
+        _ => &one.message,
+    };
+    let place = place.map(|at| (&at.path, at.line, at.column, at.length, &at.text));
+    (one.code, place, message)
 }
 
 impl Case {

@@ -69,7 +69,12 @@ fn unknown_keyword(message: &str, quoted: &[&str]) -> Option<String> {
     if let Some((_, help)) = KEYWORDS.iter().find(|(known, _)| *known == word) {
         return Some((*help).to_owned());
     }
-    if word.contains(' ') || word.contains(':') {
+    if word.contains(' ') && !word.contains(':') {
+        return Some(format!(
+            "`{word}` is one word with blanks in it. Write its words apart; a value of several words is written by {{{{raw …}}}}, if templates.allow_raw is true."
+        ));
+    }
+    if word.contains(':') {
         return Some(format!(
             "`{word}` looks like the rest of the line before: a line cannot be continued, and a value with a line end in it needs quotes or an escape (`\\n`)."
         ));

@@ -261,7 +261,7 @@ impl Default for Templates {
             files: None,
             environment: Vec::new(),
             allow_raw: false,
-            max_template: Size(256 << 10),
+            max_template: Size(1 << 20),
             max_output: Size::mebibytes(64),
             timeout: Time::seconds(5),
         }

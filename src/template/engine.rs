@@ -18,6 +18,7 @@ use super::listeners::Listeners;
 use super::load::{self, Loaded};
 use super::memo::Memo;
 use super::outline::Outlines;
+use super::place::{Lines, last_tag_place, tag_place};
 use super::recorder::{Ended, LeftOut, Pen, Recorder};
 use super::slots::Slots;
 use super::source_map::{From, Item, SourceMap};
@@ -276,7 +277,8 @@ impl TemplateSet {
         // What stands inside a block that asks has the block's calls, too, and comes after it.
         let spot = self.loaded.spots.iter().find(asks)?;
         let source = self.loaded.sources.get(spot.source)?;
-        Some(super::place::tag_place(source, spot.line, spot.column))
+        let lines = Lines::new(&source.text);
+        Some(tag_place(source, &lines, spot.line, spot.column))
     }
 
     fn make_marked(&mut self) {
@@ -489,8 +491,8 @@ impl TemplateSet {
         let column = error.column_no.unwrap_or(0);
         // What an empty value leaves is seen in the text behind its tag.
         let place = match stop {
-            Some(Stop::Refused(_)) => super::place::last_tag_place(source, line, column),
-            _ => super::place::tag_place(source, line, column),
+            Some(Stop::Refused(_)) => last_tag_place(source, line, column),
+            _ => tag_place(source, &Lines::new(&source.text), line, column),
         };
         diagnostic.at(place)
     }

@@ -10,11 +10,11 @@ use handlebars::{Template, TemplateErrorReason};
 use super::closed::Plan;
 use super::helpers::{self, Action, Entry};
 use super::outline::Outlines;
-use super::place::{explain, name_place, tag_place};
+use super::place::{Lines, explain, name_place, tag_place};
 use super::rewrite::{Rewriter, block, head, is_name};
 use super::scan;
 use super::scope::{self, Bound, Scope};
-use super::{Options, Source};
+use super::{Options, Source, pieces};
 use crate::catalog::Query;
 use crate::diagnostic::{Diagnostic, Place, nearest};
 
@@ -26,9 +26,6 @@ pub const EMIT: &str = "@emit";
 pub const TEXT: &str = "@text";
 /// Around what may be taken again.
 pub const FRAGMENT: &str = "@fragment";
-
-/// Compile time grows with the square of the size; above this a warning says so.
-const LARGE: usize = 64 << 10;
 
 /// Compiled sources.
 pub struct Loaded {
@@ -89,7 +86,8 @@ impl Loaded {
             let root = source < self.templates;
             let mut template = parsed.clone();
             Rewriter {
-                text: &self.sources[source],
+                text: &self.sources[source].text,
+                lines: &Lines::new(&self.sources[source].text),
                 source,
                 spots: &mut made.spots,
                 next_call: &mut next_call,
@@ -146,8 +144,13 @@ pub fn load(
 ) -> Result<(Loaded, Vec<Diagnostic>), Vec<Diagnostic>> {
     let count = templates.len();
     let sources: Vec<Source> = templates.into_iter().chain(partials).collect();
+    let lines: Vec<Lines> = sources
+        .iter()
+        .map(|source| Lines::new(&source.text))
+        .collect();
     let mut check = Check {
         sources: &sources,
+        lines: &lines,
         templates: count,
         errors: Vec::new(),
         warnings: Vec::new(),
@@ -198,13 +201,15 @@ enum Node {
 struct Use {
     name: String,
     source: usize,
-    place: Place,
+    line: usize,
+    column: usize,
     /// `{{#> x}}` has a fallback.
     fallback: bool,
 }
 
 struct Check<'a> {
     sources: &'a [Source],
+    lines: &'a [Lines],
     templates: usize,
     errors: Vec<Diagnostic>,
     warnings: Vec<Diagnostic>,
@@ -236,28 +241,15 @@ impl Check<'_> {
                 Diagnostic::error(
                     "template-too-large",
                     format!(
-                        "The template has {} bytes; at most {} are taken.",
+                        "The template has {} bytes, and templates.max_template allows {}.",
                         source.text.len(),
                         options.max_template
                     ),
                 )
                 .at(Place::file(&source.path))
-                .help("Split it into partials; the time to compile grows with the square of the size."),
+                .help("Raise templates.max_template, or move parts of the template into partials."),
             );
             return None;
-        }
-        if source.text.len() > LARGE {
-            self.warnings.push(
-                Diagnostic::warning(
-                    "template-large",
-                    format!(
-                        "The template has {} bytes and is slow to compile.",
-                        source.text.len()
-                    ),
-                )
-                .at(Place::file(&source.path))
-                .help("Split it into partials."),
-            );
         }
         if let Some(at) = source
             .text
@@ -272,7 +264,7 @@ impl Check<'_> {
                 .help("Take it out."),
             );
         }
-        let (_, faults) = scan::scan(&source.text, options.max_nesting);
+        let (tags, faults) = scan::scan(&source.text, options.max_nesting);
         let broken = !faults.is_empty();
         for fault in faults {
             self.errors.push(explain(source, fault));
@@ -285,7 +277,7 @@ impl Check<'_> {
         } else {
             source.name.clone()
         };
-        match Template::compile_with_name(&source.text, name) {
+        match pieces::compile(&source.text, &tags, name) {
             Ok(template) => {
                 self.template(&template);
                 (self.errors.len() == errors_before).then_some(template)
@@ -300,7 +292,7 @@ impl Check<'_> {
                 };
                 self.errors.push(
                     Diagnostic::error("syntax", message)
-                        .at(tag_place(source, line, column))
+                        .at(tag_place(source, &self.lines[index], line, column))
                         .help("A tag holds a path or a helper and its parameters: {{Address}}, {{join Tags \",\"}}, {{#each (service \"web\")}}."),
                 );
                 None
@@ -320,7 +312,8 @@ impl Check<'_> {
 
     fn element(&mut self, element: &Element, line: usize, column: usize) {
         let source = &self.sources[self.current];
-        let place = || tag_place(source, line, column);
+        let lines = &self.lines[self.current];
+        let place = || tag_place(source, lines, line, column);
         match element {
             Element::Expression(helper) => self.expression(helper, line, column),
             Element::HtmlExpression(_) => self.errors.push(
@@ -394,11 +387,11 @@ impl Check<'_> {
                     self.parameter(parameter, line, column);
                 }
                 if name != "@partial-block" {
-                    let place = name_place(source, line, column, &name);
                     self.uses.entry(self.node.clone()).or_default().push(Use {
                         name,
                         source: self.current,
-                        place,
+                        line,
+                        column,
                         fallback,
                     });
                 }
@@ -433,7 +426,7 @@ impl Check<'_> {
         let Some((name, known)) = scope::never_there(helper, self.scope, &self.bound) else {
             return;
         };
-        let place = name_place(&self.sources[self.current], line, column, name);
+        let place = self.name_place(line, column, name);
         let warning = Diagnostic::warning(
             "never-there",
             format!("There is no `{name}` here, so this condition is always the same."),
@@ -454,7 +447,8 @@ impl Check<'_> {
         for parameter in helper.params.iter().chain(helper.hash.values()) {
             self.parameter(parameter, line, column);
         }
-        let at = || name_place(source, line, column, name);
+        let lines = &self.lines[self.current];
+        let at = || name_place(source, lines, line, column, name);
         let Some(entry) = helpers::find(name) else {
             let known = helpers::TABLE
                 .iter()
@@ -490,7 +484,7 @@ impl Check<'_> {
             );
             return;
         }
-        self.parameters(entry, helper, at());
+        self.parameters(entry, helper, line, column);
         if matches!(entry.action, Action::Raw) && !block && !self.options.raw {
             self.errors.push(
                 Diagnostic::error(
@@ -536,7 +530,10 @@ impl Check<'_> {
         }
     }
 
-    fn parameters(&mut self, entry: &Entry, helper: &HelperTemplate, place: Place) {
+    fn parameters(&mut self, entry: &Entry, helper: &HelperTemplate, line: usize, column: usize) {
+        let source = &self.sources[self.current];
+        let lines = &self.lines[self.current];
+        let at = || name_place(source, lines, line, column, head(&helper.name));
         let (least, most) = entry.parameters;
         let given = helper.params.len();
         let raw_block = matches!(entry.action, Action::Raw) && helper.block;
@@ -555,7 +552,7 @@ impl Check<'_> {
                         if wanted == "1" { "" } else { "s" }
                     ),
                 )
-                .at(place.clone())
+                .at(at())
                 .help(format!("It is written as {}.", entry.example)),
             );
         }
@@ -565,7 +562,7 @@ impl Check<'_> {
                     "unknown-pair",
                     format!("`{}` does not take `{pair}=`.", entry.name),
                 )
-                .at(place.clone());
+                .at(at());
                 self.errors
                     .push(match nearest(pair, entry.pairs.iter().copied()) {
                         Some(near) => diagnostic.help(format!("Did you mean `{near}=`?")),
@@ -584,7 +581,7 @@ impl Check<'_> {
         if let Parameter::Path(path) = parameter
             && let Some(name) = scope::left_out(path, self.scope, &self.bound)
         {
-            let place = name_place(&self.sources[self.current], line, column, name);
+            let place = self.name_place(line, column, name);
             let diagnostic =
                 Diagnostic::error("absent-field", format!("There is no `{name}` here.")).at(place);
             self.errors.push(match helpers::absent_field(name) {
@@ -618,7 +615,7 @@ impl Check<'_> {
                 "unknown-partial",
                 format!("There is no partial `{}`.", one.name),
             )
-            .at(one.place.clone());
+            .at(self.place_of(one));
             missing.push(match nearest(&one.name, names) {
                 Some(near) => diagnostic.help(format!("Did you mean `{near}`?")),
                 None => diagnostic.help(format!(
@@ -682,11 +679,11 @@ impl Check<'_> {
                     let mut names: Vec<String> =
                         path[start..].iter().map(|(_, name)| name.clone()).collect();
                     names.push(self.name(&target));
-                    return Some((names, one.place.clone()));
+                    return Some((names, self.place_of(one)));
                 }
                 if path.len() > options.max_nesting {
                     let names = path.iter().map(|(_, name)| name.clone()).collect();
-                    return Some((names, one.place.clone()));
+                    return Some((names, self.place_of(one)));
                 }
                 if let Some(found) = self.find_cycle(&target, known, path, done, options) {
                     return Some(found);
@@ -696,6 +693,16 @@ impl Check<'_> {
         path.pop();
         done.insert(node.clone());
         None
+    }
+
+    fn place_of(&self, one: &Use) -> Place {
+        let (source, lines) = (&self.sources[one.source], &self.lines[one.source]);
+        name_place(source, lines, one.line, one.column, &one.name)
+    }
+
+    fn name_place(&self, line: usize, column: usize, name: &str) -> Place {
+        let (source, lines) = (&self.sources[self.current], &self.lines[self.current]);
+        name_place(source, lines, line, column, name)
     }
 
     fn name(&self, node: &Node) -> String {

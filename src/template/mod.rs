@@ -16,6 +16,7 @@ mod load;
 mod memo;
 mod names;
 pub mod outline;
+mod pieces;
 mod place;
 mod recorder;
 mod rewrite;
@@ -102,7 +103,7 @@ impl Default for Options {
             files: None,
             interfaces: helpers::Interfaces::default(),
             parameters: serde_json::Map::new(),
-            max_template: 256 << 10,
+            max_template: 1 << 20,
             max_output: 64 << 20,
             max_nesting: 32,
             timeout: Duration::from_secs(5),

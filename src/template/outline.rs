@@ -11,7 +11,7 @@ use handlebars::{Path, Template};
 use serde_json::Value;
 
 use super::helpers::{self, Action};
-use super::place::{tag_place, word_place};
+use super::place::{Lines, tag_place, word_place};
 use super::rewrite::{head, is_path, raw};
 use super::{Source, scope};
 use crate::catalog::Query;
@@ -26,6 +26,7 @@ pub struct Outlines {
     pub templates: usize,
     /// What is in each of them.
     pub nodes: Vec<Vec<Node>>,
+    lines: Vec<Lines>,
 }
 
 /// Where a tag begins.
@@ -140,7 +141,9 @@ impl Outlines {
             .enumerate()
             .map(|(source, template)| Reader { source }.template(template))
             .collect();
+        let lines = sources.iter().map(|source| Lines::new(&source.text));
         Outlines {
+            lines: lines.collect(),
             sources,
             templates,
             nodes,
@@ -156,12 +159,15 @@ impl Outlines {
 
     /// A whole tag.
     pub fn tag(&self, at: At) -> Place {
-        tag_place(&self.sources[at.source], at.line, at.column)
+        let source = &self.sources[at.source];
+        tag_place(source, &self.lines[at.source], at.line, at.column)
     }
 
     /// A word of a tag, or the whole tag when it is not in it. `after` is what stands before it.
     pub fn word(&self, at: At, word: &str, after: &str) -> Place {
-        word_place(&self.sources[at.source], at.line, at.column, word, after)
+        let source = &self.sources[at.source];
+        let lines = &self.lines[at.source];
+        word_place(source, lines, (at.line, at.column), word, after)
     }
 
     /// Everything that is asked of the catalog and can be read off, each with the tag and the helper that asks.

@@ -1,5 +1,7 @@
 //! Places in templates: of a tag, of a name in it, of a fault that the scan found.
 
+use std::ops::Range;
+
 use super::Source;
 use super::scan::Fault;
 use crate::diagnostic::{Diagnostic, Place};
@@ -74,12 +76,11 @@ pub fn explain(source: &Source, fault: Fault) -> Diagnostic {
 }
 
 /// The tag at a line and column, whole.
-pub fn tag_place(source: &Source, line: usize, column: usize) -> Place {
-    let place = |length| Place::at(&source.path, &source.text, line, column, length);
+pub fn tag_place(source: &Source, lines: &Lines, line: usize, column: usize) -> Place {
     if line == 0 {
         return Place::file(&source.path);
     }
-    match offset(source, line, column) {
+    match lines.offset(&source.text, line, column) {
         Some(at) => {
             let text = &source.text[at..];
             let end = if text.starts_with("{{") {
@@ -87,23 +88,30 @@ pub fn tag_place(source: &Source, line: usize, column: usize) -> Place {
             } else {
                 1
             };
-            Place::bytes(&source.path, &source.text, at..at + end)
+            lines.stretch(source, at..at + end)
         }
-        None => place(1),
+        None => Place::at(&source.path, &source.text, line, column, 1),
     }
 }
 
-/// The tag at a line and column, or else the one that ends right before.
+/// The tag at a line and column, or else the one that ends right before. Nothing is written at a tag that ends a body:
+/// blanks before it are told as standing there.
 pub fn last_tag_place(source: &Source, line: usize, column: usize) -> Place {
-    let before = offset(source, line, column)
+    let lines = Lines::new(&source.text);
+    let before = lines
+        .offset(&source.text, line, column)
         .map(|at| source.text[..at].trim_end())
-        .filter(|before| !source.text[before.len()..].trim_start().starts_with("{{"));
+        .filter(|before| {
+            let rest = source.text[before.len()..].trim_start();
+            let ends = ["{{/", "{{~/", "{{else", "{{~else"];
+            !rest.starts_with("{{") || ends.iter().any(|end| rest.starts_with(end))
+        });
     match before.and_then(|before| before.strip_suffix("}}")?.rfind("{{")) {
         Some(begin) => {
             let end = begin + source.text[begin..].find("}}").map_or(1, |end| end + 2);
-            Place::bytes(&source.path, &source.text, begin..end)
+            lines.stretch(source, begin..end)
         }
-        None => tag_place(source, line, column),
+        None => tag_place(source, &lines, line, column),
     }
 }
 
@@ -114,11 +122,16 @@ pub fn literal_place(source: &Source, line: usize, column: usize, length: usize)
 
 /// Where the text of an element begins: the engine tells where its first letter is that is no blank, and takes
 /// blanks and a line end off either side of it beside a tag.
-pub fn text_start(source: &Source, line: usize, column: usize, text: &str) -> (usize, usize) {
-    let Some(told) = offset(source, line, column) else {
+pub fn text_start(
+    whole: &str,
+    lines: &Lines,
+    line: usize,
+    column: usize,
+    text: &str,
+) -> (usize, usize) {
+    let Some(told) = lines.offset(whole, line, column) else {
         return (line, column);
     };
-    let whole = &source.text;
     let blanks_before = told - whole[..told].trim_end().len();
     let blanks_after = whole[told..].len() - whole[told..].trim_start().len();
     let starts = (told - blanks_before..=told + blanks_after)
@@ -128,36 +141,37 @@ pub fn text_start(source: &Source, line: usize, column: usize, text: &str) -> (u
         rest.is_empty() || rest.starts_with("{{")
     };
     let start = starts.clone().find(before_a_tag).or(starts.clone().next());
-    start.map_or((line, column), |at| {
-        let place = Place::bytes(&source.path, whole, at..at);
-        (place.line, place.column)
-    })
+    start.map_or((line, column), |at| lines.place(whole, at))
 }
 
 /// A name inside the tag at a line and column, or the whole tag.
-pub fn name_place(source: &Source, line: usize, column: usize, name: &str) -> Place {
-    let whole = tag_place(source, line, column);
-    let Some(at) = offset(source, line, column) else {
-        return whole;
+pub fn name_place(source: &Source, lines: &Lines, line: usize, column: usize, name: &str) -> Place {
+    let whole = || tag_place(source, lines, line, column);
+    let Some(at) = lines.offset(&source.text, line, column) else {
+        return whole();
     };
     let rest = &source.text[at..];
     let tag = &rest[..rest.find("}}").unwrap_or(rest.len())];
     match tag.find(name) {
-        Some(found) if !name.is_empty() => Place::bytes(
-            &source.path,
-            &source.text,
-            at + found..at + found + name.len(),
-        ),
-        _ => whole,
+        Some(found) if !name.is_empty() => {
+            lines.stretch(source, at + found..at + found + name.len())
+        }
+        _ => whole(),
     }
 }
 
 /// A word inside the tag at a line and column, apart from the same letters in a longer one, or the whole tag.
 /// `after` is what must stand right before it.
-pub fn word_place(source: &Source, line: usize, column: usize, word: &str, after: &str) -> Place {
-    let whole = tag_place(source, line, column);
-    let Some(at) = offset(source, line, column) else {
-        return whole;
+pub fn word_place(
+    source: &Source,
+    lines: &Lines,
+    (line, column): (usize, usize),
+    word: &str,
+    after: &str,
+) -> Place {
+    let whole = || tag_place(source, lines, line, column);
+    let Some(at) = lines.offset(&source.text, line, column) else {
+        return whole();
     };
     let rest = &source.text[at..];
     let tag = &rest[..rest.find("}}").unwrap_or(rest.len())];
@@ -170,21 +184,88 @@ pub fn word_place(source: &Source, line: usize, column: usize, word: &str, after
     match found.filter(|_| !word.is_empty()) {
         Some(found) => {
             let start = at + found;
-            Place::bytes(&source.path, &source.text, start..start + word.len())
+            lines.stretch(source, start..start + word.len())
         }
-        None => whole,
+        None => whole(),
     }
 }
 
-/// The byte at a line and a column, both from 1.
-fn offset(source: &Source, line: usize, column: usize) -> Option<usize> {
-    let start: usize = source
-        .text
-        .split_inclusive('\n')
-        .take(line.checked_sub(1)?)
-        .map(str::len)
-        .sum();
-    let text = source.text[start..].split('\n').next()?;
-    let (at, _) = text.char_indices().nth(column.checked_sub(1)?)?;
-    Some(start + at)
+/// The lines of a text, for many places in it.
+#[derive(Debug, Clone)]
+pub struct Lines(Vec<usize>);
+
+impl Lines {
+    /// Of this text.
+    pub fn new(text: &str) -> Lines {
+        let ends = text.match_indices('\n').map(|(at, _)| at + 1);
+        Lines(std::iter::once(0).chain(ends).collect())
+    }
+
+    /// The byte at a line and a column, both from 1.
+    fn offset(&self, text: &str, line: usize, column: usize) -> Option<usize> {
+        let start = *self.0.get(line.checked_sub(1)?)?;
+        let line = text[start..].split('\n').next()?;
+        let (at, _) = line.char_indices().nth(column.checked_sub(1)?)?;
+        Some(start + at)
+    }
+
+    /// The place of some bytes, which begin and end letters: [`Place::bytes`].
+    fn stretch(&self, source: &Source, range: Range<usize>) -> Place {
+        let (line, column) = self.place(&source.text, range.start);
+        let start = self.0.get(line.saturating_sub(1)).copied().unwrap_or(0);
+        let text = source.text[start..].lines().next().unwrap_or_default();
+        let first = source.text[range].split('\n').next().unwrap_or_default();
+        Place {
+            path: source.path.clone(),
+            line,
+            column,
+            length: first.chars().count().max(1),
+            text: text.to_owned(),
+        }
+    }
+
+    /// The line and column, from 1, of a byte that begins a letter.
+    fn place(&self, text: &str, at: usize) -> (usize, usize) {
+        let line = self.0.partition_point(|start| *start <= at);
+        let start = self.0.get(line.saturating_sub(1)).copied().unwrap_or(0);
+        (line, text[start..at].chars().count() + 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::source;
+    use super::*;
+
+    #[test]
+    fn what_is_told_at_the_end_of_a_body_came_of_the_tag_before() {
+        let text = "{{#each a}}\nuser {{b}}\n{{else}}\n  user {{c}} {{d}}\n{{/each}}\n";
+        for ((line, column), place) in [
+            ((3, 1), (2, 6)),
+            ((5, 1), (4, 14)),
+            ((4, 8), (4, 8)),
+            ((4, 14), (4, 14)),
+        ] {
+            let found = last_tag_place(&source(text), line, column);
+            assert_eq!((found.line, found.column), place);
+        }
+    }
+
+    #[test]
+    fn lines_tell_the_same_places() {
+        let text = "a\n\n  é {{b}}\r\nc";
+        let lines = Lines::new(text);
+        for (at, _) in text.char_indices() {
+            let source = source(text);
+            for end in (at..=text.len()).filter(|end| text.is_char_boundary(*end)) {
+                let place = Place::bytes(&source.path, text, at..end);
+                assert_eq!(lines.stretch(&source, at..end), place, "{at} {end}");
+            }
+            let (line, column) = lines.place(text, at);
+            let told = lines.offset(text, line, column);
+            assert!(told.is_none_or(|told| told == at), "{at}");
+        }
+        assert_eq!(lines.offset(text, 9, 1), None);
+        assert_eq!(lines.offset(text, 0, 1), None);
+    }
 }

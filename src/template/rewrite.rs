@@ -4,17 +4,17 @@
 //! of text, and nothing is taken again.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use handlebars::Template;
 use handlebars::template::{
     HelperTemplate, Parameter, Subexpression, TemplateElement as Element, TemplateMapping,
 };
 
-use super::Source;
 use super::closed::{self, Plan};
 use super::helpers::{self, AT};
 use super::load::{EMIT, FRAGMENT, Spot, TEXT};
-use super::place::text_start;
+use super::place::{Lines, text_start};
 use super::writer::{END, POSITION};
 
 /// The name or path at the head of a call.
@@ -36,8 +36,9 @@ pub fn raw(path: &handlebars::Path) -> &str {
 
 /// Rewrites the templates of one source.
 pub struct Rewriter<'a> {
-    /// The source and its number.
-    pub text: &'a Source,
+    /// The source's text with its lines, and its number.
+    pub text: &'a str,
+    pub lines: &'a Lines,
     pub source: usize,
     /// Where positions are collected; a position's number is its index.
     pub spots: &'a mut Vec<Spot>,
@@ -68,7 +69,7 @@ impl Rewriter<'_> {
             let at = mapping.get(index).cloned();
             let (line, column) = at.as_ref().map_or((1, 1), |at| (at.0, at.1));
             let (line, column) = match &element {
-                Element::RawString(text) => text_start(self.text, line, column, text),
+                Element::RawString(text) => text_start(self.text, self.lines, line, column, text),
                 _ => (line, column),
             };
             let spot = self.spots.len();
@@ -236,16 +237,19 @@ fn result_of(helper: &HelperTemplate) -> Parameter {
 
 /// A block of ours around a template.
 pub fn block(name: &str, template: Template) -> Option<HelperTemplate> {
-    let made = Template::compile("{{#if x}}{{/if}}").ok()?;
-    made.elements.into_iter().find_map(|element| match element {
-        Element::HelperBlock(mut helper) => {
-            helper.name = Parameter::Name(name.to_owned());
-            helper.params.clear();
-            helper.template = Some(template.clone());
-            Some(*helper)
-        }
-        _ => None,
-    })
+    /// The engine makes blocks only by reading them.
+    static BLOCK: LazyLock<Option<HelperTemplate>> = LazyLock::new(|| {
+        let made = Template::compile("{{#if x}}{{/if}}").ok()?;
+        made.elements.into_iter().find_map(|element| match element {
+            Element::HelperBlock(helper) => Some(*helper),
+            _ => None,
+        })
+    });
+    let mut helper = BLOCK.clone()?;
+    helper.name = Parameter::Name(name.to_owned());
+    helper.params.clear();
+    helper.template = Some(template);
+    Some(helper)
 }
 
 /// An element at the top of a template in a block that knows its position.

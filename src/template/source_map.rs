@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::Source;
 use super::load::Spot;
-use super::place::{literal_place, tag_place};
+use super::place::{Lines, literal_place, tag_place};
 use super::writer::{LineMarks, Segment};
 use crate::catalog::Query;
 use crate::diagnostic::{Cause, Place};
@@ -190,7 +190,7 @@ impl SourceMap {
         let spot = self.from.spots.get(segment.at)?;
         let source = self.from.sources.get(spot.source)?;
         Some(match segment.tag {
-            true => tag_place(source, spot.line, spot.column),
+            true => tag_place(source, &Lines::new(&source.text), spot.line, spot.column),
             false => {
                 let column = match segment.offset {
                     0 => spot.column + segment.inner,

@@ -31,6 +31,12 @@ fn only_haproxys_own_findings_without_help_are_explained() {
     };
     assert_eq!(help_for(&told), None);
     assert_eq!(help_for(&finding("haproxy", "something new")), None);
+    let message = "'server web/a' : unknown keyword 'check inter 2s'.";
+    let help = help_for(&finding("haproxy", message)).unwrap();
+    assert!(
+        help.starts_with("`check inter 2s` is one word with blanks in it."),
+        "{help}"
+    );
     // What has no quotes leaves no gap open.
     let help = help_for(&finding(
         "haproxy",

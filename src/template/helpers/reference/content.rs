@@ -64,7 +64,7 @@ fn writing() -> Vec<Block> {
         ),
         heading(3, "Bounds"),
         text(
-            "A template has 256 KiB, a file that is made of it 64 MiB and 5 s (templates.max_template, max_output, timeout); blocks and partials stand 32 deep; a text that a helper makes has 16 MiB, by replacing 1 MiB; a list that it makes 100,000 items.",
+            "A template has 1 MiB, a file that is made of it 64 MiB and 5 s (templates.max_template, max_output, timeout); blocks and partials stand 32 deep; a text that a helper makes has 16 MiB, by replacing 1 MiB; a list that it makes 100,000 items.",
         ),
     ]
 }
