@@ -64,7 +64,7 @@ impl Applier {
         let runs_good = |good: &StoredSet| running.revision.as_ref() == Some(&good.revision);
         self.memory.meet(running);
         let session = self.session(running).await;
-        let (true, Some(session)) = (self.last_good.as_ref().is_some_and(runs_good), session)
+        let (true, Some(session)) = (self.last_good.as_deref().is_some_and(runs_good), session)
         else {
             return Servers::default();
         };
