@@ -16,6 +16,7 @@ mod formats;
 mod guard;
 mod hostile;
 mod identity;
+mod listeners;
 mod load;
 mod map;
 mod migrate;

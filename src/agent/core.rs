@@ -123,6 +123,7 @@ pub struct Core {
     waiting: Waiting,
     quarantined: Vec<String>,
     noted: BTreeMap<String, String>,
+    register: Register,
     /// Rendered and not yet applied.
     pending: Option<Arc<Candidate>>,
     /// Why commands do not do for the pending one, once that was tried.
@@ -181,6 +182,7 @@ impl Core {
             waiting: Waiting::default(),
             quarantined: Vec::new(),
             noted: BTreeMap::new(),
+            register: Register::default(),
             pending: None,
             needs_reload: None,
             repair: false,
@@ -411,12 +413,14 @@ fn milliseconds(time: Duration) -> String {
 
 mod applying;
 mod counts;
+mod listeners;
 mod memory;
 mod pace;
 mod rendering;
 mod view;
 mod watches;
 
+pub use listeners::Register;
 pub use memory::Memory;
 pub use watches::Watched;
 

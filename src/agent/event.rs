@@ -6,6 +6,7 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::listeners::Listeners;
 use crate::apply::set::{Candidate, Revision};
 use crate::apply::verdict::{Means, Servers};
 use crate::catalog::guard::{Evidence, Inquiry};
@@ -85,6 +86,8 @@ pub enum Rendered {
         quarantined: Vec<String>,
         /// What is used and odd, such as slots that are nearly all used: what it is about, and a sentence.
         noted: BTreeMap<String, String>,
+        /// What was decided about the listeners of the last good set that the templates do not make.
+        listeners: Listeners,
     },
     /// Something is not known yet.
     Incomplete {

@@ -4,6 +4,7 @@ pub mod core;
 pub mod event;
 pub mod explain;
 pub mod files;
+pub mod listeners;
 mod pulse;
 pub mod run;
 mod snapshot;

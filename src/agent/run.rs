@@ -12,21 +12,24 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::core::{Core, Timing};
 use super::event::{Action, Answers, Event, Loaded, Rendered, WatchId};
 use super::files::FileWatch;
+use super::listeners::{Compared, Good, MadeFrom, Reference};
 use super::pulse::Pulse;
 use super::snapshot;
 use super::systemd::Systemd;
 use super::translate::{event_of, inspect, observed, outcome, say};
 use crate::apply::execute::{Applier, Ending, Means, Observation, Verdict};
-use crate::apply::set::Candidate;
+use crate::apply::gate;
+use crate::apply::set::{Candidate, Revision};
 use crate::catalog::guard::{self, Evidence, Inquiry};
 use crate::catalog::snapshot::Content;
+use crate::catalog::{Known, Query};
 use crate::diagnostic::Diagnostic;
 use crate::haproxy::supervise::Supervisor;
 use crate::source::{Source, Update, Watch};
@@ -68,6 +71,8 @@ pub struct Parts {
     pub open_applier: OpenApplier,
     /// What may vanish from the catalog, and for how long it is kept.
     pub guard: guard::Rules,
+    /// What a set must be.
+    pub gate: gate::Rules,
     /// Where the snapshot lies.
     pub state_directory: PathBuf,
     /// Files and folders whose change means that the templates must be read again.
@@ -104,7 +109,9 @@ enum Message {
         generation: u64,
         set: Box<TemplateSet>,
         result: Result<template::Outcome, Vec<Diagnostic>>,
-        candidate: Option<Arc<Candidate>>,
+        /// The set, where the rendering is whole.
+        compared: Option<Compared>,
+        answers: Arc<BTreeMap<Query, Known>>,
     },
     Applied {
         applier: Box<Applier>,
@@ -153,6 +160,12 @@ pub struct Sidecar {
     applier: Option<Box<Applier>>,
     /// What the core asked for while HAProxy was being started.
     asked: Option<Asked>,
+    /// The last good set and what it was made from.
+    good: Option<Good>,
+    /// The set that was rendered last, as it was compared with the last good one.
+    compared: Option<(Revision, Option<Revision>, Arc<str>)>,
+    /// What the sets that may become the last good one were made from.
+    made_from: BTreeMap<Revision, MadeFrom>,
     /// Where the snapshot is.
     snapshot: PathBuf,
     /// Whether the applier is to take a set that has lost servers, once it is back.
@@ -205,6 +218,9 @@ impl Sidecar {
         let (core, actions) = Core::new(parts.timing, now);
         let path = parts.state_directory.join(snapshot::NAME);
         let memory = snapshot::recall(&path, &mut applier, &parts.guard, now);
+        let revision = applier.last_good_revision().cloned();
+        let left = memory.of_last_good().map(MadeFrom::Snapshot);
+        let made_from = revision.zip(left).into_iter().collect();
         let core = core.remember(parts.guard.clone(), memory);
         let mut sidecar = Sidecar {
             core,
@@ -231,6 +247,9 @@ impl Sidecar {
             ending: applier.ending(),
             applier: Some(Box::new(applier)),
             asked: None,
+            good: None,
+            compared: None,
+            made_from,
             snapshot: path,
             allow_loss: false,
             lost: false,
@@ -248,6 +267,7 @@ impl Sidecar {
         for warning in &sidecar.frame.warnings {
             tracing::warn!("{warning}");
         }
+        sidecar.good_again();
         sidecar.watch_files();
         sidecar.start_haproxy();
         sidecar.carry_out(actions);
@@ -375,12 +395,33 @@ impl Sidecar {
             }
             Question::Release(services, back) => {
                 let services = services.as_deref();
-                let (released, actions) = self.core.release(services, Instant::now());
+                let now = Instant::now();
+                let (mut released, actions) = self.core.release(services, now);
                 self.carry_out(actions);
-                let holds = self.status().holds;
-                let _ = back.send(Released { released, holds });
+                if services.is_none() {
+                    let (listeners, actions) = self.core.release_listeners(None, now);
+                    released.extend(listeners);
+                    self.carry_out(actions);
+                }
+                self.released(released, back);
+            }
+            Question::ReleaseListeners(addresses, back) => {
+                let (released, actions) = self
+                    .core
+                    .release_listeners(addresses.as_deref(), Instant::now());
+                self.carry_out(actions);
+                self.released(released, back);
             }
         }
+    }
+
+    fn released(&self, released: Vec<String>, back: oneshot::Sender<Released>) {
+        let status = self.status();
+        let _ = back.send(Released {
+            released,
+            holds: status.holds,
+            listeners: status.listeners,
+        });
     }
 
     fn status(&self) -> Status {

@@ -48,7 +48,7 @@ fn load(path: &Path) -> Option<Snapshot> {
 }
 
 /// Seconds since 1970, for ages that are shown and nothing else.
-fn wall() -> u64 {
+pub fn wall() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())

@@ -10,6 +10,7 @@
 //! *Written*, *applied* and *confirmed* are three facts, kept apart in the state directory. Never
 //! retries by itself and keeps no clock: when to apply what is the agent's decision.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -63,7 +64,7 @@ pub struct Applier {
     program: Option<Program>,
     /// What was warned of in the set that was applied last.
     warned: Option<String>,
-    last_good: Option<StoredSet>,
+    last_good: Option<Arc<StoredSet>>,
     pending: Option<Change>,
     /// By what the first set is judged that follows the last good one of a former process.
     loss: Option<guard::Rules>,
@@ -113,7 +114,7 @@ impl Applier {
             options.command_timeout,
             options.confirm_timeout,
         );
-        let last_good = history.last_good();
+        let last_good = history.last_good().map(Arc::new);
         if let Some(good) = &last_good {
             haproxy.learn_socket(&good.files);
         }
@@ -137,6 +138,11 @@ impl Applier {
     /// What a failed change goes back to.
     pub fn last_good(&self) -> Option<&[SetFile]> {
         self.last_good.as_ref().map(|set| set.files.as_slice())
+    }
+
+    /// The same, to be kept.
+    pub fn last_good_set(&self) -> Option<Arc<StoredSet>> {
+        self.last_good.clone()
     }
 
     /// Its revision.
@@ -229,7 +235,7 @@ impl Applier {
                 return self.end(Err(error));
             }
         }
-        let good = self.last_good.clone();
+        let good = self.last_good.as_deref().cloned();
         self.apply_kept(good).await
     }
 
@@ -257,6 +263,7 @@ impl Applier {
             true => Candidate {
                 revision: set.revision,
                 files: set.files,
+                may_lose: BTreeSet::new(),
             },
             false => Candidate::new(set.files),
         };
@@ -461,7 +468,7 @@ impl Applier {
             self.history.update(|state| state.written = good)?;
             self.history.adopt_live(&self.options.destinations)?;
         }
-        self.last_good = self.history.last_good();
+        self.last_good = self.history.last_good().map(Arc::new);
         Ok(true)
     }
 
@@ -549,7 +556,7 @@ impl Applier {
             state.confirmed = revision;
             state.rejected = None;
         })?;
-        self.last_good = self.history.last_good();
+        self.last_good = self.history.last_good().map(Arc::new);
         Ok(())
     }
 

@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 mod coverage;
 mod loss;
 
-use self::coverage::is_covered;
+pub use self::coverage::is_covered;
 pub use self::loss::{LAST_SERVERS_LOST, SERVERS_LOST, judge_loss};
+use super::listeners::lost;
 use super::plan::{configuration, is_marker, map_entries};
 use super::set::{Candidate, Role, SetFile};
 use crate::diagnostic::{Severity, nearest};
 use crate::haproxy::Finding;
-use crate::haproxy::config::{Backend, Config, MapUse, Section, Target};
+use crate::haproxy::config::{Backend, Config, Endpoint, MapUse, Section, Target};
 
 /// More findings than this are counted, not listed.
 const FINDINGS_MAX: usize = 100;
@@ -56,6 +57,7 @@ pub fn judge(new: &Candidate, last_good: Option<&[SetFile]>, rules: &Rules) -> V
     let backends = config.backends();
     let mut gate = Gate {
         files: &new.files,
+        may_lose: &new.may_lose,
         config: &config,
         names: backends.iter().map(|b| b.name.clone()).collect(),
         backends,
@@ -99,6 +101,7 @@ pub fn judge_servers(part: &[SetFile], rules: &Rules) -> Vec<Finding> {
     };
     let mut gate = Gate {
         files: part,
+        may_lose: &BTreeSet::new(),
         config: &config,
         names: backends.iter().map(|b| b.name.clone()).collect(),
         backends,
@@ -112,6 +115,7 @@ pub fn judge_servers(part: &[SetFile], rules: &Rules) -> Vec<Finding> {
 
 struct Gate<'a> {
     files: &'a [SetFile],
+    may_lose: &'a BTreeSet<Endpoint>,
     config: &'a Config,
     backends: Vec<Backend>,
     names: BTreeSet<String>,
@@ -238,23 +242,22 @@ impl Gate<'_> {
         let Some(last_good) = last_good.filter(|_| !self.rules.allow_bind_loss) else {
             return;
         };
-        let mut told = BTreeSet::new();
-        for bind in configuration(last_good).binds() {
-            for endpoint in &bind.endpoints {
-                if is_covered(endpoint, &binds) || !told.insert(endpoint.clone()) {
-                    continue;
-                }
-                let message = format!(
-                    "The last good set listens on {endpoint} ({} `{}`); this one does not.",
-                    bind.kind, bind.section
-                );
-                let place = (self.main(), 0);
-                let finding = self.error("bind-lost", place, message);
-                finding.help =
-                    Some("If this is meant, allow the loss of a bind in the settings.".into());
-                if bind.conditional {
-                    finding.severity = Severity::Warning;
-                }
+        for lost in lost(&binds, &configuration(last_good).binds()) {
+            if self.may_lose.contains(&lost.endpoint) {
+                continue;
+            }
+            let message = format!(
+                "The last good set listens on {} ({} `{}`); this one does not.",
+                lost.endpoint, lost.kind, lost.section
+            );
+            let place = (self.main(), 0);
+            let finding = self.error("bind-lost", place, message);
+            finding.help = Some(format!(
+                "If this is meant, run `gatewright release --listener '{}'`.",
+                lost.endpoint
+            ));
+            if lost.conditional {
+                finding.severity = Severity::Warning;
             }
         }
     }

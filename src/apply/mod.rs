@@ -6,6 +6,7 @@ pub mod files;
 pub mod gate;
 pub mod history;
 pub mod journal;
+pub mod listeners;
 pub mod lock;
 pub mod plan;
 mod ports;

@@ -4,8 +4,11 @@
 //! running worker can be asked which set it loaded (HAProxy 2.6 configuration manual 3.1
 //! "set-var", management manual 9.3 "get var"). Templates need not mention it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
+
+use crate::haproxy::config::Endpoint;
 
 /// The variable that carries the revision in a worker.
 pub const REVISION_VARIABLE: &str = "proc.gatewright_revision";
@@ -73,6 +76,8 @@ pub struct Candidate {
     pub revision: Revision,
     /// In the order of the settings. The first one with [`Role::Config`] ends in the marker.
     pub files: Vec<SetFile>,
+    /// Where the last good set may listen and this one need not.
+    pub may_lose: BTreeSet<Endpoint>,
 }
 
 impl Candidate {
@@ -100,7 +105,11 @@ impl Candidate {
         {
             main.text.push_str(&marker(&revision));
         }
-        Candidate { revision, files }
+        Candidate {
+            revision,
+            files,
+            may_lose: BTreeSet::new(),
+        }
     }
 }
 

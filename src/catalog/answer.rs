@@ -144,10 +144,60 @@ impl Answer {
         }
     }
 
+    /// Whether the item of that name is here; `None` when this is a list of other things, or none.
+    pub fn has(&self, item: &ItemName) -> Option<bool> {
+        Some(match (self, item) {
+            (Answer::Instances(list), ItemName::Instance { node, id }) => {
+                list.iter().any(|one| (&one.node, &one.id) == (node, id))
+            }
+            (Answer::Services(list), ItemName::Service(name)) => {
+                list.iter().any(|one| one.name == *name)
+            }
+            (Answer::Nodes(list), ItemName::Node(name)) => list.iter().any(|one| one.name == *name),
+            (Answer::Tree(list), ItemName::Key(path)) => list.iter().any(|one| one.path == *path),
+            _ => return None,
+        })
+    }
+
+    /// The name of an item of a list, by its place.
+    pub fn name_of(&self, place: usize) -> Option<ItemName> {
+        Some(match self {
+            Answer::Instances(list) => {
+                let one = list.get(place)?;
+                ItemName::Instance {
+                    node: one.node.clone(),
+                    id: one.id.clone(),
+                }
+            }
+            Answer::Services(list) => ItemName::Service(list.get(place)?.name.clone()),
+            Answer::Nodes(list) => ItemName::Node(list.get(place)?.name.clone()),
+            Answer::Tree(list) => ItemName::Key(list.get(place)?.path.clone()),
+            Answer::Datacenters(_) | Answer::Node(_) | Answer::Key(_) => return None,
+        })
+    }
+
     /// Whether the answer holds nothing.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+/// By what an item of a list is the same one, whatever else is known of it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ItemName {
+    /// An instance, by its node and id.
+    Instance {
+        /// The node.
+        node: String,
+        /// The id.
+        id: String,
+    },
+    /// A service.
+    Service(String),
+    /// A node.
+    Node(String),
+    /// A key, by its whole path.
+    Key(String),
 }
 
 /// An answer and where it stands in time. Shared, never changed in place.

@@ -9,7 +9,7 @@ mod query;
 pub mod snapshot;
 
 pub use answer::{
-    Answer, Instance, KeyValue, Known, Meta, Node, NodeDetail, NodeService, ServiceName,
+    Answer, Instance, ItemName, KeyValue, Known, Meta, Node, NodeDetail, NodeService, ServiceName,
 };
 pub use network::Network;
 pub use query::{HealthFilter, Kind, Query, Scope, Status};

@@ -6,32 +6,43 @@ use std::path::PathBuf;
 use crate::diagnostic::{Diagnostic, nearest};
 use crate::exit;
 use crate::settings::environment;
-use crate::status::model::Hold;
 use crate::status::socket;
 
 use super::Failure;
 use super::flags::SettingsFlag;
 
-/// Let go what the guard holds of services whose instances vanished in mass
+/// Release what is held: services whose instances vanished in mass, and listeners that wait
 ///
-/// Tells a running sidecar over its status socket that the instances of these services are meant to
-/// be gone. `gatewright status` shows what is held. With --all everything is let go, also a set that
-/// is refused because it has lost servers since the last good configuration. The exit code is 0 when
-/// everything named was let go, 1 when nothing of a name is held, and 10 when no sidecar answers.
+/// Tells a running sidecar over its status socket that the instances of these services, or these
+/// listeners, are meant to be gone. `gatewright status` shows what is held. With --all everything is
+/// released, also a set that is refused because it has lost servers since the last good configuration.
+/// The exit code is 0 when everything named was released, 1 when nothing of a name is held, and 10 when
+/// no sidecar answers.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   gatewright release web -c /etc/gatewright/gatewright.toml
+  gatewright release --listener '*:8080' -c /etc/gatewright/gatewright.toml
   gatewright release --all --socket /run/gatewright/status.sock")]
 pub struct Release {
     /// The services
     #[arg(
         value_name = "SERVICE",
-        required_unless_present = "all",
+        required_unless_present_any = ["all", "listener", "all_listeners"],
         conflicts_with = "all"
     )]
     services: Vec<String>,
-    /// Everything that is held
+    /// A listener that waits, by its address; may be given several times
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        conflicts_with_all = ["all", "all_listeners"]
+    )]
+    listener: Vec<String>,
+    /// Every listener that waits
+    #[arg(long, conflicts_with = "all")]
+    all_listeners: bool,
+    /// Everything that is held, listeners too
     #[arg(long)]
     all: bool,
     #[command(flatten)]
@@ -52,46 +63,61 @@ impl Release {
                 .load(&environment, |_| {})?
                 .status_socket(&environment),
         };
-        let services = (!self.all).then_some(self.services.as_slice());
-        let answer = super::run::block_on(socket::release(&path, services))?
-            .map_err(|error| super::status::not_running(&path, &error))?;
-        let mut lines: Vec<String> = answer
-            .released
+        let mut released: Vec<String> = Vec::new();
+        let mut missing: Vec<Diagnostic> = Vec::new();
+        if self.all || !self.services.is_empty() {
+            let services = (!self.all).then_some(self.services.as_slice());
+            let answer = super::run::block_on(socket::release(&path, services))?
+                .map_err(|error| super::status::not_running(&path, &error))?;
+            let holds = answer.holds.iter();
+            let held: Vec<&str> = holds
+                .map(|hold| hold.service.as_deref().unwrap_or(&hold.query))
+                .collect();
+            missing.extend(not_held(&self.services, &answer.released, &held, ""));
+            released.extend(answer.released);
+        }
+        if self.all_listeners || !self.listener.is_empty() {
+            let addresses = (!self.all_listeners).then_some(self.listener.as_slice());
+            let answer = super::run::block_on(socket::release_listeners(&path, addresses))?
+                .map_err(|error| super::status::not_running(&path, &error))?;
+            let listeners = answer.listeners.iter();
+            let held: Vec<&str> = listeners.map(|one| one.address.as_str()).collect();
+            let (named, what) = (&self.listener, "the listener ");
+            missing.extend(not_held(named, &answer.released, &held, what));
+            released.extend(answer.released);
+        }
+        let mut lines: Vec<String> = released
             .iter()
             .map(|name| format!("Released: {name}."))
             .collect();
-        if lines.is_empty() && self.all {
+        if lines.is_empty() && missing.is_empty() {
             lines.push("Nothing is held.".to_owned());
         }
         let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
         let _ = anstream::stdout().lock().write_all(text.as_bytes());
-        let missing: Vec<&String> = self
-            .services
-            .iter()
-            .filter(|name| !answer.released.contains(name))
-            .collect();
         match missing.is_empty() {
             true => Ok(exit::OK),
-            false => Err(Failure::new(
-                exit::FAILURE,
-                missing
-                    .into_iter()
-                    .map(|name| not_held(name, &answer.holds))
-                    .collect(),
-            )),
+            false => Err(Failure::new(exit::FAILURE, missing)),
         }
     }
 }
 
-fn not_held(name: &str, holds: &[Hold]) -> Diagnostic {
-    let held: Vec<&str> = holds
-        .iter()
-        .map(|hold| hold.service.as_deref().unwrap_or(&hold.query))
-        .collect();
-    let message = format!("Nothing of {name} is held.");
-    Diagnostic::error("not-held", message).help(match nearest(name, held.iter().copied()) {
-        Some(near) => format!("Did you mean `{near}`?"),
-        None if held.is_empty() => "Nothing else is held either.".to_owned(),
-        None => format!("Held are: {}.", held.join(", ")),
-    })
+/// What was named and is not held.
+fn not_held(
+    named: &[String],
+    released: &[String],
+    held: &[&str],
+    what: &'static str,
+) -> Vec<Diagnostic> {
+    let missing = named.iter().filter(|name| !released.contains(name));
+    let told = missing.map(|name| {
+        let message = format!("Nothing of {what}{name} is held.");
+        let help = match nearest(name, held.iter().copied()) {
+            Some(near) => format!("Did you mean `{near}`?"),
+            None if held.is_empty() => "Nothing else is held either.".to_owned(),
+            None => format!("Held are: {}.", held.join(", ")),
+        };
+        Diagnostic::error("not-held", message).help(help)
+    });
+    told.collect()
 }

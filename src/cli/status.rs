@@ -7,7 +7,9 @@ use crate::diagnostic::{Diagnostic, plain};
 use crate::exit;
 use crate::settings::{Environment, environment, status_socket_of};
 use crate::source::Origin;
-use crate::status::model::{Certificate, Consul, Hold, LogLines, Snapshot, Status, Watched, Work};
+use crate::status::model::{
+    Certificate, Consul, Hold, Listener, LogLines, Snapshot, Status, Watched, Work,
+};
 use crate::status::socket;
 use crate::status::words::{age, grouped, size};
 
@@ -139,6 +141,8 @@ fn describe(status: &Status) -> String {
     }
     let holds: Vec<String> = status.holds.iter().map(hold).collect();
     section(&mut lines, "guarded", &holds);
+    let waiting: Vec<String> = status.listeners.iter().map(listener).collect();
+    section(&mut lines, "listeners", &waiting);
     section(&mut lines, "templates", &status.template_errors);
     section(&mut lines, "left out", &status.quarantined);
     section(&mut lines, "warning", &status.warnings);
@@ -283,6 +287,21 @@ fn hold(hold: &Hold) -> String {
         hold.reference,
         age(hold.since_seconds),
         hold.reason
+    )
+}
+
+fn listener(one: &Listener) -> String {
+    let meanwhile = match &one.not_kept {
+        None => "its section is kept".to_owned(),
+        Some(why) => format!("the whole set waits, because {why}"),
+    };
+    format!(
+        "{} ({}): waits for {}, {meanwhile}; ends by `gatewright release --listener '{}'`. {}",
+        one.address,
+        one.section,
+        age(one.since_seconds),
+        one.address,
+        one.reason
     )
 }
 

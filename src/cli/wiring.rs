@@ -70,8 +70,9 @@ pub fn parts(
         let (settings, environment) = (Arc::clone(&settings), Arc::clone(&environment));
         move || open_applier(&settings, &environment).map_err(|error| error.to_string())
     };
-    let (guard, state_directory) = (
+    let (guard, gate, state_directory) = (
         guard_rules(&settings),
+        rules(&settings),
         settings.state_directory(&environment),
     );
     Ok(Parts {
@@ -84,6 +85,7 @@ pub fn parts(
         template_files,
         settings_file: file.map(Path::to_owned),
         guard,
+        gate,
         state_directory,
         mode: mode_word(mode).to_owned(),
         supervised: mode == Mode::Supervise,

@@ -66,7 +66,7 @@ pub static CODES: &[Code] = &[
     Code { code: "no-final-newline", what: "A file does not end in a line end.", help: "End it with one." },
     Code { code: "unreadable-line", what: "A line cannot be split into words.", help: "Close its quotes and escapes." },
     Code { code: "no-frontend", what: "HAProxy would listen nowhere.", help: "Give a frontend a bind line." },
-    Code { code: "bind-lost", what: "An address that was listened on is not any more.", help: "Set gate.allow_bind_loss if it is meant." },
+    Code { code: "bind-lost", what: "An address that was listened on is not any more.", help: "Run `gatewright release --listener ADDRESS` if it is meant." },
     Code { code: "address-in-use", what: "A new address is taken by another program.", help: "Choose another, or end that program." },
     Code { code: "too-few-servers", what: "A backend has fewer servers than it must have.", help: "Look at the health of its service, or lower gate.min_servers." },
     Code { code: "servers-lost", what: "More servers vanished than may at once.", help: "See `gatewright status`, and `gatewright release`." },

@@ -276,7 +276,7 @@ pub struct Gate {
     pub min_servers: BTreeMap<String, usize>,
     /// The smallest number of enabled servers for every other backend.
     pub min_servers_default: usize,
-    /// Lets a new configuration drop an address that the last good one listened on.
+    /// Lets a new configuration drop any address that the last good one listened on, at once.
     pub allow_bind_loss: bool,
     /// Refuses a configuration about which `haproxy -c` warns.
     pub strict_warnings: bool,

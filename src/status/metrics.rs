@@ -169,6 +169,17 @@ fn guard(out: &mut Exposition, status: &Status) {
         |hold| hold.since_seconds,
         f64::max,
     );
+    let listeners = &status.listeners;
+    out.value("gatewright_listeners_waiting", listeners.len() as f64);
+    out.begin("gatewright_listener_waiting_seconds");
+    for one in listeners.iter().take(QUERIES_MAX) {
+        let labels = [("address", one.address.as_str())];
+        out.sample(
+            "gatewright_listener_waiting_seconds",
+            &labels,
+            one.since_seconds,
+        );
+    }
     let snapshot = status.snapshot.as_ref();
     if let Some(age) = snapshot.and_then(|snapshot| snapshot.saved_seconds_ago) {
         out.value("gatewright_snapshot_age_seconds", age);

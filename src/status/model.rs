@@ -1,10 +1,13 @@
 //! The status as data. Its JSON form is an interface: fields are added, never renamed. It holds no
 //! value of the catalog but names and counts, and no secret.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::agent::core::Core;
+use crate::agent::listeners::Waiting;
 use crate::diagnostic::Diagnostic;
 use crate::source::SourceStatus;
 
@@ -56,6 +59,9 @@ pub struct Status {
     /// What vanished from the catalog and is kept by the guard.
     #[serde(default)]
     pub holds: Vec<Hold>,
+    /// Listeners of the last good set that the templates do not make any more; they wait for an operator.
+    #[serde(default)]
+    pub listeners: Vec<Listener>,
     /// The answers on disk, once there are any.
     #[serde(default)]
     pub snapshot: Option<Snapshot>,
@@ -94,7 +100,8 @@ pub enum State {
     Held,
     /// Something a template needs is not known; the last good one is in force.
     Waiting,
-    /// HAProxy runs what the catalog says, and what the guard keeps of what vanished from it.
+    /// HAProxy runs what the catalog says, what the guard keeps of what vanished from it, and listeners
+    /// that wait for an operator.
     Guarded,
     /// A set is on its way.
     Applying,
@@ -132,7 +139,7 @@ impl State {
             State::Confirmed => "HAProxy runs what the catalog says",
             State::Unconfirmed => "the files are current, HAProxy has not confirmed them",
             State::Held | State::Waiting => "the last good configuration is in force",
-            State::Guarded => "what vanished from the catalog in mass is kept",
+            State::Guarded => "what vanished is kept until it returns or is released",
             State::Applying => "a new set is on its way",
         }
     }
@@ -199,6 +206,22 @@ pub struct Hold {
     pub since_seconds: f64,
     /// Seconds until it ends by itself; `None` when only the items' return or a release ends it.
     pub ends_in_seconds: Option<f64>,
+}
+
+/// A listener that the templates do not make any more and that waits for an operator.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Listener {
+    /// Where it listens: what `gatewright release --listener` is given.
+    pub address: String,
+    /// Its section's kind and name.
+    pub section: String,
+    /// Why it does not go by itself, a whole sentence.
+    pub reason: String,
+    /// Seconds since it waits.
+    pub since_seconds: f64,
+    /// Why its section cannot be kept, to follow "because". Then the whole set waits; else everything
+    /// but the section goes on.
+    pub not_kept: Option<String>,
 }
 
 /// The answers that are kept on disk for a start without Consul.
@@ -344,6 +367,7 @@ impl Status {
                         .map(|end| end.saturating_duration_since(now).as_secs_f64()),
                 })
                 .collect(),
+            listeners: core.listeners().waiting().iter().map(listener).collect(),
             snapshot: snapshot(core, now),
             haproxy: HAProxy {
                 mode: frame.mode.clone(),
@@ -366,6 +390,19 @@ impl Status {
             process: Process::read(),
             listening: frame.listening.clone(),
         }
+    }
+}
+
+fn listener(one: &Waiting) -> Listener {
+    let lost = &one.lost;
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH);
+    let wall = wall.map_or(0, |since| since.as_secs());
+    Listener {
+        address: lost.endpoint.to_string(),
+        section: format!("{} {}", lost.kind, lost.section),
+        reason: one.reason.to_string(),
+        since_seconds: wall.saturating_sub(one.since) as f64,
+        not_kept: one.cannot_keep.as_ref().map(ToString::to_string),
     }
 }
 
@@ -395,11 +432,16 @@ fn state(core: &Core) -> State {
     } else {
         match core.applied() {
             None => State::Starting,
-            Some(applied) if applied.confirmed && !core.holds().is_empty() => State::Guarded,
+            Some(applied) if applied.confirmed && keeps(core) => State::Guarded,
             Some(applied) if applied.confirmed => State::Confirmed,
             Some(_) => State::Unconfirmed,
         }
     }
+}
+
+/// Whether HAProxy is to run something that the catalog or the templates do not have any more.
+fn keeps(core: &Core) -> bool {
+    !core.holds().is_empty() || !core.listeners().waiting().is_empty()
 }
 
 /// Ready means that HAProxy runs a set that it has confirmed: by this process, or before it started and

@@ -115,6 +115,19 @@ fn look_at(out: &mut String, status: &Status) {
             text(&hold.reason)
         )
     }));
+    all.extend(status.listeners.iter().take(LISTED).map(|one| {
+        let kept = match &one.not_kept {
+            None => "its section is kept meanwhile".to_owned(),
+            Some(why) => format!("the whole set waits with it, because {}", text(why)),
+        };
+        format!(
+            "The listener <code>{}</code> (<code>{}</code>) waits for an operator since {}; {kept}. {} <code>gatewright release --listener</code> lets it go.",
+            text(&one.address),
+            text(&one.section),
+            age(one.since_seconds),
+            text(&one.reason)
+        )
+    }));
     all.extend(status.warnings.iter().take(LISTED).map(|one| text(one)));
     listed(
         &mut all,

@@ -4,7 +4,9 @@
 //! ```text
 //! status               the status; also for whoever says nothing
 //! release ["web"]      lets go what the guard holds of these services
-//! release null         of everything
+//! release null         of everything, and the listeners that wait
+//! release-listeners ["*:80"]     releases listeners that wait
+//! release-listeners null         all of them
 //! ```
 //!
 //! Only the sidecar's own user and root are answered.
@@ -21,7 +23,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::model::{Hold, Status};
+use super::model::{Hold, Listener, Status};
 
 /// How many connections are answered at a time, and how long each may take.
 const CONNECTIONS: usize = 16;
@@ -41,6 +43,8 @@ pub enum Question {
     Status(oneshot::Sender<Status>),
     /// Lets go what the guard holds of these services, or of all.
     Release(Option<Vec<String>>, oneshot::Sender<Released>),
+    /// Releases the listeners at these addresses, or all that wait.
+    ReleaseListeners(Option<Vec<String>>, oneshot::Sender<Released>),
 }
 
 /// What was let go.
@@ -50,6 +54,9 @@ pub struct Released {
     pub released: Vec<String>,
     /// What is held still.
     pub holds: Vec<Hold>,
+    /// Listeners that wait still.
+    #[serde(default)]
+    pub listeners: Vec<Listener>,
 }
 
 /// The socket's file, removed when the sidecar ends.
@@ -126,13 +133,17 @@ async fn answer(stream: UnixStream, questions: mpsc::Sender<Question>) -> io::Re
         line.clear();
     }
     let mut text = match line.trim_end().split_once(' ') {
-        Some(("release", services)) => match serde_json::from_str(services) {
-            Ok(services) => {
-                let (send, receive) = oneshot::channel();
-                told(&questions, Question::Release(services, send), receive).await?
-            }
-            Err(_) => return Ok(()),
-        },
+        Some((word @ ("release" | "release-listeners"), names)) => {
+            let Ok(names) = serde_json::from_str(names) else {
+                return Ok(());
+            };
+            let (send, receive) = oneshot::channel();
+            let question = match word {
+                "release" => Question::Release(names, send),
+                _ => Question::ReleaseListeners(names, send),
+            };
+            told(&questions, question, receive).await?
+        }
         _ => {
             let (send, receive) = oneshot::channel();
             told(&questions, Question::Status(send), receive).await?
@@ -164,6 +175,12 @@ pub async fn ask(path: &Path) -> io::Result<Status> {
 pub async fn release(path: &Path, services: Option<&[String]>) -> io::Result<Released> {
     let services = serde_json::to_string(&services).map_err(io::Error::other)?;
     say(path, &format!("release {services}")).await
+}
+
+/// Asks the sidecar at `path` to release the listeners at these addresses, or all that wait.
+pub async fn release_listeners(path: &Path, addresses: Option<&[String]>) -> io::Result<Released> {
+    let addresses = serde_json::to_string(&addresses).map_err(io::Error::other)?;
+    say(path, &format!("release-listeners {addresses}")).await
 }
 
 async fn say<T: DeserializeOwned>(path: &Path, line: &str) -> io::Result<T> {

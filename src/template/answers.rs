@@ -11,7 +11,7 @@ use super::judge::{
     Addresses, Quarantined, instance_words, judge, node_fault, node_service_fault, text_fault,
 };
 use super::names::server_ids;
-use crate::catalog::{Answer, Instance, KeyValue, Known, Meta, Node, Query};
+use crate::catalog::{Answer, Instance, ItemName, KeyValue, Known, Meta, Node, Query};
 
 /// The field of an instance with its server's id, which is settled among those of one answer. No
 /// template need know it: the helper `serverId` reads it.
@@ -143,6 +143,11 @@ impl Slot {
             answer: Arc::clone(&self.answer),
             revision: self.revision,
         }
+    }
+
+    /// By what an item is the same in another answer.
+    pub fn name(&self, index: usize) -> Option<ItemName> {
+        self.answer.name_of(*self.kept.get(index)?)
     }
 
     /// How an item is called in sentences.

@@ -37,6 +37,9 @@ pub const NO_THREAD: &str = "no-thread";
 /// How often a rendering is made anew because of where it listens.
 const LISTENER_ROUNDS: usize = 3;
 
+/// How often answers are recalled that only others show to be wanted.
+const RECALL_ROUNDS: usize = 8;
+
 /// More fields are not told when one is missing.
 const FIELDS_SHOWN: usize = 20;
 
@@ -237,13 +240,7 @@ impl TemplateSet {
         let Ok((texts, marks)) = result else {
             return none();
         };
-        let state = self.recorder.state();
-        let from = Arc::new(From {
-            sources: Arc::clone(&self.loaded.sources),
-            spots: Arc::clone(&self.loaded.spots),
-            calls: state.calls.clone(),
-            items: state.items.clone(),
-        });
+        let from = self.from();
         texts
             .iter()
             .zip(marks)
@@ -260,6 +257,53 @@ impl TemplateSet {
                 }
             })
             .collect()
+    }
+
+    /// What these answers make, and where each line of it comes from. `recall` gives an answer that is
+    /// wanted besides. `None` when that does not do for a whole rendering. What was rendered last stays
+    /// what it was.
+    pub fn made_from(
+        &mut self,
+        mut answers: BTreeMap<Query, Known>,
+        recall: impl Fn(&Query) -> Option<Known>,
+    ) -> Option<(Vec<String>, Vec<SourceMap>)> {
+        let current: BTreeMap<Query, Known> = self.recorder.known();
+        self.make_marked();
+        let mut memos = std::mem::take(&mut self.memos);
+        let mut made = None;
+        for _ in 0..RECALL_ROUNDS {
+            self.recorder.take_in(&answers);
+            made = self.run(true, &mut memos).ok();
+            let needed = self.recorder.state().needed.clone();
+            let recalled: Vec<(Query, Known)> = needed
+                .into_iter()
+                .filter_map(|query| Some((query.clone(), recall(&query)?)))
+                .collect();
+            if recalled.is_empty() {
+                break;
+            }
+            answers.extend(recalled);
+        }
+        self.memos = memos;
+        let incomplete = self.recorder.is_incomplete();
+        let from = self.from();
+        self.recorder.take_in(&current);
+        let (texts, marks) = made.filter(|_| !incomplete)?;
+        let maps = marks
+            .into_iter()
+            .map(|marks| SourceMap::new(marks, Arc::clone(&from)));
+        Some((texts, maps.collect()))
+    }
+
+    /// What the marks of the last rendering mean.
+    fn from(&self) -> Arc<From> {
+        let state = self.recorder.state();
+        Arc::new(From {
+            sources: Arc::clone(&self.loaded.sources),
+            spots: Arc::clone(&self.loaded.spots),
+            calls: state.calls.clone(),
+            items: state.items.clone(),
+        })
     }
 
     /// Where a query is asked, if it is: the first of these tags.

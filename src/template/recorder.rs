@@ -185,6 +185,16 @@ impl Recorder {
         }
     }
 
+    /// The answers as they were taken in.
+    pub fn known(&self) -> BTreeMap<Query, Known> {
+        let state = self.state();
+        let slot = |edition| state.slots.get(edition);
+        let known = state.editions.iter();
+        known
+            .filter_map(|(query, edition)| Some((query.clone(), slot(edition)?.known())))
+            .collect()
+    }
+
     fn addresses<'a>(&'a self, own: &'a Listeners) -> Addresses<'a> {
         Addresses {
             host_names: self.options.host_names,
@@ -334,7 +344,11 @@ impl Recorder {
     pub fn note_culprit(&self, item: impl FnOnce() -> Option<(String, Option<Query>)>) {
         let mut state = self.state();
         if state.culprit.is_none() {
-            state.culprit = item().map(|(what, query)| Item { query, what });
+            state.culprit = item().map(|(what, query)| Item {
+                query,
+                what,
+                name: None,
+            });
         }
     }
 
@@ -344,7 +358,7 @@ impl Recorder {
     }
 
     /// The mark that an item begins, when positions are wanted.
-    pub fn item_begins(&self, item: impl FnOnce() -> Option<(String, Option<Query>)>) -> String {
+    pub fn item_begins(&self, item: impl FnOnce() -> Option<Item>) -> String {
         match self.number_item(item) {
             Some(number) => format!("{POSITION}+{number}{END}"),
             None => String::new(),
@@ -352,13 +366,10 @@ impl Recorder {
     }
 
     /// The number of an item, when positions are wanted.
-    pub fn number_item(
-        &self,
-        item: impl FnOnce() -> Option<(String, Option<Query>)>,
-    ) -> Option<usize> {
+    pub fn number_item(&self, item: impl FnOnce() -> Option<Item>) -> Option<usize> {
         let mut state = self.state();
-        let (what, query) = if state.marked { item()? } else { return None };
-        state.items.push(Item { query, what });
+        let item = if state.marked { item()? } else { return None };
+        state.items.push(item);
         Some(state.items.len() - 1)
     }
 

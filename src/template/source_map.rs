@@ -9,7 +9,7 @@ use super::Source;
 use super::load::Spot;
 use super::place::{Lines, literal_place, tag_place};
 use super::writer::{LineMarks, Segment};
-use crate::catalog::Query;
+use crate::catalog::{ItemName, Query};
 use crate::diagnostic::{Cause, Place};
 
 /// A tag or a stretch of text in a template.
@@ -32,6 +32,8 @@ pub struct Item {
     pub query: Option<Query>,
     /// What it is: `Instance ID on node NODE`.
     pub what: String,
+    /// By what it is the same in another answer, where that is known.
+    pub name: Option<ItemName>,
 }
 
 impl Item {
@@ -118,6 +120,22 @@ impl SourceMap {
                 .filter_map(|number| self.from.items.get(*number).cloned())
                 .collect(),
         })
+    }
+
+    /// The items within whose rounds a column of a line was written, outermost first; both count from 1.
+    /// The line itself may hold more of them, side by side.
+    pub fn items_at(&self, line: usize, column: usize) -> Vec<Item> {
+        let column = column.saturating_sub(1);
+        let segments = self.line(line).map(|marks| marks.segments.as_slice());
+        let segment = segments
+            .unwrap_or_default()
+            .iter()
+            .find(|one| (one.column..one.column + one.length).contains(&column));
+        let numbers = segment.map(|segment| segment.items.iter());
+        let items = numbers.into_iter().flatten();
+        items
+            .filter_map(|number| self.from.items.get(*number).cloned())
+            .collect()
     }
 
     /// The template of a file, by its place in the set.

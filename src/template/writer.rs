@@ -57,6 +57,8 @@ pub struct Segment {
     pub tag: bool,
     /// The includes around it, outermost first.
     pub includes: Arc<[usize]>,
+    /// The numbers of the items within whose rounds it was written, outermost first.
+    pub items: Arc<[usize]>,
 }
 
 /// One file being written.
@@ -333,6 +335,7 @@ impl Marks {
                     inner: if self.tag { 0 } else { self.inner },
                     tag: self.tag,
                     includes: Arc::clone(&self.includes),
+                    items: self.items.as_slice().into(),
                 });
                 for item in &self.items {
                     if !self.line.items.contains(item) {

@@ -236,7 +236,7 @@ fn a_renamed_service_is_held_by_its_name_until_it_is_released() {
         .unwrap();
     let status = String::from_utf8_lossy(&status.stdout).into_owned();
     for part in [
-        "guarded: what vanished from the catalog in mass is kept",
+        "guarded: what vanished is kept until it returns or is released",
         &format!("service \"web\": {held} of 2 kept for"),
         "ends when they return or by `gatewright release web`",
     ] {

@@ -195,6 +195,10 @@ impl Core {
         actions: &mut Vec<Action>,
     ) {
         self.retries = 0;
+        let mut why = why;
+        if let Some(first) = why.first_mut() {
+            first.notes.extend(self.kept_note());
+        }
         let known = self
             .refused
             .as_ref()

@@ -36,7 +36,7 @@ pub struct Memory {
 /// What a former process left.
 #[derive(Debug, Clone)]
 struct Former {
-    snapshot: Snapshot,
+    snapshot: Arc<Snapshot>,
     /// When it was read: the process's time, and seconds since 1970.
     at: Instant,
     wall: u64,
@@ -58,7 +58,7 @@ impl Memory {
     ) -> Memory {
         let former = snapshot.map(|snapshot| Former {
             usable: last_good.is_some_and(|good| good.as_str() == snapshot.revision),
-            snapshot,
+            snapshot: Arc::new(snapshot),
             at,
             wall,
             outdated: BTreeSet::new(),
@@ -79,6 +79,12 @@ impl Memory {
     /// When it was last written by this process.
     pub fn saved_at(&self) -> Option<Instant> {
         self.saved_at
+    }
+
+    /// The answers that the last good set was made from when this process started, if they are these.
+    pub fn of_last_good(&self) -> Option<Arc<Snapshot>> {
+        let former = self.former.as_ref().filter(|former| former.usable)?;
+        Some(Arc::clone(&former.snapshot))
     }
 
     pub(super) fn canary_seen(&self) -> &[Option<String>] {

@@ -142,6 +142,7 @@ impl Core {
                 used,
                 quarantined,
                 noted,
+                listeners,
             } => {
                 self.rounds = 0;
                 self.render_errors.clear();
@@ -160,6 +161,7 @@ impl Core {
                     }
                 }
                 self.noted = noted;
+                self.listeners_judged(listeners, actions);
                 self.memory.rendered(&candidate.revision, now);
                 self.offer(candidate, actions);
             }

@@ -1,4 +1,5 @@
 mod flapping;
+mod listeners;
 mod model;
 
 use std::path::PathBuf;
@@ -6,6 +7,7 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 
 use super::*;
+use crate::agent::listeners::Listeners;
 use crate::apply::set::{Role, SetFile};
 use crate::apply::verdict::Servers;
 use crate::template::NO_THREAD;
@@ -45,6 +47,7 @@ fn complete(text: &str, names: &[&str]) -> Event {
         used: services(names),
         quarantined: Vec::new(),
         noted: BTreeMap::new(),
+        listeners: Listeners::default(),
     })
 }
 

@@ -61,6 +61,14 @@ impl Core {
             .map(|candidate| &candidate.revision)
     }
 
+    /// The sets whose answers are still of interest: rendered last, waiting, being applied.
+    pub fn open_sets(&self) -> impl Iterator<Item = &Revision> {
+        [&self.latest, &self.pending, &self.applying]
+            .into_iter()
+            .flatten()
+            .map(|candidate| &candidate.revision)
+    }
+
     /// What has happened since the start.
     pub fn counts(&self) -> &Counts {
         &self.counts

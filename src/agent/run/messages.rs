@@ -10,14 +10,16 @@ impl Sidecar {
                 generation,
                 set,
                 result,
-                candidate,
-            } => self.rendered(generation, set, result, candidate),
+                compared,
+                answers,
+            } => self.rendered(generation, set, result, compared, answers),
             Message::Applied {
                 applier,
                 candidate,
                 verdict,
             } => {
                 self.applier = Some(applier);
+                self.good_again();
                 let revision = candidate.revision.clone();
                 let outcome = outcome(*verdict, &candidate, self.templates.as_deref_mut());
                 self.applier_is_back();
@@ -28,11 +30,13 @@ impl Sidecar {
                 observation,
             } => {
                 self.applier = Some(applier);
+                self.good_again();
                 self.applier_is_back();
                 self.event(Event::Observed(observed(&observation)));
             }
             Message::Resumed { applier, verdict } => {
                 self.applier = Some(applier);
+                self.good_again();
                 resumed(&verdict);
                 self.applier_is_back();
                 match self.asked.take() {
@@ -83,7 +87,8 @@ impl Sidecar {
         generation: u64,
         set: Box<TemplateSet>,
         result: Result<template::Outcome, Vec<Diagnostic>>,
-        candidate: Option<Arc<Candidate>>,
+        compared: Option<Compared>,
+        answers: Arc<BTreeMap<Query, Known>>,
     ) {
         if generation == self.generation {
             self.slots = set.slots().clone();
@@ -96,15 +101,35 @@ impl Sidecar {
             self.event(Event::Rendered(Rendered::Outdated));
             return;
         }
-        let rendered = match (result, candidate) {
+        if let Some(compared) = &compared {
+            let revision = compared.candidate.revision.clone();
+            let made_from = MadeFrom::Answers(answers);
+            if let Some(good) = &mut self.good
+                && good.set.revision == revision
+            {
+                good.made_from = Some(made_from.clone());
+            }
+            self.made_from.insert(revision.clone(), made_from);
+            self.compared = Some((
+                revision,
+                compared.against.clone(),
+                Arc::clone(&compared.lines),
+            ));
+            if self.listens_elsewhere() {
+                self.event(Event::Rendered(Rendered::Outdated));
+                return;
+            }
+        }
+        let rendered = match (result, compared) {
             (Err(errors), _) => Rendered::Failed(errors),
-            (Ok(template::Outcome::Complete(rendering)), Some(candidate)) => {
+            (Ok(template::Outcome::Complete(rendering)), Some(compared)) => {
                 if rendering.files_read != self.files_read {
                     self.files_read = rendering.files_read;
                     self.watch_files();
                 }
                 Rendered::Complete {
-                    candidate,
+                    candidate: compared.candidate,
+                    listeners: compared.listeners,
                     used: rendering.used,
                     quarantined: rendering
                         .quarantined
@@ -139,6 +164,42 @@ impl Sidecar {
             (Ok(template::Outcome::Complete(_)), None) => return,
         };
         self.event(Event::Rendered(rendered));
+        // The core says by now which sets are of interest.
+        let mut open: BTreeSet<Revision> = self.core.open_sets().cloned().collect();
+        open.extend(self.good.as_ref().map(|good| good.set.revision.clone()));
+        self.made_from.retain(|revision, _| open.contains(revision));
+    }
+
+    /// The applier is back: another set may be the last good one.
+    pub(super) fn good_again(&mut self) {
+        let Some(applier) = &self.applier else {
+            return;
+        };
+        let set = applier.last_good_set();
+        let revision = set.as_ref().map(|set| &set.revision);
+        let made_from = revision.and_then(|revision| self.made_from.get(revision));
+        if let (Some(good), Some(set)) = (&mut self.good, &set)
+            && good.set == *set
+        {
+            // The same text may have been made from newer answers.
+            good.made_from = made_from.cloned();
+            return;
+        }
+        self.good = set.clone().map(|set| Good::new(set, made_from.cloned()));
+        if self.listens_elsewhere() {
+            self.core.compare_again(Instant::now());
+        }
+    }
+
+    /// Whether the set that was rendered last was compared with another one than is the last good one
+    /// by now, and that one listens at other addresses.
+    fn listens_elsewhere(&self) -> bool {
+        let (Some((revision, against, lines)), Some(good)) = (&self.compared, &self.good) else {
+            return false;
+        };
+        *revision != good.set.revision
+            && against.as_ref() != Some(&good.set.revision)
+            && *lines != good.lines
     }
 }
 

@@ -69,6 +69,7 @@ impl Sidecar {
                 return;
             }
         }
+        self.good_again();
         // Under another mode HAProxy is left to those who manage it from now on.
         self.supervisor = self.applier.as_mut().and_then(|applier| applier.guardian());
         if let Some(applier) = &self.applier {

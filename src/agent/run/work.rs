@@ -76,11 +76,15 @@ impl Sidecar {
             tracing::error!("A rendering was asked for without templates.");
             return;
         };
+        let reference = self.reference();
         self.work(move || {
             let mut result = set.render(&answers);
-            let candidate = match &mut result {
+            let compared = match &mut result {
                 Ok(template::Outcome::Complete(rendering)) => {
-                    Some(Arc::new(make_set(std::mem::take(&mut rendering.files))))
+                    let candidate = make_set(std::mem::take(&mut rendering.files));
+                    Some(reference.compare(candidate, &answers, |from, former| {
+                        set.made_from(former, |query| from.answer(query))
+                    }))
                 }
                 _ => None,
             };
@@ -88,9 +92,22 @@ impl Sidecar {
                 generation,
                 set,
                 result,
-                candidate,
+                compared,
+                answers,
             }
         });
+    }
+
+    /// What the listeners of the next set are compared with.
+    fn reference(&self) -> Reference {
+        let register = self.core.listeners();
+        Reference {
+            good: self.good.clone(),
+            waiting: register.waiting().to_vec(),
+            released: register.released().clone(),
+            rules: self.parts.gate.clone(),
+            now: snapshot::wall(),
+        }
     }
 
     pub(super) fn apply(&mut self, candidate: Arc<Candidate>, means: Means) {

@@ -1,6 +1,7 @@
 //! The files are swapped in and HAProxy must load them: told, confirmed, or brought back to the former
 //! ones.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::super::files::FileError;
@@ -115,7 +116,7 @@ impl Applier {
                 change.finish()?;
                 self.history
                     .update(|state| state.applied = Some(revision.clone()))?;
-                self.last_good = self.history.last_good();
+                self.last_good = self.history.last_good().map(Arc::new);
                 Ok(Verdict::Written {
                     revision,
                     reason: format!("{}.", describe(&seen)),
@@ -183,7 +184,7 @@ impl Applier {
         if !self.haproxy.can_tell() && !self.haproxy.can_ask() {
             self.history
                 .update(|state| state.applied = Some(revision.clone()))?;
-            self.last_good = self.history.last_good();
+            self.last_good = self.history.last_good().map(Arc::new);
         }
         Ok(())
     }

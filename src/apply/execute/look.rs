@@ -68,7 +68,7 @@ impl Applier {
             return Servers::default();
         }
         let session = self.session(running).await;
-        let (true, Some(session)) = (self.last_good.as_ref().is_some_and(runs_good), session)
+        let (true, Some(session)) = (self.last_good.as_deref().is_some_and(runs_good), session)
         else {
             return Servers::default();
         };

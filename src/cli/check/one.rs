@@ -253,6 +253,7 @@ pub fn by_haproxy(settings: &Settings, rendered: &Candidate) -> Result<Vec<Findi
         .collect();
     let copy = Candidate {
         revision: rendered.revision.clone(),
+        may_lose: rendered.may_lose.clone(),
         files: rendered
             .files
             .iter()

@@ -41,6 +41,8 @@ pub const FAMILIES: &[(&str, Kind, &str, &str)] = &[
     ("gatewright_guard_present_items", Gauge, "query", "What the catalog still shows."),
     ("gatewright_guard_reference_items", Gauge, "query", "What the loss is judged by."),
     ("gatewright_guard_hold_seconds", Gauge, "query", "How long it has kept them."),
+    ("gatewright_listeners_waiting", Gauge, "", "Listeners that the templates do not make any more and that wait for `gatewright release --listener`."),
+    ("gatewright_listener_waiting_seconds", Gauge, "address", "How long they have waited."),
     ("gatewright_snapshot_age_seconds", Gauge, "", "Time since the snapshot was written; missing before the first time."),
     ("gatewright_snapshot_queries", Gauge, "", "Queries that are answered from the snapshot, because the catalog does not answer them."),
     ("gatewright_source_info", Gauge, "source", "What is read: consul, serf or file; only its own metrics are there. Always 1."),

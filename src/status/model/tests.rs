@@ -63,6 +63,13 @@ pub fn status() -> Status {
             since_seconds: 30.0,
             ends_in_seconds: Some(30.0),
         }],
+        listeners: vec![Listener {
+            address: "127.0.0.1:8080".to_owned(),
+            section: format!("listen {hostile}"),
+            reason: "The templates do not make it any more.".to_owned(),
+            since_seconds: 90.0,
+            not_kept: None,
+        }],
         snapshot: Some(Snapshot {
             saved_seconds_ago: Some(4.0),
             in_use: 1,

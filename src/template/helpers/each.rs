@@ -15,8 +15,9 @@ use super::super::answers::{SERVER_ID, Slot};
 use super::super::closed::Plan;
 use super::super::judge::instance_words;
 use super::super::recorder::{Begun, ITEM_ENDS, LeftOut, Recorder, notes};
-use super::{describe, failed};
-use crate::catalog::Query;
+use super::super::source_map::Item;
+use super::{describe, failed, shorten};
+use crate::catalog::{ItemName, Query};
 
 /// The pair that the engine adds: the number of the block among all positions.
 pub const SPOT: &str = "@spot";
@@ -160,7 +161,7 @@ impl HelperDef for EachHelper {
                 Some((engine, words, self.recorder.snapshot()?))
             });
             let notes = notes(state);
-            let mark = self.recorder.item_begins(|| words(&items, index));
+            let mark = self.recorder.item_begins(|| item(&items, index));
             if !mark.is_empty() {
                 out.write(&mark)?;
             }
@@ -249,6 +250,44 @@ impl EachHelper {
         }
         state.pop_block();
         Ok(small.then_some((plan, prefix)))
+    }
+}
+
+/// An item if it is one of the catalog, for the map of where lines come from. Keys are known also in a
+/// list that a helper made of them, such as those right below a folder.
+fn item(items: &Items<'_>, index: usize) -> Option<Item> {
+    let key = |item: &Value| {
+        let path = item.get("Path").and_then(Value::as_str)?;
+        item.get("Key")?;
+        item.get("Value")?;
+        Some(Item {
+            query: None,
+            what: format!("Key {}", shorten(path)),
+            name: Some(ItemName::Key(path.to_owned())),
+        })
+    };
+    let instance = |item: &Value| {
+        let text = |name: &str| item.get(name).and_then(Value::as_str);
+        Some(Item {
+            query: None,
+            what: item_words(item)?,
+            name: Some(ItemName::Instance {
+                node: text("Node")?.to_owned(),
+                id: text("ID")?.to_owned(),
+            }),
+        })
+    };
+    match items {
+        Items::Answer(slot) => {
+            let (what, query) = slot.words(index)?;
+            Some(Item {
+                query,
+                what,
+                name: slot.name(index),
+            })
+        }
+        Items::List(list) => instance(list.get(index)?).or_else(|| key(list.get(index)?)),
+        Items::Fields(_) => None,
     }
 }
 

@@ -14,6 +14,7 @@ use super::super::judge::is_host_name;
 use super::super::names::{IDS, backend_name, server_id, server_name};
 use super::super::recorder::Recorder;
 use super::super::slots::{MOST, SPARE_ADDRESS};
+use super::super::source_map::Item;
 use super::each::item_words;
 use super::{Call, Given, describe, failed, refuse_missing, truthy};
 
@@ -178,7 +179,15 @@ impl HelperDef for ServersHelper {
 /// Notes which instance each line is about, for source maps.
 fn note_lines<'a>(recorder: &Recorder, list: impl Iterator<Item = Option<&'a Value>>) {
     let lines = list
-        .map(|one| recorder.number_item(|| Some((item_words(one?)?, None))))
+        .map(|one| {
+            recorder.number_item(|| {
+                Some(Item {
+                    query: None,
+                    what: item_words(one?)?,
+                    name: None,
+                })
+            })
+        })
         .collect();
     recorder.state().lines = lines;
 }

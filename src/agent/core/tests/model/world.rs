@@ -230,6 +230,7 @@ impl World {
                     used: BTreeSet::from([query()]),
                     quarantined: Vec::new(),
                     noted: BTreeMap::new(),
+                    listeners: Default::default(),
                 };
                 self.event(Event::Rendered(rendered), sets);
             }
