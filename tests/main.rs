@@ -8,6 +8,7 @@ mod broken;
 mod check;
 mod commands;
 mod consul;
+mod environment;
 mod faults;
 mod formats;
 mod guard;

@@ -392,7 +392,7 @@ impl Applier {
     /// The candidate beside its destinations.
     fn staged(&self, candidate: &Candidate, master: Option<&Master>) -> Result<Staged, ApplyError> {
         let directory = master
-            .and_then(|master| master.directory.as_deref())
+            .and_then(|master| master.started.as_ref()?.directory.as_deref())
             .or(self.options.working_directory.as_deref());
         Ok(stage(candidate, self.last_good(), directory)?)
     }
@@ -553,11 +553,11 @@ impl Applier {
     }
 
     async fn master(&self) -> Option<Master> {
-        let (pid, line, directory) = self.haproxy.command_line().await?;
+        let (pid, started) = self.haproxy.master().await?;
         Some(Master {
             pid,
-            line,
-            directory,
+            started,
+            supervised: matches!(self.options.mode, Mode::Supervise { .. }),
         })
     }
 

@@ -14,7 +14,7 @@ use crate::haproxy::check::Invocation;
 use crate::haproxy::child::{self, Limits};
 use crate::haproxy::config::{Endpoint, StatsSocket};
 use crate::haproxy::master::{MasterSocket, Reload};
-use crate::haproxy::process::{CommandLine, Master, ProcessError};
+use crate::haproxy::process::{Master, ProcessError, Started};
 use crate::haproxy::runtime::{Session, Version};
 use crate::haproxy::socket::{SocketError, ask};
 use crate::haproxy::stats::{Running, WorkerSocket};
@@ -227,13 +227,22 @@ impl Haproxy {
         }
     }
 
-    /// The running master's flags, files and directory, to validate as it will load.
-    pub async fn command_line(&self) -> Option<(i32, CommandLine, Option<PathBuf>)> {
-        let pid = match &self.mode {
-            Mode::Signal { pid_file } => return describe(Master::find(pid_file).await.ok()?),
-            _ => self.master_socket()?.processes().await.ok()?.master.pid,
+    /// The running master and how it was started, to validate as it will load; that is `None` where it may not be
+    /// looked at.
+    pub async fn master(&self) -> Option<(i32, Option<Started>)> {
+        let master = match &self.mode {
+            Mode::Signal { pid_file } => Master::find(pid_file).await,
+            // A command names no process; the worker that answers is its child.
+            Mode::Command { .. } => {
+                Master::above(self.worker.as_ref()?.running(ASK).await.ok()?.pid)
+            }
+            _ => Master::open(self.master_socket()?.processes().await.ok()?.master.pid),
         };
-        describe(Master::open(pid).ok()?)
+        match master {
+            Ok(master) => Some((master.pid(), Some(master.started()?))),
+            Err(ProcessError::Denied { pid, .. }) => Some((pid, None)),
+            Err(_) => None,
+        }
     }
 
     /// What runs now. A reload under way is waited for; `patience` is for a socket that refuses.
@@ -617,14 +626,6 @@ async fn takes_commands(socket: &WorkerSocket, running: &Running) -> bool {
     let found = socket.running(ASK).await;
     matches!(found, Ok(found) if found.pid == running.pid)
         && matches!(ask(path, "show cli level", ASK).await, Ok(level) if level.trim() == "admin")
-}
-
-fn describe(master: Master) -> Option<(i32, CommandLine, Option<PathBuf>)> {
-    Some((
-        master.pid(),
-        master.command_line()?,
-        master.working_directory(),
-    ))
 }
 
 fn no_socket() -> Seen {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::super::plan::{Difference, Doubt, Pool, Steps, Wanted, of_backend};
+use super::super::set::Revision;
 use super::super::validate::Master;
 use super::super::verdict::Servers;
 use super::telling::Outcome;
@@ -28,6 +29,8 @@ pub(super) struct Memory {
     pub servers: Servers,
     /// How its master was started, once that was looked up.
     pub master: Option<Option<Master>>,
+    /// What a set reads of the environment that HAProxy lacks, in words.
+    pub environment: Option<(Revision, Vec<String>)>,
 }
 
 impl Memory {

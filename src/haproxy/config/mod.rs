@@ -9,9 +9,11 @@ mod lexer;
 mod references;
 mod sections;
 mod servers;
+mod variables;
 
 pub use addresses::{Bind, Endpoint, StatsSocket, Transport, endpoints};
 pub use lexer::{LexError, LexErrorKind, WORDS_MAX, Word, lex, quote};
 pub use references::{BackendUse, FileKind, FileUse, MapUse, Target};
 pub use sections::{Config, Directive, LineError, Section, is_section_keyword};
 pub use servers::{Backend, Server};
+pub use variables::{Form, VariableUse, variable_uses};
