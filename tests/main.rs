@@ -14,6 +14,7 @@ mod formats;
 mod guard;
 mod hostile;
 mod identity;
+mod layouts;
 mod load;
 mod map;
 mod migrate;
