@@ -10,7 +10,7 @@ use crate::apply::set::{Candidate, Revision};
 use crate::apply::tell::Seen;
 use crate::catalog::Answer;
 use crate::catalog::guard::{Evidence, Inquiry, Silence};
-use crate::diagnostic::{Diagnostic, with_causes};
+use crate::diagnostic::{Diagnostic, Severity, with_causes};
 use crate::haproxy::Finding;
 use crate::source::{ErrorClass, ReadError, Source, Update};
 use crate::status::repeats;
@@ -154,9 +154,14 @@ pub fn outcome(
 ) -> Outcome {
     let mut explained = |findings: &[Finding]| {
         let mut maps = None;
-        findings
-            .iter()
-            .filter(|finding| finding.severity == crate::diagnostic::Severity::Error)
+        let of = |severity| {
+            let mut findings = findings.iter();
+            std::iter::from_fn(move || findings.find(|finding| finding.severity == severity))
+        };
+        // Where an error names no place, a warning may be what tells it.
+        let nowhere = of(Severity::Error).any(|finding| finding.file.is_none());
+        of(Severity::Error)
+            .chain(of(Severity::Warning).filter(|_| nowhere))
             .map(|finding| {
                 let maps = maps.get_or_insert_with(|| match &mut templates {
                     Some(set) => {

@@ -407,7 +407,7 @@ impl Applier {
     /// The candidate beside its destinations.
     fn staged(&self, candidate: &Candidate, master: Option<&Master>) -> Result<Staged, ApplyError> {
         let directory = master
-            .and_then(|master| master.directory.as_deref())
+            .and_then(|master| master.started.as_ref()?.directory.as_deref())
             .or(self.options.working_directory.as_deref());
         Ok(stage(candidate, self.last_good(), directory)?)
     }
@@ -581,7 +581,12 @@ impl Applier {
     }
 
     async fn master(&self) -> Option<Master> {
-        self.haproxy.command_line().await.map(Master::from)
+        let (pid, started) = self.haproxy.master().await?;
+        Some(Master {
+            pid,
+            started,
+            supervised: matches!(self.options.mode, Mode::Supervise { .. }),
+        })
     }
 
     /// Whether there is a main configuration for HAProxy to start from.

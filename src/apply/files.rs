@@ -8,6 +8,7 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::unistd::{Gid, Uid, fchown};
 
 use self::faults::step;
@@ -105,9 +106,17 @@ fn explain(cause: &std::io::Error) -> String {
             "its name is too long",
             "Choose a shorter one: up to 29 bytes are added to it for files beside it.",
         ),
-        _ => return format!("{cause}."),
+        _ => return sentence(cause),
     };
     format!("{what}. {remedy}")
+}
+
+fn sentence(cause: &std::io::Error) -> String {
+    let text = cause.to_string();
+    match text.ends_with('.') {
+        true => text,
+        false => text + ".",
+    }
 }
 
 /// Whose a file is and who may read it.
@@ -188,8 +197,8 @@ pub fn sync(path: &Path) -> Result<(), FileError> {
     Ok(())
 }
 
-/// Keeps owner and group, or the group alone where only root could do more. A group that cannot be
-/// kept is an error when the mode relies on it: HAProxy could lose access.
+/// Keeps owner and group, or the group alone where only root could do more. What cannot be kept is an error when
+/// HAProxy could lose access by it: the group may do what others may not, or only the former owner may read.
 fn take_owner(file: &File, access: Access) -> std::io::Result<()> {
     let Some((user, group)) = access.owner else {
         return Ok(());
@@ -198,10 +207,67 @@ fn take_owner(file: &File, access: Access) -> std::io::Result<()> {
     if (found.uid(), found.gid()) == (user, group) {
         return Ok(());
     }
-    let group = Some(Gid::from_raw(group));
-    match fchown(file, Some(Uid::from_raw(user)), group).or_else(|_| fchown(file, None, group)) {
-        Err(error) if access.mode & 0o070 != 0 => Err(error.into()),
-        _ => Ok(()),
+    let (owner, to_group) = (Uid::from_raw(user), Some(Gid::from_raw(group)));
+    let Err(error) = fchown(file, Some(owner), to_group) else {
+        return Ok(());
+    };
+    if error != Errno::EPERM {
+        return Err(error.into());
+    }
+    let (for_group, for_others) = (access.mode >> 3 & 0o7, access.mode & 0o7);
+    let by_group = fchown(file, None, to_group).is_ok();
+    let remedy = if !by_group && for_group & !for_others != 0 {
+        "Give that file a group that Gatewright's user is in (chgrp), or put Gatewright's user into its group."
+    } else if !owner.is_root()
+        && user != found.uid()
+        && for_group & 0o4 == 0
+        && for_others & 0o4 == 0
+    {
+        "Give that file to Gatewright's user (chown), or let a group read it that HAProxy's and Gatewright's users are in."
+    } else {
+        return Ok(());
+    };
+    Err(std::io::Error::other(format!(
+        "the file that it replaces {}, and Gatewright's user {} may not keep that, so HAProxy could lose access. {remedy}",
+        belongs(user, group, access.mode),
+        name_of_user(found.uid()),
+    )))
+}
+
+/// Whose a file is, in words.
+fn belongs(user: u32, group: u32, mode: u32) -> String {
+    let group = nix::unistd::Group::from_gid(Gid::from_raw(group))
+        .ok()
+        .flatten()
+        .map_or(group.to_string(), |group| group.name);
+    format!(
+        "belongs to user {} and group {group} with mode {:04o}",
+        name_of_user(user),
+        mode & 0o7777
+    )
+}
+
+fn name_of_user(user: u32) -> String {
+    let found = nix::unistd::User::from_uid(Uid::from_raw(user)).ok();
+    found.flatten().map_or(user.to_string(), |user| user.name)
+}
+
+/// A refusal that comes of whose a file is, and not of its directory, says so.
+pub(super) fn of_owner(
+    path: &Path,
+    action: &str,
+    remedy: &str,
+    cause: std::io::Error,
+) -> std::io::Error {
+    match (cause.kind(), std::fs::symlink_metadata(path)) {
+        (ErrorKind::PermissionDenied, Ok(found)) if found.is_file() => {
+            let belongs = belongs(found.uid(), found.gid(), found.mode());
+            let own = name_of_user(nix::unistd::geteuid().as_raw());
+            std::io::Error::other(format!(
+                "the file {belongs}, and Gatewright's user {own} may not {action} it. {remedy}"
+            ))
+        }
+        _ => cause,
     }
 }
 
@@ -222,9 +288,26 @@ pub fn replace(path: &Path, bytes: &[u8], access: Access) -> Result<(), FileErro
 pub fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
     step(Step::Rename, to)
         .and_then(|()| std::fs::rename(from, to))
+        .map_err(|cause| match in_sticky_directory(to) {
+            true => of_owner(to, "replace", NOT_IN_STICKY, cause),
+            false => cause,
+        })
         .map_err(FileError::of("replace", to))?;
     crash::point("file renamed");
     Ok(())
+}
+
+/// The mode bit of a directory in which only its owner may replace a file.
+pub(super) const STICKY: u32 = 0o1000;
+/// What helps there.
+pub(super) const NOT_IN_STICKY: &str = "Its directory is sticky (mode +t), where only the owner replaces a file. Give the file to Gatewright's user (chown), or use another directory.";
+
+/// Whether only its owner may replace a file, whoever may write to the directory.
+fn in_sticky_directory(path: &Path) -> bool {
+    let directory = path
+        .parent()
+        .and_then(|parent| std::fs::metadata(parent).ok());
+    directory.is_some_and(|found| found.mode() & STICKY != 0)
 }
 
 /// Keeps what a file holds under a second name beside it. A copy where the system links nothing, such as
@@ -287,7 +370,11 @@ pub fn read(path: &Path) -> Result<Option<String>, FileError> {
     match std::fs::read(path) {
         Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(FileError::of("read", path)(error)),
+        Err(error) => {
+            let remedy = "Let a group read it that Gatewright's user is in (chgrp, chmod g+r), or give it to that user (chown).";
+            let error = of_owner(path, "read", remedy, error);
+            Err(FileError::of("read", path)(error))
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{AccessFlags, eaccess};
 
-use super::files::{Access, FileError};
+use super::files::{self, Access, FileError, NOT_IN_STICKY, STICKY, of_owner};
 use crate::haproxy::sight;
 
 /// As many links as Linux follows in one path (path_resolution(7)).
@@ -55,7 +55,7 @@ pub fn to_replace(destination: &Path) -> Result<(PathBuf, Option<Access>), FileE
 /// Whether files can be put at a destination at all, as far as that is seen without a try: for the
 /// start, where an impossible one is a mistake in the settings. Later it is a fault that may pass.
 pub fn check(destination: &Path) -> Result<(), FileError> {
-    let (target, _) = to_replace(destination)?;
+    let (target, found) = to_replace(destination)?;
     let directory = target.parent().unwrap_or(Path::new("/"));
     let failed = FileError::of("write", destination);
     match std::fs::metadata(directory) {
@@ -63,7 +63,28 @@ pub fn check(destination: &Path) -> Result<(), FileError> {
         Ok(_) => {}
         Err(error) => return Err(failed(error)),
     }
-    eaccess(directory, AccessFlags::W_OK | AccessFlags::X_OK).map_err(|error| failed(error.into()))
+    eaccess(directory, AccessFlags::W_OK | AccessFlags::X_OK)
+        .map_err(|error| failed(error.into()))?;
+    let Some(owner) = found.and_then(|found| found.owner) else {
+        return Ok(());
+    };
+    if eaccess(&target, AccessFlags::R_OK).is_err() {
+        files::read(&target)?;
+    }
+    may_replace(directory, owner.0)
+        .map_err(|cause| of_owner(&target, "replace", NOT_IN_STICKY, cause))
+        .map_err(FileError::of("replace", destination))
+}
+
+/// Whether a file of this owner may be replaced in its directory, as rename(2) says of sticky ones.
+fn may_replace(directory: &Path, owner: u32) -> std::io::Result<()> {
+    let own = nix::unistd::geteuid();
+    let found = std::fs::metadata(directory)?;
+    let ours = own.is_root() || [owner, found.uid()].contains(&own.as_raw());
+    match found.mode() & STICKY != 0 && !ours {
+        true => Err(ErrorKind::PermissionDenied.into()),
+        false => Ok(()),
+    }
 }
 
 /// The first link on the way to a path that stands in a directory that everybody may write to.

@@ -17,9 +17,8 @@ use crate::haproxy::check::Invocation;
 use crate::haproxy::child::{self, Limits};
 use crate::haproxy::config::Level;
 use crate::haproxy::master::{MasterSocket, Reload};
-use crate::haproxy::process::{CommandLine, Master, ProcessError};
+use crate::haproxy::process::{Master, ProcessError, Started};
 use crate::haproxy::socket::SocketError;
-use crate::haproxy::stats::Running;
 use crate::haproxy::stats::WorkerSocket;
 use crate::haproxy::supervise::{self, Death, Status, Supervisor};
 
@@ -199,24 +198,26 @@ impl Haproxy {
         }
     }
 
-    /// The running master's flags, files and directory, to validate as it will load.
-    pub async fn command_line(&self) -> Option<(i32, CommandLine, Option<PathBuf>)> {
-        let pid = match &self.mode {
-            Mode::Signal { pid_file } => return describe(Master::find(pid_file).await.ok()?),
+    /// The running master and how it was started, to validate as it will load; that is `None` where it may not be
+    /// looked at.
+    pub async fn master(&self) -> Option<(i32, Option<Started>)> {
+        let master = match &self.mode {
+            Mode::Signal { pid_file } => Master::find(pid_file).await,
+            // A command names no process; the worker that answers is its child.
+            Mode::Command { .. } => match self.seen(Duration::ZERO).await {
+                Seen::Running(running) => Master::above(running.pid),
+                _ => return None,
+            },
             _ => {
                 let processes = self.master_socket()?.processes_within(ABSENT).await;
-                processes.ok()?.master.pid
+                Master::open(processes.ok()?.master.pid)
             }
         };
-        describe(Master::open(pid).ok()?)
-    }
-
-    /// The same of the master behind a worker, for modes that do not name it.
-    pub fn command_line_of(
-        &self,
-        running: &Running,
-    ) -> Option<(i32, CommandLine, Option<PathBuf>)> {
-        describe(Master::of_worker(running.pid).ok()?)
+        match master {
+            Ok(master) => Some((master.pid(), Some(master.started()?))),
+            Err(ProcessError::Denied { pid, .. }) => Some((pid, None)),
+            Err(_) => None,
+        }
     }
 
     /// Why HAProxy could not be told, where that is certain before it must be: rights that are missing, or
@@ -473,12 +474,4 @@ impl Haproxy {
             }
         }
     }
-}
-
-fn describe(master: Master) -> Option<(i32, CommandLine, Option<PathBuf>)> {
-    Some((
-        master.pid(),
-        master.command_line()?,
-        master.working_directory(),
-    ))
 }

@@ -3,10 +3,11 @@
 //!
 //! Changes nothing. A validation that could not be run is an error, never a "valid".
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::environment::{CODE, Environments, Lack, Reason, Whose, one_of_each};
 use super::plan::configuration;
 use super::ports;
 use super::set::{Candidate, Role, SetFile};
@@ -17,32 +18,36 @@ use crate::diagnostic::Severity;
 use crate::haproxy::Finding;
 use crate::haproxy::alerts::{self, Places};
 use crate::haproxy::check::{Invocation, Outcome, check};
-use crate::haproxy::process::CommandLine;
+use crate::haproxy::config::{VariableUse, variable_uses};
+use crate::haproxy::process::{Environment, Started, Values};
+use crate::haproxy::redact;
 use crate::haproxy::sight::{self, Sight};
 
 /// The code of a configuration that HAProxy calls right and would not start with. Our gate says more.
 pub const NO_LISTENER: &str = "no-listener";
 
-/// How the running master was started.
+/// The running master.
 #[derive(Debug, Clone)]
 pub struct Master {
     /// Its process id.
     pub pid: i32,
-    /// Its flags and files.
-    pub line: CommandLine,
-    /// Its directory.
-    pub directory: Option<PathBuf>,
+    /// How it was started; `None` when it may not be looked at.
+    pub started: Option<Started>,
+    /// Whether Gatewright has started it.
+    pub supervised: bool,
 }
 
-impl From<(i32, CommandLine, Option<PathBuf>)> for Master {
-    fn from((pid, line, directory): (i32, CommandLine, Option<PathBuf>)) -> Master {
-        Master {
-            pid,
-            line,
-            directory,
-        }
-    }
+/// What HAProxy loads beside a set, and what it reads of its environment.
+#[derive(Debug, Clone, Default)]
+pub struct Loaded {
+    /// The configuration files in order, those of the set by their destinations.
+    pub files: Vec<PathBuf>,
+    /// What they read of the environment; `file` is an index of `files`.
+    pub uses: Vec<VariableUse>,
 }
+
+/// More of another configuration file is not looked at for variables.
+const OTHER_MAX: u64 = 4 << 20;
 
 /// What HAProxy says about the staged files: warnings, and at least one error if it refuses them.
 /// With `strict` a warning counts as an error.
@@ -54,12 +59,22 @@ pub async fn by_haproxy(
     limit: Duration,
     strict: bool,
 ) -> Result<Vec<Finding>, ApplyError> {
-    let invocation = invocation(candidate, staged, base, master)?;
+    let loaded = loaded(&candidate.files, base, master);
+    let invocation = invocation(candidate, staged, base, master, &loaded)?;
     let outcome = check(&invocation, limit).await?;
     let (Outcome::Valid { output } | Outcome::Invalid { output, .. }) = &outcome;
     let mut findings = read_findings(candidate, staged, output);
+    let secrets = redact::secret_values(&invocation.environment);
+    for finding in findings.iter_mut().filter(|_| !secrets.is_empty()) {
+        finding.message = redact::hide(&finding.message, &secrets);
+    }
+    let refused = matches!(outcome, Outcome::Invalid { .. });
+    let mut lacks = lacks(&loaded, base, master, &BTreeSet::new());
+    // A value that differs is HAProxy's own here, so the set is judged as it will be loaded.
+    lacks.retain(|lack| !matches!(lack.reason, Reason::Differs { .. }));
+    findings.splice(0..0, lacking(lacks, &loaded, &findings, refused, strict));
     for finding in findings.iter_mut().filter(|_| strict) {
-        if finding.severity == Severity::Warning {
+        if finding.severity == Severity::Warning && finding.code != CODE {
             finding.severity = Severity::Error;
             let why = "The settings refuse warnings (`strict_warnings` in [gate]).";
             finding.help.get_or_insert_with(|| why.to_owned());
@@ -87,6 +102,155 @@ pub async fn by_haproxy(
         });
     }
     Ok(findings)
+}
+
+/// The configuration files that HAProxy loads with a set, and what they read of its environment.
+pub fn loaded(files: &[SetFile], base: &Invocation, master: Option<&Master>) -> Loaded {
+    let of_set: Vec<(&SetFile, PathBuf)> = files
+        .iter()
+        .filter(|file| file.role == Role::Config)
+        .map(|file| (file, resolve(&file.destination)))
+        .collect();
+    let destinations: Vec<&Path> = of_set
+        .iter()
+        .map(|(file, _)| file.destination.as_path())
+        .collect();
+    let mut paths = match master.and_then(|master| master.started.as_ref()) {
+        None => base.files.clone(),
+        Some(started) => {
+            let start = directory(base, master).unwrap_or_default();
+            expand(&started.line.files, &start, &destinations)
+        }
+    };
+    let mut others: BTreeMap<usize, String> = BTreeMap::new();
+    let mut own: BTreeMap<usize, &str> = BTreeMap::new();
+    for (index, path) in paths.iter_mut().enumerate() {
+        let place = resolve(path);
+        // In another mount namespace the same file may have another path.
+        let is = |file: &SetFile| {
+            master.is_some_and(|master| {
+                sight::compare(master.pid, path, &file.destination) == Sight::Same
+            })
+        };
+        let found = of_set
+            .iter()
+            .find(|(file, destination)| *destination == place || is(file));
+        match found {
+            Some((file, _)) => {
+                path.clone_from(&file.destination);
+                own.insert(index, &file.text);
+            }
+            None => {
+                others.insert(index, read_other(path));
+            }
+        }
+    }
+    let texts = (0..paths.len()).map(|index| match own.get(&index) {
+        Some(text) => *text,
+        None => others.get(&index).map_or("", String::as_str),
+    });
+    Loaded {
+        uses: variable_uses(texts),
+        files: paths,
+    }
+}
+
+/// A file that HAProxy loads beside the set; what cannot be read is HAProxy's to name.
+fn read_other(path: &Path) -> String {
+    let is_text =
+        std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() <= OTHER_MAX);
+    let bytes = is_text.then(|| std::fs::read(path).ok()).flatten();
+    String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
+}
+
+/// What these files read of the environment that HAProxy lacks. `named` are the variables that the settings name.
+pub fn lacks(
+    loaded: &Loaded,
+    base: &Invocation,
+    master: Option<&Master>,
+    named: &BTreeSet<String>,
+) -> Vec<Lack> {
+    let environments = Environments {
+        values: &environment(loaded, base, master),
+        whose: whose(master),
+        given: &base.environment,
+        named,
+        own: &|name| std::env::var_os(name).is_some(),
+    };
+    environments.lacks(&loaded.uses)
+}
+
+/// Whose environment a set is validated with.
+fn whose(master: Option<&Master>) -> Whose {
+    match master {
+        None => Whose::Settings,
+        Some(master) => match environment_of(master) {
+            None => Whose::Hidden { pid: master.pid },
+            Some(_) => Whose::Master {
+                pid: master.pid,
+                supervised: master.supervised,
+            },
+        },
+    }
+}
+
+fn environment_of(master: &Master) -> Option<&Environment> {
+    master.started.as_ref()?.environment.as_ref()
+}
+
+/// The environment that a set is validated with: the running master's, else that of the settings.
+fn environment(loaded: &Loaded, base: &Invocation, master: Option<&Master>) -> Values {
+    match master.and_then(environment_of) {
+        None => base.environment.clone(),
+        Some(theirs) if !theirs.foreign => theirs.values.clone(),
+        // Nothing but what the configuration reads.
+        Some(theirs) => {
+            let mut values = base.environment.clone();
+            for used in &loaded.uses {
+                let name = used.name.as_str().into();
+                match theirs.values.get(&name) {
+                    Some(value) => values.insert(name, value.clone()),
+                    None => values.remove(&name),
+                };
+            }
+            values
+        }
+    }
+}
+
+/// The variables that HAProxy lacks as findings: errors where HAProxy refuses their line, or names none, and where
+/// warnings count as errors.
+fn lacking(
+    lacks: Vec<Lack>,
+    loaded: &Loaded,
+    findings: &[Finding],
+    refused: bool,
+    strict: bool,
+) -> Vec<Finding> {
+    let file = |lack: &Lack| {
+        loaded
+            .files
+            .get(lack.used.file)
+            .cloned()
+            .unwrap_or_default()
+    };
+    let errors: Vec<(Option<PathBuf>, usize)> = findings
+        .iter()
+        .filter(|finding| finding.severity == Severity::Error)
+        .map(|finding| (finding.file.clone(), finding.line))
+        .collect();
+    let nowhere = errors.iter().all(|(file, _)| file.is_none());
+    let is_there = |lack: &Lack| errors.contains(&(Some(file(lack)), lack.used.line));
+    let told = one_of_each(lacks, is_there).into_iter().map(|lack| {
+        let missing = matches!(lack.reason, Reason::Missing { .. });
+        let blamed = missing && (strict || refused && (nowhere || is_there(&lack)));
+        let mut finding = lack.finding(file(&lack));
+        if blamed {
+            finding.severity = Severity::Error;
+        }
+        finding
+    });
+    told.collect()
 }
 
 /// HAProxy's messages with the destinations in place of the staged paths.
@@ -119,59 +283,52 @@ pub fn by_addresses(candidate: &Candidate, last_good: &[SetFile]) -> Vec<Finding
     ports::busy(&candidate.files, last_good)
 }
 
-/// As the master will load: its own flags, files and directory, with each destination of the set
+/// As the master will load: its own flags, files, directory and environment, with each destination of the set
 /// replaced by its staged file.
 fn invocation(
     candidate: &Candidate,
     staged: &Staged,
     base: &Invocation,
     master: Option<&Master>,
+    loaded: &Loaded,
 ) -> Result<Invocation, ApplyError> {
-    let destinations: Vec<&Path> = candidate
+    let destinations = candidate
         .files
         .iter()
         .filter(|file| file.role == Role::Config)
-        .map(|file| file.destination.as_path())
-        .collect();
+        .map(|file| &file.destination);
     let mut invocation = base.clone();
-    let mut files = base.files.clone();
-    if let Some(master) = master {
-        invocation.binary = program(base, Some(master));
-        invocation.flags = master.line.flags.clone();
-        invocation.working_directory = master
-            .directory
-            .clone()
-            .or_else(|| base.working_directory.clone());
-        let start = invocation.working_directory.clone().unwrap_or_default();
-        files = expand(&master.line.files, &start, &destinations);
+    invocation.environment = environment(loaded, base, master);
+    if let Some(started) = master.and_then(|master| master.started.as_ref()) {
+        invocation.binary = program(base, master);
+        invocation.flags = started.line.flags.clone();
+        invocation.working_directory = directory(base, master);
     }
-    // In another mount namespace the same file may have another path.
-    let is = |destination: &Path, file: &Path| {
-        resolve(destination) == resolve(file)
-            || master
-                .is_some_and(|master| sight::compare(master.pid, file, destination) == Sight::Same)
-    };
-    let mut missing: BTreeSet<&Path> = destinations.iter().copied().collect();
-    invocation.files = files
+    let missing = destinations
+        .clone()
+        .find(|destination| !loaded.files.contains(destination));
+    invocation.files = loaded
+        .files
         .iter()
-        .map(|file| {
-            let of_set = destinations.iter().find(|path| is(path, file));
-            of_set.map_or(file.clone(), |path| {
-                missing.remove(path);
-                staged.to_check(path).to_owned()
-            })
-        })
+        .map(|file| staged.to_check(file).to_owned())
         .collect();
-    let missing = missing.into_iter().next().map(resolve);
     match (missing, master) {
         (Some(destination), Some(master)) => Err(ApplyError::NotLoaded {
             pid: master.pid,
-            destination,
+            destination: resolve(destination),
         }),
         // Then nothing would be validated of it.
-        (Some(destination), None) => Err(ApplyError::Elsewhere { destination }),
+        (Some(destination), None) => Err(ApplyError::Elsewhere {
+            destination: resolve(destination),
+        }),
         (None, _) => Ok(invocation),
     }
+}
+
+/// Where HAProxy's relative paths start.
+fn directory(base: &Invocation, master: Option<&Master>) -> Option<PathBuf> {
+    let of_master = master.and_then(|master| master.started.as_ref()?.directory.clone());
+    of_master.or_else(|| base.working_directory.clone())
 }
 
 /// The program that validates: the master's own, unless the settings name one by its path, or it was
@@ -185,10 +342,14 @@ pub fn program(base: &Invocation, master: Option<&Master>) -> PathBuf {
     own.unwrap_or_else(|| base.binary.clone())
 }
 
-/// The configuration files that a master loads, absolute to it.
-pub fn loaded_files(master: &Master, start: &Path, destinations: &[PathBuf]) -> Vec<PathBuf> {
+/// The configuration files that a master loads, absolute to it; nothing where it may not be looked at.
+pub fn files_of(master: &Master, base: &Invocation, destinations: &[PathBuf]) -> Vec<PathBuf> {
     let destinations: Vec<&Path> = destinations.iter().map(PathBuf::as_path).collect();
-    expand(&master.line.files, start, &destinations)
+    let start = directory(base, Some(master)).unwrap_or_default();
+    let started = master.started.as_ref();
+    started.map_or(Vec::new(), |started| {
+        expand(&started.line.files, &start, &destinations)
+    })
 }
 
 /// `-f DIRECTORY` loads the `*.cfg` in it that are not hidden, in the order of their names (2.6

@@ -1,7 +1,7 @@
 //! What goes into the executor and what comes out of it: its options, its verdicts, its errors and what
 //! it observes. Plain data.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -36,8 +36,10 @@ pub struct Options {
     pub flags: Vec<OsString>,
     /// Configuration files that HAProxy loads before those of the set.
     pub extra_files: Vec<PathBuf>,
-    /// HAProxy's environment, when we start or validate it.
+    /// HAProxy's environment, when we start it, or validate it and may not read its own.
     pub environment: BTreeMap<OsString, OsString>,
+    /// Names in it that the settings name; the others are passed on everywhere.
+    pub named_variables: BTreeSet<String>,
     /// Where HAProxy's relative paths start, if its own directory is not known.
     pub working_directory: Option<PathBuf>,
     /// For `haproxy -c`.
@@ -97,6 +99,7 @@ impl Options {
             flags: Vec::new(),
             extra_files: Vec::new(),
             environment: BTreeMap::new(),
+            named_variables: BTreeSet::new(),
             working_directory: None,
             validate_timeout: Duration::from_secs(30),
             confirm_timeout: Duration::from_secs(30),

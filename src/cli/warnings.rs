@@ -2,11 +2,11 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use crate::settings::Settings;
+use crate::settings::{Environment, Settings};
 use crate::source::consul::Address;
 
 /// What the settings allow that somebody may have forgotten.
-pub fn standing(settings: &Settings) -> Vec<String> {
+pub fn standing(settings: &Settings, environment: &Environment) -> Vec<String> {
     let mut warnings = Vec::new();
     let consul = &settings.consul;
     if consul.tls.insecure_skip_verify {
@@ -48,6 +48,19 @@ pub fn standing(settings: &Settings) -> Vec<String> {
             file.display()
         ));
     }
+    for variable in &settings.haproxy.environment {
+        let name = &variable.name;
+        if name.starts_with("CONSUL_") || name == "SERF_RPC_AUTH" {
+            warnings.push(format!(
+                "haproxy.environment gives HAProxy {name}. A template, and everyone who may use HAProxy's sockets, can read it there. Remove it."
+            ));
+        }
+        if variable.value.is_none() && !environment.contains_key(name) {
+            warnings.push(format!(
+                "haproxy.environment names {name}, which Gatewright's own environment does not have. Set it where Gatewright is started, or write \"{name}=VALUE\"."
+            ));
+        }
+    }
     if let Some(listen) = settings.status.listen
         && !listen.0.ip().is_loopback()
     {
@@ -78,6 +91,12 @@ mod tests {
     #[test]
     fn what_is_open_is_told() {
         let mut settings = Settings::default();
+        let pairs = ["LB_ADDR", "CONSUL_HTTP_TOKEN"];
+        let environment = pairs.map(|name| (name.to_owned(), "canary".to_owned()));
+        let environment = Environment::from(environment);
+        settings.haproxy.environment = ["LB_ADDR", "STAGE=test"]
+            .map(|text| text.parse().unwrap())
+            .to_vec();
         settings.consul.addresses = vec![
             "http://127.0.0.1:8500".to_owned(),
             "http://localhost:8500".to_owned(),
@@ -87,7 +106,7 @@ mod tests {
         ];
         settings.consul.token = Some(SecretText::new("canary".to_owned()));
         settings.status.listen = Some("127.0.0.1:9877".parse().unwrap());
-        assert_eq!(standing(&settings), Vec::<String>::new());
+        assert_eq!(standing(&settings, &environment), Vec::<String>::new());
 
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("token");
@@ -95,7 +114,7 @@ mod tests {
         let bits = |bits| std::fs::Permissions::from_mode(bits);
         std::fs::set_permissions(&file, bits(0o640)).unwrap();
         settings.consul.token_file = Some(file.clone());
-        assert_eq!(standing(&settings), Vec::<String>::new());
+        assert_eq!(standing(&settings, &environment), Vec::<String>::new());
 
         std::fs::set_permissions(&file, bits(0o644)).unwrap();
         settings.consul.tls.insecure_skip_verify = true;
@@ -104,11 +123,16 @@ mod tests {
             .addresses
             .push("http://consul.example:8500".to_owned());
         settings.status.listen = Some("0.0.0.0:9877".parse().unwrap());
-        let told = standing(&settings);
+        for text in ["CONSUL_HTTP_TOKEN", "NOWHERE"] {
+            settings.haproxy.environment.push(text.parse().unwrap());
+        }
+        let told = standing(&settings, &environment);
         let parts = [
             "not verified",
             "unencrypted",
             "can read the token file",
+            "gives HAProxy CONSUL_HTTP_TOKEN",
+            "names NOWHERE",
             "0.0.0.0:9877",
         ];
         assert_eq!(told.len(), parts.len(), "{told:?}");

@@ -17,6 +17,7 @@ use crate::apply::{target, tell};
 use crate::catalog::guard;
 use crate::diagnostic::{Diagnostic, Place};
 use crate::exit;
+use crate::haproxy::process::is_handed_on;
 use crate::settings::model::GuardedService;
 use crate::settings::{
     DEFAULT_MASTER_SOCKET, Environment, HandWeights, Kind, Mode, NewServers, Settings,
@@ -45,7 +46,7 @@ pub fn parts(
 ) -> Result<Parts, Failure> {
     let source = source(&settings)?;
     let mode = resolve_mode(&settings);
-    let warnings = super::warnings::standing(&settings);
+    let warnings = super::warnings::standing(&settings, &environment);
     let template_files = settings
         .template
         .iter()
@@ -548,7 +549,12 @@ pub fn apply_options(settings: &Settings, environment: &Environment) -> ApplyOpt
         stats_socket: haproxy.stats_socket.clone(),
         flags: haproxy.arguments.iter().map(Into::into).collect(),
         extra_files: haproxy.config_files.clone(),
-        environment: haproxy_environment(environment),
+        environment: haproxy_environment(settings, environment),
+        named_variables: haproxy
+            .environment
+            .iter()
+            .map(|variable| variable.name.clone())
+            .collect(),
         working_directory: haproxy.working_directory.clone(),
         validate_timeout: haproxy.validate_timeout.0,
         confirm_timeout: haproxy.confirm_timeout.0,
@@ -581,12 +587,24 @@ pub fn apply_options(settings: &Settings, environment: &Environment) -> ApplyOpt
 }
 
 /// What HAProxy gets of our environment: a value between double quotes could name any of it, so
-/// only what says where it is, and what is meant for it.
-pub fn haproxy_environment(environment: &Environment) -> BTreeMap<OsString, OsString> {
+/// only what says where it is, what is meant for it, and what the settings name.
+pub fn haproxy_environment(
+    settings: &Settings,
+    environment: &Environment,
+) -> BTreeMap<OsString, OsString> {
     const USUAL: &[&str] = &["PATH", "HOME", "HOSTNAME", "LANG", "TZ"];
-    environment
-        .iter()
-        .filter(|(name, _)| USUAL.contains(&name.as_str()) || name.starts_with("HAPROXY_"))
+    let passed_on = environment.iter().filter(|(name, _)| {
+        USUAL.contains(&name.as_str()) || (name.starts_with("HAPROXY_") && !is_handed_on(name))
+    });
+    let named = settings.haproxy.environment.iter().filter_map(|variable| {
+        let value = variable.value.as_ref();
+        Some((
+            &variable.name,
+            value.or_else(|| environment.get(&variable.name))?,
+        ))
+    });
+    passed_on
+        .chain(named)
         .map(|(name, value)| (name.into(), value.into()))
         .collect()
 }

@@ -61,6 +61,7 @@ pub static CODES: &[Code] = &[
     Code { code: "slots", what: "Slots are nearly all used.", help: "Give more with spare=." },
     // HAProxy and the gate.
     Code { code: "haproxy", what: "haproxy -c refuses the line or warns of it.", help: "HAProxy's configuration manual has the keyword." },
+    Code { code: "missing-variable", what: "The configuration reads an environment variable that HAProxy does not have.", help: "Name it in haproxy.environment, or set it where HAProxy is started." },
     Code { code: "no-listener", what: "HAProxy finds nothing to listen on.", help: "Give a frontend a bind line." },
     Code { code: "empty-configuration", what: "The configuration is empty.", help: "Look at the template's conditions." },
     Code { code: "no-final-newline", what: "A file does not end in a line end.", help: "End it with one." },

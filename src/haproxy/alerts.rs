@@ -51,13 +51,21 @@ pub enum ReloadReply {
 pub fn parse(stderr: &[u8], stdout: &[u8], places: Places<'_>) -> Vec<Finding> {
     let mut messages = messages(stderr);
     messages.extend(messages_of_stdout(stdout));
-    let (summaries, rest): (Vec<Message>, Vec<Message>) = messages
+    let (summaries, mut rest): (Vec<Message>, Vec<Message>) = messages
         .into_iter()
         .partition(|message| message.is_summary());
     let has_error = rest.iter().any(|m| m.severity == Severity::Error);
-    let summary = summaries
+    let mut summary = summaries
         .into_iter()
         .find(|m| !has_error && m.severity == Severity::Error);
+    // The reason may be called a warning: 3.2 says no more of a `program` section, which it refuses.
+    let at_a_place = |m: &Message| located(&m.text).0.is_some();
+    if summary.as_ref().is_some_and(Message::is_of_parsing) && rest.iter().any(at_a_place) {
+        summary = None;
+        for reason in rest.iter_mut().filter(|m| at_a_place(m)) {
+            reason.severity = Severity::Error;
+        }
+    }
     let secrets = match rest.is_empty() {
         true => Vec::new(),
         false => places.config.map(redact::secrets).unwrap_or_default(),
@@ -184,11 +192,20 @@ fn messages_of_stdout(bytes: &[u8]) -> Option<Message> {
     })
 }
 
+/// How a summary begins after which nothing was loaded, because a file could not be read.
+const OF_PARSING: [&str; 2] = [
+    "Error(s) found in configuration file",
+    "Fatal errors found in configuration",
+];
+
 impl Message {
+    fn is_of_parsing(&self) -> bool {
+        let (_, text) = located(&self.text);
+        OF_PARSING.iter().any(|start| text.starts_with(start))
+    }
+
     fn is_summary(&self) -> bool {
         let starts = [
-            "Error(s) found in configuration file",
-            "Fatal errors found in configuration",
             "Configuration file has no error but will not start",
             "Failed to initialize server(s) addr",
             "Loading failure!",
@@ -199,7 +216,7 @@ impl Message {
             "too many fatal errors",
         ];
         let (_, text) = located(&self.text);
-        starts.iter().any(|start| text.starts_with(start))
+        self.is_of_parsing() || starts.iter().any(|start| text.starts_with(start))
     }
 
     fn finding(self, places: Places<'_>, secrets: &[String]) -> Finding {

@@ -29,7 +29,7 @@ pub struct Invocation {
     pub files: Vec<PathBuf>,
     /// Relative paths in the configuration start here.
     pub working_directory: Option<PathBuf>,
-    /// The whole environment: a token of ours must not be readable as `"${CONSUL_HTTP_TOKEN}"`.
+    /// The whole environment, apart from a search path where it holds none.
     pub environment: BTreeMap<OsString, OsString>,
 }
 
@@ -84,14 +84,12 @@ pub enum CheckError {
     },
 }
 
-/// The environment of every HAProxy we start: a search path and what the settings give, nothing
-/// inherited.
-pub fn environment(given: &BTreeMap<OsString, OsString>) -> BTreeMap<OsString, OsString> {
+/// The environment of every HAProxy we start: a search path and what is given, nothing inherited.
+fn environment(given: &BTreeMap<OsString, OsString>) -> BTreeMap<OsString, OsString> {
     let mut environment = given.clone();
     environment.entry("PATH".into()).or_insert_with(|| {
         std::env::var_os("PATH").unwrap_or_else(|| "/usr/sbin:/usr/bin:/sbin:/bin".into())
     });
-    environment.retain(|name, _| !name.as_encoded_bytes().starts_with(b"CONSUL_"));
     environment
 }
 

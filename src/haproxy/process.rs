@@ -5,6 +5,7 @@
 //! in between reaches nobody. Never signals what is not proved to be a master that handles the
 //! signal now.
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
@@ -17,6 +18,45 @@ use crate::crash;
 
 /// SIGUSR2 as a bit of the masks in `/proc/PID/status`.
 const RELOAD_SIGNAL_BIT: u64 = 1 << (12 - 1);
+
+/// What a master hands to itself when it replaces itself: another HAProxy that got it would take itself for that
+/// master (`show env` and `/proc` of 2.6.12 to 3.2.26).
+const HANDED_ON: [&str; 6] = [
+    "HAPROXY_LOAD_SUCCESS",
+    "HAPROXY_MWORKER_REEXEC",
+    "HAPROXY_MWORKER_WAIT_ONLY",
+    "HAPROXY_PROCESSES",
+    "HAPROXY_STARTUPLOGS_FD",
+    "HAPROXY_STARTUP_VERSION",
+];
+
+/// The values of environment variables.
+pub type Values = BTreeMap<OsString, OsString>;
+
+/// How a running master was started, as far as it matters to validation.
+#[derive(Debug, Clone)]
+pub struct Started {
+    /// Its flags and files.
+    pub line: CommandLine,
+    /// The directory that its relative paths start from.
+    pub directory: Option<PathBuf>,
+    /// `None` when it may not be read.
+    pub environment: Option<Environment>,
+}
+
+/// The environment of a running master.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Environment {
+    /// What it passes on at its next reload.
+    pub values: Values,
+    /// It belongs to neither root nor our own user, who could have our programs load what he likes by it.
+    pub foreign: bool,
+}
+
+/// Whether HAProxy alone may set a variable.
+pub fn is_handed_on(name: &str) -> bool {
+    HANDED_ON.contains(&name)
+}
 
 /// Why there is no master to signal.
 #[derive(Debug, thiserror::Error)]
@@ -125,11 +165,6 @@ impl Master {
         Ok(master)
     }
 
-    /// Takes hold of the master of a worker.
-    pub fn of_worker(pid: i32) -> Result<Master, ProcessError> {
-        Master::open(status_of(pid).ok_or_else(|| gone(pid))?.parent)
-    }
-
     /// Its process id.
     pub fn pid(&self) -> i32 {
         self.pid
@@ -165,15 +200,58 @@ impl Master {
         Ok(())
     }
 
-    /// The command line, as far as it matters to validation.
-    pub fn command_line(&self) -> Option<CommandLine> {
-        arguments(self.pid).map(|arguments| CommandLine::parse(&arguments))
+    /// The master of a worker, where both are visible here.
+    pub fn above(worker: i32) -> Result<Master, ProcessError> {
+        let parent = status_of(worker).ok_or_else(|| gone(worker))?.parent;
+        Master::open(parent)
     }
 
-    /// The directory that its relative paths start from.
-    pub fn working_directory(&self) -> Option<PathBuf> {
-        std::fs::read_link(format!("/proc/{}/cwd", self.pid)).ok()
+    /// How it was started; `None` when it has just ended.
+    pub fn started(&self) -> Option<Started> {
+        let mut line = CommandLine::parse(&arguments(self.pid)?);
+        // `master-worker` in its configuration does the same, and lasts until it ends (2.6 to 3.2).
+        if !line.flags.iter().any(|flag| flag == "-W") {
+            line.flags.push("-W".into());
+        }
+        Some(Started {
+            line,
+            directory: std::fs::read_link(format!("/proc/{}/cwd", self.pid)).ok(),
+            environment: self.environment(),
+        })
     }
+
+    fn environment(&self) -> Option<Environment> {
+        let bytes = std::fs::read(format!("/proc/{}/environ", self.pid)).ok()?;
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
+        let user = effective_user(&status)?;
+        Some(Environment {
+            values: values(&bytes),
+            foreign: user != 0 && user != nix::unistd::geteuid().as_raw(),
+        })
+    }
+}
+
+/// As `/proc/PID/status` has it. The owner of `/proc/PID` is root where the process may not be dumped.
+fn effective_user(status: &str) -> Option<u32> {
+    let users = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    users.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// The content of `/proc/PID/environ`, without what a master hands to itself.
+fn values(bytes: &[u8]) -> Values {
+    let mut values = Values::new();
+    for entry in bytes.split(|byte| *byte == 0) {
+        let Some(at) = entry.iter().position(|byte| *byte == b'=') else {
+            continue;
+        };
+        let name = OsString::from_vec(entry[..at].to_vec());
+        if !name.to_str().is_some_and(is_handed_on) {
+            // As getenv(3) finds it, the first one counts.
+            let value = || OsString::from_vec(entry[at + 1..].to_vec());
+            values.entry(name).or_insert_with(value);
+        }
+    }
+    values
 }
 
 /// Watches a process of any kind for its end, whoever its parent is.
@@ -228,8 +306,11 @@ fn prove(pid: i32) -> Result<(), ProcessError> {
         return Err(not(&format!("it runs {}", executable.display())));
     }
     let arguments = arguments(pid).ok_or_else(|| gone(pid))?;
-    if !is_master_worker(&arguments) {
-        return Err(not("it was started without -W or -Ws"));
+    // `master-worker` in `global` makes a master too.
+    if !is_master_worker(&arguments) && !has_worker(pid) {
+        return Err(not(
+            "it was started without -W or -Ws, and has no worker, as it has with `master-worker` in `global`",
+        ));
     }
     let parent = status_of(pid).ok_or_else(|| gone(pid))?.parent;
     let parent_is_master =
@@ -252,6 +333,13 @@ fn is_master_worker(arguments: &[OsString]) -> bool {
         .skip(1)
         .take_while(|argument| *argument != "--")
         .any(|argument| argument == "-W" || argument == "-Ws")
+}
+
+fn has_worker(pid: i32) -> bool {
+    processes().any(|child| {
+        status_of(child).is_some_and(|status| status.parent == pid)
+            && std::fs::read_link(format!("/proc/{child}/exe")).is_ok_and(|exe| is_haproxy(&exe))
+    })
 }
 
 /// Whether SIGUSR2 has a handler now and a worker has been there for a while.
@@ -388,6 +476,25 @@ mod tests {
             .map(PathBuf::from)
             .into();
         assert_eq!(parsed.files, files);
+    }
+
+    #[test]
+    fn the_effective_user_of_a_process_is_read() {
+        let status = "Name:\thaproxy\nUid:\t1000\t99\t1000\t1000\nGid:\t1\t2\t3\t4\n";
+        assert_eq!(effective_user(status), Some(99));
+        assert_eq!(effective_user("Uid:\t1000\n"), None);
+        assert_eq!(effective_user(""), None);
+    }
+
+    #[test]
+    fn an_environment_is_read_without_what_a_master_hands_to_itself() {
+        let read = values(b"A=1\0B=x=y\0HAPROXY_MWORKER_REEXEC=1\0A=2\0junk\0C=\0\0");
+        let pairs = [("A", "1"), ("B", "x=y"), ("C", "")];
+        let expected: Values = pairs
+            .map(|(name, value)| (name.into(), value.into()))
+            .into();
+        assert_eq!(read, expected);
+        assert!(values(b"").is_empty());
     }
 
     #[test]

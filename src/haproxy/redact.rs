@@ -2,7 +2,8 @@
 //! the configuration's words. What follows a word such as `insecure-password` or `Authorization` is
 //! taken for a secret; a secret under a name that says nothing is not known for one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 
 use super::config::{Config, Word};
 
@@ -34,6 +35,20 @@ pub fn secrets(config: &Config) -> Vec<String> {
     }
     let mut found: Vec<String> = found.into_iter().map(str::to_owned).collect();
     found.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    found
+}
+
+/// The values of environment variables that are secrets by their names, the longest first.
+pub fn secret_values(environment: &BTreeMap<OsString, OsString>) -> Vec<String> {
+    let named = environment.iter().filter_map(|(name, value)| {
+        let name = name.to_str()?;
+        let is_secret = name.ends_with("_AUTH") || is_secrets_name(name);
+        Some(value.to_str()?).filter(|_| is_secret)
+    });
+    let parts = named.flat_map(parts).filter(|part| part.len() >= LEAST);
+    let mut found: Vec<String> = parts.map(str::to_owned).collect();
+    found.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    found.dedup();
     found
 }
 
@@ -191,6 +206,23 @@ mod tests {
                 &secrets
             ),
             "unknown argument '(hidden)' after <(hidden)> in table b"
+        );
+    }
+
+    // L14
+    #[test]
+    fn the_value_of_a_variable_is_a_secret_by_its_name() {
+        let environment = [
+            ("ADMIN_PASSWORD", "pa55word"),
+            ("SERF_RPC_AUTH", "c2VyZg"),
+            ("SHORT_TOKEN", "k3y"),
+            ("CONSUL_HTTP_AUTH", "me:hunter22"),
+            ("LB_ADDR", "10.0.0.1"),
+        ];
+        let environment = environment.map(|(name, value)| (name.into(), value.into()));
+        assert_eq!(
+            secret_values(&environment.into()),
+            ["me:hunter22", "pa55word", "hunter22", "c2VyZg"]
         );
     }
 

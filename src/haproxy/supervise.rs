@@ -20,6 +20,7 @@ use super::check::Invocation;
 use super::child::{self, Lifetime, Owned};
 use super::master::MasterSocket;
 use super::process::Watch;
+use super::redact;
 
 /// How long a master may refuse its socket while it replaces itself (up to 0.9 s were seen with
 /// 10,000 servers on 2.6).
@@ -312,7 +313,8 @@ impl Task {
                 self.options.invocation.binary.display()
             )
         })?;
-        let words = tokio::spawn(listen(child.take_stderr()));
+        let secrets = redact::secret_values(&self.options.invocation.environment);
+        let words = tokio::spawn(listen(child.take_stderr(), secrets));
         Ok(Running::Child(child, words))
     }
 
@@ -485,14 +487,13 @@ async fn serves(socket: MasterSocket) {
 }
 
 /// Hands HAProxy's messages on to our log and keeps the last lines for the reason of its end.
-async fn listen(stderr: Option<tokio::process::ChildStderr>) -> String {
+async fn listen(stderr: Option<tokio::process::ChildStderr>, secrets: Vec<String>) -> String {
     let mut last = std::collections::VecDeque::new();
     if let Some(stderr) = stderr {
         let mut reader = BufReader::new(stderr);
         let mut line = Vec::new();
         while matches!(reader.read_until(b'\n', &mut line).await, Ok(count) if count > 0) {
-            let text: String = String::from_utf8_lossy(&line)
-                .trim_end()
+            let text: String = redact::hide(String::from_utf8_lossy(&line).trim_end(), &secrets)
                 .chars()
                 .take(1000)
                 .map(|character| {

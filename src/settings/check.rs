@@ -1,7 +1,7 @@
 //! What types alone cannot say of settings: ranges, keys that contradict each other, keys that
 //! need another. Pure; every finding points at the key it is about.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -487,6 +487,16 @@ impl Check<'_> {
                     &["haproxy", "mode"],
                     &format!("`mode = \"{name}\"` needs `haproxy.{key}`."),
                     &format!("Set `{key}`."),
+                );
+            }
+        }
+        let mut named = BTreeSet::new();
+        for (index, variable) in haproxy.environment.iter().enumerate() {
+            if !named.insert(&variable.name) {
+                self.conflict(
+                    &["haproxy", "environment", &index.to_string()],
+                    &format!("`haproxy.environment` names `{}` twice.", variable.name),
+                    "Keep one of the two.",
                 );
             }
         }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::types::{FileMode, Lasting, ListenAddress, SecretText, Share, Size, Time};
+use super::types::{FileMode, Lasting, ListenAddress, SecretText, Share, Size, Time, Variable};
 use crate::catalog::Network;
 use crate::haproxy::address::Address;
 use crate::source::Origin;
@@ -380,6 +380,8 @@ pub struct HAProxy {
     pub arguments: Vec<String>,
     /// HAProxy's working directory.
     pub working_directory: Option<PathBuf>,
+    /// Environment variables that HAProxy gets when Gatewright starts or validates it, besides the usual ones.
+    pub environment: Vec<Variable>,
     /// How long `haproxy -c` may take.
     pub validate_timeout: Time,
     /// How long HAProxy may take until it reports the new revision.
@@ -456,6 +458,7 @@ impl Default for HAProxy {
             config_files: Vec::new(),
             arguments: Vec::new(),
             working_directory: None,
+            environment: Vec::new(),
             validate_timeout: Time::seconds(30),
             confirm_timeout: Time::seconds(30),
             command_timeout: Time::seconds(30),

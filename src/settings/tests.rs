@@ -58,6 +58,10 @@ fn the_example_holds_every_key_with_its_default() {
     expected.haproxy.arguments = shown.haproxy.arguments.clone();
     expected.haproxy.working_directory = shown.haproxy.working_directory.clone();
     expected.haproxy.drain.backends = shown.haproxy.drain.backends.clone();
+    expected
+        .haproxy
+        .environment
+        .clone_from(&shown.haproxy.environment);
     expected.state.directory = shown.state.directory.clone();
     expected.status = shown.status.clone();
     assert_eq!(shown, expected, "a shown default is not the real one");

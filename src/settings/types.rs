@@ -10,6 +10,7 @@ use serde::de::{self, Deserializer};
 
 use crate::catalog::Network;
 use crate::diagnostic::nearest;
+use crate::haproxy::process::is_handed_on;
 
 /// A length of time, written as `250ms`, `30s`, `1m30s` or `2h`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -282,6 +283,62 @@ impl<'de> Deserialize<'de> for ListenAddress {
     }
 }
 
+/// A variable of HAProxy's environment, written as `NAME` for the value in our own, or as `NAME=VALUE`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Variable {
+    /// Its name.
+    pub name: String,
+    /// `None` for the value in our own environment.
+    pub value: Option<String>,
+}
+
+impl std::str::FromStr for Variable {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Variable, String> {
+        let (name, value) = match text.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (text, None),
+        };
+        let part = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+        if name.is_empty()
+            || name.starts_with(|first: char| first.is_ascii_digit())
+            || !name.bytes().all(part)
+        {
+            return Err(format!(
+                "`{name}` is not the name of an environment variable. Write \"NAME\" to pass on Gatewright's own value, or \"NAME=VALUE\"."
+            ));
+        }
+        if is_handed_on(name) {
+            return Err(format!("HAProxy sets {name} itself. Remove it."));
+        }
+        if text.contains('\0') {
+            return Err(format!(
+                "The value of {name} holds a NUL byte. Remove that byte."
+            ));
+        }
+        Ok(Variable {
+            name: name.to_owned(),
+            value,
+        })
+    }
+}
+
+/// Without the value, which may be a secret.
+impl fmt::Debug for Variable {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.name)
+    }
+}
+
+impl<'de> Deserialize<'de> for Variable {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Variable, D::Error> {
+        String::deserialize(from)?
+            .parse()
+            .map_err(de::Error::custom)
+    }
+}
+
 /// A text that is never shown: a token or a password.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 pub struct SecretText(String);
@@ -375,6 +432,35 @@ mod tests {
         assert!("60".parse::<Lasting>().is_err());
     }
 
+    #[test]
+    fn variables_are_read_with_and_without_a_value() {
+        let variable = |name: &str, value: Option<&str>| {
+            Ok(Variable {
+                name: name.to_owned(),
+                value: value.map(str::to_owned),
+            })
+        };
+        assert_eq!("LB_ADDR".parse(), variable("LB_ADDR", None));
+        assert_eq!("A=b=c d".parse(), variable("A", Some("b=c d")));
+        assert_eq!("_E=".parse(), variable("_E", Some("")));
+        for (text, part) in [
+            ("", "`` is not the name"),
+            ("=x", "`` is not the name"),
+            ("LB-ADDR", "`LB-ADDR` is not the name"),
+            ("1A=secret", "`1A` is not the name"),
+            ("A=x\0", "holds a NUL byte"),
+            (
+                "HAPROXY_PROCESSES=x",
+                "HAProxy sets HAPROXY_PROCESSES itself",
+            ),
+        ] {
+            let error = text.parse::<Variable>().unwrap_err();
+            assert!(error.contains(part) && !error.contains("secret"), "{error}");
+        }
+        let shown = format!("{:?}", "A=secret".parse::<Variable>());
+        assert!(!shown.contains("secret"), "{shown}");
+    }
+
     proptest! {
         #[test]
         fn a_time_reads_back_as_it_was_written(milliseconds in 0u64..30_000_000_000) {
@@ -388,6 +474,7 @@ mod tests {
             let _ = text.parse::<Size>();
             let _ = text.parse::<Share>();
             let _ = text.parse::<Lasting>();
+            let _ = text.parse::<Variable>();
         }
     }
 }

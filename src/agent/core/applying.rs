@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::apply::gate::{LAST_SERVERS_LOST, SERVERS_LOST};
+use crate::diagnostic::Severity;
 
 impl Core {
     /// Takes a freshly rendered set: the newest wins, and nothing is done twice.
@@ -215,7 +216,11 @@ impl Core {
                 diagnostic.to_string()
             };
             // Said once; that nothing has changed is a detail.
-            let weight = if known { Weight::Detail } else { Weight::Error };
+            let weight = match diagnostic.severity {
+                _ if known => Weight::Detail,
+                Severity::Error => Weight::Error,
+                Severity::Warning => Weight::Warning,
+            };
             say_about(actions, weight, message, revision);
         }
         let lost = |why: &Diagnostic| [SERVERS_LOST, LAST_SERVERS_LOST].contains(&why.code);

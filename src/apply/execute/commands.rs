@@ -322,7 +322,7 @@ impl Applier {
     pub(super) fn directory(&self) -> Option<PathBuf> {
         let of_master = self.memory.master.as_ref();
         of_master
-            .and_then(|master| master.as_ref()?.directory.clone())
+            .and_then(|master| master.as_ref()?.started.as_ref()?.directory.clone())
             .or_else(|| self.options.working_directory.clone())
     }
 

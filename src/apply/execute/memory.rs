@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::super::plan::{Difference, Doubt, Pool, Steps, Wanted, of_backend};
+use super::super::set::Revision;
 use super::super::validate::Master;
 use super::super::verdict::Servers;
 use super::reads::Reads;
@@ -31,6 +32,8 @@ pub(super) struct Memory {
     pub master: Option<Option<Master>>,
     /// Whether it reads our files.
     pub reads: Reads,
+    /// What a set reads of the environment that HAProxy lacks, in words.
+    pub environment: Option<(Revision, Vec<String>)>,
 }
 
 impl Memory {

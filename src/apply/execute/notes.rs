@@ -2,6 +2,7 @@
 //! worker that takes no commands, a program on the disk that is not the one that runs. Looked for at the
 //! start and with each look at HAProxy; changes nothing.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -9,12 +10,14 @@ use std::time::Duration;
 
 use nix::unistd::{AccessFlags, eaccess};
 
+use super::super::environment::{self, one_of_each};
+use super::super::set::SetFile;
 use super::super::tell::{Mode, Seen};
-use super::super::validate;
+use super::super::validate::{self, Master};
 use super::{Applier, invocation};
 use crate::diagnostic::Severity;
 use crate::haproxy::Finding;
-use crate::haproxy::check::{CheckError, version};
+use crate::haproxy::check::{CheckError, Invocation, version};
 use crate::haproxy::stats::Running;
 
 /// `haproxy -v` takes milliseconds.
@@ -62,11 +65,37 @@ impl Applier {
             );
         }
         notes.extend(self.about_program(running).await);
+        notes.extend(self.about_environment(running).await);
         notes.extend(self.warned.clone());
         // Where one reason is behind several of them it is said once.
         notes.sort();
         notes.dedup();
         notes
+    }
+
+    /// What the set in force reads of the environment that HAProxy lacks, or has with another value.
+    async fn about_environment(&mut self, running: Option<&Running>) -> Vec<String> {
+        let (Some(running), Some(good)) = (running, &self.last_good) else {
+            return Vec::new();
+        };
+        let revision = good.revision.clone();
+        self.memory.meet(running);
+        // A large configuration takes long to read, and neither it nor the master's environment changes.
+        if let Some((of, told)) = &self.memory.environment
+            && *of == revision
+        {
+            return told.clone();
+        }
+        let files = good.files.clone();
+        let master = self.known_master().await;
+        let base = invocation(&self.options);
+        let named = self.options.named_variables.clone();
+        let told = tokio::task::spawn_blocking(move || {
+            environment_in_words(&files, &base, master.as_ref(), &named)
+        });
+        let told = told.await.unwrap_or_default();
+        self.memory.environment = Some((revision, told.clone()));
+        told
     }
 
     /// What is wrong with the program that validates.
@@ -110,11 +139,29 @@ impl Applier {
     }
 }
 
-/// How often, and where first, a set was warned of.
+fn environment_in_words(
+    files: &[SetFile],
+    base: &Invocation,
+    master: Option<&Master>,
+    named: &BTreeSet<String>,
+) -> Vec<String> {
+    let loaded = validate::loaded(files, base, master);
+    let lacks = validate::lacks(&loaded, base, master, named);
+    let told = one_of_each(lacks, |_| false).into_iter().map(|lack| {
+        let file = loaded.files.get(lack.used.file);
+        let place = file.map_or(String::new(), |file| {
+            format!("{}:{}: ", file.display(), lack.used.line)
+        });
+        format!("{place}{} {}", lack.message(), lack.help())
+    });
+    told.collect()
+}
+
+/// How often, and where first, a set was warned of. What its environment lacks is looked for with each look.
 pub(super) fn warned(findings: &[Finding]) -> Option<String> {
-    let mut warnings = findings
-        .iter()
-        .filter(|finding| finding.severity == Severity::Warning);
+    let mut warnings = findings.iter().filter(|finding| {
+        finding.severity == Severity::Warning && finding.code != environment::CODE
+    });
     let first = warnings.next()?;
     let place = first.file.as_ref().map_or(String::new(), |file| {
         format!("{}:{}: ", file.display(), first.line)

@@ -1,12 +1,12 @@
 //! Whether the running HAProxy reads the files that Gatewright writes. Until that is known, nothing that
 //! the worker says of itself shows what its next start will load, so no command goes out.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::super::target::resolve;
 use super::super::tell::Seen;
-use super::super::validate::{Master, loaded_files};
-use super::{Applier, ApplyError, Role};
+use super::super::validate::files_of;
+use super::{Applier, ApplyError, Role, invocation};
 use crate::haproxy::sight::{self, Sight};
 use crate::haproxy::stats::Running;
 
@@ -28,11 +28,13 @@ impl Applier {
     pub(super) async fn look_at_files(&mut self, running: &Running) -> Result<Reads, ApplyError> {
         self.memory.meet(running);
         if self.memory.reads == Reads::Unknown {
-            let known = self.known_master().await;
-            let behind = || self.haproxy.command_line_of(running).map(Master::from);
-            self.memory.reads = match known.or_else(behind) {
-                Some(master) => compare(&master, &self.configurations(), &self.start(&master))?,
-                None => Reads::Unseen,
+            self.memory.reads = match self.known_master().await {
+                Some(master) if master.started.is_some() => {
+                    let ours = self.configurations();
+                    let files = files_of(&master, &invocation(&self.options), &ours);
+                    compare(master.pid, &ours, &files)?
+                }
+                _ => Reads::Unseen,
             };
         }
         Ok(self.memory.reads)
@@ -51,18 +53,10 @@ impl Applier {
         let configurations = all.filter(|(_, role)| *role == Role::Config);
         configurations.map(|(path, _)| path.clone()).collect()
     }
-
-    fn start(&self, master: &Master) -> PathBuf {
-        let own = master.directory.clone();
-        own.or_else(|| self.options.working_directory.clone())
-            .unwrap_or_default()
-    }
 }
 
 /// The configurations, each with what the master sees at the path by which it loads it.
-fn compare(master: &Master, ours: &[PathBuf], start: &Path) -> Result<Reads, ApplyError> {
-    let pid = master.pid;
-    let files = loaded_files(master, start, ours);
+fn compare(pid: i32, ours: &[PathBuf], files: &[PathBuf]) -> Result<Reads, ApplyError> {
     let mut reads = Reads::Ours;
     for destination in ours {
         let sights = files

@@ -36,7 +36,7 @@ pub fn haproxy_version(settings: &Settings, environment: &Environment) -> Option
         flags: Vec::new(),
         files: Vec::new(),
         working_directory: None,
-        environment: wiring::haproxy_environment(environment),
+        environment: wiring::haproxy_environment(settings, environment),
     };
     let limit = Duration::from_secs(10);
     let told = run::block_on(version(&base, &base.binary, limit))

@@ -283,7 +283,7 @@ pub fn by_haproxy(settings: &Settings, rendered: &Candidate) -> Result<Vec<Findi
             )
             .collect(),
         working_directory: settings.haproxy.working_directory.clone(),
-        environment: wiring::haproxy_environment(&environment::read()),
+        environment: wiring::haproxy_environment(settings, &environment::read()),
     };
     let limit = settings.haproxy.validate_timeout.0;
     let strict = settings.gate.strict_warnings;

@@ -159,6 +159,26 @@ fn a_reload_reply_is_a_verdict_with_reasons() {
     );
 }
 
+#[test]
+fn a_refusal_whose_only_reason_is_called_a_warning_names_it() {
+    let said = b"[NOTICE]   (6185) : haproxy version is 3.2.26-1\n\
+        [WARNING]  (6185) : config : parsing [/p.cfg:8]: The 'program' section is deprecated and will be eventually removed.\n\
+        [ALERT]    (6185) : config : Error(s) found in configuration file : /p.cfg\n";
+    let expected = "The 'program' section is deprecated and will be eventually removed.";
+    assert_eq!(
+        seen(&parse(said, b"", Places::default())),
+        [(Severity::Error, 8, 0, expected)]
+    );
+    // One without a place is no reason for certain; the summary stays beside it.
+    let said = b"[WARNING]  (1) : config : missing timeouts for frontend 'f'.\n\
+        [ALERT]    (1) : config : Fatal errors found in configuration.\n";
+    let severities: Vec<Severity> = parse(said, b"", Places::default())
+        .iter()
+        .map(|finding| finding.severity)
+        .collect();
+    assert_eq!(severities, [Severity::Warning, Severity::Error]);
+}
+
 // F08
 #[test]
 fn bytes_that_are_no_text_are_escaped() {

@@ -60,19 +60,41 @@ pub struct LexError {
     pub at: usize,
 }
 
+/// An environment variable that HAProxy puts in, because it stands between double quotes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Variable {
+    /// Its name. HAProxy's own `.FILE`, `.LINE` and `.SECTION` keep their dot.
+    pub name: String,
+    /// Where its `$` stands in the line, in bytes.
+    pub at: usize,
+    /// Index of its word.
+    pub word: usize,
+    /// Whether it is written with a default, as `${NAME-default}`.
+    pub has_default: bool,
+    /// What the word begins and ends with besides: both are empty where the variable is all of it.
+    pub around: (String, String),
+}
+
 /// Cuts a line (without its line feed) into words. A blank line and a comment have none.
 pub fn lex(line: &[u8]) -> Result<Vec<Word>, LexError> {
+    lex_with_variables(line).map(|(words, _)| words)
+}
+
+/// The same, with the environment variables in these words.
+pub fn lex_with_variables(line: &[u8]) -> Result<(Vec<Word>, Vec<Variable>), LexError> {
     if let Some(at) = line.iter().position(|byte| *byte == 0) {
         let kind = LexErrorKind::Nul;
         return Err(LexError { kind, at });
     }
-    Lexer {
+    let mut lexer = Lexer {
         line,
         at: 0,
         word: None,
         words: Vec::new(),
-    }
-    .run()
+        variables: Vec::new(),
+    };
+    lexer.run()?;
+    Ok((lexer.words, lexer.variables))
 }
 
 /// The word written so that HAProxy reads it back as exactly this one word. `None` when it holds a
@@ -105,13 +127,15 @@ struct Lexer<'a> {
     at: usize,
     word: Option<Building>,
     words: Vec<Word>,
+    variables: Vec<Variable>,
 }
 
 #[derive(Default)]
 struct Building {
     start: usize,
     bytes: Vec<u8>,
-    variables: bool,
+    /// The variables in it, each with where it stands in `bytes`.
+    variables: Vec<(Variable, Range<usize>)>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -122,7 +146,7 @@ enum Quote {
 }
 
 impl Lexer<'_> {
-    fn run(mut self) -> Result<Vec<Word>, LexError> {
+    fn run(&mut self) -> Result<(), LexError> {
         let mut quote = Quote::None;
         while let Some(byte) = self.peek(0) {
             match (byte, quote) {
@@ -141,7 +165,7 @@ impl Lexer<'_> {
         }
         self.finish_word();
         match quote {
-            Quote::None => Ok(self.words),
+            Quote::None => Ok(()),
             Quote::Single(at) | Quote::Double(at) => {
                 let kind = LexErrorKind::UnmatchedQuote;
                 Err(LexError { kind, at })
@@ -207,7 +231,6 @@ impl Lexer<'_> {
     /// `$NAME`, `${NAME}`, `${NAME-default}` or `${NAME[*]}`, kept as written.
     fn variable(&mut self) -> Result<(), LexError> {
         let start = self.at;
-        self.building().variables = true;
         self.at += 1;
         let brace = (self.peek(0) == Some(b'{')).then_some(self.at);
         if brace.is_some() {
@@ -226,6 +249,8 @@ impl Lexer<'_> {
         if self.line[name] == b'.' && !known.contains(&&self.line[name..self.at]) {
             return self.fail(LexErrorKind::BadVariableName, name);
         }
+        let name = show_bytes(&self.line[name..self.at]);
+        let mut has_default = false;
         if let Some(brace) = brace {
             if self.peek(0) == Some(b'[') {
                 if self.peek(1) != Some(b'*') || self.peek(2) != Some(b']') {
@@ -234,6 +259,7 @@ impl Lexer<'_> {
                 self.at += 3;
             }
             if self.peek(0) == Some(b'-') {
+                has_default = true;
                 while !matches!(self.peek(0), None | Some(b'}')) {
                     self.at += 1;
                 }
@@ -244,7 +270,18 @@ impl Lexer<'_> {
             self.at += 1;
         }
         let written = self.line[start..self.at].to_vec();
-        self.building().bytes.extend(written);
+        let variable = Variable {
+            name,
+            at: start,
+            word: self.words.len(),
+            has_default,
+            around: Default::default(),
+        };
+        let building = self.building();
+        let from = building.bytes.len();
+        building.bytes.extend(written);
+        let range = from..building.bytes.len();
+        building.variables.push((variable, range));
         Ok(())
     }
 
@@ -270,13 +307,22 @@ impl Lexer<'_> {
         if let Some(end) = bytes.iter().position(|byte| *byte == 0) {
             bytes.truncate(end);
         }
+        let opaque = !building.variables.is_empty();
+        for (variable, range) in building.variables {
+            let before = bytes.get(..range.start).unwrap_or_default();
+            let after = bytes.get(range.end..).unwrap_or_default();
+            self.variables.push(Variable {
+                around: (show_bytes(before), show_bytes(after)),
+                ..variable
+            });
+        }
         let (text, valid) = match String::from_utf8(bytes) {
             Ok(text) => (text, true),
             Err(error) => (show_bytes(error.as_bytes()), false),
         };
         self.words.push(Word {
             text,
-            opaque: building.variables || !valid,
+            opaque: opaque || !valid,
             span: building.start..self.at,
         });
     }
@@ -357,6 +403,26 @@ mod tests {
             ]
         );
         assert_eq!(&line[found[1].span.clone()], br#""fd@${FD-3}""#);
+    }
+
+    #[test]
+    fn a_variable_is_found_with_what_stands_around_it() {
+        let line = br#"bind "${LB_ADDR}:80" '$A' $B x"${C-1}$D""#;
+        let (_, found) = lex_with_variables(line).unwrap();
+        let seen: Vec<_> = found
+            .iter()
+            .map(|v| (v.name.as_str(), v.word, v.has_default, &v.around))
+            .collect();
+        let around = |before: &str, after: &str| (before.to_owned(), after.to_owned());
+        assert_eq!(
+            seen,
+            [
+                ("LB_ADDR", 1, false, &around("", ":80")),
+                ("C", 4, true, &around("x", "$D")),
+                ("D", 4, false, &around("x${C-1}", "")),
+            ]
+        );
+        assert_eq!(&line[found[0].at..found[0].at + 10], b"${LB_ADDR}");
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod lexer;
 mod references;
 mod sections;
 mod servers;
+mod variables;
 
 pub(crate) use addresses::endpoint;
 pub use addresses::{Bind, Endpoint, Level, StatsSocket, Transport, endpoints};
@@ -16,3 +17,4 @@ pub use lexer::{LexError, LexErrorKind, WORDS_MAX, Word, lex, quote};
 pub use references::{BackendUse, FileKind, FileUse, MapUse, Target};
 pub use sections::{Config, Directive, LineError, Section, is_section_keyword};
 pub use servers::{Backend, Server};
+pub use variables::{Form, VariableUse, variable_uses};
