@@ -206,7 +206,8 @@ fn a_supervised_haproxy_gets_what_the_settings_name_and_nothing_else(version: Ve
         assert!(!environment.contains(name), "{environment}");
     }
     // What would not start is refused, with these values.
-    stage.template("    localpeer \"$PEER\"", "    bind \"${STAGE}:@port@\"");
+    let both = format!("{BIND}\n    bind \"${{STAGE}}:@port@\"");
+    stage.template("    localpeer \"$PEER\"", &both);
     stage.refuses(&["'test'"]);
     stage.end();
 }

@@ -370,7 +370,6 @@ fn a_value_that_its_place_cannot_hold_refuses_only_that_rendering() {
             "}",
             "would be an option or a brace to HAProxy",
         ),
-        ("word", "%[env(HOME)]", 8, "%[env(HOME)]", expression),
         (
             "word",
             "x\n    use_backend evil",

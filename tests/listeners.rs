@@ -106,6 +106,10 @@ fn a_listener_goes_with_its_key_and_returns_with_it(version: Version) {
 
     // While Gatewright is not there: what the snapshot shows was made from the key.
     scene.confirmed("the third listener", |_| scene.file().contains("tcp_b"));
+    scene.wait("the key in the snapshot", || {
+        let snapshot = scene.setup.read("state/snapshot.json").ok()?;
+        snapshot.contains("expose/b").then_some(())
+    });
     scene.gatewright.process().kill();
     consul.delete_key("expose/b").unwrap();
     scene.gatewright = scene.setup.run().unwrap();

@@ -11,7 +11,7 @@ use crate::status::socket;
 use super::Failure;
 use super::flags::SettingsFlag;
 
-/// Release what is held: services whose instances vanished in mass, and listeners that wait
+/// Release what is held: vanished instances, and listeners that wait
 ///
 /// Tells a running sidecar over its status socket that the instances of these services, or these
 /// listeners, are meant to be gone. `gatewright status` shows what is held. With --all everything is

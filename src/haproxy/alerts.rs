@@ -179,8 +179,11 @@ fn header(line: &str) -> Option<(Option<Severity>, &str)> {
 
 /// The tokenizer's errors are followed by the line itself and a caret.
 fn echoes_the_line(text: &str) -> bool {
-    text.ends_with(':') && text.contains(" at position ")
+    text.ends_with(':') && text.contains(POSITION)
 }
+
+/// Before a column, from 1.
+const POSITION: &str = " at position ";
 
 fn messages_of_stdout(bytes: &[u8]) -> Option<Message> {
     let text = String::from_utf8_lossy(&bytes[..bytes.len().min(INPUT_MAX)]);
@@ -230,8 +233,9 @@ impl Message {
             },
         };
         let mut message = text.to_owned();
-        if let Some(at) = text.rfind(" at position ").filter(|_| column > 0) {
-            message.truncate(at);
+        if let Some((before, after)) = text.rsplit_once(POSITION).filter(|_| column > 0) {
+            let after = after.trim_start_matches(|letter: char| letter.is_ascii_digit());
+            message = format!("{before}{}", after.trim_end_matches(':'));
         }
         for (staged, destination) in places.destinations.into_iter().flatten() {
             let (from, to) = (staged.to_string_lossy(), destination.to_string_lossy());
@@ -290,7 +294,7 @@ fn path_and_line(text: &str) -> Option<(PathBuf, usize)> {
 
 fn column(text: &str) -> usize {
     let after = |mark: &str| text.rsplit_once(mark).map(|(_, after)| after);
-    let digits = after(" at position ").or_else(|| after(", position "));
+    let digits = after(POSITION).or_else(|| after(", position "));
     let digits = digits.unwrap_or_default();
     let end = digits
         .find(|c: char| !c.is_ascii_digit())

@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 use support::tools;
 
 /// What may read it, because it only shows or stores the time: when a set was refused, when the snapshot was
-/// saved, when the process began, and the file times that tell whether a certificate or a catalog was replaced.
-const SHOWN: [&str; 5] = [
+/// saved, when the process began, for how long a listener has been kept, and the file times that tell whether a
+/// certificate or a catalog was replaced.
+const SHOWN: [&str; 6] = [
     "src/agent/snapshot.rs",
     "src/apply/history.rs",
     "src/source/consul/tls.rs",
     "src/source/file.rs",
+    "src/status/model.rs",
     "src/status/process.rs",
 ];
 

@@ -222,8 +222,12 @@ impl Guard {
             hold.items.retain(|_, (_, at)| *at + limit > clock);
         }
         let over = before - hold.items.len();
+        hold.reference = hold.reference.saturating_sub(over);
+        if over > 0 || !in_maintenance.is_empty() {
+            // What has come since was not in the reference; what is shown now is what can be lost.
+            hold.reference = hold.reference.max(guarded.count + hold.items.len());
+        }
         if over > 0 {
-            hold.reference = hold.reference.saturating_sub(over).max(guarded.count);
             ended = End::Time;
         }
         let next = hold.first_due(limit).filter(|_| hold.finding.counts());

@@ -517,6 +517,25 @@ fn questions_are_bounded_however_much_is_held() {
     assert_eq!(bench.asked, 8, "a few at a time");
 }
 
+/// What came while something was held counts as soon as that goes.
+#[test]
+fn a_loss_at_the_end_of_an_older_hold_is_judged_by_what_was_there() {
+    let mut bench = Bench::new(Rules::default());
+    bench.show("web", [0, 1, 3, 5, 6, 8]);
+    bench.show("web", []);
+    for seconds in [3, 26, 31] {
+        bench.after(seconds);
+    }
+    bench.show("web", [0, 1, 7]);
+    assert_eq!(bench.show("web", [0]), ["00", "01", "07"]);
+
+    let mut bench = Bench::of(6);
+    bench.show("web", []);
+    bench.show("web", [0, 1, 7]);
+    bench.hide("web", 2..6, Status::Maintenance);
+    assert_eq!(bench.show("web", [0]), ["00", "01", "07"]);
+}
+
 /// One step of the world.
 #[derive(Debug, Clone)]
 enum Step {

@@ -30,6 +30,9 @@ fn alerts_have_a_place_and_no_noise() {
   http-request return status 200 string a\\xZZ
                                          ^
 [ALERT]    (25035) : config : parsing [/stage/unk.cfg:13]: too many words, truncating after word 64, position 247: <h60>.
+[WARNING]  (25036) : config : parsing [/stage/unk.cfg:13]: argument number 3 at position 23 is empty and marks the end of the argument list; all subsequent arguments will be ignored:
+  server s 127.0.0.1:1 \"\" check
+                       ^
 [ALERT]    (24979) : config : Parsing [/stage/unk.cfg:14]: frontend 'f' has the same name as frontend 'f' declared at /stage/unk.cfg:7.
 [ALERT]    (24899) : config : Error(s) found in configuration file : /stage/unk.cfg
 [ALERT]    (24899) : config : Fatal errors found in configuration.
@@ -71,6 +74,12 @@ fn alerts_have_a_place_and_no_noise() {
                 13,
                 247,
                 "too many words, truncating after word 64, position 247: <h60>."
+            ),
+            (
+                Severity::Warning,
+                13,
+                23,
+                "argument number 3 is empty and marks the end of the argument list; all subsequent arguments will be ignored"
             ),
             (
                 Severity::Error,
