@@ -65,7 +65,7 @@ impl World {
         .unwrap();
         setup
             .settings(&format!(
-                "[haproxy]\nbinary = {:?}\n{told}\n[catalog]\nsource = \"file\"\nfile = \"{{dir}}catalog.json\"\n\
+                "[haproxy]\nbinary = {:?}\nconfirm_timeout = \"8s\"\n{told}\n[catalog]\nsource = \"file\"\nfile = \"{{dir}}catalog.json\"\n\
                  [apply]\nsettle = \"20ms\"\nreload_interval = \"200ms\"\ncompare_interval = \"1s\"\n\
                  [state]\ndirectory = \"{{dir}}state\"\n\
                  [[template]]\nsource = \"{{dir}}haproxy.cfg.hbs\"\ndestination = \"{{dir}}haproxy.cfg\"\n",

@@ -10,7 +10,7 @@ mod loss;
 
 pub use self::coverage::is_covered;
 pub use self::loss::{LAST_SERVERS_LOST, SERVERS_LOST, judge_loss};
-use super::listeners::lost;
+use super::listeners::{in_shell, lost};
 use super::plan::{configuration, is_marker, map_entries};
 use super::set::{Candidate, Role, SetFile};
 use crate::diagnostic::{Severity, nearest};
@@ -253,8 +253,8 @@ impl Gate<'_> {
             let place = (self.main(), 0);
             let finding = self.error("bind-lost", place, message);
             finding.help = Some(format!(
-                "If this is meant, run `gatewright release --listener '{}'`.",
-                lost.endpoint
+                "If this is meant, run `gatewright release --listener {}`.",
+                in_shell(&lost.endpoint.to_string())
             ));
             if lost.conditional {
                 finding.severity = Severity::Warning;

@@ -10,7 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::gate::is_covered;
 use super::plan::configuration;
 use super::set::{Candidate, Role, SetFile, without_marker};
-use crate::haproxy::config::{Bind, Config, Endpoint, Section, Target, is_section_keyword};
+use crate::haproxy::config::{
+    BackendUse, Bind, Config, Endpoint, Section, Target, is_section_keyword,
+};
 
 /// How the comment before a section begins that is kept for a listener.
 const KEPT: &str = "# Kept by Gatewright since ";
@@ -76,6 +78,35 @@ pub enum CannotKeep {
         /// Its name.
         name: String,
         /// The address.
+        endpoint: Endpoint,
+    },
+    /// HAProxy may load them in another order, so the last of them is not known.
+    #[error("the set has several configuration files")]
+    SeveralFiles,
+    /// HAProxy takes rules in a named `defaults` only (2.6 to 3.2), and the copy has no name.
+    #[error("the `defaults` of its {kind} `{name}` has rules")]
+    DefaultsWithRules {
+        /// The section's kind.
+        kind: String,
+        /// Its name.
+        name: String,
+    },
+    /// Backends that only requests choose are not known.
+    #[error("its {kind} `{name}` chooses backends by a map or an expression")]
+    ChoosesByRequest {
+        /// The section's kind.
+        kind: String,
+        /// Its name.
+        name: String,
+    },
+    /// The section has another listener, which goes.
+    #[error("its {kind} `{name}` also listens on {endpoint}, which goes")]
+    Partly {
+        /// The section's kind.
+        kind: String,
+        /// Its name.
+        name: String,
+        /// The address that goes.
         endpoint: Endpoint,
     },
     /// The set with the section still does not listen there.
@@ -159,7 +190,12 @@ pub fn keep(
             ..file.clone()
         })
         .collect();
+    let configurations = new.iter().filter(|file| file.role == Role::Config);
+    if configurations.count() > 1 {
+        return Err(CannotKeep::SeveralFiles);
+    }
     let (config, good_config) = (configuration(&new), configuration(good));
+    all_or_nothing(&lost(&config.binds(), &good_config.binds()), wanted)?;
     let mut kept: Vec<Kept<'_>> = Vec::new();
     let mut replaced: Vec<&Section> = Vec::new();
     for one in wanted {
@@ -196,6 +232,7 @@ pub fn keep(
         next += 1;
     }
     for (at, one) in kept.iter().enumerate() {
+        stands_alone(&good_config, one.section)?;
         let (kind, name) = key(one.section);
         let clashes = |other: &&Kept<'_>| {
             other.section.name == name
@@ -289,7 +326,7 @@ impl Kept<'_> {
                 let release: String = self
                     .listeners
                     .iter()
-                    .map(|one| format!(" --listener '{}'", one.lost.endpoint))
+                    .map(|one| format!(" --listener {}", in_shell(&one.lost.endpoint.to_string())))
                     .collect();
                 out.push_str(&format!(
                     "{KEPT}{since}: `gatewright release{release}` lets it go."
@@ -513,27 +550,74 @@ fn same_name<'a>(config: &'a Config, kept: &Section) -> Result<Option<&'a Sectio
     Ok(found)
 }
 
+/// A section is kept whole, so none of its listeners may go.
+fn all_or_nothing(lost: &[Lost], wanted: &[Wanted<'_>]) -> Result<(), CannotKeep> {
+    let is_wanted = |one: &&Lost| wanted.iter().any(|wanted| wanted.lost == *one);
+    let shares = |one: &&Lost| {
+        wanted
+            .iter()
+            .any(|wanted| (&wanted.lost.kind, &wanted.lost.section) == (&one.kind, &one.section))
+    };
+    match lost.iter().find(|one| !is_wanted(one) && shares(one)) {
+        None => Ok(()),
+        Some(one) => Err(CannotKeep::Partly {
+            kind: one.kind.clone(),
+            name: one.section.clone(),
+            endpoint: one.endpoint.clone(),
+        }),
+    }
+}
+
+/// Whether a copy of a section, behind a copy of its defaults, is the same to HAProxy.
+fn stands_alone(config: &Config, section: &Section) -> Result<(), CannotKeep> {
+    let (kind, name) = key(section);
+    let is_rule = |word: &str| {
+        word == "acl"
+            || word.starts_with("http-")
+            || word.starts_with("tcp-re")
+            || word.starts_with("quic-")
+    };
+    let has_rules = |defaults: &&Section| {
+        let mut lines = defaults.directives.iter();
+        lines.any(|line| is_rule(line.keyword()))
+    };
+    if config.defaults_of(section).iter().any(has_rules) {
+        return Err(CannotKeep::DefaultsWithRules { kind, name });
+    }
+    let by_request = |one: &BackendUse| !matches!(one.target, Target::Name(_));
+    match uses(config, section).iter().any(by_request) {
+        true => Err(CannotKeep::ChoosesByRequest { kind, name }),
+        false => Ok(()),
+    }
+}
+
 /// The backends that a section names, also by its defaults.
 fn chosen(config: &Config, section: &Section) -> Vec<String> {
+    let uses = uses(config, section).into_iter();
+    uses.filter_map(|one| match one.target {
+        Target::Name(name) => Some(name),
+        _ => None,
+    })
+    .collect()
+}
+
+/// How a section chooses backends, also by its defaults.
+fn uses(config: &Config, section: &Section) -> Vec<BackendUse> {
     let all: Vec<&Section> = std::iter::once(section)
         .chain(config.defaults_of(section))
         .collect();
-    let within = |file: usize, line: usize| {
-        all.iter().any(|one| {
-            one.file == file
-                && one
-                    .directives
-                    .iter()
-                    .any(|directive| directive.line == line)
+    let within = |one: &BackendUse| {
+        all.iter().any(|section| {
+            let mut lines = section.directives.iter();
+            section.file == one.file && lines.any(|line| line.line == one.line)
         })
     };
-    let uses = config.backend_uses().into_iter();
-    uses.filter(|one| within(one.file, one.line))
-        .filter_map(|one| match one.target {
-            Target::Name(name) => Some(name),
-            _ => None,
-        })
-        .collect()
+    config.backend_uses().into_iter().filter(within).collect()
+}
+
+/// An address as a word for a shell.
+pub fn in_shell(address: &str) -> String {
+    format!("'{}'", address.replace('\'', "'\\''"))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use crate::apply::listeners::in_shell;
 use crate::diagnostic::{Diagnostic, plain};
 use crate::exit;
 use crate::settings::{Environment, environment, status_socket_of};
@@ -296,11 +297,11 @@ fn listener(one: &Listener) -> String {
         Some(why) => format!("the whole set waits, because {why}"),
     };
     format!(
-        "{} ({}): waits for {}, {meanwhile}; ends by `gatewright release --listener '{}'`. {}",
+        "{} ({}): waits for {}, {meanwhile}; ends by `gatewright release --listener {}`. {}",
         one.address,
         one.section,
         age(one.since_seconds),
-        one.address,
+        in_shell(&one.address),
         one.reason
     )
 }

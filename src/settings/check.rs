@@ -9,7 +9,7 @@ use crate::diagnostic::{Diagnostic, Place};
 use crate::lint::Allowed;
 use crate::source::Origin;
 
-use super::error::locate;
+use super::error::{hide_environment, locate};
 use super::model::{Kind, Mode, Settings};
 use super::types::{Lasting, Time};
 
@@ -41,7 +41,11 @@ struct Check<'a> {
 impl Check<'_> {
     fn wrong(&mut self, keys: &[&str], code: &'static str, message: String, help: &str) {
         let place = match locate(self.source, keys) {
-            Some(span) => Place::bytes(self.path, self.source, span),
+            Some(span) => {
+                let mut place = Place::bytes(self.path, self.source, span.clone());
+                hide_environment(self.source, span.start, &mut place);
+                place
+            }
             None => Place::file(self.path),
         };
         let diagnostic = Diagnostic::error(code, message).at(place).help(help);

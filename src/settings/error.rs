@@ -14,11 +14,15 @@ pub fn diagnose(path: &Path, source: &str, error: &toml::de::Error) -> Diagnosti
         Some(span) => Place::bytes(path, source, span),
         None => Place::file(path),
     };
-    let secret = is_secret(&place.text);
+    let inside = error
+        .span()
+        .is_some_and(|span| in_environment(source, span.start));
+    let secret = match inside {
+        true => Some(ENVIRONMENT.to_owned()),
+        false => is_secret(&place.text),
+    };
     if let Some(key) = &secret {
-        place.text = format!("{key} = (not shown)");
-        place.column = place.column.min(key.chars().count()).max(1);
-        place.length = 1;
+        hide(&mut place, key);
     }
     let code = [
         ("unknown field ", "unknown-key"),
@@ -59,6 +63,44 @@ pub fn diagnose(path: &Path, source: &str, error: &toml::de::Error) -> Diagnosti
         sentence.push('.');
     }
     Diagnostic::error(code, sentence).at(place)
+}
+
+/// The key whose list holds values of variables.
+const ENVIRONMENT: &str = "environment";
+
+/// Shows of a line that may hold a secret only its key.
+fn hide(place: &mut Place, key: &str) {
+    place.text = format!("{key} = (not shown)");
+    place.column = place.column.min(key.chars().count()).max(1);
+    place.length = 1;
+}
+
+/// Hides what stands in the list of HAProxy's variables.
+pub fn hide_environment(source: &str, at: usize, place: &mut Place) {
+    if in_environment(source, at) {
+        hide(place, ENVIRONMENT);
+    }
+}
+
+/// Whether a byte stands in the list `haproxy.environment`, also in a text that is no TOML. That of
+/// `templates` holds names only.
+fn in_environment(source: &str, at: usize) -> bool {
+    let before = source.get(..at).unwrap_or(source);
+    let (mut inside, mut of_templates) = (false, false);
+    let mut lines = before.split('\n').peekable();
+    while let Some(line) = lines.next() {
+        let line = line.trim();
+        if !inside && line.starts_with('[') {
+            of_templates = line == "[templates]";
+        }
+        let key = line.split('=').next().unwrap_or_default().trim();
+        inside |= key == ENVIRONMENT && !of_templates;
+        // The last line is the one that the byte stands in.
+        if line.ends_with(']') && lines.peek().is_some() {
+            inside = false;
+        }
+    }
+    inside
 }
 
 /// The key of a line whose value may be a secret, also when the key is misspelt.

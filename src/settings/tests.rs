@@ -558,3 +558,20 @@ fn networks_are_read() {
     let told = wrong("[catalog]\nallow_addresses = [\"10.0.0.0/33\"]\n");
     assert!(told.contains("`10.0.0.0/33` is no network."), "{told}");
 }
+
+// L02
+#[test]
+fn values_of_variables_are_not_shown() {
+    for list in [
+        "[\"ADMIN=pa55word\", \"LB-ADDR=x\"]",
+        "[\"ADMIN=pa55]\", \"ADMIN=pa55word\"]",
+        "[\n  \"A=1\",\n  \"DSN=postgres://u:pa55word@h\",\n  \"DSN=pa55\"\n]",
+        "[\"ADMIN=pa55word\", 7]",
+        "[\"ADMIN=pa55word\",",
+        "{ ADMIN = \"pa55word\" }",
+    ] {
+        let told = wrong(&format!("[haproxy]\nenvironment = {list}\n"));
+        assert!(!told.is_empty(), "{list}");
+        assert!(!told.contains("pa55"), "{told}");
+    }
+}

@@ -367,6 +367,10 @@ impl Escaper {
         if begins && option && self.line.takes_flags() {
             return Err(Refusal::Option);
         }
+        // Quotes do not keep it from being the keyword either.
+        if self.line.is_keyword() {
+            return Err(Refusal::BeginsLine);
+        }
         if self.depth > 0 && !value.chars().all(plain) {
             return Err(Refusal::Argument);
         }
@@ -374,12 +378,7 @@ impl Escaper {
             Quotes::Double => &['"', '\\', '$'],
             Quotes::Single if value.contains('\'') => return Err(Refusal::SingleQuote),
             Quotes::Single | Quotes::Comment => &[],
-            Quotes::None => {
-                if self.words == 0 {
-                    return Err(Refusal::BeginsLine);
-                }
-                &[' ', '#', '\\', '"', '\'']
-            }
+            Quotes::None => &[' ', '#', '\\', '"', '\''],
         };
         for letter in value.chars() {
             if escaped.contains(&letter) {

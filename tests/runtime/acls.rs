@@ -248,3 +248,27 @@ fn a_file_under_several_names_changes_under_each(version: Version) {
         gateway.assert_not_reloaded(&mark);
     }
 }
+
+// H11
+/// A pattern that HAProxy refuses costs nobody the former list: a denied client is denied at every moment.
+#[haproxies(ends)]
+fn a_refused_pattern_leaves_the_former_list_in_force(version: Version) {
+    let consul = Consul::start().unwrap();
+    let rules = "http-request deny if { src -f @dir@blocked.acl }";
+    let gateway = start(&consul, &version, rules, PATTERNS, &["127.0.0.1"]);
+    let mark = gateway.mark();
+    let denied = || http::get(gateway.entrance, "/").map(|answer| answer.status);
+    gateway.wait("the denial", || (denied().ok() == Some(403)).then_some(()));
+    block(&gateway, &["127.0.0.1", "10.0.0.300"]);
+    gateway.wait("the refusal", || {
+        assert_eq!(denied().unwrap(), 403, "{version}");
+        let status = gateway.status()?;
+        (status["state"] == "held").then_some(())
+    });
+    for _ in 0..20 {
+        assert_eq!(denied().unwrap(), 403, "{version}");
+    }
+    gateway.assert_not_reloaded(&mark);
+    block(&gateway, &["10.0.0.30"]);
+    gateway.wait("the mended list", || (denied().ok()? != 403).then_some(()));
+}

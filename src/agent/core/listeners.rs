@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::agent::listeners::{Cause as Why, Listeners, Waiting, is_meant};
+use crate::apply::listeners::in_shell;
 use crate::haproxy::config::Endpoint;
 
 /// What is known of the listeners of the last good set that the templates do not make.
@@ -81,6 +82,13 @@ impl Core {
         for (lost, why) in &new.go {
             let known = now.go.iter().any(|(former, _)| former == lost);
             if !known {
+                // The same set may have been refused for it.
+                let for_it = |why: &Diagnostic| why.code == "bind-lost";
+                if let Some(refused) = &self.refused
+                    && refused.why.iter().any(for_it)
+                {
+                    self.refused = None;
+                }
                 let why = match why {
                     Why::Released => "it was released".to_owned(),
                     Why::Gone(item) => format!("{item} is gone from the catalog"),
@@ -127,7 +135,11 @@ fn began(one: &Waiting) -> String {
         Some(error) => format!("The whole set waits with it, because {error}."),
     };
     format!(
-        "The listener {} ({} `{}`) waits for an operator. {} {meanwhile} If it is meant to go, run `gatewright release --listener '{}'`.",
-        lost.endpoint, lost.kind, lost.section, one.reason, lost.endpoint
+        "The listener {} ({} `{}`) waits for an operator. {} {meanwhile} If it is meant to go, run `gatewright release --listener {}`.",
+        lost.endpoint,
+        lost.kind,
+        lost.section,
+        one.reason,
+        in_shell(&lost.endpoint.to_string())
     )
 }

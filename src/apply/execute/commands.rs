@@ -311,8 +311,9 @@ impl Applier {
         match &self.memory.master {
             Some(master) => master.clone(),
             None => {
+                // One that does not answer just now may do so a moment later.
                 let master = self.master().await;
-                self.memory.master = Some(master.clone());
+                self.memory.master = master.clone().map(Some);
                 master
             }
         }

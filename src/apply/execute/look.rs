@@ -10,7 +10,7 @@ use super::super::files;
 use super::super::plan::{
     Cost, Difference, Doubt, Known, Pool, ServerCommands, Steps, is_settled, of_backend, pools,
 };
-use super::super::set::Revision;
+use super::super::set::{Revision, Role};
 use super::super::tell::Seen;
 use super::super::verdict::Servers;
 use super::reads::Reads;
@@ -124,6 +124,11 @@ impl Applier {
                 return Some(servers);
             }
         };
+        if running.changing.is_some() && self.has_exchanged_files() {
+            // A change that did not end may have left other maps or patterns than the files have.
+            servers.differs = Some("maps or patterns may differ from the files".to_owned());
+            return Some(servers);
+        }
         if differences.is_empty() {
             self.memory.doubtful = Doubt::None;
             if running.changing.is_some()
@@ -162,6 +167,13 @@ impl Applier {
             }
         }
         Some(servers)
+    }
+
+    /// Whether the last good set has files whose entries are changed by commands.
+    fn has_exchanged_files(&self) -> bool {
+        let good = self.last_good.as_deref();
+        let mut files = good.into_iter().flat_map(|good| &good.files);
+        files.any(|file| matches!(file.role, Role::Map | Role::Other))
     }
 
     /// What leads from what runs to the file, and what differs. An error says what only a reload

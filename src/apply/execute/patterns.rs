@@ -16,16 +16,16 @@ impl Telling<'_> {
         for MapInfo { path: name, .. } in self.named(loaded, &map.destination, "map")? {
             let prepare = Command::PrepareMap { map: name.clone() };
             let version = self.begin(prepare, &name).await?;
-            let mut commands = Command::add_map_entries(&name, version, map.entries.clone());
-            commands.push(Command::CommitMap {
-                map: name.clone(),
-                version,
-            });
+            let entries = Command::add_map_entries(&name, version, map.entries.clone());
             let clear = Command::ClearMapVersion {
                 map: name.clone(),
                 version,
             };
-            self.fill(&commands, clear).await?;
+            let commit = Command::CommitMap {
+                map: name.clone(),
+                version,
+            };
+            self.fill(&entries, clear, commit).await?;
             let entries = self.session.map_entries(&name, None).await;
             let entries = entries.map_err(differs)?;
             if entries != map.entries {
@@ -54,16 +54,16 @@ impl Telling<'_> {
                 version,
                 pattern: pattern.clone(),
             };
-            let mut commands: Vec<Command> = acl.patterns.iter().map(add).collect();
-            commands.push(Command::CommitAcl {
-                acl: name.clone(),
-                version,
-            });
+            let patterns: Vec<Command> = acl.patterns.iter().map(add).collect();
             let clear = Command::ClearAclVersion {
                 acl: name.clone(),
                 version,
             };
-            self.fill(&commands, clear).await?;
+            let commit = Command::CommitAcl {
+                acl: name.clone(),
+                version,
+            };
+            self.fill(&patterns, clear, commit).await?;
             let mut patterns = self.session.acl_patterns(&name).await.map_err(differs)?;
             let mut wanted = acl.patterns.clone();
             // Their order means nothing.
@@ -94,10 +94,11 @@ impl Telling<'_> {
                 Some(directory) => directory.join(path) == destination,
                 None => path == destination,
             };
-            let unclear = self.directory.is_none()
-                && path.is_relative()
+            // A link, `..` or `default-path` may lead to the same file.
+            let unclear = !is_it
                 && path.file_name().is_some()
-                && path.file_name() == destination.file_name();
+                && path.file_name() == destination.file_name()
+                && !self.is_another_file(path, destination);
             if unclear {
                 return Err(Outcome::Refused {
                     why: format!("it is not known whether {} is {shown}", one.path),
@@ -116,6 +117,22 @@ impl Telling<'_> {
         }
     }
 
+    /// Whether a path, as the worker knows it, certainly leads to another file.
+    fn is_another_file(&self, path: &Path, destination: &Path) -> bool {
+        let absolute = match (&self.directory, path.is_absolute()) {
+            (_, true) => path.to_owned(),
+            (Some(directory), false) => directory.join(path),
+            (None, false) => return false,
+        };
+        match (
+            std::fs::canonicalize(absolute),
+            std::fs::canonicalize(destination),
+        ) {
+            (Ok(one), Ok(other)) => one != other,
+            _ => false,
+        }
+    }
+
     async fn begin(&self, prepare: Command, name: &str) -> Result<u32, Outcome> {
         let batch = self.session.send(&[prepare]).await;
         match batch.answers.first() {
@@ -126,12 +143,21 @@ impl Telling<'_> {
         }
     }
 
-    async fn fill(&self, commands: &[Command], clear: Command) -> Result<(), Outcome> {
-        let told = self.send_all(commands).await;
+    /// Fills the new version and commits it. The commit goes out only once every entry was taken, for HAProxy
+    /// carries out what follows a refused command; and nothing is cleared after it, for HAProxy would clear what
+    /// traffic uses (`clear map @VERSION` of the current version, 2.6 to 3.2).
+    async fn fill(
+        &self,
+        entries: &[Command],
+        clear: Command,
+        commit: Command,
+    ) -> Result<(), Outcome> {
+        let told = self.send_all(entries).await;
         if told.is_err() {
             let _ = self.session.send(&[clear]).await;
+            return told;
         }
-        told
+        self.send_all(&[commit]).await
     }
 }
 

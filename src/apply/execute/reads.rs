@@ -28,13 +28,16 @@ impl Applier {
     pub(super) async fn look_at_files(&mut self, running: &Running) -> Result<Reads, ApplyError> {
         self.memory.meet(running);
         if self.memory.reads == Reads::Unknown {
-            self.memory.reads = match self.known_master().await {
-                Some(master) if master.started.is_some() => {
+            let Some(master) = self.known_master().await else {
+                return Ok(Reads::Unseen);
+            };
+            self.memory.reads = match master.started {
+                Some(_) => {
                     let ours = self.configurations();
                     let files = files_of(&master, &invocation(&self.options), &ours);
                     compare(master.pid, &ours, &files)?
                 }
-                _ => Reads::Unseen,
+                None => Reads::Unseen,
             };
         }
         Ok(self.memory.reads)

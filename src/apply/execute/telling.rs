@@ -134,6 +134,10 @@ impl Telling<'_> {
         let why = match batch.refusal() {
             None if batch.is_done(commands.len()) => return Ok(()),
             None => "not every command was answered".to_owned(),
+            // A pattern may be a key, and HAProxy quotes it.
+            Some((at, _)) if let Command::AddAclPattern { acl, .. } = &commands[at] => {
+                format!("it refused pattern {} of {acl}", at + 1)
+            }
             Some((at, answer)) => format!(
                 "it answered `{}` with {answer:?}",
                 first_line(&commands[at])

@@ -22,12 +22,11 @@ pub struct AclStep {
 const PREFIXES: [&str; 2] = ["file@", "opt@"];
 
 /// The patterns of a file: the lines that are neither empty nor start with `#`, without the blanks before
-/// them. Those behind them count (2.6 to 3.2, by experiment).
+/// them. Those behind them count, and a carriage return ends a pattern (2.6 to 3.2, by experiment).
 pub fn acl_patterns(text: &str) -> Vec<String> {
-    let lines = text
-        .split(['\n', '\r'])
-        .filter(|line| !line.starts_with('#'));
+    let lines = text.split('\n').filter(|line| !line.starts_with('#'));
     lines
+        .map(|line| line.split('\r').next().unwrap_or_default())
         .map(|line| line.trim_start_matches([' ', '\t']))
         .filter(|line| !line.is_empty())
         .map(str::to_owned)
@@ -79,7 +78,9 @@ fn is_pattern_file(config: &Config, path: &Path) -> bool {
             if !word.text.contains(name) {
                 continue;
             }
-            if program || word.opaque || !is_behind_f(directive, at) {
+            // With `-M` each line is a key and a value, as in a map.
+            let as_map = directive.words.iter().any(|word| word.text == "-M");
+            if program || word.opaque || as_map || !is_behind_f(directive, at) {
                 return false;
             }
             let bare = PREFIXES
@@ -141,6 +142,8 @@ mod tests {
             acl_patterns("# c\n\n10.0.0.1\r\n \t10.0.0.0/8\n  # x\n/a b \n \n/d"),
             ["10.0.0.1", "10.0.0.0/8", "# x", "/a b ", "/d"]
         );
+        let cut = acl_patterns("10.0.0.1\r10.0.0.0/8\n# old:\r0.0.0.0/0\n");
+        assert_eq!(cut, ["10.0.0.1"]);
     }
 
     #[test]
@@ -163,6 +166,7 @@ mod tests {
             "frontend f\n",
             "frontend f\n acl a src -f a.acl\n",
             "frontend f\n acl a src -f virt@/h/a.acl\n",
+            "frontend f\n acl a path -M -f /h/a.acl\n",
             "frontend f\n acl a src -f \"$DIR/a.acl\"\n",
             "frontend f\n acl a src -f /h/a.acl\n acl b src -f \"${DIR}/a.acl\"\n",
             "frontend f\n acl a src -f /h/a.acl\n errorfile 503 /h/a.acl\n",

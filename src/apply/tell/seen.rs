@@ -76,6 +76,20 @@ impl Unknown {
         }
     }
 
+    /// Whether one such answer is enough. A connection that was closed or cut may be one of many.
+    fn is_certain(&self) -> bool {
+        match self {
+            Unknown::NoSocket | Unknown::Foreign { .. } => true,
+            Unknown::OldWorker | Unknown::Silent { .. } => false,
+            Unknown::Socket(error) => matches!(
+                error,
+                SocketError::Denied { .. }
+                    | SocketError::Level { .. }
+                    | SocketError::Strange { .. }
+            ),
+        }
+    }
+
     fn may_pass(&self) -> bool {
         match self {
             Unknown::NoSocket | Unknown::Foreign { .. } => false,
@@ -248,7 +262,7 @@ impl Haproxy {
         let started = Instant::now();
         let ended = |answer: &Answer| match answer {
             Ok(running) => wanted(running),
-            Err(why) => why.lasts() && started.elapsed() >= STALE,
+            Err(why) => why.is_certain() && started.elapsed() >= STALE,
         };
         match self.ask_until(limit, ended).await {
             Ok(running) => Seen::Running(running),

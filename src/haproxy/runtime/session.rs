@@ -344,7 +344,9 @@ fn prompt(text: &str, master: bool) -> Option<usize> {
     if !master {
         return text.starts_with("> ").then_some(2);
     }
-    let (name, _) = text.split_once("> ")?;
+    // Answers may be long: only this line is looked at.
+    let line = text.split('\n').next()?;
+    let (name, _) = line.split_once("> ")?;
     let length = name.len() + 2;
     let who = match name.split_once('(') {
         Some((who, modes)) => {

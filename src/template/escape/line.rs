@@ -106,6 +106,11 @@ impl Line {
         }
     }
 
+    /// Whether the next word, or the one that is being written, is the keyword.
+    pub fn is_keyword(&self) -> bool {
+        self.at == At::Keyword
+    }
+
     /// Whether the next word, or the one that is being written, is an address.
     pub fn is_address(&self) -> bool {
         matches!(self.at, At::Address(_))
@@ -273,7 +278,7 @@ const RULE_OPTIONS: &[(&str, usize)] = &[
 ];
 
 /// Flags of an ACL and operators between its patterns that take the next word.
-const WITH_ARGUMENT: &[&str] = &["-f", "-m", "eq", "ge", "gt", "le", "lt"];
+const WITH_ARGUMENT: &[&str] = &["-f", "-m", "-u", "eq", "ge", "gt", "le", "lt"];
 
 #[cfg(test)]
 mod tests {
@@ -342,6 +347,7 @@ mod tests {
             "acl a src -f",
             "acl a hdr(host) -m",
             "acl a sc0_conn_rate gt",
+            "acl a src -u 5",
             "use_backend",
             "use_backend b",
             "timeout client",
