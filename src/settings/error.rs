@@ -39,7 +39,16 @@ pub fn diagnose(path: &Path, source: &str, error: &toml::de::Error) -> Diagnosti
             None => diagnostic,
         };
     }
-    if secret.is_some() {
+    if let (true, Some(rest)) = (inside, message.strip_prefix("invalid type: ")) {
+        // Before it stands the value.
+        let (_, expected) = rest.rsplit_once(", expected ").unwrap_or(("", "another"));
+        let sentence = format!("The value here is of another type: expected {expected}.");
+        return Diagnostic::error("wrong-type", sentence)
+            .at(place)
+            .help("See examples/settings/gatewright.toml for each key and its form.");
+    }
+    // What we say of a variable names it, not its value.
+    if secret.is_some() && !inside {
         return Diagnostic::error("wrong-value", "The value here cannot be used.")
             .at(place)
             .help("See examples/settings/gatewright.toml for each key and its form. It is not shown because it may be a secret.");

@@ -569,6 +569,8 @@ fn values_of_variables_are_not_shown() {
         "[\"ADMIN=pa55word\", 7]",
         "[\"ADMIN=pa55word\",",
         "{ ADMIN = \"pa55word\" }",
+        "\"ADMIN=pa55word\"",
+        "[\"ADMIN\\u0000=pa55word\"]",
     ] {
         let told = wrong(&format!("[haproxy]\nenvironment = {list}\n"));
         assert!(!told.is_empty(), "{list}");

@@ -113,7 +113,7 @@ fn a_listener_that_waits_is_told_once_and_released_by_its_address() {
 
 // G18
 #[test]
-fn a_set_that_was_refused_for_its_listeners_is_tried_again_once_they_are_released() {
+fn a_set_refused_for_its_listeners_is_tried_again_after_their_release() {
     let mut bench = Bench::new().applied("one");
     bench.after(TIMING.reload_interval);
     bench.change(2);
