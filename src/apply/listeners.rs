@@ -195,7 +195,8 @@ pub fn keep(
         return Err(CannotKeep::SeveralFiles);
     }
     let (config, good_config) = (configuration(&new), configuration(good));
-    all_or_nothing(&lost(&config.binds(), &good_config.binds()), wanted)?;
+    let missing = lost(&config.binds(), &good_config.binds());
+    all_or_nothing(&missing, wanted)?;
     let mut kept: Vec<Kept<'_>> = Vec::new();
     let mut replaced: Vec<&Section> = Vec::new();
     for one in wanted {
@@ -300,7 +301,9 @@ pub fn keep(
     }
     let binds = configuration(&files).binds();
     let covered = |one: &Wanted<'_>| is_covered(&one.lost.endpoint, &binds);
-    match wanted.iter().all(covered) {
+    // A section that makes way for a kept one may have listened where another of the last good set did.
+    let gone = lost(&binds, &good_config.binds());
+    match wanted.iter().all(covered) && gone.iter().all(|one| missing.contains(one)) {
         true => Ok(Candidate::new(files)),
         false => Err(CannotKeep::StillLost),
     }

@@ -156,6 +156,16 @@ fn lines_that_decide_where_a_set_listens_are_all_there() {
     }
 }
 
+/// The section that makes way listens where another one of the last good set did.
+#[test]
+fn a_section_is_not_kept_in_place_of_one_that_is_needed() {
+    let kept = kept(
+        "frontend c\n bind :2\n",
+        "frontend a\n bind :2\nfrontend c\n bind :3\n",
+    );
+    assert_eq!(kept, Err(CannotKeep::StillLost));
+}
+
 /// Sections with names and addresses that often clash.
 fn text() -> impl Strategy<Value = String> {
     let line = prop_oneof![
