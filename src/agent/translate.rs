@@ -155,8 +155,8 @@ pub fn outcome(
     let mut explained = |findings: &[Finding]| {
         let mut maps = None;
         let of = |severity| {
-            let mut findings = findings.iter();
-            std::iter::from_fn(move || findings.find(|finding| finding.severity == severity))
+            let is = move |finding: &&Finding| finding.severity == severity;
+            findings.iter().filter(is)
         };
         // Where an error names no place, a warning may be what tells it.
         let nowhere = of(Severity::Error).any(|finding| finding.file.is_none());

@@ -35,7 +35,7 @@ use super::history::{History, Rejection, StoredSet};
 use super::journal::{self, Change, Phase};
 use super::lock::Lock;
 use super::plan::{Comparison, compare};
-use super::set::{Candidate, Revision, Role, SetFile};
+use super::set::{Candidate, Revision, SetFile};
 use super::stage::{self, Staged, stage};
 use super::tell::{Haproxy, Mode, Seen};
 use super::validate::{self, Master};
@@ -94,12 +94,9 @@ impl Applier {
     /// Takes the locks, cleans up after a crash and reads what is known. Touches neither HAProxy nor,
     /// unless a swap was interrupted, its files.
     pub fn open(options: Options, rules: Rules) -> Result<Applier, ApplyError> {
-        let main = options
-            .destinations
-            .iter()
-            .find(|(_, role)| *role == Role::Config)
-            .ok_or(ApplyError::NoConfiguration)?;
-        let lock = Lock::acquire(&options.state_directory, &main.0)?;
+        let main = options.configurations().next();
+        let main = main.ok_or(ApplyError::NoConfiguration)?;
+        let lock = Lock::acquire(&options.state_directory, main)?;
         let mut history = History::open(&options.state_directory, options.keep)?;
         let pending = journal::recover(&options.state_directory)?;
         let destinations = options.destinations.iter().map(|(path, _)| path.as_path());
@@ -591,21 +588,13 @@ impl Applier {
 
     /// Whether there is a main configuration for HAProxy to start from.
     fn has_configuration(&self) -> bool {
-        self.options
-            .destinations
-            .iter()
-            .filter(|(_, role)| *role == Role::Config)
-            .all(|(path, _)| path.exists())
+        self.options.configurations().all(|path| path.exists())
     }
 }
 
 /// How HAProxy is called when its own command line is not known, and when we start it.
 pub(super) fn invocation(options: &Options) -> Invocation {
-    let of_set = options
-        .destinations
-        .iter()
-        .filter(|(_, role)| *role == Role::Config)
-        .map(|(path, _)| path.clone());
+    let of_set = options.configurations().cloned();
     Invocation {
         binary: options.binary.clone(),
         flags: std::iter::once(OsString::from("-W"))

@@ -17,6 +17,9 @@ use crate::diagnostic::{Severity, nearest};
 use crate::haproxy::Finding;
 use crate::haproxy::config::{Backend, Config, Endpoint, MapUse, Section, Target};
 
+/// The code of a set that does not listen where the last good one does.
+pub const BIND_LOST: &str = "bind-lost";
+
 /// More findings than this are counted, not listed.
 const FINDINGS_MAX: usize = 100;
 
@@ -251,7 +254,7 @@ impl Gate<'_> {
                 lost.endpoint, lost.kind, lost.section
             );
             let place = (self.main(), 0);
-            let finding = self.error("bind-lost", place, message);
+            let finding = self.error(BIND_LOST, place, message);
             finding.help = Some(format!(
                 "If this is meant, run `gatewright release --listener {}`.",
                 in_shell(&lost.endpoint.to_string())

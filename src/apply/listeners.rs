@@ -195,7 +195,8 @@ pub fn keep(
         return Err(CannotKeep::SeveralFiles);
     }
     let (config, good_config) = (configuration(&new), configuration(good));
-    let missing = lost(&config.binds(), &good_config.binds());
+    let (binds, good_binds) = (config.binds(), good_config.binds());
+    let missing = lost(&binds, &good_binds);
     all_or_nothing(&missing, wanted)?;
     let mut kept: Vec<Kept<'_>> = Vec::new();
     let mut replaced: Vec<&Section> = Vec::new();
@@ -252,11 +253,9 @@ pub fn keep(
             .iter()
             .any(|section| (section.kind.as_str(), section.name.as_str()) == key)
     };
-    let binds = config.binds();
     for one in &kept {
         let section = one.section;
-        let own = good_config.binds();
-        let own = own.iter().filter(|bind| {
+        let own = good_binds.iter().filter(|bind| {
             bind.file == section.file
                 && section
                     .directives
@@ -302,7 +301,7 @@ pub fn keep(
     let binds = configuration(&files).binds();
     let covered = |one: &Wanted<'_>| is_covered(&one.lost.endpoint, &binds);
     // A section that makes way for a kept one may have listened where another of the last good set did.
-    let gone = lost(&binds, &good_config.binds());
+    let gone = lost(&binds, &good_binds);
     match wanted.iter().all(covered) && gone.iter().all(|one| missing.contains(one)) {
         true => Ok(Candidate::new(files)),
         false => Err(CannotKeep::StillLost),

@@ -115,13 +115,7 @@ pub fn loaded(files: &[SetFile], base: &Invocation, master: Option<&Master>) -> 
         .iter()
         .map(|(file, _)| file.destination.as_path())
         .collect();
-    let mut paths = match master.and_then(|master| master.started.as_ref()) {
-        None => base.files.clone(),
-        Some(started) => {
-            let start = directory(base, master).unwrap_or_default();
-            expand(&started.line.files, &start, &destinations)
-        }
-    };
+    let mut paths = files_of(master, base, &destinations);
     let mut others: BTreeMap<usize, String> = BTreeMap::new();
     let mut own: BTreeMap<usize, &str> = BTreeMap::new();
     for (index, path) in paths.iter_mut().enumerate() {
@@ -342,14 +336,19 @@ pub fn program(base: &Invocation, master: Option<&Master>) -> PathBuf {
     own.unwrap_or_else(|| base.binary.clone())
 }
 
-/// The configuration files that a master loads, absolute to it; nothing where it may not be looked at.
-pub fn files_of(master: &Master, base: &Invocation, destinations: &[PathBuf]) -> Vec<PathBuf> {
-    let destinations: Vec<&Path> = destinations.iter().map(PathBuf::as_path).collect();
-    let start = directory(base, Some(master)).unwrap_or_default();
-    let started = master.started.as_ref();
-    started.map_or(Vec::new(), |started| {
-        expand(&started.line.files, &start, &destinations)
-    })
+/// The configuration files that a master loads, absolute to it; those of the settings where none may be looked at.
+pub fn files_of(
+    master: Option<&Master>,
+    base: &Invocation,
+    destinations: &[&Path],
+) -> Vec<PathBuf> {
+    match master.and_then(|master| master.started.as_ref()) {
+        None => base.files.clone(),
+        Some(started) => {
+            let start = directory(base, master).unwrap_or_default();
+            expand(&started.line.files, &start, destinations)
+        }
+    }
 }
 
 /// `-f DIRECTORY` loads the `*.cfg` in it that are not hidden, in the order of their names (2.6

@@ -82,6 +82,13 @@ impl Default for Drain {
 }
 
 impl Options {
+    /// The configuration files of the set, the main one first.
+    pub fn configurations(&self) -> impl Iterator<Item = &PathBuf> {
+        let all = self.destinations.iter();
+        all.filter(|(_, role)| *role == Role::Config)
+            .map(|(path, _)| path)
+    }
+
     /// The usual limits.
     pub fn new(
         state_directory: PathBuf,

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::agent::listeners::{Cause as Why, Listeners, Waiting, is_meant};
+use crate::apply::gate::BIND_LOST;
 use crate::apply::listeners::in_shell;
 use crate::haproxy::config::Endpoint;
 
@@ -83,7 +84,7 @@ impl Core {
             let known = now.go.iter().any(|(former, _)| former == lost);
             if !known {
                 // The same set may have been refused for it.
-                let for_it = |why: &Diagnostic| why.code == "bind-lost";
+                let for_it = |why: &Diagnostic| why.code == BIND_LOST;
                 if let Some(refused) = &self.refused
                     && refused.why.iter().any(for_it)
                 {
@@ -109,9 +110,7 @@ impl Core {
         }
         *now = new;
     }
-}
 
-impl Core {
     /// What a set that is refused keeps, which may be the reason.
     pub(super) fn kept_note(&self) -> Option<String> {
         let waiting = self.register.waiting().iter();

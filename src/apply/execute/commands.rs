@@ -308,22 +308,17 @@ impl Applier {
 
     /// How the master was started does not change while a worker lives.
     pub(super) async fn known_master(&mut self) -> Option<Master> {
-        match &self.memory.master {
-            Some(master) => master.clone(),
-            None => {
-                // One that does not answer just now may do so a moment later.
-                let master = self.master().await;
-                self.memory.master = master.clone().map(Some);
-                master
-            }
+        if self.memory.master.is_none() {
+            self.memory.master = self.master().await;
         }
+        self.memory.master.clone()
     }
 
     /// Where HAProxy's relative paths start, as far as that was looked up.
     pub(super) fn directory(&self) -> Option<PathBuf> {
         let of_master = self.memory.master.as_ref();
         of_master
-            .and_then(|master| master.as_ref()?.started.as_ref()?.directory.clone())
+            .and_then(|master| master.started.as_ref()?.directory.clone())
             .or_else(|| self.options.working_directory.clone())
     }
 

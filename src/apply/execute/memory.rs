@@ -28,8 +28,8 @@ pub(super) struct Memory {
     pub session: Option<Session>,
     /// What the last comparison has shown.
     pub servers: Servers,
-    /// How its master was started, once that was looked up.
-    pub master: Option<Option<Master>>,
+    /// Its master, once that has answered.
+    pub master: Option<Master>,
     /// Whether it reads our files.
     pub reads: Reads,
     /// What a set reads of the environment that HAProxy lacks, in words.

@@ -1,12 +1,12 @@
 //! Whether the running HAProxy reads the files that Gatewright writes. Until that is known, nothing that
 //! the worker says of itself shows what its next start will load, so no command goes out.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::super::target::resolve;
 use super::super::tell::Seen;
 use super::super::validate::files_of;
-use super::{Applier, ApplyError, Role, invocation};
+use super::{Applier, ApplyError, invocation};
 use crate::haproxy::sight::{self, Sight};
 use crate::haproxy::stats::Running;
 
@@ -33,8 +33,12 @@ impl Applier {
             };
             self.memory.reads = match master.started {
                 Some(_) => {
-                    let ours = self.configurations();
-                    let files = files_of(&master, &invocation(&self.options), &ours);
+                    let ours: Vec<&Path> = self
+                        .options
+                        .configurations()
+                        .map(PathBuf::as_path)
+                        .collect();
+                    let files = files_of(Some(&master), &invocation(&self.options), &ours);
                     compare(master.pid, &ours, &files)?
                 }
                 None => Reads::Unseen,
@@ -50,18 +54,12 @@ impl Applier {
             self.memory.reads = Reads::Ours;
         }
     }
-
-    fn configurations(&self) -> Vec<PathBuf> {
-        let all = self.options.destinations.iter();
-        let configurations = all.filter(|(_, role)| *role == Role::Config);
-        configurations.map(|(path, _)| path.clone()).collect()
-    }
 }
 
 /// The configurations, each with what the master sees at the path by which it loads it.
-fn compare(pid: i32, ours: &[PathBuf], files: &[PathBuf]) -> Result<Reads, ApplyError> {
+fn compare(pid: i32, ours: &[&Path], files: &[PathBuf]) -> Result<Reads, ApplyError> {
     let mut reads = Reads::Ours;
-    for destination in ours {
+    for &destination in ours {
         let sights = files
             .iter()
             .map(|file| (file, sight::compare(pid, file, destination)));
@@ -70,7 +68,7 @@ fn compare(pid: i32, ours: &[PathBuf], files: &[PathBuf]) -> Result<Reads, Apply
         let found = sights
             .filter(|(file, sight)| *sight == Sight::Same || resolve(file) == place)
             .min_by_key(|(_, sight)| *sight);
-        let destination = destination.clone();
+        let destination = destination.to_path_buf();
         match found {
             Some((_, Sight::Same)) => {}
             Some((_, Sight::Unknown)) => reads = Reads::Unseen,

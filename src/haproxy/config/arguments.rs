@@ -1,5 +1,6 @@
 //! How many arguments the options of `bind` and `server` lines take (HAProxy 2.6 to 3.2, configuration
-//! manual 5.1 and 5.2). A test holds the tables to what each HAProxy lists with `-dKall`.
+//! manual 5.1 and 5.2). The tables are sorted for the search, and held to
+//! what each HAProxy has registered (`-dKcfg`).
 
 /// The arguments of an option of `server`, `default-server` or `peer`; nothing for an unknown option.
 pub fn of_server_option(word: &str) -> Option<usize> {
@@ -22,7 +23,6 @@ fn find(word: &str, with_one: &[&str], alone: &[&str]) -> Option<usize> {
     }
 }
 
-/// Sorted.
 const SERVER_WITH_ONE: &[&str] = &[
     "addr",
     "agent-addr",
@@ -100,7 +100,6 @@ const SERVER_WITH_ONE: &[&str] = &[
     "ws",
 ];
 
-/// Sorted.
 const SERVER_ALONE: &[&str] = &[
     "agent-check",
     "allow-0rtt",
@@ -149,7 +148,6 @@ const SERVER_ALONE: &[&str] = &[
     "tls-tickets",
 ];
 
-/// Sorted.
 const BIND_WITH_ONE: &[&str] = &[
     "accept-netscaler-cip",
     "alpn",
@@ -203,7 +201,6 @@ const BIND_WITH_ONE: &[&str] = &[
     "verify",
 ];
 
-/// Sorted.
 const BIND_ALONE: &[&str] = &[
     "accept-proxy",
     "allow-0rtt",

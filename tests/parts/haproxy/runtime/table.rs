@@ -1,5 +1,6 @@
 //! What a server can be given at run time: the tables against the real ones.
 
+use gatewright::haproxy::config::arguments::{of_bind_option, of_server_option};
 use gatewright::haproxy::runtime::{
     Answer, Dynamic, Refusal, ServerState, algorithm, keyword, names_loaded_file,
 };
@@ -107,6 +108,18 @@ async fn no_keyword_of_a_version_is_left_out(version: Version) {
         .split('|')
         .flat_map(|options| options.split([' ', '(']))
         .collect();
+    let text = registered(&version);
+    let names: Vec<&str> = options(&text, "server <name> <addr> ")
+        .map(|(name, _)| name)
+        .collect();
+    assert!(names.len() > 90, "{version}: {text}");
+    for name in names {
+        assert!(tried.contains(&name), "{version}: {name}");
+    }
+}
+
+/// The keywords of configurations that a version has registered, as it lists them.
+fn registered(version: &Version) -> String {
     let directory = tempfile::tempdir().unwrap();
     let main = directory.path().join("h.cfg");
     let text = real::configuration(directory.path(), free_port(), "one");
@@ -116,16 +129,45 @@ async fn no_keyword_of_a_version_is_left_out(version: Version) {
         .arg(&main)
         .output()
         .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    let registered: Vec<&str> = text
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("server <name> <addr> "))
-        .filter_map(|rest| rest.split(' ').next())
-        .collect();
-    assert!(registered.len() > 90, "{version}: {text}");
-    for name in registered {
-        assert!(tried.contains(&name), "{version}: {name}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// The options of a keyword, and whether each takes an argument: `backlog +1`.
+fn options<'a>(text: &'a str, keyword: &'a str) -> impl Iterator<Item = (&'a str, bool)> {
+    let lines = text.lines();
+    lines
+        .filter_map(move |line| line.trim().strip_prefix(keyword))
+        .map(|rest| {
+            let (name, count) = rest.split_once(' ').unwrap_or((rest, ""));
+            (name, count.starts_with('+'))
+        })
+}
+
+#[haproxies]
+fn options_take_the_arguments_that_the_tables_say(version: Version) {
+    let text = registered(&version);
+    // These read what follows them by themselves.
+    let own = ["set-proxy-v2-tlv-fmt", "usesrc"];
+    let mut count = 0;
+    for (name, one) in options(&text, "server <name> <addr> ") {
+        let wanted = usize::from(one || own.contains(&name));
+        assert_eq!(
+            of_server_option(name),
+            Some(wanted),
+            "{version}: server {name}"
+        );
+        count += 1;
     }
+    let plain = options(&text, "bind <addr> ").filter(|(name, _)| *name != "ssl");
+    for (name, one) in plain.chain(options(&text, "bind <addr> ssl ")) {
+        assert_eq!(
+            of_bind_option(name),
+            Some(usize::from(one)),
+            "{version}: bind {name}"
+        );
+        count += 1;
+    }
+    assert!(count > 150, "{version}: {text}");
 }
 
 // H14
