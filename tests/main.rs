@@ -17,6 +17,7 @@ mod formats;
 mod guard;
 mod hostile;
 mod identity;
+mod interim;
 mod layouts;
 mod listeners;
 mod load;

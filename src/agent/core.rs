@@ -11,7 +11,8 @@
 //!   applied that was not rendered from complete answers;
 //! * one set is applied at a time, the newest wins, and two reloads keep their distance;
 //! * a set that was refused is asked about once a minute until the rendered content changes; HAProxy is
-//!   not told of one that it has rejected before it was itself started anew.
+//!   not told of one that it has rejected before it was itself started anew;
+//! * while the newest set cannot be applied, the last good structure goes on with the servers of now.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 pub use self::counts::{Cause, Counts, End};
+use self::interim::Interim;
 use self::pace::Pace;
 use self::watches::News;
 use super::event::{
@@ -108,6 +110,11 @@ pub struct Core {
     guard: Guard,
     memory: Memory,
     templates_loaded: bool,
+    /// The texts of the templates that were loaded last.
+    templates: Arc<str>,
+    /// The queries that the last rendering asked.
+    used: Arc<BTreeSet<Query>>,
+    interim: Interim,
     loading: bool,
     template_errors: Vec<Diagnostic>,
     render_errors: Vec<Diagnostic>,
@@ -170,6 +177,9 @@ impl Core {
             }),
             memory: Memory::default(),
             templates_loaded: false,
+            templates: "".into(),
+            used: Arc::default(),
+            interim: Interim::default(),
             loading: true,
             template_errors: Vec::new(),
             render_errors: Vec::new(),
@@ -237,6 +247,7 @@ impl Core {
             Event::Inspected(evidence) => self.inspected(evidence, now, &mut actions),
             Event::Saved(result) => self.saved(result, now, &mut actions),
             Event::Rendered(result) => self.rendered(result, now, &mut actions),
+            Event::RenderedInterim(result) => self.rendered_interim(result, now, &mut actions),
             Event::Applied { revision, outcome } => {
                 self.apply_ended(&revision, outcome, now, &mut actions);
             }
@@ -263,12 +274,15 @@ impl Core {
     /// When [`Core::handle_timeout`] must be called at the latest.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let render = match self.has_to_render() {
+            _ if self.interim.is_rendering() => None,
+            _ if self.has_to_render_interim() => self.pace.ready_at(),
             true if self.needs_reload.is_some() => self.settled_at().max(self.pace.ready_at()),
             true => self.pace.ready_at(),
             false => None,
         };
         let apply = match (&self.pending, &self.applying) {
             (Some(_), None) if self.observing => None,
+            (Some(pending), None) if !self.is_current(pending) => None,
             (Some(_), None) if self.wants_reload() => {
                 let earliest = self.no_reload_before.max(self.not_before);
                 match self.rendering || self.has_to_render() {
@@ -288,14 +302,30 @@ impl Core {
             Some(refused) if self.pending.is_none() && self.applying.is_none() => refused.again,
             _ => None,
         };
+        let interim = match (&self.applying, self.observing) {
+            (None, false) => self.interim_due().flatten(),
+            _ => None,
+        };
         let guard = self.guard.poll_timeout();
         let save = self.save_due();
         let loss = self.loss_due();
         let render_again = self.render_again;
-        [render, render_again, apply, look, again, guard, save, loss]
-            .into_iter()
-            .flatten()
-            .min()
+        let obstacle = self.obstacle_due();
+        [
+            render,
+            render_again,
+            apply,
+            look,
+            again,
+            guard,
+            save,
+            loss,
+            interim,
+            obstacle,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// After the settings were read again. What was refused may be allowed now, and what was applied
@@ -307,6 +337,7 @@ impl Core {
         self.pending = None;
         self.latest = None;
         self.in_force = None;
+        self.interim.settings_changed();
         self.needs_reload = None;
         self.not_before = None;
         self.no_reload_before = None;
@@ -326,11 +357,15 @@ impl Core {
         if self.render_again.take_if(|again| now >= *again).is_some() {
             self.mark_changed(now);
         }
+        self.look_at_servers(now, actions);
         let settled = self.settled_at().is_none_or(|end| now >= end);
         // While a reload or the pace waits, what changes meanwhile is rendered once.
         let paced = self.pace.is_ready(now);
         let waits = self.needs_reload.is_some() && !settled;
-        if self.has_to_render() && paced && !waits {
+        let newest_goes = self.has_to_render() && !waits;
+        if paced && self.interim_is_rendered(newest_goes) {
+            self.render_interim(now, actions);
+        } else if newest_goes && paced && !self.interim.is_rendering() {
             self.changed = false;
             self.render_again = None;
             self.rendering = true;
@@ -341,7 +376,7 @@ impl Core {
                 .filter_map(|(query, watched)| Some((query.clone(), watched.known.clone()?)))
                 .collect();
             let answers = Answers(Arc::new(answers));
-            self.memory.rendering(&answers);
+            self.attempts(&answers);
             actions.push(Action::Render(answers));
         }
         if self.loss_due().is_some_and(|due| now >= due) {
@@ -357,12 +392,17 @@ impl Core {
             true => reload,
             false => self.fresh || (paced && !self.newer_comes()),
         };
-        if self.applying.is_none()
-            && !self.observing
-            && passed(self.not_before)
-            && due
+        let free = self.applying.is_none() && !self.observing;
+        let current = self.pending.as_ref();
+        let current = current.is_some_and(|pending| self.is_current(pending));
+        let newest_goes = current && passed(self.not_before) && due;
+        if free && self.interim_goes(now, newest_goes) {
+            self.apply_interim(now, actions);
+        } else if free
+            && newest_goes
             && let Some(candidate) = self.pending.take()
         {
+            self.newest_goes();
             self.not_before = None;
             self.needs_reload = None;
             self.fresh = false;
@@ -413,6 +453,7 @@ fn milliseconds(time: Duration) -> String {
 
 mod applying;
 mod counts;
+mod interim;
 mod listeners;
 mod memory;
 mod pace;
@@ -420,6 +461,7 @@ mod rendering;
 mod view;
 mod watches;
 
+pub use interim::{Kept, Obstacle};
 pub use listeners::Register;
 pub use memory::Memory;
 pub use watches::Watched;

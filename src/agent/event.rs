@@ -51,6 +51,8 @@ pub enum Event {
     Saved(Result<(), String>),
     /// Rendering ended.
     Rendered(Rendered),
+    /// Rendering an interim set ended.
+    RenderedInterim(Rendered),
     /// Applying ended.
     Applied {
         /// What was applied.
@@ -67,6 +69,8 @@ pub enum Event {
 /// A compiled set of templates.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Loaded {
+    /// Their texts, from which they can be compiled again ([`crate::template::Texts`]).
+    pub templates: Arc<str>,
     /// The queries that can be read off the templates before any rendering.
     pub literal: BTreeSet<Query>,
     /// What is odd, but works.
@@ -177,6 +181,8 @@ pub enum Action {
     StopWatch(WatchId),
     /// Render from these answers.
     Render(Answers),
+    /// Render an interim set from these answers, by these templates.
+    RenderInterim(Answers, Arc<str>),
     /// Validate, swap in, tell and confirm, by these means.
     Apply(Arc<Candidate>, Means),
     /// Look at HAProxy and the files.

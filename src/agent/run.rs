@@ -36,7 +36,7 @@ use crate::source::{Source, Update, Watch};
 use crate::status::http::{Listen, Sources, StatusListener};
 use crate::status::model::{Frame, Status};
 use crate::status::socket::{Question, Released};
-use crate::template::{self, Slots, TemplateSet};
+use crate::template::{self, NO_TEMPLATES, Slots, TemplateSet, Texts};
 
 mod messages;
 mod settings;
@@ -48,6 +48,8 @@ const LAST_WORK: Duration = Duration::from_secs(10);
 /// Compiles the templates as they are on disk.
 pub type LoadTemplates =
     Arc<dyn Fn() -> Result<(TemplateSet, Vec<Diagnostic>), Vec<Diagnostic>> + Send + Sync>;
+/// Compiles the templates of a former set.
+pub type Compile = Arc<dyn Fn(Texts) -> Result<TemplateSet, Vec<Diagnostic>> + Send + Sync>;
 /// Makes a set of rendered texts.
 pub type MakeSet = Arc<dyn Fn(Vec<String>) -> Candidate + Send + Sync>;
 /// Opens the applier: takes the locks and reads what is known.
@@ -65,6 +67,8 @@ pub struct Parts {
     pub timing: Timing,
     /// The templates.
     pub load_templates: LoadTemplates,
+    /// The templates of a former set.
+    pub compile: Compile,
     /// What rendered texts become.
     pub make_set: MakeSet,
     /// How sets are applied.
@@ -103,13 +107,21 @@ pub struct Telling {
 enum Message {
     Loaded {
         generation: u64,
-        result: Result<(Box<TemplateSet>, Vec<Diagnostic>), Vec<Diagnostic>>,
+        result: Result<Templates, Vec<Diagnostic>>,
     },
     Rendered {
         generation: u64,
         set: Box<TemplateSet>,
         result: Result<template::Outcome, Vec<Diagnostic>>,
         /// The set, where the rendering is whole.
+        compared: Option<Compared>,
+        answers: Arc<BTreeMap<Query, Known>>,
+    },
+    RenderedInterim {
+        generation: u64,
+        /// The set's templates, where they could be compiled.
+        former: Option<Former>,
+        result: Result<template::Outcome, Vec<Diagnostic>>,
         compared: Option<Compared>,
         answers: Arc<BTreeMap<Query, Known>>,
     },
@@ -137,6 +149,20 @@ enum Message {
     Settings(Result<Box<Parts>, Vec<Diagnostic>>),
 }
 
+/// Templates that were read from their files.
+struct Templates {
+    set: Box<TemplateSet>,
+    /// What it was compiled from.
+    texts: Arc<str>,
+    warnings: Vec<Diagnostic>,
+}
+
+/// The templates of the last good set, by which interim sets are rendered.
+struct Former {
+    texts: Arc<str>,
+    set: Box<TemplateSet>,
+}
+
 /// Work for the applier.
 enum Asked {
     Apply(Arc<Candidate>, Means),
@@ -152,6 +178,8 @@ pub struct Sidecar {
     watches: BTreeMap<WatchId, Watch>,
     /// The compiled templates, while no rendering has them.
     templates: Option<Box<TemplateSet>>,
+    /// The templates of interim sets, between two of them.
+    former: Option<Former>,
     /// Who has which slot, for templates that are loaded later.
     slots: Slots,
     /// Which templates are in force; a rendering of older ones is dropped.
@@ -235,6 +263,7 @@ impl Sidecar {
             read_settings,
             watches: BTreeMap::new(),
             templates: None,
+            former: None,
             slots: Slots::read(
                 applier
                     .last_good()

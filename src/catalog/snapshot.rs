@@ -33,6 +33,8 @@ pub struct Content {
     pub answers: Vec<Kept>,
     /// The datacenters in which the guard's canary was seen.
     pub canary_seen: Vec<Option<String>>,
+    /// The templates that the set was rendered by, as one text.
+    pub templates: Arc<str>,
 }
 
 impl PartialEq for Content {
@@ -40,6 +42,7 @@ impl PartialEq for Content {
     fn eq(&self, other: &Content) -> bool {
         self.revision == other.revision
             && self.canary_seen == other.canary_seen
+            && self.templates == other.templates
             && self.answers.len() == other.answers.len()
             && self
                 .answers
@@ -73,6 +76,9 @@ pub struct Snapshot {
     queries: BTreeMap<String, About>,
     /// The answers.
     pub catalog: Fixture,
+    /// The templates that the set was rendered by, as one text; older files have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub templates: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -134,6 +140,7 @@ pub fn encode(content: &Content, wall: u64) -> Vec<u8> {
         canary_seen: content.canary_seen.clone(),
         queries,
         catalog,
+        templates: Some(content.templates.to_string()),
     };
     // Maps of text to plain values always have a JSON form.
     let body = serde_json::to_string(&snapshot).unwrap_or_default() + "\n";
@@ -260,6 +267,7 @@ mod tests {
                 kept(Query::key("absent"), Answer::Key(None)),
             ],
             canary_seen: vec![None],
+            templates: "web \"{{x}}\"\n".into(),
         }
     }
 
@@ -270,6 +278,7 @@ mod tests {
         let snapshot = decode(&text).unwrap();
         assert_eq!(snapshot.revision, content.revision);
         assert_eq!(snapshot.canary_seen, content.canary_seen);
+        assert_eq!(snapshot.templates.as_deref(), Some(&*content.templates));
         for kept in &content.answers {
             let recalled = snapshot.recall(&kept.query, 1_100);
             if kept.query == Query::key("binary") {

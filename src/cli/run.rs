@@ -57,12 +57,22 @@ impl Run {
         let file = self.settings.config.clone();
         let services = settings.template.len();
         block_on(async move {
-            // Wrong templates are told before anything else happens; HAProxy is left alone. The loop
+            // The first time, wrong templates are told before anything else happens, and HAProxy is left
+            // alone. With a last good set they are no reason not to start: its servers go on. The loop
             // reads them again once it watches the files, so that no change in between is lost.
-            wiring::load_templates(&settings, &environment)
-                .map_err(|wrong| Failure::new(exit::TEMPLATE, wrong))?;
+            let wrong = wiring::load_templates(&settings, &environment).err();
+            let first = !settings.state_directory(&environment).exists();
+            let wrong = match wrong {
+                Some(wrong) if first => return Err(Failure::new(exit::TEMPLATE, wrong)),
+                wrong => wrong,
+            };
             wiring::check_destinations(&settings, &environment).map_err(open_failure)?;
             let applier = wiring::open_applier(&settings, &environment).map_err(open_failure)?;
+            if let Some(wrong) = wrong
+                && applier.last_good().is_none()
+            {
+                return Err(Failure::new(exit::TEMPLATE, wrong));
+            }
             let (send, questions) = mpsc::channel(16);
             let sources = Sources {
                 questions: send.clone(),

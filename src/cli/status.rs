@@ -122,6 +122,17 @@ fn describe(status: &Status) -> String {
     if let Some(revision) = &status.pending {
         lines.push(format!("  pending    revision {revision}"));
     }
+    if let Some(kept) = &status.structure_kept {
+        let servers = match &kept.not_current {
+            None => "its servers are current",
+            Some(why) => why,
+        };
+        lines.push(format!(
+            "  structure  kept for {}, because {}; {servers}",
+            age(kept.since_seconds),
+            kept.because
+        ));
+    }
     if let Some(why) = &status.not_applied {
         lines.push(format!("  failed     {why}"));
     }

@@ -30,7 +30,8 @@ use crate::source::serf::{self, Key, Options as SerfOptions, Serf};
 use crate::source::{self, Origin};
 use crate::status::http::Listen;
 use crate::template::{
-    self, Grammar, Source, TemplateSet, shipped, shipped_names, shipped_partials,
+    self, Grammar, NO_TEMPLATES, Source, TemplateSet, Texts, shipped, shipped_names,
+    shipped_partials,
 };
 
 use super::Failure;
@@ -63,6 +64,10 @@ pub fn parts(
         let (settings, environment) = (Arc::clone(&settings), Arc::clone(&environment));
         move || load_templates(&settings, &environment)
     };
+    let compile = {
+        let (settings, environment) = (Arc::clone(&settings), Arc::clone(&environment));
+        move |texts| compile(&settings, &environment, texts)
+    };
     let make = {
         let settings = Arc::clone(&settings);
         move |texts| candidate(&settings, texts)
@@ -81,6 +86,7 @@ pub fn parts(
         source_identity,
         timing,
         load_templates: Arc::new(load),
+        compile: Arc::new(compile),
         make_set: Arc::new(make),
         open_applier: Arc::new(open),
         template_files,
@@ -319,6 +325,21 @@ pub fn load_templates(
     } else {
         Err(errors)
     }
+}
+
+/// Compiles the templates of a former set, as the settings are now.
+fn compile(
+    settings: &Settings,
+    environment: &Environment,
+    texts: Texts,
+) -> Result<TemplateSet, Vec<Diagnostic>> {
+    let options = template_options(settings, environment);
+    if texts.destinations != options.destinations {
+        let message = "The templates of the last good set make other files than the settings name.";
+        return Err(vec![Diagnostic::error(NO_TEMPLATES, message)]);
+    }
+    let (set, _) = TemplateSet::load(texts.templates, texts.partials, options)?;
+    Ok(set)
 }
 
 /// What templates ask that Serf has no answer to, as far as their text tells.

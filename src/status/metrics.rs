@@ -93,6 +93,19 @@ fn sidecar(out: &mut Exposition, status: &Status) {
         let refused = status.held.as_ref().is_some_and(|held| held.by == by);
         out.sample("gatewright_refused", &[("by", by)], truth(refused));
     }
+    let kept = status.structure_kept.as_ref();
+    let seconds = |current: bool| {
+        kept.filter(|kept| kept.servers_current == current)
+            .map_or(0.0, |kept| kept.since_seconds)
+    };
+    out.begin("gatewright_structure_kept_seconds");
+    for (label, current) in [("current", true), ("stale", false)] {
+        out.sample(
+            "gatewright_structure_kept_seconds",
+            &[("servers", label)],
+            seconds(current),
+        );
+    }
     out.value("gatewright_pending", truth(status.pending.is_some()));
     out.value(
         "gatewright_template_errors",

@@ -35,6 +35,9 @@ pub struct Status {
     pub applied: Option<Applied>,
     /// What was refused, and why.
     pub held: Option<Held>,
+    /// The last good structure, where it is kept because the newest set cannot be applied.
+    #[serde(default)]
+    pub structure_kept: Option<StructureKept>,
     /// Why the last try to apply a set failed; it is tried again.
     #[serde(default)]
     pub not_applied: Option<String>,
@@ -170,6 +173,19 @@ pub struct Held {
     /// The same without words of the configuration: what kind, and where.
     #[serde(default)]
     pub at: Vec<String>,
+}
+
+/// The last good structure, which is kept while the newest set cannot be applied.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StructureKept {
+    /// Since when.
+    pub since_seconds: f64,
+    /// What keeps the newest set from being applied, to follow "because".
+    pub because: String,
+    /// Whether its servers follow the catalog.
+    pub servers_current: bool,
+    /// Why they do not, a whole sentence.
+    pub not_current: Option<String>,
 }
 
 /// A watched query.
@@ -324,6 +340,12 @@ impl Status {
                 .to_owned(),
                 why: refused.why.iter().map(ToString::to_string).collect(),
                 at: refused.why.iter().map(kind_and_place).collect(),
+            }),
+            structure_kept: core.structure_kept().map(|kept| StructureKept {
+                since_seconds: since(kept.since),
+                because: kept.obstacle.reason().to_owned(),
+                servers_current: kept.not_current.is_none(),
+                not_current: kept.not_current.clone(),
             }),
             not_applied: core.failure().map(str::to_owned),
             pending: core.pending().map(ToString::to_string),

@@ -80,6 +80,17 @@ fn headline(status: &Status) -> (&'static str, &'static str) {
 /// What somebody should look at, each as a sentence.
 fn look_at(out: &mut String, status: &Status) {
     let mut all: Vec<String> = status.not_ready.iter().map(|why| text(why)).collect();
+    all.extend(status.structure_kept.iter().map(|kept| {
+        let servers = match &kept.not_current {
+            None => "Its servers are current.".to_owned(),
+            Some(why) => text(why),
+        };
+        format!(
+            "The last good structure is kept for {}, because {}. {servers}",
+            age(kept.since_seconds),
+            text(&kept.because)
+        )
+    }));
     all.extend(status.not_applied.iter().map(|why| text(why)));
     all.extend(failing(status));
     if let Some(held) = &status.held {

@@ -15,6 +15,12 @@ impl Status {
             "The last set could not be applied. `gatewright status` on the machine says why."
                 .clone_into(why);
         }
+        if let Some(kept) = &mut self.structure_kept
+            && let Some(why) = &mut kept.not_current
+        {
+            "The servers of the last good set are not kept current. `gatewright status` on the machine says why."
+                .clone_into(why);
+        }
         self.template_errors = std::mem::take(&mut self.template_errors_at);
         if !self.settings_errors.is_empty() {
             let told = std::mem::take(&mut self.settings_errors);

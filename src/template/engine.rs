@@ -23,7 +23,7 @@ use super::recorder::{Ended, LeftOut, Pen, Recorder};
 use super::slots::Slots;
 use super::source_map::{From, Item, SourceMap};
 use super::writer::{END, LineMarks, Stop, VALUE, Writer};
-use super::{Grammar, Options, Outcome, Rendering, Source};
+use super::{Grammar, Options, Outcome, Rendering, Source, Texts};
 use crate::catalog::{Known, Query};
 use crate::diagnostic::{Diagnostic, Place, nearest};
 
@@ -33,6 +33,9 @@ const STACK: usize = 64 << 20;
 
 /// The code of the diagnostic that a rendering could not begin.
 pub const NO_THREAD: &str = "no-thread";
+
+/// The code of the diagnostic that the texts of former templates are not known, or are of other files.
+pub const NO_TEMPLATES: &str = "no-templates";
 
 /// How often a rendering is made anew because of where it listens.
 const LISTENER_ROUNDS: usize = 3;
@@ -99,6 +102,16 @@ impl TemplateSet {
     /// What is in the templates and partials, without rendering them.
     pub fn outlines(&self) -> Outlines {
         self.loaded.outlines()
+    }
+
+    /// What this set was compiled from.
+    pub fn texts(&self) -> Texts {
+        let (templates, partials) = self.loaded.sources.split_at(self.loaded.templates);
+        Texts {
+            templates: templates.to_vec(),
+            partials: partials.to_vec(),
+            destinations: self.recorder.options().destinations.clone(),
+        }
     }
 
     /// The queries that can be read off the templates.

@@ -11,10 +11,13 @@
 
 mod line;
 
+use serde::{Deserialize, Serialize};
+
 use line::Line;
 
 /// The language of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Grammar {
     /// HAProxy's configuration.
     Haproxy,

@@ -33,9 +33,11 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::catalog::{Network, Query};
 
-pub use engine::{NO_THREAD, TemplateSet};
+pub use engine::{NO_TEMPLATES, NO_THREAD, TemplateSet};
 pub use escape::Grammar;
 pub use judge::{Quarantined, instance_words};
 pub use names::{backend_name, server_id, server_ids, server_name};
@@ -43,8 +45,22 @@ pub use shipped::{shipped, shipped_names, shipped_partials};
 pub use slots::{Crowded, Slots};
 pub use source_map::{Item, Origin, Part, Position, SourceMap};
 
+/// All that a set of templates is compiled from, and where its files go: enough to compile the same
+/// set again after the files have changed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Texts {
+    /// In the order of the settings.
+    pub templates: Vec<Source>,
+    /// With the shipped ones.
+    pub partials: Vec<Source>,
+    /// The files that the templates make, in the same order.
+    pub destinations: Vec<PathBuf>,
+}
+
 /// A template or partial as it was read.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Source {
     /// A partial's name in `{{> name}}`; for templates only a label.
     pub name: String,

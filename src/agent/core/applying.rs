@@ -7,7 +7,12 @@ use crate::diagnostic::Severity;
 
 impl Core {
     /// Takes a freshly rendered set: the newest wins, and nothing is done twice.
-    pub(super) fn offer(&mut self, candidate: Arc<Candidate>, actions: &mut Vec<Action>) {
+    pub(super) fn offer(
+        &mut self,
+        candidate: Arc<Candidate>,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) {
         self.latest = Some(Arc::clone(&candidate));
         self.needs_reload = None;
         let revision = &candidate.revision;
@@ -38,6 +43,8 @@ impl Core {
                 // The catalog is back at what runs: what was refused in between is history.
                 self.refused = None;
                 self.loss_since = None;
+                self.retries = 0;
+                self.is_good(&candidate.revision, now, actions);
             }
         } else {
             self.pending = Some(candidate);
@@ -53,6 +60,7 @@ impl Core {
         actions: &mut Vec<Action>,
     ) {
         let candidate = self.applying.take();
+        let interim = self.applies_interim();
         let counts = match &outcome {
             Outcome::Confirmed { reloaded, .. } => !reloaded,
             Outcome::Unchanged
@@ -65,17 +73,23 @@ impl Core {
         let first = self.applied.is_none();
         let cause = Cause::of(self.repair, self.applied.as_ref(), revision);
         self.counts.ended(cause, &outcome);
-        if let Outcome::Unchanged | Outcome::Confirmed { .. } | Outcome::Written { .. } = outcome {
-            self.in_force.clone_from(&candidate);
-        }
         // The status shows what HAProxy is now.
         self.next_look = self.next_look.min(now + LOOK_AFTER);
+        let Some(outcome) = self.interim_ended(candidate.clone(), outcome, now, actions) else {
+            return;
+        };
+        if let Outcome::Unchanged | Outcome::Confirmed { .. } | Outcome::Written { .. } = outcome {
+            self.in_force.clone_from(&candidate);
+            self.is_good(revision, now, actions);
+        }
         let interval = now + self.timing.reload_interval;
         let newer_waits = self.pending.is_some();
         match outcome {
             Outcome::Unchanged => {
                 self.settle_on(revision, true, String::new(), now);
-                self.not_before = None;
+                if !interim {
+                    (self.not_before, self.retries) = (None, 0);
+                }
                 if first {
                     let message =
                         "HAProxy already runs this configuration; nothing was written or reloaded.";
@@ -106,6 +120,9 @@ impl Core {
                 let notice = Notice::new(Weight::Info, line).about(revision).took(took);
                 actions.push(Action::Say(notice));
                 self.settle_on(revision, true, story, now);
+                if !interim {
+                    self.retries = 0;
+                }
                 match reloaded {
                     true => {
                         self.counts.reloads += 1;
@@ -124,6 +141,9 @@ impl Core {
                     revision,
                 );
                 self.settle_on(revision, false, story, now);
+                if !interim {
+                    self.retries = 0;
+                }
                 self.repair = false;
                 self.no_reload_before = Some(interval);
             }
@@ -172,7 +192,6 @@ impl Core {
     }
 
     fn settle_on(&mut self, revision: &Revision, confirmed: bool, story: String, now: Instant) {
-        self.retries = 0;
         // One that HAProxy was brought back to says nothing of a later one that was refused.
         let is_latest = |latest: &Arc<Candidate>| latest.revision == *revision;
         if self.latest.as_ref().is_none_or(is_latest) {
@@ -225,8 +244,12 @@ impl Core {
         }
         let lost = |why: &Diagnostic| [SERVERS_LOST, LAST_SERVERS_LOST].contains(&why.code);
         match why.iter().any(lost) {
+            // All of them together are judged: none is tried by itself.
             true => _ = self.loss_since.get_or_insert(now),
-            false => self.loss_since = None,
+            false => {
+                self.loss_since = None;
+                self.suspect(revision);
+            }
         }
         self.refused = Some(Refused {
             revision: revision.clone(),
@@ -276,10 +299,10 @@ impl Core {
                 refused.again = Some(now + ASK_AGAIN);
                 return;
             }
-            self.pending = self
-                .latest
-                .clone()
-                .filter(|latest| latest.revision == refused.revision);
+            let latest = self.latest.clone();
+            let latest = latest.filter(|latest| latest.revision == refused.revision);
+            self.pending = latest;
+            self.drop_outdated();
         }
     }
 

@@ -20,10 +20,10 @@ pub struct Memory {
     /// Whether anything is.
     keeps: bool,
     former: Option<Former>,
-    /// The answers of the rendering under way.
-    rendering: Option<Answers>,
-    /// The last complete one.
-    complete: Option<(Answers, Revision)>,
+    /// Whether a former process left a good set.
+    last_good: bool,
+    /// What the last good set was made from.
+    good: Option<(Answers, Arc<str>, Revision)>,
     /// Since when that is not on disk.
     unsaved: Option<Instant>,
     saving: bool,
@@ -67,6 +67,7 @@ impl Memory {
         Memory {
             keeps: true,
             former,
+            last_good: last_good.is_some(),
             ..Memory::default()
         }
     }
@@ -85,6 +86,18 @@ impl Memory {
     pub fn of_last_good(&self) -> Option<Arc<Snapshot>> {
         let former = self.former.as_ref().filter(|former| former.usable)?;
         Some(Arc::clone(&former.snapshot))
+    }
+
+    /// Whether a former process left a good set.
+    pub(super) fn has_last_good(&self) -> bool {
+        self.last_good
+    }
+
+    /// An answer that the last good set of a former process was made from.
+    pub(super) fn answer_of_last_good(&self, query: &Query) -> Option<Arc<Answer>> {
+        let former = self.former.as_ref().filter(|former| former.usable)?;
+        let recalled = former.snapshot.recall(query, former.wall)?;
+        Some(recalled.answer)
     }
 
     pub(super) fn canary_seen(&self) -> &[Option<String>] {
@@ -111,26 +124,24 @@ impl Memory {
         }
     }
 
-    pub(super) fn rendering(&mut self, answers: &Answers) {
-        if self.keeps {
-            self.rendering = Some(answers.clone());
-        }
-    }
-
     /// Something besides the answers is to be kept.
     pub(super) fn changed(&mut self, now: Instant) {
-        if self.complete.is_some() {
+        if self.good.is_some() {
             self.unsaved.get_or_insert(now);
         }
     }
 
-    pub(super) fn rendered(&mut self, revision: &Revision, now: Instant) {
-        let Some(answers) = self.rendering.take() else {
-            return;
-        };
-        let complete = Some((answers, revision.clone()));
-        if self.complete != complete {
-            self.complete = complete;
+    /// What the last good set was made from, from now on.
+    pub(super) fn good(
+        &mut self,
+        answers: Answers,
+        templates: Arc<str>,
+        revision: &Revision,
+        now: Instant,
+    ) {
+        let good = Some((answers, templates, revision.clone()));
+        if self.keeps && self.good != good {
+            self.good = good;
             self.unsaved.get_or_insert(now);
         }
     }
@@ -215,7 +226,7 @@ impl Core {
 
     fn unsaved(&mut self, now: Instant) -> Option<Content> {
         self.memory.unsaved.take()?;
-        let (answers, revision) = self.memory.complete.clone()?;
+        let (answers, templates, revision) = self.memory.good.clone()?;
         let kept = answers.0.iter().map(|(query, known)| {
             let watched = self.watches.get(query);
             let since = watched
@@ -239,6 +250,7 @@ impl Core {
                 .canary_seen()
                 .map(|datacenter| datacenter.map(str::to_owned))
                 .collect(),
+            templates,
         })
     }
 

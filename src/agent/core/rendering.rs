@@ -31,7 +31,11 @@ impl Core {
                 }
                 self.template_errors = errors;
             }
-            Ok(Loaded { literal, warnings }) => {
+            Ok(Loaded {
+                templates,
+                literal,
+                warnings,
+            }) => {
                 for warning in &warnings {
                     say(actions, Weight::Warning, warning.to_string());
                 }
@@ -44,6 +48,8 @@ impl Core {
                 }
                 self.template_errors.clear();
                 self.templates_loaded = true;
+                self.templates = templates;
+                self.interim.templates_changed();
                 self.rounds = 0;
                 for query in literal {
                     self.watch(query, now, actions);
@@ -136,7 +142,7 @@ impl Core {
                 needed,
                 absent,
                 used,
-            } => self.incomplete(needed, absent, &used, now, actions),
+            } => self.incomplete(needed, absent, used, now, actions),
             Rendered::Complete {
                 candidate,
                 used,
@@ -147,32 +153,44 @@ impl Core {
                 self.rounds = 0;
                 self.render_errors.clear();
                 self.waiting = Waiting::default();
-                self.keep_only(&used, now, actions);
-                for sentence in &quarantined {
-                    if !self.quarantined.contains(sentence) {
-                        say(actions, Weight::Warning, sentence.clone());
-                    }
-                }
-                self.quarantined = quarantined;
-                // Told once, not again for each instance that comes.
-                for (name, sentence) in &noted {
-                    if !self.noted.contains_key(name) {
-                        say(actions, Weight::Warning, sentence.clone());
-                    }
-                }
-                self.noted = noted;
+                self.used = Arc::new(used);
+                self.cancel_unused(now, actions);
+                self.note(quarantined, noted, actions);
                 self.listeners_judged(listeners, actions);
-                self.memory.rendered(&candidate.revision, now);
-                self.offer(candidate, actions);
+                self.attempted(&candidate.revision);
+                self.offer(candidate, now, actions);
             }
         }
+        self.drop_outdated();
+    }
+
+    /// Takes what a rendering says of the instances. Each is said once, not again for each instance that
+    /// comes.
+    pub(super) fn note(
+        &mut self,
+        quarantined: Vec<String>,
+        noted: BTreeMap<String, String>,
+        actions: &mut Vec<Action>,
+    ) {
+        for sentence in &quarantined {
+            if !self.quarantined.contains(sentence) {
+                say(actions, Weight::Warning, sentence.clone());
+            }
+        }
+        self.quarantined = quarantined;
+        for (name, sentence) in &noted {
+            if !self.noted.contains_key(name) {
+                say(actions, Weight::Warning, sentence.clone());
+            }
+        }
+        self.noted = noted;
     }
 
     fn incomplete(
         &mut self,
         needed: BTreeSet<Query>,
         absent: BTreeSet<Query>,
-        used: &BTreeSet<Query>,
+        used: BTreeSet<Query>,
         now: Instant,
         actions: &mut Vec<Action>,
     ) {
@@ -205,7 +223,7 @@ impl Core {
                 actions,
                 Weight::Warning,
                 format!(
-                    "A template waits for {query}, which the catalog does not have. Nothing is applied until it exists; {} would not wait.",
+                    "A template waits for {query}, which the catalog does not have. The last good structure stays in force until it exists; {} would not wait.",
                     match query.kind {
                         Kind::Tree { .. } => "ls and tree",
                         _ => "keyOrDefault",
@@ -216,7 +234,8 @@ impl Core {
         // With an answer missing, a template may not have reached all that it asks; without one,
         // what it did not ask is not needed.
         if needed.is_empty() {
-            self.keep_only(used, now, actions);
+            self.used = Arc::new(used);
+            self.cancel_unused(now, actions);
         }
         self.waiting = Waiting {
             since: self.waiting.since.or(Some(now)),

@@ -1,4 +1,5 @@
 mod flapping;
+mod interim;
 mod listeners;
 mod model;
 
@@ -36,6 +37,7 @@ fn services(names: &[&str]) -> BTreeSet<Query> {
 
 fn loaded(names: &[&str]) -> Event {
     Event::Loaded(Ok(Loaded {
+        templates: "".into(),
         literal: services(names),
         warnings: Vec::new(),
     }))
@@ -672,6 +674,7 @@ impl World {
                     self.observing = true;
                 }
                 Action::StartWatch(..) | Action::StopWatch(_) | Action::LoadTemplates => {}
+                Action::RenderInterim(..) => unreachable!("all is made from one service"),
                 Action::Inspect(_) | Action::Save(_) | Action::AllowLoss => {}
                 Action::Say(_) => unreachable!("notices are left out"),
             }

@@ -61,11 +61,13 @@ impl Core {
             .map(|candidate| &candidate.revision)
     }
 
-    /// The sets whose answers are still of interest: rendered last, waiting, being applied.
+    /// The sets whose answers are still of interest: rendered last, waiting, being applied, in force.
     pub fn open_sets(&self) -> impl Iterator<Item = &Revision> {
-        [&self.latest, &self.pending, &self.applying]
+        let newest = [&self.latest, &self.pending, &self.applying, &self.in_force];
+        newest
             .into_iter()
             .flatten()
+            .chain(self.interim.pending())
             .map(|candidate| &candidate.revision)
     }
 

@@ -44,6 +44,11 @@ impl Core {
         for datacenter in memory.canary_seen() {
             self.guard.restore_canary(datacenter.clone());
         }
+        if memory.has_last_good() {
+            let left = memory.of_last_good();
+            let templates = left.and_then(|snapshot| Some(snapshot.templates.as_deref()?.into()));
+            self.interim.restore(templates);
+        }
         self.memory = memory;
         self
     }
@@ -232,13 +237,14 @@ impl Core {
         }
     }
 
-    /// Cancels the watches of queries that the rendering did not ask.
-    pub(super) fn keep_only(
-        &mut self,
-        used: &BTreeSet<Query>,
-        now: Instant,
-        actions: &mut Vec<Action>,
-    ) {
+    /// Cancels the watches of queries that neither the last rendering nor the last good structure asks.
+    pub(super) fn cancel_unused(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let mut used = Arc::clone(&self.used);
+        if let Some(others) = self.structure_asks()
+            && !others.is_subset(&used)
+        {
+            used = Arc::new(used.union(others).cloned().collect());
+        }
         self.watches.retain(|query, watched| {
             let keep = used.contains(query);
             if !keep {
@@ -246,7 +252,7 @@ impl Core {
             }
             keep
         });
-        let output = self.guard.keep_only(used, now);
+        let output = self.guard.keep_only(&used, now);
         self.guarded(output, now, actions);
     }
 }

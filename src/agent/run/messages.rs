@@ -13,6 +13,13 @@ impl Sidecar {
                 compared,
                 answers,
             } => self.rendered(generation, set, result, compared, answers),
+            Message::RenderedInterim {
+                generation,
+                former,
+                result,
+                compared,
+                answers,
+            } => self.rendered_interim(generation, former, result, compared, answers),
             Message::Applied {
                 applier,
                 candidate,
@@ -65,19 +72,18 @@ impl Sidecar {
         }
     }
 
-    fn loaded(
-        &mut self,
-        generation: u64,
-        result: Result<(Box<TemplateSet>, Vec<Diagnostic>), Vec<Diagnostic>>,
-    ) {
+    fn loaded(&mut self, generation: u64, result: Result<Templates, Vec<Diagnostic>>) {
         if generation != self.generation {
             return; // Newer templates are being read.
         }
-        let result = result.map(|(mut set, warnings)| {
-            set.set_slots(self.slots.clone());
-            let literal = set.literal_queries().clone();
-            self.templates = Some(set);
-            Loaded { literal, warnings }
+        let result = result.map(|templates| {
+            let literal = templates.set.literal_queries().clone();
+            self.templates = Some(templates.set);
+            Loaded {
+                templates: templates.texts,
+                literal,
+                warnings: templates.warnings,
+            }
         });
         self.event(Event::Loaded(result));
     }
@@ -103,13 +109,7 @@ impl Sidecar {
         }
         if let Some(compared) = &compared {
             let revision = compared.candidate.revision.clone();
-            let made_from = MadeFrom::Answers(answers);
-            if let Some(good) = &mut self.good
-                && good.set.revision == revision
-            {
-                good.made_from = Some(made_from.clone());
-            }
-            self.made_from.insert(revision.clone(), made_from);
+            self.is_made_from(&revision, answers);
             self.compared = Some((
                 revision,
                 compared.against.clone(),
@@ -120,54 +120,63 @@ impl Sidecar {
                 return;
             }
         }
-        let rendered = match (result, compared) {
-            (Err(errors), _) => Rendered::Failed(errors),
-            (Ok(template::Outcome::Complete(rendering)), Some(compared)) => {
-                if rendering.files_read != self.files_read {
-                    self.files_read = rendering.files_read;
-                    self.watch_files();
-                }
-                Rendered::Complete {
-                    candidate: compared.candidate,
-                    listeners: compared.listeners,
-                    used: rendering.used,
-                    quarantined: rendering
-                        .quarantined
-                        .iter()
-                        .map(ToString::to_string)
-                        .collect(),
-                    noted: rendering
-                        .crowded
-                        .iter()
-                        .map(|one| (one.name.clone(), one.to_string()))
-                        .chain(
-                            rendering
-                                .noted
-                                .into_iter()
-                                .map(|one| (one.text.clone(), one.text)),
-                        )
-                        .collect(),
-                }
-            }
-            (
-                Ok(template::Outcome::Incomplete {
-                    needed,
-                    absent,
-                    used,
-                }),
-                _,
-            ) => Rendered::Incomplete {
-                needed,
-                absent,
-                used,
-            },
-            (Ok(template::Outcome::Complete(_)), None) => return,
-        };
-        self.event(Event::Rendered(rendered));
-        // The core says by now which sets are of interest.
+        if let Ok(template::Outcome::Complete(rendering)) = &result
+            && rendering.files_read != self.files_read
+        {
+            self.files_read.clone_from(&rendering.files_read);
+            self.watch_files();
+        }
+        if let Some(rendered) = how_ended(result, compared) {
+            self.event(Event::Rendered(rendered));
+            self.keep_open();
+        }
+    }
+
+    fn rendered_interim(
+        &mut self,
+        generation: u64,
+        former: Option<Former>,
+        result: Result<template::Outcome, Vec<Diagnostic>>,
+        compared: Option<Compared>,
+        answers: Arc<BTreeMap<Query, Known>>,
+    ) {
+        if generation != self.generation {
+            // The settings may be others by now, and the templates be compiled by them.
+            self.event(Event::RenderedInterim(Rendered::Outdated));
+            return;
+        }
+        if let Some(former) = &former {
+            self.slots = former.set.slots().clone();
+        }
+        self.former = former;
+        if let Some(compared) = &compared {
+            self.is_made_from(&compared.candidate.revision, answers);
+        }
+        if let Some(rendered) = how_ended(result, compared) {
+            self.event(Event::RenderedInterim(rendered));
+            self.keep_open();
+        }
+    }
+
+    /// Remembers what a set was made from, which may become the last good one or is it already.
+    fn is_made_from(&mut self, revision: &Revision, answers: Arc<BTreeMap<Query, Known>>) {
+        let made_from = MadeFrom::Answers(answers);
+        if let Some(good) = &mut self.good
+            && good.set.revision == *revision
+        {
+            good.made_from = Some(made_from.clone());
+        }
+        self.made_from.insert(revision.clone(), made_from);
+    }
+
+    /// Forgets sets that the core has no interest in any more.
+    fn keep_open(&mut self) {
         let mut open: BTreeSet<Revision> = self.core.open_sets().cloned().collect();
         open.extend(self.good.as_ref().map(|good| good.set.revision.clone()));
         self.made_from.retain(|revision, _| open.contains(revision));
+        if self.core.structure_kept().is_none() {
+            self.former = None;
+        }
     }
 
     /// The applier is back: another set may be the last good one.
@@ -201,6 +210,47 @@ impl Sidecar {
             && against.as_ref() != Some(&good.set.revision)
             && *lines != good.lines
     }
+}
+
+/// How a rendering ended, for the core. A whole one comes with its set.
+fn how_ended(
+    result: Result<template::Outcome, Vec<Diagnostic>>,
+    compared: Option<Compared>,
+) -> Option<Rendered> {
+    Some(match result {
+        Err(errors) => Rendered::Failed(errors),
+        Ok(template::Outcome::Incomplete {
+            needed,
+            absent,
+            used,
+        }) => Rendered::Incomplete {
+            needed,
+            absent,
+            used,
+        },
+        Ok(template::Outcome::Complete(rendering)) => {
+            let Compared {
+                candidate,
+                listeners,
+                ..
+            } = compared?;
+            let crowded = rendering.crowded.iter();
+            let crowded = crowded.map(|one| (one.name.clone(), one.to_string()));
+            let noted = rendering.noted.into_iter();
+            let noted = noted.map(|one| (one.text.clone(), one.text));
+            Rendered::Complete {
+                candidate,
+                listeners,
+                used: rendering.used,
+                quarantined: rendering
+                    .quarantined
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect(),
+                noted: crowded.chain(noted).collect(),
+            }
+        }
+    })
 }
 
 /// What came of starting HAProxy with the last good set.

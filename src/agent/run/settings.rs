@@ -77,6 +77,7 @@ impl Sidecar {
         }
         let source_changed = parts.source_identity != self.parts.source_identity;
         self.core.settings_changed(parts.timing);
+        self.former = None;
         let actions = self
             .core
             .set_guard_rules(parts.guard.clone(), Instant::now());

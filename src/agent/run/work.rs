@@ -31,6 +31,9 @@ impl Sidecar {
                     self.watches.remove(&id);
                 }
                 Action::Render(answers) => self.render(answers),
+                Action::RenderInterim(answers, templates) => {
+                    self.render_interim(answers, templates);
+                }
                 Action::Apply(candidate, means) => self.apply(candidate, means),
                 Action::Observe => self.observe(),
                 Action::Inspect(inquiry) => self.inspect(*inquiry),
@@ -63,7 +66,11 @@ impl Sidecar {
         let generation = self.generation;
         let load = Arc::clone(&self.parts.load_templates);
         self.work(move || {
-            let result = load().map(|(set, warnings)| (Box::new(set), warnings));
+            let result = load().map(|(set, warnings)| Templates {
+                texts: to_text(&set.texts()),
+                set: Box::new(set),
+                warnings,
+            });
             Message::Loaded { generation, result }
         });
     }
@@ -76,21 +83,49 @@ impl Sidecar {
             tracing::error!("A rendering was asked for without templates.");
             return;
         };
+        set.set_slots(self.slots.clone());
         let reference = self.reference();
         self.work(move || {
-            let mut result = set.render(&answers);
-            let compared = match &mut result {
-                Ok(template::Outcome::Complete(rendering)) => {
-                    let candidate = make_set(std::mem::take(&mut rendering.files));
-                    Some(reference.compare(candidate, &answers, |from, former| {
-                        set.made_from(former, |query| from.answer(query))
-                    }))
-                }
-                _ => None,
-            };
+            let (result, compared) = render(&mut set, &answers, &make_set, &reference);
             Message::Rendered {
                 generation,
                 set,
+                result,
+                compared,
+                answers,
+            }
+        });
+    }
+
+    fn render_interim(&mut self, Answers(answers): Answers, texts: Arc<str>) {
+        let generation = self.generation;
+        let compile = Arc::clone(&self.parts.compile);
+        let make_set = Arc::clone(&self.parts.make_set);
+        let slots = self.slots.clone();
+        let former = self.former.take().filter(|former| former.texts == texts);
+        let reference = self.reference();
+        self.work(move || {
+            let former = former.map_or_else(
+                || {
+                    let set = from_text(&texts).and_then(|texts| compile(texts))?;
+                    Ok(Former {
+                        texts,
+                        set: Box::new(set),
+                    })
+                },
+                Ok,
+            );
+            let (former, (result, compared)) = match former {
+                Ok(mut former) => {
+                    former.set.set_slots(slots);
+                    let rendered = render(&mut former.set, &answers, &make_set, &reference);
+                    (Some(former), rendered)
+                }
+                Err(errors) => (None, (Err(errors), None)),
+            };
+            Message::RenderedInterim {
+                generation,
+                former,
                 result,
                 compared,
                 answers,
@@ -168,4 +203,36 @@ impl Sidecar {
             }
         });
     }
+}
+
+/// Renders, and compares the listeners of a set that is whole with those of the last good one.
+fn render(
+    set: &mut TemplateSet,
+    answers: &BTreeMap<Query, Known>,
+    make_set: &MakeSet,
+    reference: &Reference,
+) -> (Result<template::Outcome, Vec<Diagnostic>>, Option<Compared>) {
+    let mut result = set.render(answers);
+    let compared = match &mut result {
+        Ok(template::Outcome::Complete(rendering)) => {
+            let candidate = make_set(std::mem::take(&mut rendering.files));
+            Some(reference.compare(candidate, answers, |from, former| {
+                set.made_from(former, |query| from.answer(query))
+            }))
+        }
+        _ => None,
+    };
+    (result, compared)
+}
+
+fn to_text(texts: &Texts) -> Arc<str> {
+    // Plain texts and paths; a path that is no text cannot be read back, and is not known then.
+    serde_json::to_string(texts).unwrap_or_default().into()
+}
+
+fn from_text(texts: &str) -> Result<Texts, Vec<Diagnostic>> {
+    serde_json::from_str(texts).map_err(|_| {
+        let message = "The templates of the last good set are not known.";
+        vec![Diagnostic::error(NO_TEMPLATES, message)]
+    })
 }

@@ -5,7 +5,7 @@ use crate::catalog::guard::{Evidence, Inquiry};
 use crate::catalog::snapshot::{Content, decode, encode};
 use crate::catalog::{Instance, Scope};
 
-fn web(count: usize) -> Arc<Answer> {
+pub(super) fn web(count: usize) -> Arc<Answer> {
     let list = (0..count).map(|id| Instance {
         node: "node".into(),
         id: id.to_string(),
@@ -152,6 +152,7 @@ fn left(count: usize, text: &str) -> Content {
     stage.answer(count);
     stage.take(|_| None::<()>);
     stage.event(complete(text, &["web"]));
+    stage.event(ended(text, by_commands()));
     let evidence = Evidence {
         about: None,
         instances: None,
@@ -275,8 +276,10 @@ fn the_snapshot_is_written_at_most_once_a_second_and_never_late() {
     let start = stage.now;
     let mut saves: Vec<(Instant, usize)> = Vec::new();
     let mut newest = 0;
-    for step in 1..600 {
-        stage.answer(step);
+    for step in 1..700 {
+        if step < 600 {
+            stage.answer(step);
+        }
         stage.now += Duration::from_millis(10);
         let mut rendered = None;
         for action in std::mem::take(&mut stage.did) {
@@ -293,6 +296,11 @@ fn the_snapshot_is_written_at_most_once_a_second_and_never_late() {
                     let outcome = by_commands();
                     stage.event(Event::Applied { revision, outcome });
                 }
+                Action::Observe => stage.event(Event::Observed(Observed {
+                    reachable: true,
+                    running: stage.core.applied().map(|applied| applied.revision.clone()),
+                    ..Observed::default()
+                })),
                 _ => {}
             }
         }

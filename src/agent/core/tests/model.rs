@@ -12,7 +12,7 @@ mod world;
 use std::collections::VecDeque;
 
 use super::super::*;
-use world::{Sets, World};
+use world::{Budget, Sets, World};
 
 /// The set that runs at the beginning; one that only a reload brings; one that commands bring.
 const FORMER: u8 = 0;
@@ -21,8 +21,11 @@ const TOLD: u8 = 2;
 /// What validation refuses; what it accepts and HAProxy cannot load.
 const INVALID: u8 = 3;
 const UNLOADABLE: u8 = 4;
+/// So many structures there are; a set is one of them with the servers of so many deploys at the most.
+const STRUCTURES: u8 = 5;
+const DEPLOYS: u8 = 2;
 /// What somebody else made HAProxy load.
-const FOREIGN: u8 = 9;
+const FOREIGN: u8 = 90;
 
 /// A calm world must be where it should after so many steps, and at one instant only so many happen.
 const CALM: usize = 120;
@@ -32,6 +35,7 @@ const AT_ONCE: usize = 20;
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
 enum Step {
     Change(u8),
+    Deploy,
     Rendered,
     Applied,
     Observed,
@@ -53,7 +57,8 @@ impl Step {
     }
 }
 
-const STEPS: [Step; 18] = [
+const STEPS: [Step; 19] = [
+    Step::Deploy,
     Step::Change(FORMER),
     Step::Change(LOADED),
     Step::Change(TOLD),
@@ -88,11 +93,31 @@ fn path(steps: &BTreeMap<usize, (usize, Step)>, mut at: usize) -> Vec<Step> {
 // G01 G13 J12
 #[test]
 fn in_every_state_one_change_at_a_time_and_it_converges() {
+    let budget = Budget {
+        changes: 2,
+        deploys: 0,
+        faults: 1,
+    };
+    go_through(budget, "states");
+}
+
+// G01
+#[test]
+fn in_every_state_servers_go_on_whatever_becomes_of_the_structure() {
+    let budget = Budget {
+        changes: 1,
+        deploys: DEPLOYS,
+        faults: 1,
+    };
+    go_through(budget, "states_with_deploys");
+}
+
+fn go_through(budget: Budget, name: &str) {
     let sets = Sets::new();
     let mut seen = BTreeSet::new();
     let mut calm_ends_well = BTreeSet::new();
     let mut came = BTreeMap::new();
-    let mut queue = VecDeque::from([(0, World::new(&sets))]);
+    let mut queue = VecDeque::from([(0, World::new(&sets, budget))]);
     let mut last = 0;
     seen.insert(queue[0].1.key(&sets));
     // The usual run stops at the states that are the fewest steps away.
@@ -114,7 +139,7 @@ fn in_every_state_one_change_at_a_time_and_it_converges() {
         }
     }
     if support::long() {
-        support::measured::note("model", "states", seen.len());
+        support::measured::note("model", name, seen.len());
     }
     assert!(seen.len() > 10_000, "{} states only", seen.len());
 }

@@ -45,7 +45,7 @@ pub const TABLE: &[Entry] = &[
         examples: &[eg(r#"{{join "," (datacenters)}}"#, "dc1,dc2")], ..CATALOG },
     Entry { name: "key", parameters: (1, 1), signature: "PATH:text", pairs: PLACE_PAIRS, action: Query(Reads::Key),
         example: r#"{{key "haproxy/maxconn"}}"#,
-        what: "The value of a key. Nothing is applied until the key exists, and `gatewright status` names it.",
+        what: "The value of a key. Until the key exists, the last good structure stays in force, and `gatewright status` names the key.",
         notes: "A written path may end in \"?ns=…@dc\". One whose value is no UTF-8 text is an error.",
         examples: &[eg(r#"maxconn {{key "app/maxconn"}}"#, "maxconn 2000")], ..CATALOG },
     Entry { name: "keyExists", parameters: (1, 1), signature: "PATH:text", pairs: PLACE_PAIRS, action: Query(Reads::KeyExists),

@@ -7,10 +7,17 @@ use super::*;
 use crate::apply::set::{Role, SetFile};
 use crate::apply::verdict::Servers;
 
-/// How often the catalog changes, and how many faults there are, on the way to any state.
-const CHANGES: u8 = 2;
-/// With 2 there are 289,151 states, all of them good, which take a minute; `GATEWRIGHT_MODEL_FAULTS` sets it.
-const FAULTS: u8 = 1;
+/// What may happen on the way to any state.
+#[derive(Clone, Copy, Debug)]
+pub struct Budget {
+    /// How often the structure that is wanted changes.
+    pub changes: u8,
+    /// How often the servers do.
+    pub deploys: u8,
+    /// With 2 and no deploy there are 289,151 states, all of them good, which take a minute;
+    /// `GATEWRIGHT_MODEL_FAULTS` sets it.
+    pub faults: u8,
+}
 
 const TIMING: Timing = Timing {
     settle: Duration::from_secs(1),
@@ -33,7 +40,9 @@ enum Phase {
 pub struct World {
     pub core: Core,
     pub now: Instant,
+    /// The structure that the catalog wants, and how many deploys its servers have had.
     pub wanted: u8,
+    pub deployed: u8,
     /// What the live files hold, and what a failed change goes back to.
     pub files: u8,
     good: u8,
@@ -42,11 +51,11 @@ pub struct World {
     pub worker: Option<u8>,
     /// What this HAProxy has rejected.
     rejected: Option<u8>,
-    rendering: Option<u8>,
+    /// The set, and whether it is an interim one.
+    rendering: Option<(u8, bool)>,
     applying: Option<(u8, Means, Phase)>,
     observing: bool,
-    changes: u8,
-    faults: u8,
+    left: Budget,
 }
 
 fn candidate(content: u8) -> Arc<Candidate> {
@@ -58,12 +67,26 @@ fn candidate(content: u8) -> Arc<Candidate> {
     }]))
 }
 
+/// A set of this structure, with the servers of so many deploys.
+fn set_of(structure: u8, deployed: u8) -> u8 {
+    structure + STRUCTURES * deployed
+}
+
+fn structure(content: u8) -> u8 {
+    content % STRUCTURES
+}
+
+fn deployed(content: u8) -> u8 {
+    content / STRUCTURES
+}
+
 /// The sets by their numbers, made once.
 pub struct Sets(Vec<Arc<Candidate>>);
 
 impl Sets {
     pub fn new() -> Sets {
-        Sets((FORMER..=UNLOADABLE).map(candidate).collect())
+        let most = set_of(UNLOADABLE, DEPLOYS);
+        Sets((FORMER..=most).map(candidate).collect())
     }
 
     fn revision(&self, content: u8) -> &Revision {
@@ -80,22 +103,32 @@ fn query() -> Query {
     Query::service("web")
 }
 
+fn key() -> Query {
+    Query::key("structure")
+}
+
+fn used() -> BTreeSet<Query> {
+    BTreeSet::from([query(), key()])
+}
+
 fn by_commands(from: u8, to: u8) -> bool {
-    from.max(to) == TOLD && from != to
+    let (one, two) = (structure(from), structure(to));
+    from != to && (one == two || one.max(two) == TOLD)
 }
 
 fn is_good(content: u8) -> bool {
-    content <= TOLD
+    content != FOREIGN && structure(content) <= TOLD
 }
 
 impl World {
     /// Gatewright has just started beside a HAProxy on the former set, which is its last good one.
-    pub fn new(sets: &Sets) -> World {
+    pub fn new(sets: &Sets, budget: Budget) -> World {
         let now = Instant::now();
         let mut world = World {
             core: Core::new(TIMING, now).0,
             now,
             wanted: FORMER,
+            deployed: 0,
             files: FORMER,
             good: FORMER,
             journal: None,
@@ -104,11 +137,13 @@ impl World {
             rendering: None,
             applying: None,
             observing: false,
-            changes: CHANGES,
-            faults: std::env::var("GATEWRIGHT_MODEL_FAULTS")
-                .ok()
-                .and_then(|number| number.parse().ok())
-                .unwrap_or(FAULTS),
+            left: Budget {
+                faults: std::env::var("GATEWRIGHT_MODEL_FAULTS")
+                    .ok()
+                    .and_then(|number| number.parse().ok())
+                    .unwrap_or(budget.faults),
+                ..budget
+            },
         };
         world.start(sets);
         world
@@ -121,24 +156,32 @@ impl World {
         self.core.pace.used(Duration::ZERO);
         (self.rendering, self.applying, self.observing) = (None, None, false);
         let loaded = Loaded {
-            literal: BTreeSet::from([query()]),
+            templates: "".into(),
+            literal: used(),
             warnings: Vec::new(),
         };
         self.event(Event::Loaded(Ok(loaded)), sets);
-        self.answer(sets);
+        self.answer(key(), self.wanted, sets);
+        self.answer(query(), self.deployed, sets);
     }
 
-    fn answer(&mut self, sets: &Sets) {
-        let watch = self.core.watches()[&query()].id;
-        let content = usize::from(self.wanted);
+    fn answer(&mut self, query: Query, number: u8, sets: &Sets) {
+        let watch = self.core.watches()[&query].id;
+        let answer = Answer::Datacenters(vec![String::new(); usize::from(number)]);
         let event = Event::Answered {
             watch,
-            query: query(),
-            answer: Some(Arc::new(Answer::Datacenters(vec![String::new(); content]))),
+            query,
+            answer: Some(Arc::new(answer)),
             age: Duration::ZERO,
             filtered: false,
         };
         self.event(event, sets);
+    }
+
+    fn render(&mut self, answers: &Answers, interim: bool) {
+        assert_eq!(self.rendering, None, "two renderings at once");
+        let number = |query| u8::try_from(answers.0[&query].answer.len()).unwrap();
+        self.rendering = Some((set_of(number(key()), number(query())), interim));
     }
 
     fn event(&mut self, event: Event, sets: &Sets) {
@@ -149,11 +192,8 @@ impl World {
     fn carry_out(&mut self, actions: Vec<Action>, sets: &Sets) {
         for action in actions {
             match action {
-                Action::Render(answers) => {
-                    assert_eq!(self.rendering, None, "two renderings at once");
-                    let known = answers.0.values().next().unwrap();
-                    self.rendering = Some(u8::try_from(known.answer.len()).unwrap());
-                }
+                Action::Render(answers) => self.render(&answers, false),
+                Action::RenderInterim(answers, _) => self.render(&answers, true),
                 Action::Apply(candidate, means) => {
                     assert_eq!(self.applying, None, "two sets in flight");
                     assert!(!self.observing, "applied while HAProxy is looked at");
@@ -182,7 +222,7 @@ impl World {
         }
         let mut world = self.clone();
         if step.is_fault() {
-            world.faults = world.faults.checked_sub(1)?;
+            world.left.faults = world.left.faults.checked_sub(1)?;
         }
         world.take(step, sets)?;
         world.check(self, sets);
@@ -191,11 +231,12 @@ impl World {
 
     /// False for steps that surely cannot happen: a look that copies nothing.
     fn may(&self, step: Step) -> bool {
-        if step.is_fault() && self.faults == 0 {
+        if step.is_fault() && self.left.faults == 0 {
             return false;
         }
         match step {
-            Step::Change(content) => self.changes > 0 && content != self.wanted,
+            Step::Change(content) => self.left.changes > 0 && content != self.wanted,
+            Step::Deploy => self.left.deploys > 0,
             Step::Rendered => self.rendering.is_some(),
             Step::Observed => self.observing,
             Step::HaproxyStarts => self.worker.is_none(),
@@ -219,20 +260,29 @@ impl World {
                 if content == self.wanted || starts {
                     return None;
                 }
-                self.changes = self.changes.checked_sub(1)?;
+                self.left.changes = self.left.changes.checked_sub(1)?;
                 self.wanted = content;
-                self.answer(sets);
+                self.answer(key(), content, sets);
+            }
+            Step::Deploy => {
+                self.left.deploys = self.left.deploys.checked_sub(1)?;
+                self.deployed += 1;
+                self.answer(query(), self.deployed, sets);
             }
             Step::Rendered => {
-                let content = self.rendering.take()?;
+                let (content, interim) = self.rendering.take()?;
                 let rendered = Rendered::Complete {
                     candidate: Arc::clone(&sets.0[usize::from(content)]),
-                    used: BTreeSet::from([query()]),
+                    used: used(),
                     quarantined: Vec::new(),
                     noted: BTreeMap::new(),
                     listeners: Default::default(),
                 };
-                self.event(Event::Rendered(rendered), sets);
+                let event = match interim {
+                    true => Event::RenderedInterim(rendered),
+                    false => Event::Rendered(rendered),
+                };
+                self.event(event, sets);
             }
             Step::Observed => {
                 if !self.observing {
@@ -277,8 +327,9 @@ impl World {
                 let core = &self.core;
                 let held = [&core.latest, &core.pending, &core.applying];
                 let held = held.map(|set| set.as_ref().map(|set| sets.number(&set.revision)));
-                let told = [Some(self.wanted), Some(self.files), self.rendering];
-                let of_it = |set: &Option<u8>| *set == Some(UNLOADABLE);
+                let rendering = self.rendering.map(|(content, _)| content);
+                let told = [Some(self.wanted), Some(self.files), rendering];
+                let of_it = |set: &Option<u8>| set.map(structure) == Some(UNLOADABLE);
                 if self.worker.is_none() || held.iter().chain(&told).any(of_it) {
                     return None;
                 }
@@ -348,7 +399,9 @@ impl World {
             return match step {
                 Step::Busy => Some(Some(Outcome::Busy("Old workers.".into()))),
                 Step::TimedOut => Some(Some(Outcome::Failed("No answer.".into()))),
-                Step::Applied if content == INVALID => Some(Some(Outcome::Refused(why()))),
+                Step::Applied if structure(content) == INVALID => {
+                    Some(Some(Outcome::Refused(why())))
+                }
                 Step::Applied => {
                     self.files = content;
                     self.journal = Some(content);
@@ -366,7 +419,7 @@ impl World {
         self.journal = None;
         match step {
             Step::Applied if self.worker.is_none() => Some(written()),
-            Step::Applied if content == UNLOADABLE => {
+            Step::Applied if structure(content) == UNLOADABLE => {
                 self.files = self.good;
                 self.rejected = Some(content);
                 // It is brought back, should others have moved it.
@@ -390,14 +443,15 @@ impl World {
 
     /// What must be so in every state.
     fn check(&self, before: &World, sets: &Sets) {
-        assert_ne!(self.files, INVALID, "the live files were never validated");
+        let live = structure(self.files);
+        assert_ne!(live, INVALID, "the live files were never validated");
         assert!(is_good(self.good), "{}", self.good);
-        let unloadable = self.files == UNLOADABLE;
+        let unloadable = live == UNLOADABLE;
         assert!(
             !unloadable || self.journal.is_some(),
             "HAProxy would not start from the files"
         );
-        assert_ne!(self.worker, Some(INVALID));
+        assert_ne!(self.worker.map(structure), Some(INVALID));
         // A newer set is never overwritten by an older one: what is begun is the latest, or what is in
         // force while the latest is refused.
         if let (None, Some((content, _, Phase::Begun))) = (before.applying, self.applying) {
@@ -408,9 +462,20 @@ impl World {
             let refused = self.core.refused.as_ref().map(|refused| &refused.revision);
             let latest = self.core.latest.as_ref().map(|set| &set.revision);
             assert!(
-                is(&self.core.latest) || is(&self.core.in_force) && refused == latest,
+                is(&self.core.latest)
+                    || is(&self.core.in_force) && refused == latest
+                    || self.core.applies_interim(),
                 "an older set is applied"
             );
+            assert!(
+                deployed(content) >= deployed(self.good),
+                "servers are taken back"
+            );
+            if self.core.applies_interim() {
+                let in_force = self.core.in_force.as_ref();
+                let kept = in_force.map(|set| structure(sets.number(&set.revision)));
+                assert_eq!(Some(structure(content)), kept, "another structure");
+            }
         }
     }
 
@@ -421,15 +486,20 @@ impl World {
             && (self.worker == Some(self.files) || self.nothing_was_applied())
             && self.files == self.good
             && is_good(self.files);
-        let right = !is_good(self.wanted) || self.files == self.wanted;
-        let said = match is_good(self.wanted) {
+        let wanted = set_of(self.wanted, self.deployed);
+        // Servers are current whatever becomes of the structure.
+        let right = match is_good(wanted) {
+            true => self.files == wanted,
+            false => self.core.applied.is_none() || deployed(self.files) == self.deployed,
+        };
+        let said = match is_good(wanted) {
             true => self.core.applied().is_some_and(|applied| {
-                applied.confirmed && applied.revision == *sets.revision(self.wanted)
+                applied.confirmed && applied.revision == *sets.revision(wanted)
             }),
             false => self
                 .core
                 .refused()
-                .is_some_and(|refused| refused.revision == *sets.revision(self.wanted)),
+                .is_some_and(|refused| refused.revision == *sets.revision(wanted)),
         };
         at_rest && equal && right && said
     }
@@ -486,6 +556,7 @@ impl World {
                 .is_some_and(|refused| refused.by_haproxy),
             core.observed.reachable,
             self.observing,
+            self.rendering.is_some_and(|(_, interim)| interim),
         ];
         let flags = flags.iter().fold(0, |all, flag| all * 2 + u16::from(*flag));
         let parts = [
@@ -504,20 +575,25 @@ impl World {
             u16::try_from(core.retries).unwrap(),
             due(Some(core.next_look)),
             set(core.observed.running.as_ref()),
-            u16::from(self.wanted),
+            u16::from(set_of(self.wanted, self.deployed)),
             u16::from(self.files),
             u16::from(self.good),
             small(self.journal),
             small(self.worker),
             small(self.rejected),
-            small(self.rendering),
+            small(self.rendering.map(|(content, _)| content)),
             phase,
-            u16::from(self.changes),
-            u16::from(self.faults),
+            u16::from(self.left.changes),
+            u16::from(self.left.faults),
+            u16::from(self.left.deploys),
         ];
         // Bytes are compared at once.
-        let mut key = Vec::with_capacity(2 * parts.len());
-        for part in parts {
+        let mut key = Vec::with_capacity(2 * parts.len() + 20);
+        let interim = core.interim_key(due, set, |answers| {
+            let number = |query| answers.0.get(&query).map_or(0, |known| known.answer.len());
+            number(self::key()) as u16 + 10 * number(query()) as u16
+        });
+        for part in parts.into_iter().chain(interim) {
             key.extend_from_slice(&part.to_be_bytes());
         }
         key

@@ -1,0 +1,115 @@
+//! How interim sets are applied, and how that ends.
+
+use super::*;
+
+impl Core {
+    /// When the pending interim set may be applied.
+    pub(in crate::agent::core) fn interim_due(&self) -> Option<Option<Instant>> {
+        self.interim.pending.as_ref()?;
+        let earliest = self.interim.not_before;
+        match self.interim.needs_reload {
+            false => Some(earliest),
+            // One reload brings the newest set.
+            true if self.pending.is_some() && self.wants_reload() => None,
+            true => Some(earliest.max(self.no_reload_before).max(self.settled_at())),
+        }
+    }
+
+    /// Whether the pending interim set goes before the newest one: they take turns where both can go.
+    pub(in crate::agent::core) fn interim_goes(&self, now: Instant, newest_goes: bool) -> bool {
+        let due = self.interim_due();
+        let due = due.is_some_and(|at| at.is_none_or(|at| now >= at));
+        due && !(newest_goes && self.interim.was_last)
+    }
+
+    pub(in crate::agent::core) fn apply_interim(
+        &mut self,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(candidate) = self.interim.pending.take() else {
+            return;
+        };
+        let means = match std::mem::take(&mut self.interim.needs_reload) {
+            true => Means::Any,
+            false => Means::Commands,
+        };
+        (self.interim.applying, self.interim.was_last) = (true, true);
+        self.pace.applies(now);
+        actions.push(Action::Apply(Arc::clone(&candidate), means));
+        self.applying = Some(candidate);
+    }
+
+    /// The newest set is applied from now on.
+    pub(in crate::agent::core) fn newest_goes(&mut self) {
+        (self.interim.applying, self.interim.was_last) = (false, false);
+    }
+
+    /// Whether the set that is being applied is an interim one.
+    pub(in crate::agent::core) fn applies_interim(&self) -> bool {
+        self.interim.applying
+    }
+
+    /// Takes the end of an interim set that was not applied. What does not concern it is given back.
+    pub(in crate::agent::core) fn interim_ended(
+        &mut self,
+        candidate: Option<Arc<Candidate>>,
+        outcome: Outcome,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) -> Option<Outcome> {
+        if !std::mem::take(&mut self.interim.applying) {
+            return Some(outcome);
+        }
+        let Some(candidate) = candidate else {
+            return Some(outcome);
+        };
+        let interval = self.timing.reload_interval;
+        let revision = candidate.revision.clone();
+        let rejected = matches!(outcome, Outcome::Rejected(_));
+        match outcome {
+            Outcome::Unchanged | Outcome::Confirmed { .. } | Outcome::Written { .. } => {
+                (self.interim.retries, self.interim.not_before) = (0, None);
+                return Some(outcome);
+            }
+            Outcome::NeedsReload(_) => self.interim_again(candidate, true),
+            Outcome::Refused(why) | Outcome::StillRejected(why) | Outcome::Rejected(why) => {
+                if rejected {
+                    self.no_reload_before = Some(now + interval);
+                }
+                let why = why.first().map(ToString::to_string).unwrap_or_default();
+                self.interim.refused = Some(revision.clone());
+                let why = why.trim_end_matches('.');
+                match self.trial_of(&revision) {
+                    Some(query) => self.prove(&query, why, actions),
+                    None => self.not_current(format!("that set is refused, too: {why}"), actions),
+                }
+            }
+            Outcome::Busy(reason) => {
+                say_about(actions, Weight::Detail, reason, &revision);
+                self.no_reload_before = Some(now + interval.max(RETRY.0));
+                self.interim_again(candidate, true);
+            }
+            Outcome::Failed(error) | Outcome::Unconfirmed(error) => {
+                self.interim.retries += 1;
+                let pause = pause(self.interim.retries);
+                let message = format!(
+                    "{error} The servers of the last good structure are tried again in {}.",
+                    seconds(pause)
+                );
+                say_about(actions, Weight::Error, message, &revision);
+                self.interim.not_before = Some(now + pause);
+                self.interim_again(candidate, false);
+            }
+        }
+        None
+    }
+
+    /// It waits for its turn again, unless a newer one does.
+    pub(super) fn interim_again(&mut self, candidate: Arc<Candidate>, reload: bool) {
+        if self.interim.pending.is_none() && self.interim.kept.is_some() {
+            self.interim.pending = Some(candidate);
+            self.interim.needs_reload = reload;
+        }
+    }
+}
