@@ -159,7 +159,7 @@ fn old_workers_that_hold_back_a_reload_do_not_stop_servers(version: Version) {
     let mut scene = Given::consul(&consul.url())
         .binary(version.program())
         .set("haproxy", "max_old_workers = 1")
-        .template(&keys())
+        .template(&keys().replace("timeout client 10s", "timeout client 10m"))
         .limit(LIMIT)
         .instances(&consul, &["one", "two", "three", "four"])
         .serve();

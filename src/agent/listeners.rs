@@ -15,14 +15,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::apply::gate;
 use crate::apply::history::StoredSet;
 use crate::apply::listeners::{CannotKeep, Lost, Wanted, keep, kept_since, listening_lines, lost};
 use crate::apply::plan::configuration;
-use crate::apply::set::{Candidate, Revision, SetFile};
+use crate::apply::set::{Candidate, Revision, Role, SetFile};
 use crate::catalog::snapshot::Snapshot;
 use crate::catalog::{ItemName, Known, Query};
 use crate::haproxy::config::{Endpoint, Transport, Word, endpoints, lex};
@@ -229,6 +229,17 @@ pub struct Reference {
 }
 
 impl Reference {
+    /// Whether the files besides the configuration are as in the last good set.
+    pub fn has_other_files_of(&self, candidate: &Candidate) -> bool {
+        let others = |files: &[SetFile]| -> Vec<(PathBuf, String)> {
+            let files = files.iter().filter(|file| file.role != Role::Config);
+            let file = |file: &SetFile| (file.destination.clone(), file.text.clone());
+            files.map(file).collect()
+        };
+        let good = self.good.as_ref();
+        good.is_some_and(|good| others(&good.set.files) == others(&candidate.files))
+    }
+
     /// Decides about a set that was rendered from these answers. `make` renders others by the same
     /// templates.
     pub fn compare(

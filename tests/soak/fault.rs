@@ -21,6 +21,8 @@ pub enum Fault {
     GatewrightEnded,
     SettingsReadAgain,
     TemplateBroken,
+    RenderingFails,
+    KeyDeleted,
     ConfigurationRefused,
     StructureChanged,
     SocketDeleted,
@@ -43,6 +45,8 @@ impl Fault {
         Fault::GatewrightEnded,
         Fault::SettingsReadAgain,
         Fault::TemplateBroken,
+        Fault::RenderingFails,
+        Fault::KeyDeleted,
         Fault::ConfigurationRefused,
         Fault::StructureChanged,
         Fault::SocketDeleted,
@@ -75,6 +79,7 @@ impl Stage {
                 self.consul.wipe().unwrap();
                 std::thread::sleep(hold);
                 self.instances.write_all(&self.consul);
+                self.consul.set_key("needed", "here").unwrap();
             }
             Fault::MasterKilled => {
                 let begun = Instant::now();
@@ -122,11 +127,25 @@ impl Stage {
             Fault::TemplateBroken => {
                 self.write_template(&format!("{TEMPLATE}{{{{#if"));
                 self.churn(hold, random);
+                self.servers_go_on(fault);
                 self.write_template(TEMPLATE);
+            }
+            Fault::RenderingFails => {
+                self.write_template(&format!("{TEMPLATE}    # {{{{parameter \"absent\"}}}}\n"));
+                self.churn(hold, random);
+                self.servers_go_on(fault);
+                self.write_template(TEMPLATE);
+            }
+            Fault::KeyDeleted => {
+                self.consul.delete_key("needed").unwrap();
+                self.churn(hold, random);
+                self.servers_go_on(fault);
+                self.consul.set_key("needed", "here").unwrap();
             }
             Fault::ConfigurationRefused => {
                 self.write_template(&format!("{TEMPLATE}    no-such-keyword\n"));
                 self.churn(hold, random);
+                self.servers_go_on(fault);
                 self.write_template(TEMPLATE);
             }
             Fault::StructureChanged => {

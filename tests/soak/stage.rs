@@ -43,6 +43,7 @@ frontend in
 
 backend web
     balance roundrobin
+    # {{key \"needed\"}}
     retry-on conn-failure empty-response
 {{#each (service \"web\")}}
     server {{serverName this}} {{serverAddress this}} id {{serverId this}} weight {{Weights.Passing}}
@@ -69,6 +70,7 @@ pub struct Stage {
 impl Stage {
     pub fn start(seed: u64) -> Stage {
         let consul = Consul::start_persistent().unwrap();
+        consul.set_key("needed", "here").unwrap();
         let instances = Flapping::start(&consul, "web", seed);
         let setup = Setup::new().unwrap();
         // The file that HAProxy reads lies on a disk that can be full.
@@ -156,6 +158,22 @@ impl Stage {
                 Some((address.parse().ok()?, words[7].parse().ok()?))
             })
             .collect()
+    }
+
+    /// The newest set cannot be applied: the worker sends traffic to the instances of now all the same.
+    pub fn servers_go_on(&self, fault: super::fault::Fault) {
+        self.consul.set_node_check("elsewhere", true).unwrap();
+        let wanted = self.instances.places();
+        let current = wait_for(LIMIT, "the servers of now", || {
+            (self.running()? == wanted).then_some(())
+        });
+        if let Err(error) = current {
+            panic!(
+                "{error} {fault:?}\nwanted {wanted:?}\nruns {:?}\nstatus {:#}",
+                self.running(),
+                self.setup.status().unwrap_or_default(),
+            );
+        }
     }
 
     /// Waits until all agree, and looks at what must not have grown.

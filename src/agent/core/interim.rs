@@ -18,6 +18,9 @@ use super::*;
 /// A query that is new has so long a time for its first answer before servers go on without it.
 const FIRST_ANSWER: Duration = Duration::from_secs(1);
 
+/// Why an interim set is not applied that a former process's answers make.
+const NEWER: &str = "that set is newer than the answers that are known";
+
 /// What keeps the newest set from being applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Obstacle {
@@ -73,6 +76,9 @@ struct Structure {
     answers: Answers,
     /// The queries that its templates ask; none before that is known.
     used: Arc<BTreeSet<Query>>,
+    /// A former process left it, and perhaps not for the set in force, which is a moment newer then. A
+    /// set that differs from that one in servers only proves it.
+    unproved: bool,
 }
 
 /// Since when a structure is kept in place of the newest one, and why.
@@ -139,11 +145,12 @@ impl Interim {
     }
 
     /// What a former process left.
-    pub(super) fn restore(&mut self, templates: Option<Arc<str>>) {
+    pub(super) fn restore(&mut self, templates: Option<Arc<str>>, unproved: bool) {
         self.structure = Some(Structure {
             templates: templates.unwrap_or_default(),
             answers: Answers(Arc::default()),
             used: Arc::default(),
+            unproved,
         });
     }
 
@@ -170,6 +177,12 @@ impl Core {
     pub fn structure_kept(&self) -> Option<&Kept> {
         let kept = self.interim.kept.as_ref()?;
         (kept.obstacle.lasts() || self.runs_interim()).then_some(kept)
+    }
+
+    /// Whether an interim set may differ from the last good one in its servers only.
+    pub fn changes_servers_only(&self) -> bool {
+        let structure = self.interim.structure.as_ref();
+        structure.is_some_and(|structure| structure.unproved)
     }
 
     /// Whether the set in force is an interim one.

@@ -93,11 +93,17 @@ impl Memory {
         self.last_good
     }
 
-    /// An answer that the last good set of a former process was made from.
-    pub(super) fn answer_of_last_good(&self, query: &Query) -> Option<Arc<Answer>> {
-        let former = self.former.as_ref().filter(|former| former.usable)?;
+    /// An answer that a former process left, whatever came since.
+    pub(super) fn left(&self, query: &Query) -> Option<Arc<Answer>> {
+        let former = self.former.as_ref()?;
         let recalled = former.snapshot.recall(query, former.wall)?;
         Some(recalled.answer)
+    }
+
+    /// The templates that a former process left.
+    pub(super) fn templates(&self) -> Option<Arc<str>> {
+        let templates = self.former.as_ref()?.snapshot.templates.as_deref()?;
+        Some(templates.into())
     }
 
     pub(super) fn canary_seen(&self) -> &[Option<String>] {

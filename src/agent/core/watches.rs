@@ -45,9 +45,8 @@ impl Core {
             self.guard.restore_canary(datacenter.clone());
         }
         if memory.has_last_good() {
-            let left = memory.of_last_good();
-            let templates = left.and_then(|snapshot| Some(snapshot.templates.as_deref()?.into()));
-            self.interim.restore(templates);
+            let unproved = memory.of_last_good().is_none();
+            self.interim.restore(memory.templates(), unproved);
         }
         self.memory = memory;
         self

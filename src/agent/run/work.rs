@@ -104,6 +104,7 @@ impl Sidecar {
         let slots = self.slots.clone();
         let former = self.former.take().filter(|former| former.texts == texts);
         let reference = self.reference();
+        let servers_only = self.core.changes_servers_only();
         self.work(move || {
             let former = former.map_or_else(
                 || {
@@ -118,8 +119,14 @@ impl Sidecar {
             let (former, (result, compared)) = match former {
                 Ok(mut former) => {
                     former.set.set_slots(slots);
-                    let rendered = render(&mut former.set, &answers, &make_set, &reference);
-                    (Some(former), rendered)
+                    let (mut result, compared) =
+                        render(&mut former.set, &answers, &make_set, &reference);
+                    if let Some(compared) = compared.as_ref().filter(|_| servers_only)
+                        && !reference.has_other_files_of(&compared.candidate)
+                    {
+                        result = Err(unknown("The last good set has other files."));
+                    }
+                    (Some(former), (result, compared))
                 }
                 Err(errors) => (None, (Err(errors), None)),
             };
@@ -231,8 +238,10 @@ fn to_text(texts: &Texts) -> Arc<str> {
 }
 
 fn from_text(texts: &str) -> Result<Texts, Vec<Diagnostic>> {
-    serde_json::from_str(texts).map_err(|_| {
-        let message = "The templates of the last good set are not known.";
-        vec![Diagnostic::error(NO_TEMPLATES, message)]
-    })
+    serde_json::from_str(texts)
+        .map_err(|_| unknown("The templates of the last good set are not known."))
+}
+
+fn unknown(message: &str) -> Vec<Diagnostic> {
+    vec![Diagnostic::error(NO_TEMPLATES, message)]
 }

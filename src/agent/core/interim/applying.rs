@@ -72,6 +72,10 @@ impl Core {
                 (self.interim.retries, self.interim.not_before) = (0, None);
                 return Some(outcome);
             }
+            Outcome::NeedsReload(_) if self.changes_servers_only() => {
+                self.interim.refused = Some(revision);
+                self.not_current(NEWER.to_owned(), actions);
+            }
             Outcome::NeedsReload(_) => self.interim_again(candidate, true),
             Outcome::Refused(why) | Outcome::StillRejected(why) | Outcome::Rejected(why) => {
                 if rejected {

@@ -37,6 +37,7 @@ impl Core {
             templates: Arc::clone(&origin.templates),
             answers: origin.answers.clone(),
             used: Arc::clone(&origin.used),
+            unproved: false,
         });
         self.interim.changes += 1;
         let good = &origin.answers.0;

@@ -99,12 +99,18 @@ impl Core {
         actions: &mut Vec<Action>,
     ) {
         let mut more = answers.0.as_ref().clone();
+        let mut live_comes = false;
         for query in &needed {
             self.watch(query.clone(), now, actions);
             let live = self.watches.get(query).and_then(|one| one.known.clone());
             let known = match live.filter(|_| is_of_instances(query)) {
                 Some(live) => Some(live),
-                None => self.memory.answer_of_last_good(query).map(|answer| {
+                // Servers of the set in force may be newer.
+                None if is_of_instances(query) && self.changes_servers_only() => {
+                    live_comes = true;
+                    None
+                }
+                None => self.memory.left(query).map(|answer| {
                     self.revisions += 1;
                     Known {
                         answer,
@@ -123,6 +129,10 @@ impl Core {
                 structure.answers = more.clone();
             }
             self.interim.wanted = Some(more);
+            return;
+        }
+        if live_comes {
+            self.interim.rounds = 0;
             return;
         }
         let missing = needed.union(&absent).next();

@@ -524,3 +524,70 @@ fn one_service_with_bad_data_stops_no_other() {
     runs(&bench, [2, 3, 3]);
     assert_eq!(bench.core.structure_kept(), None);
 }
+
+#[test]
+fn a_structure_that_a_killed_process_left_may_change_servers_only() {
+    // The process was killed a moment after the last change, before it was on disk.
+    let left = |needs_reload: bool| {
+        let mut stage = Stage::new();
+        let rules = Rules {
+            enabled: false,
+            ..Rules::default()
+        };
+        let memory = Memory::new(None, None, stage.bench.now, 1_000);
+        stage.bench.core = stage.bench.core.remember(rules.clone(), memory);
+        stage.web(2);
+        stage.complete("a 2");
+        let content = stage.bench.core.last_snapshot(stage.bench.now).unwrap();
+        let text = String::from_utf8(encode(&content, 1_000)).unwrap();
+        let mut bench = Bench {
+            by_commands: !needs_reload,
+            ..Bench::new()
+        };
+        let newer = candidate("a 3").revision.clone();
+        let memory = Memory::new(Some(decode(&text).unwrap()), Some(&newer), bench.now, 1_000);
+        bench.core = bench.core.remember(rules, memory);
+        let mut stage = Stage {
+            bench,
+            templates: "broken".into(),
+        };
+        let broken = vec![Diagnostic::error("syntax", "It is broken.")];
+        stage.bench.event(Event::Loaded(Err(broken)));
+        assert!(stage.bench.core.changes_servers_only());
+        let incomplete = |needed: BTreeSet<Query>| {
+            Event::RenderedInterim(Rendered::Incomplete {
+                needed,
+                absent: BTreeSet::new(),
+                used: used(),
+            })
+        };
+        // The servers that it left may be older than those of the set in force.
+        let actions = silent(stage.bench.event(incomplete(used())));
+        assert!(
+            matches!(&actions[..], [.., Action::RenderInterim(answers, _)] if answers.0.len() == 1)
+        );
+        let web = BTreeSet::from([Query::service("web")]);
+        assert_eq!(stage.bench.event(incomplete(web)), []);
+        assert_eq!(stage.kept(), Some(Obstacle::Templates));
+        // The answer is of the query alone; the key's is still the former one.
+        let actions = stage.web(3);
+        assert!(
+            matches!(&actions[..], [Action::RenderInterim(..)]),
+            "{actions:?}"
+        );
+        stage.interim("a 3");
+        stage
+    };
+    let stage = left(false);
+    assert_eq!(stage.running(), "a 3");
+    assert!(!stage.bench.core.changes_servers_only());
+    let stage = left(true);
+    assert_eq!(stage.bench.core.applied(), None);
+    let kept = stage.bench.core.structure_kept().unwrap();
+    assert_eq!(
+        kept.not_current.as_deref(),
+        Some(
+            "The servers of the last good set are not kept current, because that set is newer than the answers that are known."
+        )
+    );
+}
