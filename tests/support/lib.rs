@@ -27,6 +27,8 @@ pub mod tools;
 pub mod traffic;
 pub mod usage;
 
+pub use matrix::consuls;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
