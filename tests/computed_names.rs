@@ -5,20 +5,7 @@ use serde_json::Value;
 
 use support::consul::Consul;
 use support::gatewright::Setup;
-use support::scene::Given;
-
-const HEAD: &str = "defaults
-    mode http
-    timeout connect 2s
-    timeout client 10s
-    timeout server 10s
-
-frontend in
-    bind @bind@
-    default_backend web
-
-backend web
-";
+use support::scene::{Given, HEAD};
 
 const SENTENCE: &str = "No instance has the service name `prod.web`. A computed name is taken whole, so that `.` ends no part of it: write tag=, dc= or status= where the service is asked for.";
 

@@ -1,6 +1,6 @@
 //! The ground that the other tests stand on: the real programs start, and the support code tells the truth about them.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use support::backend::Backend;
@@ -113,4 +113,21 @@ fn a_refused_request_is_counted_as_failed() {
     drop(backend);
     let report = send(address, 3);
     assert_eq!((report.ok(), report.failed), (0, 3));
+}
+
+#[test]
+fn a_port_that_a_socket_has_on_any_address_is_taken() {
+    let [free, four, six, held] = ports::free().unwrap();
+    let taken = |port: u16| ports::taken(port..port + 1).unwrap().contains(&port);
+    let _four = TcpListener::bind((Ipv4Addr::LOCALHOST, four)).unwrap();
+    let _six = UdpSocket::bind((Ipv6Addr::LOCALHOST, six)).unwrap();
+    // The end that closes first keeps the port for a minute.
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, held)).unwrap();
+    let client = TcpStream::connect((Ipv4Addr::LOCALHOST, held)).unwrap();
+    drop(listener.accept().unwrap());
+    drop((listener, client));
+    assert_eq!(
+        [free, four, six, held].map(taken),
+        [false, true, true, true]
+    );
 }

@@ -18,8 +18,13 @@ use support::{ports, traffic, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
-const SIGNAL: &str = "mode = \"signal\"\npid_file = \"{dir}haproxy.pid\"\n";
-const MASTER: &str = "mode = \"master\"\nmaster_socket = \"{dir}master.sock\"\n";
+const SIGNAL: &str =
+    "mode = \"signal\"\npid_file = \"{dir}haproxy.pid\"\nconfirm_timeout = \"8s\"\n";
+/// Where no socket confirms: a change waits for so long.
+const UNCONFIRMED: &str =
+    "mode = \"signal\"\npid_file = \"{dir}haproxy.pid\"\nconfirm_timeout = \"3s\"\n";
+const MASTER: &str =
+    "mode = \"master\"\nmaster_socket = \"{dir}master.sock\"\nconfirm_timeout = \"8s\"\n";
 
 /// What stands in a configuration beside its `global` section.
 const REST: &str = "defaults
@@ -65,7 +70,7 @@ impl World {
         .unwrap();
         setup
             .settings(&format!(
-                "[haproxy]\nbinary = {:?}\nconfirm_timeout = \"8s\"\n{told}\n[catalog]\nsource = \"file\"\nfile = \"{{dir}}catalog.json\"\n\
+                "[haproxy]\nbinary = {:?}\n{told}\n[catalog]\nsource = \"file\"\nfile = \"{{dir}}catalog.json\"\n\
                  [apply]\nsettle = \"20ms\"\nreload_interval = \"200ms\"\ncompare_interval = \"1s\"\n\
                  [state]\ndirectory = \"{{dir}}state\"\n\
                  [[template]]\nsource = \"{{dir}}haproxy.cfg.hbs\"\ndestination = \"{{dir}}haproxy.cfg\"\n",
@@ -283,7 +288,7 @@ fn a_socket_of_level_user_leaves_the_new_set_in_place(version: Version) {
         let address = address.replace("PORT", &port.to_string());
         let address = address.replace("NAME", &name(&setup));
         let global = format!("    stats socket {address} level user\n");
-        let world = World::start(&version, setup, &global, SIGNAL);
+        let world = World::start(&version, setup, &global, UNCONFIRMED);
         world.grows_unconfirmed(&address, &["`level user`", "`level admin`"]);
         // The remedy.
         let global = global.replace("level user", "level admin");
@@ -348,7 +353,7 @@ fn a_socket_of_another_program_is_no_word_against_a_set(version: Version) {
     ] {
         let setup = Setup::new().unwrap();
         occupy(&setup, does);
-        let told = format!("{SIGNAL}stats_socket = \"{{dir}}other.sock\"\n");
+        let told = format!("{UNCONFIRMED}stats_socket = \"{{dir}}other.sock\"\n");
         let world = World::start(&version, setup, "", &told);
         world.grows_unconfirmed(case, &[why, "other.sock"]);
 
@@ -375,7 +380,7 @@ fn a_socket_of_another_haproxy_is_no_word_against_a_set(version: Version) {
     };
     let setup = Setup::new().unwrap();
     let _other = other(&setup);
-    let told = format!("{SIGNAL}stats_socket = \"{{dir}}other.sock\"\n");
+    let told = format!("{UNCONFIRMED}stats_socket = \"{{dir}}other.sock\"\n");
     let world = World::start(&version, setup, "", &told);
     world.grows_unconfirmed("signal", &["is not a worker of the HAProxy", "other.sock"]);
 

@@ -112,6 +112,7 @@ impl Stage {
     fn set() -> Outcome<Stage> {
         line("Starting");
         let setup = Setup::new()?;
+        tools::choose_any_consul();
         let consul = Consul::start()?;
         line(&format!("  Consul       {}", consul.url()));
         let mut instances = Vec::new();

@@ -76,6 +76,7 @@ impl<'a> Stage<'a> {
     fn set(pace: Pace, screen: &'a Screen) -> Outcome<Stage<'a>> {
         let setup = Setup::new()?;
         screen.heading("Starting");
+        tools::choose_any_consul();
         let consul = Consul::start()?;
         screen.line(&format!("  Consul       {}", consul.url()));
 

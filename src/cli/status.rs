@@ -159,7 +159,7 @@ fn describe(status: &Status) -> String {
     section(&mut lines, "left out", &status.quarantined);
     section(&mut lines, "warning", &status.warnings);
     let haproxy = &status.haproxy;
-    let version = haproxy.version.as_deref().unwrap_or("unknown version");
+    let version = haproxy.described();
     lines.push(if haproxy.reachable {
         format!(
             "  haproxy    {version}, told by {}, worker {}, {} old",

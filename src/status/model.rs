@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use crate::agent::core::Core;
 use crate::agent::listeners::Waiting;
 use crate::diagnostic::Diagnostic;
+use crate::haproxy::runtime::Version;
 use crate::source::SourceStatus;
 
 pub use super::parts::{Certificate, Consul, LogLines, Reloads, Work};
@@ -411,6 +412,19 @@ impl Status {
             log: LogLines::now(),
             process: Process::read(),
             listening: frame.listening.clone(),
+        }
+    }
+}
+
+impl HAProxy {
+    /// Its version; of a branch newer than any known one, also the branch that it is treated as.
+    pub fn described(&self) -> String {
+        let Some(text) = &self.version else {
+            return "unknown version".to_owned();
+        };
+        match Version::parse(text).and_then(|version| version.treated_as()) {
+            Some(known) => format!("{text} (newer than any known one, treated as {known})"),
+            None => text.clone(),
         }
     }
 }

@@ -220,7 +220,7 @@ fn facts(out: &mut String, status: &Status) {
         match haproxy.reachable {
             true => format!(
                 "{}, told by {}, worker {}{}",
-                text(haproxy.version.as_deref().unwrap_or("unknown version")),
+                text(&haproxy.described()),
                 text(&haproxy.mode),
                 haproxy.worker.map_or("?".to_owned(), |pid| pid.to_string()),
                 match haproxy.old_workers {

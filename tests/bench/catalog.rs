@@ -34,6 +34,7 @@ impl Catalog {
         // A program under test may keep a connection for each service; Consul 1.8 refuses more than
         // 200 from one address unless told otherwise.
         let limits = "-hcl=limits { http_max_conns_per_client = 4000 }";
+        support::tools::choose_any_consul();
         let consul = Consul::start_with(&[limits])?;
         let writer = Connection::open(consul.address(), Duration::from_secs(10))
             .map_err(|error| format!("Consul cannot be reached: {error}."))?;

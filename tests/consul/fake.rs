@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use support::consul::{Consul, instance};
 use support::fault_proxy::fault::{Change, Index};
 use support::fault_proxy::{Fault, FaultProxy};
-use support::{http, wait_for};
+use support::{consuls, http, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -27,7 +27,7 @@ fn is_refused(address: SocketAddr) -> bool {
     !matches!(stream.read(&mut bytes), Ok(count) if count > 0)
 }
 
-#[test]
+#[consuls]
 fn passing_through_the_proxy_changes_nothing_that_consul_says() {
     let consul = Consul::start().unwrap();
     let proxy = FaultProxy::start(consul.address()).unwrap();
@@ -92,7 +92,7 @@ fn passing_through_the_proxy_changes_nothing_that_consul_says() {
     assert!(began.elapsed() < Duration::from_secs(30));
 }
 
-#[test]
+#[consuls]
 fn each_fault_of_the_proxy_is_what_its_name_says() {
     let consul = Consul::start().unwrap();
     let proxy = FaultProxy::start(consul.address()).unwrap();
@@ -157,7 +157,7 @@ fn each_fault_of_the_proxy_is_what_its_name_says() {
 }
 
 // A10
-#[test]
+#[consuls]
 fn a_real_consul_closes_connections_beyond_its_limit_without_an_answer() {
     let consul = Consul::start_with(&["-hcl=limits { http_max_conns_per_client = 5 }"]).unwrap();
     // Those of the requests that waited for its start may still be counted.

@@ -9,10 +9,10 @@ use super::stage::{Catalog as _, LIMIT, all_fail, end, given, with_lines};
 use support::cluster::Cluster;
 use support::consul::Consul;
 use support::fault_proxy::{Fault, FaultProxy};
-use support::{http, measured, wait_for};
+use support::{consuls, http, measured, wait_for};
 
 // A08 B06
-#[test]
+#[consuls]
 fn a_lost_quorum_removes_nothing() {
     let mut cluster = Cluster::start().unwrap();
     let proxy = FaultProxy::start(cluster.address(0)).unwrap();
@@ -75,7 +75,7 @@ fn waiting(status: &Value) -> bool {
 }
 
 // B16 B18 B19 B20 B22
-#[test]
+#[consuls]
 fn missing_and_deleted_keys_and_a_slow_datacenter() {
     let consul = Consul::start().unwrap();
     let proxy = FaultProxy::start(consul.address()).unwrap();
@@ -152,7 +152,7 @@ fn missing_and_deleted_keys_and_a_slow_datacenter() {
 }
 
 // A10
-#[test]
+#[consuls]
 fn more_watches_than_consul_takes_connections() {
     let consul = Consul::start_with(&["-hcl=limits { http_max_conns_per_client = 5 }"]).unwrap();
     // Consul counts by address, and what the test asks must not count.

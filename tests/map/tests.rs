@@ -50,7 +50,7 @@ fn read(text: &str, found: &mut Vec<Test>) {
     for line in text.lines().map(str::trim) {
         if let Some(named) = line.strip_prefix("// ").and_then(named_entries) {
             entries = named;
-        } else if ["#[test]", "#[tokio::test", "#[haproxies"]
+        } else if ["#[test]", "#[tokio::test", "#[haproxies", "#[consuls"]
             .iter()
             .any(|mark| line.starts_with(mark))
         {

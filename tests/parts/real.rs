@@ -2,9 +2,6 @@
 //!
 //! Gatewright starts none of this; a test that looks at the whole program uses `support` instead.
 
-// Not every group of tests uses all of it.
-#![allow(dead_code)]
-
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};

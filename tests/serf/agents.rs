@@ -47,7 +47,7 @@ fn the_balancers_agent_restarts_and_nothing_is_lost() {
         "balancer's agent restarted: followed again after",
         format!("{:.2} s", begun.elapsed().as_secs_f64()),
     );
-    assert_eq!(stage.changes(), before);
+    stage.has_changed(before);
 
     // And while it is gone, too.
     stage.balancer.kill();
@@ -62,7 +62,7 @@ fn the_balancers_agent_restarts_and_nothing_is_lost() {
     stage.status("the members again", |status| {
         status["queries"][0]["error"].is_null().then_some(())
     });
-    assert_eq!(stage.changes(), before);
+    stage.has_changed(before);
     let gateway = Gateway::start("gw3", &stage.balancer, &[]);
     stage.gateways.push(gateway);
     stage.serves(&["gw0", "gw1", "gw2", "gw3"]);

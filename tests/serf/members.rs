@@ -113,7 +113,7 @@ fn a_killed_member_goes_by_haproxys_check_long_before_serf_knows() {
     stage.status("one failed member", |status| {
         (status["consul"]["members"]["failed"] == 1).then_some(())
     });
-    assert_eq!(stage.changes(), before);
+    stage.has_changed(before);
     assert_eq!(stage.servers()["gw1"].operational, 0);
     assert_eq!(stage.servers().len(), 3);
 
@@ -128,7 +128,7 @@ fn a_killed_member_goes_by_haproxys_check_long_before_serf_knows() {
     } = &mut stage;
     gateways[1].agent.restart(Some(balancer)).unwrap();
     balancer.sees("gw1", "alive").unwrap();
-    assert_eq!(stage.changes(), before);
+    stage.has_changed(before);
     let requests = stage.quiet();
     measured::note(
         "serf",
@@ -147,11 +147,11 @@ fn a_frozen_agent_takes_no_traffic_from_its_service() {
         (status["consul"]["members"]["failed"] == 1).then_some(())
     });
     stage.answers("gw2");
-    assert_eq!(stage.changes(), before);
+    stage.has_changed(before);
     stage.gateways[2].agent.resume();
     stage.balancer.sees("gw2", "alive").unwrap();
     stage.answers("gw2");
-    assert_eq!(stage.changes(), before);
+    stage.has_changed(before);
     stage.quiet();
 }
 

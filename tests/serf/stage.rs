@@ -176,9 +176,10 @@ impl Stage {
     /// Waits until exactly these are servers that Gatewright wants to have traffic, whatever the checks say.
     pub fn serves(&self, names: &[&str]) {
         self.waits(&format!("the servers {names:?}"), || {
+            // First the servers: the change that brought the last of them may still count as under way.
+            let here = self.servers();
             let status = self.setup.status().ok()?;
             let settled = ["confirmed", "guarded"].contains(&status["state"].as_str()?);
-            let here = self.servers();
             let here = here.iter().filter(|(_, row)| row.admin == 0);
             (settled
                 && here
@@ -238,6 +239,13 @@ impl Stage {
                 haproxy["by_commands"].as_u64()?,
             ))
         })
+    }
+
+    /// Asserts that there were so many changes, and says which there were otherwise.
+    pub fn has_changed(&self, expected: (u64, u64)) {
+        let changes = self.changes();
+        let log = || self.setup.read("gatewright.log").unwrap_or_default();
+        assert_eq!(changes, expected, "{}", log());
     }
 
     /// Waits until a gateway has answered.

@@ -394,6 +394,9 @@ fn launch(
 /// Consul 1.14 and later also listen for gRPC over TLS, on a port that is the same for all agents of a machine.
 pub(crate) fn without_grpc_tls(program: &Path) -> Outcome<Option<String>> {
     const FLAG: &str = "-grpc-tls-port";
+    if tools::consul_is_fetched() {
+        return Ok(None);
+    }
     let help = command(program, ["agent", "-help"])
         .output()
         .map_err(|error| format!("{} cannot be started: {error}.", program.display()))?;

@@ -151,12 +151,10 @@ impl Setup {
 
     /// What a running sidecar says of itself.
     pub fn status(&self) -> Outcome<Value> {
-        // Tests ask up to a hundred times a second: on the socket itself where it is in one of the usual places.
-        if let Some(status) = ["state/status.sock", "status.sock"]
-            .into_iter()
-            .find_map(|socket| ask(&self.directory().join(socket)))
-        {
-            return Ok(status);
+        // Tests ask up to a hundred times a second, also before the sidecar listens: the socket itself, not a program.
+        if let Some(socket) = self.status_socket() {
+            return ask(&socket)
+                .ok_or_else(|| format!("No sidecar answers on {}.", socket.display()));
         }
         let settings = self.path("gatewright.toml");
         let output = self.call(&["status", "--json", "-c", &settings])?;
@@ -166,6 +164,24 @@ impl Setup {
                 String::from_utf8_lossy(&output.stderr)
             )
         })
+    }
+
+    /// Where the lines of `gatewright.toml` put the status socket, if they do.
+    fn status_socket(&self) -> Option<PathBuf> {
+        let settings = self.read("gatewright.toml").ok()?;
+        let value = |table: &str, key: &str| {
+            let lines = settings.lines().map(str::trim);
+            let mut of_table = lines
+                .skip_while(|line| *line != table)
+                .skip(1)
+                .take_while(|line| !line.starts_with('['));
+            of_table.find_map(|line| {
+                let (name, value) = line.split_once('=')?;
+                (name.trim() == key).then(|| self.directory().join(value.trim().trim_matches('"')))
+            })
+        };
+        let in_state = || Some(value("[state]", "directory")?.join("status.sock"));
+        value("[status]", "socket").or_else(in_state)
     }
 
     /// The same, asked at a socket of the directory: whatever the settings look like.

@@ -135,6 +135,12 @@ impl Version {
         (self.major, self.minor) == (3, 0)
     }
 
+    /// Whether `del map` of a key that the map does not have answers nothing, as for one that it had: 3.4. Older ones
+    /// say `Key not found.`
+    pub fn deletes_a_missing_key_in_silence(&self) -> bool {
+        self.is_at_least(3, 4)
+    }
+
     /// Whether a server can start as down until its first check passes: `init-state`, since HAProxy 3.1.
     pub fn has_init_state(&self) -> bool {
         self.is_at_least(3, 1)

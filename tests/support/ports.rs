@@ -5,10 +5,18 @@
 //! blocks of them and gives none out twice, so that a server that is gone leaves its port empty.
 
 use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 use std::ops::Range;
+use std::os::fd::AsRawFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::{Mutex, PoisonError};
+
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrIn, SockaddrIn6, SockaddrLike, bind, socket,
+};
 
 /// How many ports a process claims at a time.
 const BLOCK: u16 = 64;
@@ -31,8 +39,7 @@ struct Held {
     claims: Vec<UnixDatagram>,
     /// What of the last block was not given out.
     left: Range<u16>,
-    /// The ports of the last block that sockets had when it was claimed. Only this process takes ports of the block, and
-    /// to read the system's list costs milliseconds.
+    /// The ports of the last block that sockets had when it was claimed. Only this process takes ports of the block.
     taken: BTreeSet<u16>,
 }
 
@@ -67,7 +74,7 @@ impl Held {
             if let Ok(claim) = claim {
                 self.claims.push(claim);
                 self.left = start..start + BLOCK;
-                self.taken = taken();
+                self.taken = taken(self.left.clone())?;
                 return Ok(());
             }
         }
@@ -90,17 +97,34 @@ fn end() -> u16 {
         .unwrap_or(USUAL_END)
 }
 
-/// The local ports of all sockets, as the system lists them. To bind a port for a moment would not do: a process that
-/// another thread starts just then has the socket, too, until it runs its program.
-fn taken() -> BTreeSet<u16> {
-    let mut found = BTreeSet::new();
-    for kind in ["tcp", "tcp6", "udp", "udp6"] {
-        let sockets = std::fs::read_to_string(format!("/proc/net/{kind}")).unwrap_or_default();
-        // The second word of a line is the local address.
-        let local = sockets
-            .lines()
-            .filter_map(|line| line.split_whitespace().nth(1)?.rsplit_once(':'));
-        found.extend(local.filter_map(|(_, port)| u16::from_str_radix(port, 16).ok()));
-    }
-    found
+/// Which of these ports a socket has on any address, for TCP or for UDP.
+///
+/// Each is bound for a moment, by a thread with file descriptors of its own: a process that another thread starts just
+/// then would have the socket, too, until it runs its program.
+pub fn taken(ports: Range<u16>) -> Result<BTreeSet<u16>, String> {
+    let look = || {
+        unshare(CloneFlags::CLONE_FILES)
+            .map_err(|error| format!("A thread cannot have files of its own: {error}."))?;
+        Ok(ports.filter(|port| !is_free(*port)).collect())
+    };
+    std::thread::scope(|scope| {
+        let looked = scope.spawn(look).join();
+        looked.unwrap_or_else(|_| Err("The look for free ports ended early.".to_owned()))
+    })
+}
+
+/// Whether no socket has the port, by either version of IP.
+fn is_free(port: u16) -> bool {
+    let four = SockaddrIn::from(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port));
+    let six = SockaddrIn6::from(SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, port, 0, 0));
+    [SockType::Stream, SockType::Datagram].iter().all(|kind| {
+        is_unused(AddressFamily::Inet, *kind, &four) && is_unused(AddressFamily::Inet6, *kind, &six)
+    })
+}
+
+/// Whether an address can be bound, or is of a version of IP that this machine does not have.
+fn is_unused(family: AddressFamily, kind: SockType, address: &dyn SockaddrLike) -> bool {
+    let bound = socket(family, kind, SockFlag::SOCK_CLOEXEC, None)
+        .and_then(|socket| bind(socket.as_raw_fd(), address));
+    bound != Err(Errno::EADDRINUSE)
 }

@@ -19,8 +19,9 @@ use super::haproxies::oldest;
 use super::traffic::{Limits, Report, Traffic, send};
 use super::{Outcome, ports, wait_for};
 
-/// The service `web`, and a key that shows in a comment. HAProxy listens at `@bind@`, and `@dir@` is the directory.
-pub const TEMPLATE: &str = r#"defaults
+macro_rules! head {
+    () => {
+        "defaults
     mode http
     option idle-close-on-response
     timeout connect 2s
@@ -32,11 +33,22 @@ frontend in
     default_backend web
 
 backend web
-    # note: {{keyOrDefault "note" "none"}}
+"
+    };
+}
+
+/// A template up to the first line of `backend web`. HAProxy listens at `@bind@`, and `@dir@` is the directory.
+pub const HEAD: &str = head!();
+
+/// The service `web`, and a key that shows in a comment.
+pub const TEMPLATE: &str = concat!(
+    head!(),
+    r#"    # note: {{keyOrDefault "note" "none"}}
 {{#each (service "web")}}
     server {{serverName this}} {{serverAddress this}}
 {{/each}}
-"#;
+"#
+);
 
 /// A template with the entrance and the setup's directory filled in.
 pub fn filled(template: &str, setup: &Setup, entrance: SocketAddr) -> String {

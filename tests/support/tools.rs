@@ -1,15 +1,50 @@
 //! Finds the real programs that `haproxy/get-tools` fetched.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
 use super::Outcome;
 
 /// The HAProxy versions that are tested against, oldest first.
-pub const HAPROXY_VERSIONS: [&str; 4] = ["2.6", "2.8", "3.0", "3.2"];
+pub const HAPROXY_VERSIONS: [&str; 4] = include!("matrix/versions.in");
 
-/// The program `consul`, or the one that `GATEWRIGHT_CONSUL` names.
+thread_local! {
+    /// Which of the programs of `GATEWRIGHT_CONSUL` this thread starts; else the fetched one.
+    static CONSUL: Cell<Option<usize>> = const { Cell::new(None) };
+}
+
+/// Lets this thread start the Consul at a place of `GATEWRIGHT_CONSUL`, which is a list like `PATH`.
+pub fn choose_consul(index: usize) {
+    CONSUL.set(Some(index));
+}
+
+/// Lets this thread start the first Consul that `GATEWRIGHT_CONSUL` names, if it names one.
+pub fn choose_any_consul() {
+    CONSUL.set(
+        std::env::var_os("GATEWRIGHT_CONSUL")
+            .filter(|paths| !paths.is_empty())
+            .map(|_| 0),
+    );
+}
+
+/// The program `consul`: the fetched one, or the one that this thread has chosen.
 pub fn consul() -> Outcome<PathBuf> {
-    named("GATEWRIGHT_CONSUL").unwrap_or_else(|| find("consul", "consul"))
+    let Some(index) = CONSUL.get() else {
+        return find("consul", "consul");
+    };
+    let programs = std::env::var_os("GATEWRIGHT_CONSUL").unwrap_or_default();
+    let program = std::env::split_paths(&programs).nth(index).ok_or_else(|| {
+        format!(
+            "GATEWRIGHT_CONSUL names fewer than {} programs; it named more when this test was built.",
+            index + 1
+        )
+    })?;
+    is_program(&program).map_err(|why| format!("GATEWRIGHT_CONSUL: {why}"))
+}
+
+/// Whether [`consul`] is the fetched one, Consul 1.8.
+pub fn consul_is_fetched() -> bool {
+    CONSUL.get().is_none()
 }
 
 /// HAProxy of one version, such as `2.6`.

@@ -165,6 +165,12 @@ impl Command {
             }
             _ => {}
         }
+        // Since 3.4 the sentence names the backend.
+        if answer.starts_with("Backend does not support dynamic servers : ")
+            && answer.ends_with(" uses a non dynamic load balancing method.")
+        {
+            return Refusal::StaticBalance;
+        }
         if let Command::AddServer { at, .. } = self
             && let Some(other) = id_holder(answer)
         {
@@ -347,6 +353,25 @@ mod tests {
         assert_eq!(kind("No such backend."), Some(Refusal::NoSuchBackend));
         assert_eq!(kind(""), Some(Refusal::Other));
         assert_eq!(kind("Server deleted. Really."), Some(Refusal::Other));
+    }
+
+    #[test]
+    fn a_static_balance_is_refused_in_the_words_of_the_version() {
+        let command = Command::AddServer {
+            at: ServerRef::new("b", "s"),
+            address: [127, 0, 0, 1].into(),
+            port: 80,
+            options: Vec::new(),
+        };
+        for said in [
+            "Backend must use a dynamic load balancing to support dynamic servers.\n",
+            "Backend does not support dynamic servers : backend 'b' uses a non dynamic load balancing method.\n",
+        ] {
+            let Answer::Refused { kind, .. } = command.judge(said, NEW) else {
+                panic!("{said}");
+            };
+            assert_eq!(kind, Refusal::StaticBalance, "{said}");
+        }
     }
 
     proptest! {

@@ -101,7 +101,7 @@ const SINCE_2_6: &[&str] = &[
     "ws",
 ];
 
-/// What came later, with the first version that is known to take it: 2.7, 2.9 and most of 3.1 were
+/// What came later, with the first version that is known to take it: 2.7, 2.9, most of 3.1 and 3.3 were
 /// not tried, so nothing is promised for them that their predecessor did not take. `init-state` was
 /// tried on 3.1.0.
 const SINCE: &[(&str, Version)] = &[
@@ -119,6 +119,10 @@ const SINCE: &[(&str, Version)] = &[
     ("check-reuse-pool", Version::new(3, 2, 0)),
     ("idle-ping", Version::new(3, 2, 0)),
     ("strict-maxconn", Version::new(3, 2, 0)),
+    ("no-check-sni-auto", Version::new(3, 4, 0)),
+    ("no-renegotiate", Version::new(3, 4, 0)),
+    ("no-sni-auto", Version::new(3, 4, 0)),
+    ("renegotiate", Version::new(3, 4, 0)),
 ];
 
 const INIT_STATE: Version = Version::new(3, 1, 0);

@@ -15,7 +15,16 @@ pub struct Version {
     pub patch: u16,
 }
 
+/// The newest branch that the tables of this program know. A newer HAProxy is treated as one of this branch.
+const NEWEST_KNOWN: (u16, u16) = (3, 2);
+
 impl Version {
+    /// For a version of a newer branch than any known one: the branch that it is treated as.
+    pub fn treated_as(&self) -> Option<String> {
+        let (major, minor) = NEWEST_KNOWN;
+        ((self.major, self.minor) > NEWEST_KNOWN).then(|| format!("{major}.{minor}"))
+    }
+
     /// A version by its numbers.
     pub const fn new(major: u16, minor: u16, patch: u16) -> Version {
         Version {
@@ -57,6 +66,16 @@ impl fmt::Display for Version {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn only_a_newer_branch_is_treated_as_the_newest_known_one() {
+        let as_what = |text: &str| Version::parse(text).unwrap().treated_as();
+        assert_eq!(as_what("2.6.12-1+deb12u3"), None);
+        assert_eq!(as_what("3.2.99"), None);
+        assert_eq!(as_what("3.3-dev1").as_deref(), Some("3.2"));
+        assert_eq!(as_what("3.4.0").as_deref(), Some("3.2"));
+        assert_eq!(as_what("4.0.1").as_deref(), Some("3.2"));
+    }
 
     #[test]
     fn versions_are_read_as_every_release_writes_them() {

@@ -181,7 +181,9 @@ impl Follower {
 
     fn next_read(&self) -> Instant {
         let interval = self.shared.options.read_interval;
-        Instant::now() + interval.mul_f64(0.75 + 0.5 * fastrand::f64())
+        let next = Instant::now() + interval.mul_f64(0.75 + 0.5 * fastrand::f64());
+        let end = self.last.as_ref().and_then(|last| last.next_end());
+        end.map_or(next, |end| next.min(end))
     }
 
     fn away(&mut self, error: ReadError) -> State {

@@ -18,6 +18,14 @@ const MOST_SERVICES: usize = 64;
 /// Failures within this time may have one cause.
 const AT_ONCE: Duration = Duration::from_secs(60);
 
+/// How long a member stays of which the agent says nothing any more. An agent that started again learns of the others
+/// one after the other, and of some only when two agents next compare all that they know: each 30 s, as Serf is set up
+/// for a local network (memberlist's PushPullInterval).
+const UNTOLD: Duration = Duration::from_secs(30);
+
+/// More members than this do not stay: each read could else add as many as a list has.
+const MOST_UNTOLD: usize = 10_000;
+
 /// What Serf says of a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
@@ -145,6 +153,8 @@ pub struct Members {
     list: Vec<Member>,
     /// Those that count as failed, which not every member does whose agent seems to be gone, and since when.
     failed: BTreeMap<String, Instant>,
+    /// Those that were here, are not in the list, and neither failed nor left; and since when.
+    untold: Vec<(Member, Instant)>,
     /// How many more there were whose name or tags are no text.
     pub unreadable: usize,
     /// By service, sorted by node and id, whatever their state; those of members that left, too.
@@ -154,7 +164,8 @@ pub struct Members {
 
 impl Members {
     /// Reads a list by the rules; `before` is the one that was believed last. While so many fail that the agent may
-    /// be the one that is cut off, only those count as failed that did so well before.
+    /// be the one that is cut off, only those count as failed that did so well before. One that was here and of which
+    /// nothing is said stays for [`UNTOLD`].
     pub fn new(
         mut list: Vec<Member>,
         unreadable: usize,
@@ -165,7 +176,8 @@ impl Members {
         list.sort();
         list.dedup_by(|a, b| a.name == b.name);
         let cut_off = looks_cut_off(&list);
-        let failed: BTreeMap<String, Instant> = list
+        let untold = before.map_or_else(Vec::new, |was| was.untold_by(&list, now));
+        let mut failed: BTreeMap<String, Instant> = list
             .iter()
             .filter(|one| one.state == State::Failed)
             .filter_map(|one| {
@@ -174,9 +186,14 @@ impl Members {
                 (!cut_off || since + AT_ONCE < now).then(|| (one.name.clone(), since))
             })
             .collect();
+        // Silence does not bring a failed one back.
+        let still = before.into_iter().flat_map(|was| &was.failed);
+        let still = still.filter(|(name, _)| untold.iter().any(|(one, _)| one.name == **name));
+        failed.extend(still.map(|(name, since)| (name.clone(), *since)));
         let mut instances: BTreeMap<String, Vec<(State, Instance)>> = BTreeMap::new();
         let mut nodes = BTreeMap::new();
-        for member in list.iter().filter(|member| member.state != State::Unknown) {
+        let all = list.iter().chain(untold.iter().map(|(member, _)| member));
+        for member in all.filter(|member| member.state != State::Unknown) {
             let node = node(member, mapping);
             for service in services(member, mapping) {
                 let counts = failed.contains_key(&member.name);
@@ -194,10 +211,35 @@ impl Members {
         Members {
             list,
             failed,
+            untold,
             unreadable,
             instances,
             nodes,
         }
+    }
+
+    /// The members that were here and that a newer list does not have.
+    fn untold_by(&self, list: &[Member], now: Instant) -> Vec<(Member, Instant)> {
+        let here = self.list.iter().filter(|one| is_here(one.state));
+        let before = self.untold.iter().cloned();
+        before
+            .chain(here.map(|one| (one.clone(), now)))
+            .filter(|(one, since)| {
+                let told = list.binary_search_by(|other| other.name.cmp(&one.name));
+                told.is_err() && now < *since + UNTOLD
+            })
+            .take(MOST_UNTOLD)
+            .collect()
+    }
+
+    /// When the next of the members goes of which the agent says nothing.
+    pub fn next_end(&self) -> Option<Instant> {
+        self.untold.iter().map(|(_, since)| *since + UNTOLD).min()
+    }
+
+    /// How many stay of which the agent says nothing.
+    pub fn untold(&self) -> usize {
+        self.untold.len()
     }
 
     /// How many members are in a state, by the agent's word.

@@ -277,5 +277,15 @@ fn notes(members: &Members) -> Vec<String> {
             members.unreadable
         )
     });
-    cut_off.into_iter().chain(unreadable).collect()
+    let untold = (members.untold() > 0).then(|| {
+        format!(
+            "{} members of Serf that were here are missing in the agent's list, and neither failed nor left. They stay for up to 30 s, because an agent that started again learns of the others one after the other.",
+            members.untold()
+        )
+    });
+    cut_off
+        .into_iter()
+        .chain(unreadable)
+        .chain(untold)
+        .collect()
 }

@@ -193,6 +193,55 @@ fn those_who_left_are_proved_gone_and_a_mass_of_failures_proves_nothing() {
 }
 
 #[test]
+fn a_member_of_which_the_agent_says_nothing_stays_for_a_while() {
+    let tags = [("role", "api"), ("port", "1")];
+    let start = Instant::now();
+    let list = |names: &[&str], before: Option<&Members>, seconds: u64| {
+        let members = names.iter().map(|name| member(name, State::Alive, &tags));
+        let now = start + Duration::from_secs(seconds);
+        Members::new(members.collect(), 0, &Mapping::default(), before, now)
+    };
+    let passing = |members: &Members| {
+        let list = instances(members, &Query::service("api"));
+        list.into_iter().map(|one| one.node).collect::<Vec<_>>()
+    };
+    let all = list(&["a", "b", "c"], None, 0);
+    assert_eq!((all.untold(), all.next_end()), (0, None));
+    // An agent that started again: the others come one after the other.
+    let some = list(&["a", "c"], Some(&all), 100);
+    assert!(!some.has_forgotten(&all));
+    assert_eq!(passing(&some), ["a", "b", "c"]);
+    assert_eq!(some.count(State::Alive), 2);
+    assert_eq!(some.next_end(), Some(start + Duration::from_secs(130)));
+    // Each read in between keeps the time at which it was missed first.
+    let later = list(&["a", "c"], Some(&some), 129);
+    assert_eq!((passing(&later).len(), later.untold()), (3, 1));
+    let back = list(&["a", "b", "c"], Some(&later), 129);
+    assert_eq!((passing(&back).len(), back.untold()), (3, 0));
+    let gone = list(&["a", "c"], Some(&later), 130);
+    assert_eq!(passing(&gone), ["a", "c"]);
+    assert_eq!(gone.next_end(), None);
+    // One that is out, because it failed, is not in for it.
+    let mapping = Mapping {
+        failed: Failed::Remove,
+        ..Mapping::default()
+    };
+    let mut list = ["a", "b", "c"].map(|name| member(name, State::Alive, &tags));
+    list[0].state = State::Failed;
+    let out = Members::new(list.to_vec(), 0, &mapping, None, start);
+    assert_eq!(passing(&out), ["b", "c"]);
+    let untold = Members::new(list[1..].to_vec(), 0, &mapping, Some(&out), start);
+    assert_eq!((passing(&untold), untold.untold()), (passing(&out), 1));
+    // A member that left is in the list, and goes at once.
+    let left = [
+        member("a", State::Alive, &tags),
+        member("b", State::Left, &tags),
+    ];
+    let left = Members::new(left.to_vec(), 0, &Mapping::default(), Some(&gone), start);
+    assert_eq!(passing(&left), ["a", "c"]);
+}
+
+#[test]
 fn when_half_fail_at_once_nobody_goes_and_nobody_comes_back_who_was_out_before() {
     let tags = [("role", "api"), ("port", "1")];
     let mapping = Mapping {

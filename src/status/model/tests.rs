@@ -189,3 +189,20 @@ fn a_certificate_that_expires_soon_is_a_warning() {
     assert!(soon.contains("(/c.pem) expires in 2.5 days"), "{soon}");
     assert!(expiring(&with(-1.0)).unwrap().contains("has expired"));
 }
+
+#[test]
+fn a_haproxy_newer_than_any_known_one_says_as_which_it_is_treated() {
+    let described = |version: Option<&str>| {
+        let haproxy = HAProxy {
+            version: version.map(str::to_owned),
+            ..HAProxy::default()
+        };
+        haproxy.described()
+    };
+    assert_eq!(described(None), "unknown version");
+    assert_eq!(described(Some("3.2.26-1")), "3.2.26-1");
+    assert_eq!(
+        described(Some("3.4.0")),
+        "3.4.0 (newer than any known one, treated as 3.2)"
+    );
+}

@@ -1,4 +1,4 @@
-//! `#[haproxies]`: one test for each HAProxy.
+//! `#[haproxies]` and `#[consuls]`: one test for each HAProxy, or each Consul.
 //!
 //! ```ignore
 //! #[haproxies]
@@ -9,16 +9,33 @@
 //! oldest and the newest known version: for what depends on no version, but is worth a second look. Every program that
 //! `GATEWRIGHT_HAPROXY` names at compile time is one more test in either form: `…::haproxy_named_1`.
 //!
-//! An `async fn` gets `#[tokio::test]`, or the `#[tokio::test(…)]` that stands below `#[haproxies]`.
+//! ```ignore
+//! #[consuls]
+//! fn a_key_is_followed() { … }
+//! ```
+//!
+//! becomes `a_key_is_followed::consul_1_8`, and `…::consul_named_1` for each program of `GATEWRIGHT_CONSUL`. What the
+//! test starts as Consul is then that program.
+//!
+//! An `async fn` gets `#[tokio::test]`, or the `#[tokio::test(…)]` that stands below the attribute.
 
 use proc_macro::{Delimiter, TokenStream, TokenTree};
 
 /// Which of the known versions a test takes; `support::haproxies` gives each its program.
-const KNOWN: [&str; 4] = ["2.6", "2.8", "3.0", "3.2"];
+const KNOWN: [&str; 4] = include!("versions.in");
+
+/// One of the tests that a function becomes.
+struct Test {
+    name: String,
+    /// A statement before the call.
+    before: String,
+    argument: String,
+}
 
 /// See the crate's documentation.
 #[proc_macro_attribute]
 pub fn haproxies(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    const VARIABLE: &str = "GATEWRIGHT_HAPROXY";
     let ends = match arguments.to_string().as_str() {
         "" => false,
         "ends" => true,
@@ -28,42 +45,92 @@ pub fn haproxies(arguments: TokenStream, item: TokenStream) -> TokenStream {
         .iter()
         .enumerate()
         .filter(|(index, _)| !ends || *index == 0 || *index + 1 == KNOWN.len())
-        .map(|(_, version)| {
-            let name = format!("haproxy_{}", version.replace('.', "_"));
-            (name, format!("::support::haproxies::known({version:?})"))
+        .map(|(_, version)| Test {
+            name: format!("haproxy_{}", version.replace('.', "_")),
+            before: String::new(),
+            argument: format!("::support::haproxies::known({version:?})"),
         });
-    let named = std::env::var("GATEWRIGHT_HAPROXY").unwrap_or_default();
-    let named = named.split(':').filter(|path| !path.is_empty());
-    let named = named.enumerate().map(|(index, _)| {
-        let name = format!("haproxy_named_{}", index + 1);
-        (name, format!("::support::haproxies::named({index})"))
+    let named = (0..named(VARIABLE)).map(|index| Test {
+        name: format!("haproxy_named_{}", index + 1),
+        before: String::new(),
+        argument: format!("::support::haproxies::named({index})"),
     });
+    tests(item, "haproxies", VARIABLE, known.chain(named))
+}
 
+/// See the crate's documentation.
+#[proc_macro_attribute]
+pub fn consuls(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    const VARIABLE: &str = "GATEWRIGHT_CONSUL";
+    if !arguments.is_empty() {
+        return error("#[consuls] takes no argument");
+    }
+    let known = Test {
+        name: "consul_1_8".to_owned(),
+        before: String::new(),
+        argument: String::new(),
+    };
+    let named = (0..named(VARIABLE)).map(|index| Test {
+        name: format!("consul_named_{}", index + 1),
+        before: format!("::support::tools::choose_consul({index});"),
+        argument: String::new(),
+    });
+    tests(
+        item,
+        "consuls",
+        VARIABLE,
+        std::iter::once(known).chain(named),
+    )
+}
+
+/// How many programs a variable names.
+fn named(variable: &str) -> usize {
+    let paths = std::env::var(variable).unwrap_or_default();
+    paths.split(':').filter(|path| !path.is_empty()).count()
+}
+
+/// A function, and a module with its tests.
+fn tests(
+    item: TokenStream,
+    attribute: &str,
+    variable: &str,
+    tests: impl Iterator<Item = Test>,
+) -> TokenStream {
     let mut item: Vec<TokenTree> = item.into_iter().collect();
     let test = take_test_attribute(&mut item);
     let words: Vec<String> = item.iter().map(TokenTree::to_string).collect();
     let Some(at) = words.iter().position(|word| word == "fn") else {
-        return error("#[haproxies] belongs to a function");
+        return error(&format!("#[{attribute}] belongs to a function"));
     };
     let Some(function) = words.get(at + 1) else {
-        return error("#[haproxies] belongs to a function with a name");
+        return error(&format!("#[{attribute}] belongs to a function with a name"));
     };
     let is_async = at > 0 && words[at - 1] == "async";
-    let (test, keyword, wait) = match (is_async, test) {
+    let (mark, keyword, wait) = match (is_async, test) {
         (true, None) => ("#[tokio::test]".to_owned(), "async ", ".await"),
         (true, Some(test)) => (test, "async ", ".await"),
         (false, None) => ("#[test]".to_owned(), "", ""),
-        (false, Some(_)) => return error("#[haproxies] already makes this function a test"),
+        (false, Some(_)) => {
+            return error(&format!(
+                "#[{attribute}] already makes this function a test"
+            ));
+        }
     };
-    let tests: String = known
-        .chain(named)
-        .map(|(name, haproxy)| {
-            format!("{test} {keyword}fn {name}() {{ super::{function}({haproxy}){wait} }}\n")
+    let tests: String = tests
+        .map(|test| {
+            let Test {
+                name,
+                before,
+                argument,
+            } = test;
+            format!(
+                "{mark} {keyword}fn {name}() {{ {before} super::{function}({argument}){wait} }}\n"
+            )
         })
         .collect();
     // The variable is named for cargo, which then builds again when it changes.
     let module = format!(
-        "mod {function} {{\n const _: Option<&str> = option_env!(\"GATEWRIGHT_HAPROXY\");\n{tests} }}"
+        "mod {function} {{\n const _: Option<&str> = option_env!({variable:?});\n{tests} }}"
     );
     let mut out: TokenStream = item.into_iter().collect();
     match module.parse::<TokenStream>() {

@@ -39,23 +39,23 @@ pub(super) const ALGORITHMS: &[(&str, &str, bool)] = &[
 const KEYWORDS: &str = "addr 127.0.0.1|agent-addr 127.0.0.1|agent-check agent-port 1|agent-inter 2s|\
 agent-port 1234|agent-send hi|allow-0rtt|alpn h2,http/1.1|backup|ca-file {d}/a.crt|cc cubic|check|\
 check-alpn h2|check-pool-conn-name x|check-proto h1|check-reuse-pool|check-send-proxy|check-sni x|\
-check-ssl verify none|check-via-socks4|ciphers ECDHE-RSA-AES128-GCM-SHA256|\
+check-sni-auto|check-ssl verify none|check-via-socks4|ciphers ECDHE-RSA-AES128-GCM-SHA256|\
 ciphersuites TLS_AES_128_GCM_SHA256|client-sigalgs RSA-PSS+SHA256|cookie c|crl-file {d}/crl.pem|\
 crt {d}/a.pem ssl verify none|curves X25519|disabled|downinter 2s|enabled|error-limit 3|fall 3|fastinter 1s|\
-force-sslv3|force-tlsv10|force-tlsv11|force-tlsv12|force-tlsv13|guid g1|hash-key addr-port|id 77|\
-idle-ping 10s|init-addr none|init-state down|inter 3s|log-bufsize 1000|log-proto octet-count|\
+force-sslv3|force-tlsv10|force-tlsv11|force-tlsv12|force-tlsv13|guid g1|hash-key addr-port|healthcheck none|id 77|\
+idle-ping 10s|init-addr none|init-state down|inter 3s|ktls on|log-bufsize 1000|log-proto octet-count|\
 max-reuse 5|maxconn 10|maxqueue 10|minconn 5|namespace x|no-agent-check|no-backup|no-check|\
-no-check-reuse-pool|no-check-send-proxy|no-check-ssl|no-send-proxy|no-send-proxy-v2|\
-no-send-proxy-v2-ssl|no-send-proxy-v2-ssl-cn|no-ssl|no-ssl-reuse|no-sslv3|no-tfo|no-tls-tickets|\
+no-check-reuse-pool|no-check-send-proxy|no-check-sni-auto|no-check-ssl|no-renegotiate|no-send-proxy|no-send-proxy-v2|\
+no-send-proxy-v2-ssl|no-send-proxy-v2-ssl-cn|no-sni-auto|no-ssl|no-ssl-reuse|no-sslv3|no-tfo|no-tls-tickets|\
 no-tlsv10|no-tlsv11|no-tlsv12|no-tlsv13|no-verifyhost|non-stick|npn http/1.1|observe layer4|\
 on-error mark-down|on-marked-down shutdown-sessions|on-marked-up shutdown-backup-sessions|\
 pool-conn-name req.hdr(host)|pool-low-conn 1|pool-max-conn 10|pool-purge-delay 1s|port 1234|proto h1|\
-proxy-v2-options unique-id|redir http://x|resolve-net 10.0.0.0/8|resolve-opts allow-dup-ip|\
+proxy-v2-options unique-id|redir http://x|renegotiate|resolve-net 10.0.0.0/8|resolve-opts allow-dup-ip|\
 resolve-prefer ipv4|resolvers r|rise 2|send-proxy|send-proxy-v2|send-proxy-v2-ssl|\
 send-proxy-v2-ssl-cn|set-proxy-v2-tlv-fmt(0x20) x|shard 1|sigalgs RSA-PSS+SHA256|slowstart 5s|\
-sni req.hdr(host)|sni str(\"a\")|socks4 127.0.0.1:1|source 127.0.0.2|source 127.0.0.2 interface lo|\
+sni req.hdr(host)|sni str(\"a\")|sni-auto|socks4 127.0.0.1:1|source 127.0.0.2|source 127.0.0.2 interface lo|\
 source 127.0.0.2 usesrc clientip|ssl verify none|ssl ca-file {d}/a.crt|ssl-max-ver TLSv1.3|\
-ssl-min-ver TLSv1.2|ssl-reuse|stick|strict-maxconn|tcp-ut 5s|tfo|tls-tickets|track named/tracked|\
+ssl-min-ver TLSv1.2|ssl-reuse|stick|strict-maxconn|tcp-md5sig x|tcp-ut 5s|tfo|tls-tickets|track named/tracked|\
 verify none|verify required|verifyhost x.example|weight 5|ws auto";
 
 // H14

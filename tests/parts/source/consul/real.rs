@@ -9,6 +9,7 @@ use gatewright::source::consul::{
 use gatewright::source::{Secret, Update, Watch, WatchId};
 use serde_json::json;
 use support::consul::{Consul as Agent, Token};
+use support::consuls;
 use support::http;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
@@ -99,7 +100,7 @@ fn ports(answer: &Answer) -> Vec<i64> {
     }
 }
 
-#[tokio::test]
+#[consuls]
 async fn instances_come_and_go() {
     let agent = Agent::start().unwrap();
     let consul = Consul::new(Options {
@@ -151,7 +152,7 @@ async fn instances_come_and_go() {
     answer_where(&mut updates, Answer::is_empty).await;
 }
 
-#[tokio::test]
+#[consuls]
 async fn every_other_kind_is_answered() {
     let agent = Agent::start().unwrap();
     let consul = source(&agent);
@@ -221,7 +222,7 @@ async fn every_other_kind_is_answered() {
 }
 
 // B16 B20
-#[tokio::test]
+#[consuls]
 async fn keys_are_read_watched_and_missed() {
     let agent = Agent::start().unwrap();
     let consul = source(&agent);
@@ -257,7 +258,7 @@ async fn keys_are_read_watched_and_missed() {
 }
 
 // A01
-#[tokio::test]
+#[consuls]
 async fn a_killed_agent_is_waited_for() {
     let mut agent = Agent::start().unwrap();
     let consul = source(&agent);
@@ -292,7 +293,7 @@ node_prefix "" { policy = "read" }
 key_prefix "" { policy = "read" }"#;
 
 // A11 B11 L02 L03
-#[tokio::test]
+#[consuls]
 async fn tokens_come_and_go_and_need_only_read() {
     let agent = Agent::start_with_acl().unwrap();
     register(&agent, "w1", 81);
@@ -396,7 +397,7 @@ async fn tokens_come_and_go_and_need_only_read() {
 }
 
 // B01 B04
-#[tokio::test]
+#[consuls]
 async fn a_restored_snapshot_is_followed() {
     let agent = Agent::start().unwrap();
     set_key(&agent, "a", "old");
@@ -417,7 +418,7 @@ async fn a_restored_snapshot_is_followed() {
     answer_where(&mut updates, |answer| value(answer, "newer")).await;
 }
 
-#[tokio::test]
+#[consuls]
 async fn a_unix_socket_is_an_address() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("consul.sock");

@@ -64,7 +64,7 @@ fn start(folder: &Path) -> (Agent, u16) {
 }
 
 // A15
-#[tokio::test]
+#[consuls]
 async fn tls_with_a_private_authority_client_certificate_and_server_name() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
@@ -144,7 +144,7 @@ async fn tls_with_a_private_authority_client_certificate_and_server_name() {
 }
 
 // A16
-#[tokio::test]
+#[consuls]
 async fn a_rotated_client_certificate_is_taken_once_it_is_whole() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
