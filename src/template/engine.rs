@@ -259,6 +259,14 @@ impl TemplateSet {
             .collect()
     }
 
+    /// The texts of the templates and partials.
+    pub fn texts(&self) -> impl Iterator<Item = &str> + Clone {
+        self.loaded
+            .sources
+            .iter()
+            .map(|source| source.text.as_str())
+    }
+
     /// What these answers make, and where each line of it comes from. `recall` gives an answer that is
     /// wanted besides. `None` when that does not do for a whole rendering. What was rendered last stays
     /// what it was.

@@ -39,6 +39,10 @@ impl Sidecar {
                     self.allow_loss = true;
                     self.applier_is_back();
                 }
+                Action::ForgetRejections => {
+                    self.forget_rejections = true;
+                    self.applier_is_back();
+                }
                 Action::Say(notice) => say(&notice),
             }
         }
@@ -81,7 +85,8 @@ impl Sidecar {
             let mut result = set.render(&answers);
             let compared = match &mut result {
                 Ok(template::Outcome::Complete(rendering)) => {
-                    let candidate = make_set(std::mem::take(&mut rendering.files));
+                    let mut candidate = make_set(std::mem::take(&mut rendering.files));
+                    candidate.origin = Origin::of(&candidate.files, set.texts());
                     Some(reference.compare(candidate, &answers, |from, former| {
                         set.made_from(former, |query| from.answer(query))
                     }))

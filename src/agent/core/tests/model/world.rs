@@ -40,7 +40,7 @@ pub struct World {
     /// The set of a change that has not ended.
     journal: Option<u8>,
     pub worker: Option<u8>,
-    /// What this HAProxy has rejected.
+    /// What HAProxy has rejected.
     rejected: Option<u8>,
     rendering: Option<u8>,
     applying: Option<(u8, Means, Phase)>,
@@ -170,6 +170,7 @@ impl World {
                 | Action::Inspect(_)
                 | Action::Save(_)
                 | Action::AllowLoss
+                | Action::ForgetRejections
                 | Action::Say(_) => {}
             }
         }
@@ -282,7 +283,7 @@ impl World {
                 if self.worker.is_none() || held.iter().chain(&told).any(of_it) {
                     return None;
                 }
-                (self.worker, self.rejected) = (None, None);
+                self.worker = None;
             }
             Step::Crash { told } => {
                 let swapped = matches!(self.applying, Some((_, _, Phase::Swapped)));
@@ -374,7 +375,7 @@ impl World {
                 Some(rejected())
             }
             Step::Applied => {
-                (self.worker, self.good, self.rejected) = (Some(content), content, None);
+                (self.worker, self.good) = (Some(content), content);
                 Some(confirmed(true))
             }
             Step::SignalLost | Step::AnsweredLate => {
