@@ -86,7 +86,8 @@ impl Sidecar {
             let compared = match &mut result {
                 Ok(template::Outcome::Complete(rendering)) => {
                     let mut candidate = make_set(std::mem::take(&mut rendering.files));
-                    candidate.origin = Origin::of(&candidate.files, set.texts());
+                    candidate.origin =
+                        Origin::of(&candidate.files, set.texts(candidate.files.len()));
                     Some(reference.compare(candidate, &answers, |from, former| {
                         set.made_from(former, |query| from.answer(query))
                     }))
