@@ -154,9 +154,11 @@ impl World {
         self.until("the reason in the status", said);
         assert_eq!(self.setup.read("live/haproxy.cfg").unwrap(), self.text);
         assert_eq!(self.worker(), worker);
+        let destination = self.path("live/haproxy.cfg");
+        let variable = gatewright::apply::set::revision_variable(&destination);
         let revision = cli(
             &self.path("run/master.sock"),
-            "@1 get var proc.gatewright_revision",
+            &format!("@1 get var {variable}"),
         );
         assert!(
             !revision.unwrap().contains("value="),

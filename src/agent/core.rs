@@ -10,8 +10,8 @@
 //! * nothing is rendered while a watched query has neither an answer nor an error, and nothing is
 //!   applied that was not rendered from complete answers;
 //! * one set is applied at a time, the newest wins, and two reloads keep their distance;
-//! * a set that was refused is asked about once a minute until the rendered content changes; HAProxy is
-//!   not told of one that it has rejected before it was itself started anew;
+//! * a set that was refused is asked about once a minute until the rendered content changes; HAProxy does
+//!   not load one again that it has rejected, until its program changes or the operator says so;
 //! * while the newest set cannot be applied, the last good structure goes on with the servers of now.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -84,8 +84,8 @@ pub struct Refused {
     pub why: Vec<Diagnostic>,
     /// Whether HAProxy itself rejected it after validation had passed.
     pub by_haproxy: bool,
-    /// When it is asked about again: a busy address may be free, a missing file be there, HAProxy be
-    /// another one.
+    /// When it is asked about again: a busy address may be free, a missing file be there, HAProxy's
+    /// program be another one.
     pub again: Option<Instant>,
 }
 

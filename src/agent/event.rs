@@ -193,6 +193,8 @@ pub enum Action {
     Save(Content),
     /// Let the applier take a set that has lost servers since the last good one.
     AllowLoss,
+    /// Let the applier load sets again that HAProxy has rejected.
+    ForgetRejections,
     /// Log a line.
     Say(Notice),
 }

@@ -384,7 +384,10 @@ impl Reference {
                 keep(&candidate.files, &good.set.files, &wanted)
             };
             match kept {
-                Ok(with) => candidate = with,
+                Ok(with) => {
+                    let origin = candidate.origin;
+                    candidate = Candidate { origin, ..with };
+                }
                 Err(error) => {
                     for one in &mut listeners.wait {
                         one.cannot_keep = Some(error.clone());

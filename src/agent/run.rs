@@ -26,6 +26,7 @@ use super::systemd::Systemd;
 use super::translate::{event_of, inspect, observed, outcome, say};
 use crate::apply::execute::{Applier, Ending, Means, Observation, Verdict};
 use crate::apply::gate;
+use crate::apply::origin::Origin;
 use crate::apply::set::{Candidate, Revision};
 use crate::catalog::guard::{self, Evidence, Inquiry};
 use crate::catalog::snapshot::Content;
@@ -198,6 +199,8 @@ pub struct Sidecar {
     snapshot: PathBuf,
     /// Whether the applier is to take a set that has lost servers, once it is back.
     allow_loss: bool,
+    /// Whether the applier is to forget what HAProxy has rejected, once it is back.
+    forget_rejections: bool,
     /// Whether a part is gone without which nothing can be applied any more.
     lost: bool,
     /// The HAProxy of ours, whoever has the applier.
@@ -281,6 +284,7 @@ impl Sidecar {
             made_from,
             snapshot: path,
             allow_loss: false,
+            forget_rejections: false,
             lost: false,
             waiting_settings: None,
             reading_settings: false,

@@ -220,7 +220,10 @@ pub fn outcome(
         } => {
             let mut why = explained(&findings);
             if why.is_empty() {
-                why.push(Diagnostic::error("rejected", reason));
+                why.push(rejected(reason));
+            } else if let Some(first) = why.first_mut() {
+                let help = first.help.take().map_or(String::new(), |help| help + " ");
+                first.help = Some(help + NOT_AGAIN);
             }
             if !restored {
                 why.push(Diagnostic::error(
@@ -230,9 +233,7 @@ pub fn outcome(
             }
             Outcome::Rejected(why)
         }
-        Verdict::StillRejected { reason } => {
-            Outcome::StillRejected(vec![Diagnostic::error("rejected", reason)])
-        }
+        Verdict::StillRejected { reason } => Outcome::StillRejected(vec![rejected(reason)]),
         // Nothing shows that HAProxy does not like the set, and the former files are back: it may be
         // tried again.
         Verdict::Unconfirmed { reason, .. } => Outcome::Unconfirmed(reason),
@@ -240,6 +241,16 @@ pub fn outcome(
             "HAProxy still has {old_workers} old workers with open connections; the next reload waits. Lower hard-stop-after, or raise haproxy.max_old_workers."
         )),
         Verdict::Failed { error } => Outcome::Failed(with_causes(&error)),
+    }
+}
+
+/// What becomes of a set that HAProxy has rejected.
+const NOT_AGAIN: &str = "Gatewright does not load this set again before its content or HAProxy's program changes. `gatewright release --all` has it loaded again.";
+
+fn rejected(reason: String) -> Diagnostic {
+    Diagnostic {
+        help: Some(NOT_AGAIN.to_owned()),
+        ..Diagnostic::error("rejected", reason)
     }
 }
 

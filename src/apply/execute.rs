@@ -29,13 +29,17 @@ mod telling;
 use self::commands::Attempt;
 use self::memory::Memory;
 use self::notes::Program;
+use self::reads::Other;
 use super::files::{self, FileError};
 use super::gate::{self, Rules};
-use super::history::{History, Rejection, StoredSet};
+use super::history::{History, StoredSet};
 use super::journal::{self, Change, Phase};
 use super::lock::Lock;
+use super::origin;
 use super::plan::{Comparison, compare};
-use super::set::{Candidate, Revision, SetFile};
+use super::rejections::{Build, Rejection, structure};
+use super::roots;
+use super::set::{Candidate, REVISION_VARIABLE, Revision, SetFile, revision_variable};
 use super::stage::{self, Staged, stage};
 use super::tell::{Haproxy, Mode, Seen};
 use super::validate::{self, Master};
@@ -62,12 +66,16 @@ pub struct Applier {
     unwritable: bool,
     /// The program that validates.
     program: Option<Program>,
+    /// Other Gatewrights that write files of the same HAProxy.
+    others: Vec<Other>,
     /// What was warned of in the set that was applied last.
     warned: Option<String>,
     last_good: Option<Arc<StoredSet>>,
     pending: Option<Change>,
     /// By what the first set is judged that follows the last good one of a former process.
     loss: Option<guard::Rules>,
+    /// Whether the operator has consented to what the values of the next set have lost.
+    meant: bool,
     /// Said once: we are ending, and no validation is waited for.
     ending: Ending,
     _lock: Lock,
@@ -107,6 +115,7 @@ impl Applier {
         let mut haproxy = Haproxy::new(
             options.mode.clone(),
             options.stats_socket.clone(),
+            variable(&options),
             invocation(&options),
             options.command_timeout,
             options.confirm_timeout,
@@ -124,9 +133,11 @@ impl Applier {
             memory: Memory::default(),
             unwritable: false,
             program: None,
+            others: Vec::new(),
             warned: None,
             pending,
             loss: None,
+            meant: false,
             ending: Ending::default(),
             _lock: lock,
         })
@@ -153,9 +164,17 @@ impl Applier {
         self.loss = Some(rules);
     }
 
-    /// Lets it lose what it has lost.
+    /// Lets it lose what it has lost: servers, and what was in values.
     pub fn allow_loss(&mut self) {
         self.loss = None;
+        self.meant = true;
+    }
+
+    /// Lets sets be loaded again that HAProxy has rejected; `all`: also those over which it ended.
+    pub fn forget_rejections(&mut self, all: bool) {
+        if let Err(error) = self.history.update(|state| state.rejected.forget(all)) {
+            tracing::warn!(%error, "that rejected sets may be loaded again could not be noted");
+        }
     }
 
     /// The supervised HAProxy, once it was started. The handle can be kept and used at any time.
@@ -186,6 +205,7 @@ impl Applier {
             &result
         {
             self.loss = None;
+            self.meant = false;
         }
         self.end(result)
     }
@@ -261,6 +281,7 @@ impl Applier {
                 revision: set.revision,
                 files: set.files,
                 may_lose: BTreeSet::new(),
+                origin: set.origin,
             },
             false => Candidate::new(set.files),
         };
@@ -345,6 +366,9 @@ impl Applier {
             return Ok(Verdict::Busy { old_workers });
         }
         let master = self.master().await;
+        if let Some(verdict) = self.killed_before(candidate, &seen, master.as_ref()) {
+            return Ok(verdict);
+        }
         let staged = self.staged(candidate, master.as_ref())?;
         let mut findings = self.validated(candidate, &staged, master.as_ref()).await?;
         if !is_error(&findings) && judged {
@@ -353,6 +377,7 @@ impl Applier {
         }
         if !is_error(&findings) {
             findings.extend(self.taken_addresses(candidate, &seen));
+            findings.extend(self.missing_roots(candidate, master.as_ref()));
         }
         if is_error(&findings) {
             return Ok(self.refused(candidate, findings));
@@ -363,10 +388,20 @@ impl Applier {
     }
 
     fn lost(&self, candidate: &Candidate) -> Vec<Finding> {
-        match (&self.loss, &self.last_good) {
-            (Some(rules), Some(good)) => gate::judge_loss(candidate, &good.files, rules),
-            _ => Vec::new(),
+        let Some(good) = &self.last_good else {
+            return Vec::new();
+        };
+        let mut findings = match self.meant {
+            true => Vec::new(),
+            false => {
+                let new = (candidate.files.as_slice(), &candidate.origin);
+                origin::judge(new, (&good.files, &good.origin))
+            }
+        };
+        if let Some(rules) = &self.loss {
+            findings.extend(gate::judge_loss(candidate, &good.files, rules));
         }
+        findings
     }
 
     /// What runs, before anything is done about it.
@@ -391,10 +426,14 @@ impl Applier {
 
     /// Whether the worker was told before and nothing is open, so that it need not be looked for.
     fn may_be_quick(&self, candidate: &Candidate) -> bool {
-        let rejected = self.history.state().rejected.as_ref();
         self.pending.is_none()
             && self.memory.session.is_some()
-            && rejected.is_none_or(|rejected| rejected.revision != candidate.revision.as_str())
+            && self
+                .history
+                .state()
+                .rejected
+                .of(&candidate.revision)
+                .is_none()
             && self
                 .last_good
                 .as_ref()
@@ -483,6 +522,7 @@ impl Applier {
         }
         if runs(seen, revision) {
             self.confirmed(revision.cloned())?;
+            self.reported(seen)?;
             return Ok(Some(Verdict::Unchanged));
         }
         if !self.haproxy.can_ask() && self.history.state().applied.as_ref() == revision {
@@ -525,15 +565,54 @@ impl Applier {
 
     /// What this HAProxy has rejected before it would reject again.
     async fn remembered(&self, candidate: &Candidate, seen: &Seen) -> Option<Verdict> {
-        let rejection = self.history.state().rejected.as_ref()?;
-        let same = rejection.revision == candidate.revision.as_str();
-        let process = self.process(seen).await;
-        // Of a HAProxy that cannot be told apart from the next one nothing is remembered.
-        (same && process.is_some() && rejection.process == process).then(|| {
-            Verdict::StillRejected {
-                reason: format!("HAProxy has rejected this set before. {}", rejection.reason),
-            }
-        })
+        let rejected = &self.history.state().rejected;
+        rejected.of(&candidate.revision)?;
+        let build = self.build(seen, self.master().await.as_ref());
+        still(rejected.against(&candidate.revision, &build)?)
+    }
+
+    /// A set that must be loaded, and over which this HAProxy has ended before: with other servers it would
+    /// do so again. The structure of the last good set has been loaded.
+    fn killed_before(
+        &self,
+        candidate: &Candidate,
+        seen: &Seen,
+        master: Option<&Master>,
+    ) -> Option<Verdict> {
+        let rejected = &self.history.state().rejected;
+        if !rejected.any_fatal() {
+            return None;
+        }
+        let new = structure(&candidate.files);
+        let good = self.last_good.as_ref();
+        if good.is_some_and(|good| structure(&good.files) == new) {
+            return None;
+        }
+        still(rejected.fatal_as(&new, &self.build(seen, master))?)
+    }
+
+    /// What is known of HAProxy's program: the one that the next reload starts.
+    fn build(&self, seen: &Seen, master: Option<&Master>) -> Build {
+        let program = validate::program(&invocation(&self.options), master);
+        Build {
+            version: match seen {
+                Seen::Running(running) => Some(running.version.clone()),
+                _ => None,
+            },
+            file: notes::stamp(&program),
+        }
+    }
+
+    /// What a worker reports it has loaded.
+    fn reported(&mut self, seen: &Seen) -> Result<(), FileError> {
+        let Seen::Running(running) = seen else {
+            return Ok(());
+        };
+        let Some(revision) = &running.revision else {
+            return Ok(());
+        };
+        self.history
+            .update(|state| state.rejected.reported(revision, running.pid))
     }
 
     fn taken_addresses(&self, candidate: &Candidate, seen: &Seen) -> Vec<Finding> {
@@ -545,13 +624,26 @@ impl Applier {
         }
     }
 
+    /// Roots that HAProxy could not enter. Where its process is not visible, only a HAProxy of our own sees
+    /// what we see.
+    fn missing_roots(&self, candidate: &Candidate, master: Option<&Master>) -> Vec<Finding> {
+        let supervised = matches!(self.options.mode, Mode::Supervise { .. });
+        if master.is_none() && !supervised {
+            return Vec::new();
+        }
+        let started = master.and_then(|master| master.started.as_ref());
+        let directory = started
+            .and_then(|started| started.directory.as_deref())
+            .or(self.options.working_directory.as_deref());
+        roots::missing(&candidate.files, master.map(|master| master.pid), directory)
+    }
+
     /// The worker reports this revision.
     fn confirmed(&mut self, revision: Option<Revision>) -> Result<(), FileError> {
         self.history.update(|state| {
             state.written.clone_from(&revision);
             state.applied.clone_from(&revision);
             state.confirmed = revision;
-            state.rejected = None;
         })?;
         self.last_good = self.history.last_good().map(Arc::new);
         Ok(())
@@ -562,19 +654,6 @@ impl Applier {
             .set_aside(candidate, reason)
             .inspect_err(|error| tracing::warn!(%error, "the refused set could not be kept"))
             .ok()
-    }
-
-    /// Which HAProxy this is: its master where that is known.
-    async fn process(&self, seen: &Seen) -> Option<i32> {
-        if let Some(socket) = self.haproxy.master_socket()
-            && let Ok(processes) = socket.processes().await
-        {
-            return Some(processes.master.pid);
-        }
-        match seen {
-            Seen::Running(running) => Some(running.pid),
-            _ => None,
-        }
     }
 
     async fn master(&self) -> Option<Master> {
@@ -604,6 +683,25 @@ pub(super) fn invocation(options: &Options) -> Invocation {
         working_directory: options.working_directory.clone(),
         environment: options.environment.clone(),
     }
+}
+
+/// What carries the revision of the set in a worker.
+pub(super) fn variable(options: &Options) -> String {
+    let main = options.configurations().next();
+    main.map_or_else(
+        || REVISION_VARIABLE.to_owned(),
+        |main| revision_variable(main),
+    )
+}
+
+fn still(rejection: &Rejection) -> Option<Verdict> {
+    let before = match rejection.fatal {
+        true => "HAProxy has ended over this configuration before, so it is not loaded again.",
+        false => "HAProxy has rejected this set before, so it is not loaded again.",
+    };
+    Some(Verdict::StillRejected {
+        reason: format!("{before} {}", rejection.reason),
+    })
 }
 
 fn is_live(candidate: &Candidate) -> bool {

@@ -20,7 +20,9 @@ use super::files::{
     replace, write_new,
 };
 use super::journal::{decode, encode};
-use super::set::{Candidate, REVISION_VARIABLE, Revision, Role, SetFile};
+use super::origin::Origin;
+use super::rejections::Rejections;
+use super::set::{Candidate, Revision, Role, SetFile, is_revision_variable};
 use crate::catalog::snapshot::digest;
 
 /// The version of every file here.
@@ -38,9 +40,11 @@ pub struct StoredSet {
     pub marked: bool,
     /// The files.
     pub files: Vec<SetFile>,
+    /// What of them came from values.
+    pub origin: Origin,
 }
 
-/// The three facts, and the set that HAProxy did not take.
+/// The three facts, and the sets that HAProxy did not load.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct State {
     /// What the destinations hold.
@@ -49,20 +53,8 @@ pub struct State {
     pub applied: Option<Revision>,
     /// What the worker reported.
     pub confirmed: Option<Revision>,
-    /// What HAProxy did not take last.
-    pub rejected: Option<Rejection>,
-}
-
-/// A set that HAProxy did not take; it is not tried again while the same HAProxy runs. Without a process it may
-/// not be to blame, and is tried once more.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rejection {
-    /// Its revision.
-    pub revision: String,
-    /// Why.
-    pub reason: String,
-    /// The master (or worker) that runs since then.
-    pub process: Option<i32>,
+    /// What HAProxy did not load.
+    pub rejected: Rejections,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -71,7 +63,11 @@ struct StateFile {
     written: Option<String>,
     applied: Option<String>,
     confirmed: Option<String>,
-    rejected: Option<Rejection>,
+    /// The latest one as earlier builds wrote it, for which a failed reload command counted, too. Not read.
+    #[serde(default)]
+    rejected: Option<serde_json::Value>,
+    #[serde(default)]
+    rejections: Rejections,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -83,6 +79,8 @@ struct Manifest {
     /// Seconds since 1970, for people.
     when: u64,
     files: Vec<ManifestFile>,
+    #[serde(default)]
+    origin: Origin,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -130,7 +128,7 @@ impl History {
                     written: revision(file.written),
                     applied: revision(file.applied),
                     confirmed: revision(file.confirmed),
-                    rejected: file.rejected,
+                    rejected: file.rejections,
                 }
             });
         Ok(History {
@@ -158,7 +156,8 @@ impl History {
             written: text(&state.written),
             applied: text(&state.applied),
             confirmed: text(&state.confirmed),
-            rejected: state.rejected.clone(),
+            rejected: None,
+            rejections: state.rejected.clone(),
         };
         save(&self.directory.join("state.json"), &file)?;
         self.state = state;
@@ -196,6 +195,7 @@ impl History {
             revision: revision.clone(),
             marked: manifest.marked,
             files,
+            origin: manifest.origin,
         })
     }
 
@@ -214,7 +214,7 @@ impl History {
         let path = sets.join(set.revision.as_str());
         // A set that was adopted has the revision of its text, but not the marker in it.
         if self.load_set(&set.revision).as_ref() != Some(set) {
-            store(&path, set.marked, &set.files, next_sequence(&sets))?;
+            store(&path, set, next_sequence(&sets))?;
         }
         let named = [
             &self.state.written,
@@ -240,7 +240,8 @@ impl History {
     pub fn set_aside(&self, candidate: &Candidate, reason: &str) -> Result<PathBuf, FileError> {
         let rejected = self.directory.join("rejected");
         let path = rejected.join(candidate.revision.as_str());
-        store(&path, true, &candidate.files, next_sequence(&rejected))?;
+        let set = StoredSet::from(candidate);
+        store(&path, &set, next_sequence(&rejected))?;
         let note = path.join("reason.txt");
         write_new(
             &note,
@@ -279,6 +280,7 @@ impl History {
             marked: marked.is_some(),
             revision: marked.unwrap_or_else(|| Candidate::new(files.clone()).revision),
             files,
+            origin: Origin::default(),
         };
         self.keep(&set)?;
         self.update(|state| {
@@ -305,20 +307,19 @@ fn clean(directory: &Path) {
 
 /// The revision that the last marker of a configuration carries.
 fn revision_in(text: &str) -> Option<Revision> {
-    let line = text.lines().rev().find_map(|line| {
-        line.trim()
-            .strip_prefix("set-var")?
-            .trim()
-            .strip_prefix(REVISION_VARIABLE)
+    let value = text.lines().rev().find_map(|line| {
+        let rest = line.trim().strip_prefix("set-var")?.trim();
+        let (name, value) = rest.split_once(' ')?;
+        is_revision_variable(name).then(|| value.trim())
     })?;
-    Revision::parse(line.trim().strip_prefix("str(")?.strip_suffix(')')?)
+    Revision::parse(value.strip_prefix("str(")?.strip_suffix(')')?)
 }
 
-fn store(path: &Path, marked: bool, files: &[SetFile], sequence: u64) -> Result<(), FileError> {
+fn store(path: &Path, set: &StoredSet, sequence: u64) -> Result<(), FileError> {
     remove_directory(path);
     private_directory(path)?;
     let mut listed = Vec::new();
-    for (index, file) in files.iter().enumerate() {
+    for (index, file) in set.files.iter().enumerate() {
         let base = file.destination.file_name().unwrap_or_default();
         let base: String = base
             .to_string_lossy()
@@ -338,12 +339,13 @@ fn store(path: &Path, marked: bool, files: &[SetFile], sequence: u64) -> Result<
     }
     let manifest = Manifest {
         format: FORMAT,
-        marked,
+        marked: set.marked,
         sequence,
         when: std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
             .map_or(0, |since| since.as_secs()),
         files: listed,
+        origin: set.origin.clone(),
     };
     // Last: without it the directory is no set.
     save(&path.join("manifest.json"), &manifest)
@@ -424,6 +426,7 @@ impl From<&Candidate> for StoredSet {
             revision: candidate.revision.clone(),
             marked: true,
             files: candidate.files.clone(),
+            origin: candidate.origin.clone(),
         }
     }
 }

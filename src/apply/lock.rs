@@ -10,6 +10,9 @@ use nix::fcntl::{Flock, FlockArg};
 
 use super::files::{FileError, beside, private_directory};
 
+/// What stands beside a destination, after its name.
+const LOCK: &str = "gatewright.lock";
+
 /// Why the locks are not ours.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
@@ -43,11 +46,18 @@ impl Lock {
         let state = take(&state_directory.join("lock"))?;
         // Two names of one file must meet in the same lock.
         let real = std::fs::canonicalize(destination).unwrap_or_else(|_| destination.to_owned());
-        let beside = take(&beside(&real, "gatewright.lock"))?;
+        let beside = take(&beside(&real, LOCK))?;
         Ok(Lock {
             _held: [state, beside],
         })
     }
+}
+
+/// The Gatewright that writes a file, by the lock beside it. It need not be one that still holds the lock.
+pub fn writer_of(destination: &Path) -> Option<i32> {
+    let text = std::fs::read_to_string(beside(destination, LOCK)).ok()?;
+    let pid: i32 = text.trim().parse().ok()?;
+    Path::new(&format!("/proc/{pid}")).exists().then_some(pid)
 }
 
 /// The lock is held by a read-only handle: one open for writing would keep an administrator from
@@ -112,6 +122,11 @@ mod tests {
             };
             assert_eq!(*pid, Some(std::process::id().cast_signed()));
         }
+        assert_eq!(
+            writer_of(&destination),
+            Some(std::process::id().cast_signed())
+        );
+        assert_eq!(writer_of(&directory.path().join("other.cfg")), None);
         drop(first);
         Lock::acquire(&state[1], &destination).unwrap();
     }

@@ -36,7 +36,7 @@ pub use servers::{Difference, Pool, Wanted, is_held};
 use self::certificates::Unsaid;
 use self::mentions::mentioned;
 use self::narrow::narrow;
-use super::set::{REVISION_VARIABLE, Revision, Role, SetFile};
+use super::set::{REVISION_VARIABLE, Revision, Role, SetFile, revision_variable};
 use crate::haproxy::config::Config;
 
 /// What to do with a set that passed.
@@ -265,7 +265,10 @@ pub fn pools(files: &[SetFile]) -> Vec<Pool> {
 
 /// The revision that the configuration of a set carries.
 pub fn revision(files: &[SetFile]) -> Option<Revision> {
-    Revision::parse(configuration(files).process_variable(REVISION_VARIABLE)?)
+    let main = files.iter().find(|file| file.role == Role::Config)?;
+    let config = configuration(files);
+    let own = config.process_variable(&revision_variable(&main.destination));
+    Revision::parse(own.or_else(|| config.process_variable(REVISION_VARIABLE))?)
 }
 
 /// The configuration files of a set as one configuration, under their destination paths.

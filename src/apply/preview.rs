@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::execute::{Options, invocation};
+use super::execute::{Options, invocation, variable};
 use super::files;
 use super::gate::{self, Rules};
 use super::plan::{Comparison, Doubt, Known, Plan, Steps, compare};
@@ -62,6 +62,7 @@ pub async fn preview(options: &Options, rules: &Rules, candidate: &Candidate) ->
             other => other.clone(),
         },
         options.stats_socket.clone(),
+        variable(options),
         invocation(options),
         options.command_timeout,
         options.confirm_timeout,

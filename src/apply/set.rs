@@ -6,12 +6,33 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use super::origin::Origin;
 use crate::haproxy::config::Endpoint;
 
-/// The variable that carries the revision in a worker.
+/// How the variable is called that carries the revision in a worker, before the name of the set's main file.
+/// Earlier builds used this alone, which several Gatewrights that write a file each for one HAProxy shared.
 pub const REVISION_VARIABLE: &str = "proc.gatewright_revision";
+
+/// The variable that carries the revision of the set with this main file.
+pub fn revision_variable(main: &Path) -> String {
+    // `/etc//h.cfg` is the same file.
+    let main: PathBuf = main.components().collect();
+    let bytes = main.as_os_str().as_encoded_bytes();
+    let hash = ring::digest::digest(&ring::digest::SHA256, bytes);
+    let digits = hash.as_ref()[..4].iter();
+    let digits: String = digits.map(|byte| format!("{byte:02x}")).collect();
+    format!("{REVISION_VARIABLE}_{digits}")
+}
+
+/// Whether a variable carries a revision: of any set, or of an earlier build.
+pub fn is_revision_variable(name: &str) -> bool {
+    match name.strip_prefix(REVISION_VARIABLE) {
+        Some(rest) => rest.is_empty() || rest.starts_with('_'),
+        None => false,
+    }
+}
 
 /// What a file of the set is to HAProxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -78,6 +99,8 @@ pub struct Candidate {
     pub files: Vec<SetFile>,
     /// Where the last good set may listen and this one need not.
     pub may_lose: BTreeSet<Endpoint>,
+    /// What of it came from values.
+    pub origin: Origin,
 }
 
 impl Candidate {
@@ -103,12 +126,14 @@ impl Candidate {
         if let Some(main) = files.iter_mut().find(|file| file.role == Role::Config)
             && !main.text.trim().is_empty()
         {
-            main.text.push_str(&marker(&revision));
+            let marker = marker(&main.destination, &revision);
+            main.text.push_str(&marker);
         }
         Candidate {
             revision,
             files,
             may_lose: BTreeSet::new(),
+            origin: Origin::default(),
         }
     }
 }
@@ -116,21 +141,21 @@ impl Candidate {
 const MARKER_START: &str = "\n# Written by Gatewright; the worker is asked for this value after each reload.\nglobal\n    set-var ";
 
 /// The lines that make a worker carry the revision. HAProxy adds up several `global` sections.
-fn marker(revision: &Revision) -> String {
-    format!("{MARKER_START}{REVISION_VARIABLE} str({revision})\n")
+fn marker(main: &Path, revision: &Revision) -> String {
+    format!(
+        "{MARKER_START}{} str({revision})\n",
+        revision_variable(main)
+    )
 }
 
 /// A text without the lines that carry its revision.
 pub fn without_marker(text: &str) -> &str {
-    let length = MARKER_START.len() + REVISION_VARIABLE.len() + " str(0123456789ab)\n".len();
-    match text.len().checked_sub(length) {
-        Some(at)
-            if text
-                .get(at..)
-                .is_some_and(|end| end.starts_with(MARKER_START)) =>
-        {
-            &text[..at]
-        }
+    let is_last = |rest: &str| {
+        let mut words = rest.split_whitespace();
+        words.next().is_some_and(is_revision_variable) && rest.lines().count() == 1
+    };
+    match text.rsplit_once(MARKER_START) {
+        Some((before, rest)) if is_last(rest) => before,
         _ => text,
     }
 }
@@ -163,5 +188,25 @@ mod tests {
         assert_eq!(Revision::parse("zz"), None);
         assert_eq!(without_marker(&one.files[0].text), "defaults\n");
         assert_eq!(without_marker("defaults\n"), "defaults\n");
+        let earlier = format!("{MARKER_START}{REVISION_VARIABLE} str(0123456789ab)\n");
+        assert_eq!(
+            without_marker(&format!("defaults\n{earlier}")),
+            "defaults\n"
+        );
+        let more = format!("defaults\n{earlier}frontend f\n");
+        assert_eq!(without_marker(&more), more, "it is not at the end");
+    }
+
+    #[test]
+    fn each_main_file_has_a_variable_of_its_own() {
+        let [one, two] = ["/a.cfg", "/b.cfg"].map(|path| revision_variable(Path::new(path)));
+        assert_ne!(one, two);
+        assert!(is_revision_variable(&one) && is_revision_variable(REVISION_VARIABLE));
+        assert!(!is_revision_variable("proc.gatewright_revisions"));
+        assert!(
+            set("defaults\n").files[0]
+                .text
+                .contains(&revision_variable(Path::new("/h.cfg")))
+        );
     }
 }

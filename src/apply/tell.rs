@@ -6,7 +6,8 @@
 use std::cmp::Reverse;
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicI32;
+use std::process::ExitStatus;
+use std::sync::atomic::{AtomicBool, AtomicI32};
 use std::time::Duration;
 
 use tokio::process::Command;
@@ -16,8 +17,9 @@ use crate::haproxy::address::Address;
 use crate::haproxy::check::Invocation;
 use crate::haproxy::child::{self, Limits};
 use crate::haproxy::config::Level;
-use crate::haproxy::master::{MasterSocket, Reload};
+use crate::haproxy::master::{MasterSocket, Reload, Watched};
 use crate::haproxy::process::{Master, ProcessError, Started};
+use crate::haproxy::redact;
 use crate::haproxy::socket::SocketError;
 use crate::haproxy::stats::WorkerSocket;
 use crate::haproxy::supervise::{self, Death, Status, Supervisor};
@@ -27,8 +29,10 @@ const ASK: Duration = Duration::from_secs(1);
 /// Past this a refused socket means that HAProxy is not running, unless its process is seen.
 const ABSENT: Duration = Duration::from_secs(2);
 
+mod orphan;
 mod seen;
 
+use orphan::Known;
 pub use seen::{STALE, Seen, Unknown};
 
 /// How HAProxy is made to take new files.
@@ -63,8 +67,10 @@ pub enum Mode {
 /// What came of telling HAProxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Told {
-    /// It says that it has loaded the files, or was told in a way that has no answer.
+    /// It says that it has loaded the files.
     Loaded,
+    /// It was told in a way that has no answer: by a signal or by a command.
+    Sent,
     /// It says that it has not loaded them; the former worker serves on.
     Failed {
         /// What it printed.
@@ -97,21 +103,36 @@ pub struct Haproxy {
     ways: Vec<WorkerSocket>,
     /// Whether these were read from a configuration, because nothing else names one.
     learnt: bool,
-    /// The stats sockets of the configuration that take commands.
+    /// The stats sockets of the configuration, the most able first.
+    sockets: Vec<WorkerSocket>,
+    /// Those of them that take commands.
     commands: Vec<WorkerSocket>,
     /// The last process behind a stats socket that is known to be a worker of ours; 0 at first.
     own_worker: AtomicI32,
+    /// The master that its socket has named.
+    known: Known,
+    /// Whether HAProxy was waited for in vain and has not answered since.
+    absent: AtomicBool,
+    /// Whether nothing listens at the path of the master socket although the master is ready.
+    lost: AtomicBool,
+    /// A master that was told in a way that has no answer.
+    told: Option<Watched>,
+    /// Whether the last one was told by SIGUSR2 because its socket is gone.
+    by_signal: bool,
     supervisor: Option<Supervisor>,
+    /// What carries the revision of the set in a worker.
+    variable: String,
     invocation: Invocation,
     command_timeout: Duration,
     reload_timeout: Duration,
 }
 
 impl Haproxy {
-    /// `invocation` is how a supervised HAProxy is started.
+    /// `invocation` is how a supervised HAProxy is started; `variable` carries the revision of the set.
     pub fn new(
         mode: Mode,
         stats_socket: Option<Address>,
+        variable: String,
         invocation: Invocation,
         command_timeout: Duration,
         reload_timeout: Duration,
@@ -130,10 +151,17 @@ impl Haproxy {
         Haproxy {
             mode,
             learnt: ways.is_empty(),
+            sockets: Vec::new(),
             commands: Vec::new(),
             ways,
             own_worker: AtomicI32::new(0),
+            known: Known::default(),
+            absent: AtomicBool::new(false),
+            lost: AtomicBool::new(false),
+            told: None,
+            by_signal: false,
             supervisor: None,
+            variable,
             invocation,
             command_timeout,
             reload_timeout,
@@ -156,14 +184,18 @@ impl Haproxy {
             .collect();
         let admin = found.iter().filter(|(level, _)| *level == Level::Admin);
         self.commands = admin.map(|(_, socket)| socket.clone()).collect();
+        self.sockets = found.into_iter().map(|(_, socket)| socket).collect();
         if self.learnt {
-            self.ways = found.into_iter().map(|(_, socket)| socket).collect();
+            self.ways.clone_from(&self.sockets);
         }
     }
 
     /// The mode in a few words.
     pub fn means(&self) -> &'static str {
         match self.mode {
+            Mode::Master { .. } | Mode::Supervise { .. } if self.by_signal => {
+                "reload by SIGUSR2, because the master socket is gone,"
+            }
             Mode::Master { .. } => "reload by the master socket",
             Mode::Supervise { .. } => "reload of the supervised HAProxy",
             Mode::Signal { .. } => "reload by SIGUSR2",
@@ -208,10 +240,10 @@ impl Haproxy {
                 Seen::Running(running) => Master::above(running.pid),
                 _ => return None,
             },
-            _ => {
-                let processes = self.master_socket()?.processes_within(ABSENT).await;
-                Master::open(processes.ok()?.master.pid)
-            }
+            _ => match self.processes().await? {
+                Ok(processes) => Master::open(processes.master.pid),
+                Err(_) => Master::open(self.orphan()?.pid()),
+            },
         };
         match master {
             Ok(master) => Some((master.pid(), Some(master.started()?))),
@@ -229,16 +261,24 @@ impl Haproxy {
                 Err(error) => Some(error.to_string()),
             };
         }
-        match self.master_socket()?.processes().await {
+        let socket = self.master_socket()?;
+        match socket.processes().await {
             Err(error @ SocketError::Denied { .. }) => Some(error.to_string()),
+            Err(SocketError::Absent { .. }) => {
+                let pid = self.orphan()?.pid();
+                let socket = socket.path;
+                Some(Unknown::Orphan { pid, socket }.to_string())
+            }
             _ => None,
         }
     }
 
     /// How many workers only finish their connections; `None` where that is not known.
     pub async fn old_workers(&self) -> Option<usize> {
-        let processes = self.master_socket()?.processes_within(ABSENT).await.ok()?;
-        Some(processes.old_count())
+        match self.processes().await? {
+            Ok(processes) => Some(processes.old_count()),
+            Err(_) => Some(self.orphan()?.workers().saturating_sub(1)),
+        }
     }
 
     /// From here to `false` a supervised HAProxy that ends is not started again.
@@ -250,6 +290,8 @@ impl Haproxy {
 
     /// Tells HAProxy to load the files that stand at the destinations.
     pub async fn tell(&mut self) -> Told {
+        self.told = None;
+        self.by_signal = false;
         match self.mode.clone() {
             Mode::Master { socket } => self.tell_master(socket).await,
             Mode::Supervise { socket, stop_limit } => self.tell_child(socket, stop_limit).await,
@@ -261,28 +303,26 @@ impl Haproxy {
         }
     }
 
-    async fn tell_master(&self, socket: PathBuf) -> Told {
+    async fn tell_master(&mut self, socket: PathBuf) -> Told {
+        if let Some(Err(error)) = self.processes().await {
+            let reason = error.to_string();
+            return match (error, self.orphan()) {
+                (SocketError::Absent { .. }, Some(master)) => {
+                    self.by_signal = true;
+                    self.signal(&master).await
+                }
+                (SocketError::Absent { .. }, None) => Told::Absent { reason },
+                _ => Told::Unanswered { reason },
+            };
+        }
         let master = MasterSocket {
             path: socket,
             limit: ASK,
         };
-        if let Err(error) = master.processes_within(ABSENT).await {
-            return match error {
-                SocketError::Absent { .. } => Told::Absent {
-                    reason: error.to_string(),
-                },
-                _ => Told::Unanswered {
-                    reason: error.to_string(),
-                },
-            };
-        }
         match master.reload(self.reload_timeout).await {
             Ok(Reload::Loaded { .. }) => Told::Loaded,
             Ok(Reload::Failed { output }) => Told::Failed { output },
-            Ok(Reload::MasterGone) => Told::Ended {
-                reason: "The HAProxy master ended when it loaded the new configuration.".into(),
-                death: Death::Unseen,
-            },
+            Ok(Reload::MasterGone { killed }) => ended(killed),
             Err(error) => Told::Unanswered {
                 reason: error.to_string(),
             },
@@ -418,21 +458,33 @@ impl Haproxy {
         }
     }
 
-    async fn tell_by_signal(&self, pid_file: PathBuf) -> Told {
-        let told = match Master::find(&pid_file).await {
-            Ok(master) => master.signal_reload(self.reload_timeout).await,
-            Err(error) => Err(error),
-        };
-        match told {
-            Ok(()) => Told::Loaded,
-            Err(ProcessError::NotRunning { reason }) => Told::Absent { reason },
-            Err(error) => Told::Unanswered {
-                reason: error.to_string(),
-            },
+    async fn tell_by_signal(&mut self, pid_file: PathBuf) -> Told {
+        match Master::find(&pid_file).await {
+            Ok(master) => self.signal(&master).await,
+            Err(error) => not_told(error),
         }
     }
 
-    async fn tell_by_command(&self, argv: Vec<OsString>) -> Told {
+    /// SIGUSR2 has no answer, so the master is watched from now on.
+    async fn signal(&mut self, master: &Master) -> Told {
+        let worker = match self.seen(Duration::ZERO).await {
+            Seen::Running(running) => Some(running.pid),
+            _ => None,
+        };
+        self.told = Some(Watched::new(master.pid(), worker));
+        match master.signal_reload(self.reload_timeout).await {
+            Ok(()) => Told::Sent,
+            Err(error) => not_told(error),
+        }
+    }
+
+    /// How the master ended that was told in a way that has no answer; `None` while it lives.
+    pub fn end_of_told(&self) -> Option<Told> {
+        let told = self.told.as_ref().filter(|told| told.gone())?;
+        Some(ended(told.killed()))
+    }
+
+    async fn tell_by_command(&mut self, argv: Vec<OsString>) -> Told {
         let Some((program, arguments)) = argv.split_first() else {
             return Told::Unanswered {
                 reason: "The reload command is empty.".into(),
@@ -450,13 +502,18 @@ impl Haproxy {
             time: self.command_timeout,
             output: 16 * 1024,
         };
+        if let Seen::Running(running) = self.seen(Duration::ZERO).await
+            && let Ok(master) = Master::above(running.pid)
+        {
+            self.told = Some(Watched::new(master.pid(), Some(running.pid)));
+        }
         match child::run(command, limits).await {
-            Ok(ended) if ended.status.success() => Told::Loaded,
-            Ok(ended) => Told::Failed {
-                output: format!(
-                    "The reload command ended with {}. {}",
+            Ok(ended) if ended.status.success() => Told::Sent,
+            // It may have failed for any reason, so it is no word about the files.
+            Ok(ended) => Told::Unanswered {
+                reason: failed_command(
                     ended.status,
-                    String::from_utf8_lossy(&ended.output).trim()
+                    &redact::hide(&String::from_utf8_lossy(&ended.output), &[]),
                 ),
             },
             Err(error) => Told::Unanswered {
@@ -474,4 +531,30 @@ impl Haproxy {
             }
         }
     }
+}
+
+fn ended(killed: bool) -> Told {
+    Told::Ended {
+        reason: "The HAProxy master ended when it loaded the new configuration.".into(),
+        death: match killed {
+            true => Death::Killed,
+            false => Death::Unseen,
+        },
+    }
+}
+
+fn not_told(error: ProcessError) -> Told {
+    match error {
+        ProcessError::NotRunning { reason } => Told::Absent { reason },
+        error => Told::Unanswered {
+            reason: error.to_string(),
+        },
+    }
+}
+
+fn failed_command(status: ExitStatus, output: &str) -> String {
+    let said: String = output.trim().chars().take(500).collect();
+    format!("The reload command ended with {status}. {said}")
+        .trim_end()
+        .to_owned()
 }

@@ -150,7 +150,7 @@ pub fn loaded(files: &[SetFile], base: &Invocation, master: Option<&Master>) -> 
 }
 
 /// A file that HAProxy loads beside the set; what cannot be read is HAProxy's to name.
-fn read_other(path: &Path) -> String {
+pub(super) fn read_other(path: &Path) -> String {
     let is_text =
         std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() <= OTHER_MAX);
     let bytes = is_text.then(|| std::fs::read(path).ok()).flatten();

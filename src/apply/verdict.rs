@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::files::FileError;
-use super::history::Rejection;
 use super::lock::LockError;
 use super::plan::Policy;
+use super::rejections::Rejection;
 use super::set::{Revision, Role};
 use super::tell::{Mode, Seen};
 use crate::haproxy::Finding;
@@ -233,7 +233,7 @@ pub enum Verdict {
         /// Where it is set aside.
         kept: Option<PathBuf>,
     },
-    /// HAProxy did not take it. It is not tried again while this HAProxy runs.
+    /// HAProxy did not take it. It is not loaded again before something has changed (see `rejections`).
     Rejected {
         /// In words.
         reason: String,
@@ -244,7 +244,7 @@ pub enum Verdict {
         /// Where it is set aside.
         kept: Option<PathBuf>,
     },
-    /// This HAProxy has rejected it before, so it was not told again. Nothing was changed.
+    /// HAProxy has rejected it before, so it was not loaded again. Nothing was changed.
     StillRejected {
         /// In words.
         reason: String,

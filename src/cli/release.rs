@@ -15,7 +15,8 @@ use super::flags::SettingsFlag;
 ///
 /// Tells a running sidecar over its status socket that the instances of these services, or these
 /// listeners, are meant to be gone. `gatewright status` shows what is held. With --all everything is
-/// released, also a set that is refused because it has lost servers since the last good configuration.
+/// released: also a set that is refused because it has lost servers since the last good configuration,
+/// and a set that HAProxy has rejected, which is then loaded again.
 /// The exit code is 0 when everything named was released, 1 when nothing of a name is held, and 10 when
 /// no sidecar answers.
 #[derive(Debug, clap::Args)]

@@ -106,6 +106,9 @@ pub static CODES: &[Code] = &[
     Code { code: "watch", what: "Files cannot be watched.", help: "Raise the system's limit of inotify watches." },
     Code { code: "check", what: "The check itself failed.", help: "The message says why." },
     // The sidecar.
+    Code { code: "missing-root", what: "A set names a root (`chroot`) that is not there.", help: "Make the directory, or correct the line." },
+    Code { code: "section-lost", what: "A value of the catalog or a file has lost sections of HAProxy's configuration.", help: "Look at the value. If it is meant, run `gatewright release --all`." },
+    Code { code: "text-cut", what: "A value of the catalog or a file ends in the middle of a line.", help: "Look at the value. If it is meant, run `gatewright release --all`." },
     Code { code: "rejected", what: "HAProxy did not take a set.", help: "The last good set is back; the message says why." },
     Code { code: "not-restored", what: "HAProxy did not take a set, and the last good one is not back.", help: "Look at HAProxy's log." },
     Code { code: "state", what: "The state directory or a destination cannot be used.", help: "The message says why." },
@@ -185,6 +188,7 @@ mod tests {
             "CODE: &str = ",
             "LISTENER: &str = ",
             "LOST: &str = ",
+            "CUT: &str = ",
             ".note(",
             "\"unknown field \", ",
             "\"unknown variant \", ",

@@ -16,6 +16,9 @@ const IN_PROGRESS: &str = "Another reload is still in progress";
 /// Between two tries while the master replaces itself.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// Between two looks at a master that is to answer.
+const LOOK: Duration = Duration::from_millis(200);
+
 /// A master that has counted a reload and has no worker for this long has failed.
 const NO_WORKER: Duration = Duration::from_millis(300);
 
@@ -42,7 +45,44 @@ pub enum Reload {
         output: String,
     },
     /// The master itself has ended, as it does before 3.1 when the new worker fails after the fork.
-    MasterGone,
+    MasterGone {
+        /// Its former worker still lived then. A master that ends by itself, or of SIGTERM, ends its
+        /// workers first; that of a master that was killed lives on for a second (2.6 to 3.2).
+        killed: bool,
+    },
+}
+
+/// A master that is about to load, and its worker, watched for their ends.
+#[derive(Debug)]
+pub struct Watched {
+    master: Option<Watch>,
+    worker: Option<Watch>,
+}
+
+impl Watched {
+    /// Takes hold of both, as far as they are visible here.
+    pub fn new(master: i32, worker: Option<i32>) -> Watched {
+        Watched {
+            master: Watch::new(master),
+            worker: worker.and_then(Watch::new),
+        }
+    }
+
+    /// Whether the master has ended.
+    pub fn gone(&self) -> bool {
+        self.master.as_ref().is_some_and(Watch::gone)
+    }
+
+    /// Whether it looks as if somebody had killed the master: its worker outlives it.
+    pub fn killed(&self) -> bool {
+        self.worker.as_ref().is_some_and(|worker| !worker.gone())
+    }
+
+    fn outcome(&self) -> Reload {
+        Reload::MasterGone {
+            killed: self.killed(),
+        }
+    }
 }
 
 /// One line of `show proc`.
@@ -177,26 +217,30 @@ impl MasterSocket {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let before = self.processes_within(left).await?;
-            let watch = Watch::new(before.master.pid);
+            let watched = Watched::new(before.master.pid, worker_of(&before));
             let left = deadline.saturating_duration_since(Instant::now());
-            let outcome = match ask(&self.address(), "reload", left).await {
+            let socket = self.address();
+            let answer = tokio::select! {
+                answer = ask(&socket, "reload", left) => answer,
+                // Cancel safe: the request was made, and this master will not answer it.
+                () = self.exchanged(&before) => Ok(String::new()),
+            };
+            let outcome = match answer {
                 Ok(answer) => match parse_reply(&answer) {
                     // It says nothing about this configuration; the next try does.
                     Some(Reload::Failed { output }) if output.contains(IN_PROGRESS) => None,
                     Some(outcome) => Some(outcome),
-                    None => self.follow(&before, watch.as_ref(), deadline).await?,
+                    None => self.follow(&before, &watched, deadline).await?,
                 },
-                Err(SocketError::Cut { .. }) => {
-                    self.follow(&before, watch.as_ref(), deadline).await?
-                }
+                Err(SocketError::Cut { .. }) => self.follow(&before, &watched, deadline).await?,
                 Err(error) if error.may_pass() => None,
                 Err(error) => return Err(error),
             };
             if let Some(outcome) = outcome {
                 return Ok(outcome);
             }
-            if watch.as_ref().is_some_and(Watch::gone) {
-                return Ok(Reload::MasterGone);
+            if watched.gone() {
+                return Ok(watched.outcome());
             }
             if Instant::now() >= deadline {
                 return Err(SocketError::TimedOut {
@@ -208,26 +252,45 @@ impl MasterSocket {
         }
     }
 
+    /// Ends when the master has become one of a version that does not answer `reload`: its program was
+    /// exchanged for an older one, and it keeps the connection of the request open.
+    async fn exchanged(&self, before: &Processes) {
+        if !answers_reload(&before.master.version) {
+            return std::future::pending().await;
+        }
+        loop {
+            tokio::time::sleep(LOOK).await;
+            if let Ok(now) = self.processes().await
+                && !answers_reload(&now.master.version)
+            {
+                return;
+            }
+        }
+    }
+
     /// After a request without an answer. 2.6 never answers: there its counter tells, which moves
     /// when the load is over. `None`: newer versions answer unless another reload came between, so
-    /// the request has to be made again.
+    /// the request has to be made again. The version is that of the moment: a master that replaces
+    /// itself becomes what is on the disk.
     async fn follow(
         &self,
         before: &Processes,
-        watch: Option<&Watch>,
+        watched: &Watched,
         deadline: Instant,
     ) -> Result<Option<Reload>, SocketError> {
         let mut counted = None;
         loop {
-            if watch.is_some_and(Watch::gone) {
-                return Ok(Some(Reload::MasterGone));
+            if watched.gone() {
+                return Ok(Some(watched.outcome()));
             }
             match self.processes().await {
                 Ok(now) if now.master.pid != before.master.pid => {
-                    return Ok(Some(Reload::MasterGone));
+                    return Ok(Some(watched.outcome()));
                 }
-                Ok(_) if answers_reload(&before.master.version) => return Ok(None),
-                Ok(now) if now.master.reloads > before.master.reloads => {
+                Ok(now)
+                    if now.master.reloads > before.master.reloads
+                        && !always_answers(before, &now) =>
+                {
                     let counted = *counted.get_or_insert_with(Instant::now);
                     // Without any worker the new one has failed after the fork: the master is about to
                     // end, or lives on with nobody serving (both seen on 2.6.12).
@@ -235,7 +298,11 @@ impl MasterSocket {
                         return Ok(Some(compare(before, &now)));
                     }
                 }
+                Ok(now) if answers_reload(&now.master.version) => return Ok(None),
                 Ok(_) => {}
+                // While it loads it may take the question and answer later, for two seconds where an
+                // address is taken (2.6).
+                Err(SocketError::TimedOut { .. }) => {}
                 Err(error) if error.may_pass() => {}
                 Err(error) => return Err(error),
             }
@@ -248,6 +315,17 @@ impl MasterSocket {
             tokio::time::sleep(PAUSE).await;
         }
     }
+}
+
+/// Whether the master was and is of a version that answers `reload`.
+fn always_answers(before: &Processes, now: &Processes) -> bool {
+    answers_reload(&before.master.version) && answers_reload(&now.master.version)
+}
+
+/// The worker that serves, the 3.2 quirk taken into account.
+fn worker_of(processes: &Processes) -> Option<i32> {
+    let all = processes.workers.iter().chain(&processes.old_workers);
+    all.map(|worker| worker.pid).next()
 }
 
 /// Success is no failed reload and another worker (right in 30 of 30 reloads, good and bad, on 2.6).

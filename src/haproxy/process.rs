@@ -200,6 +200,43 @@ impl Master {
         Ok(())
     }
 
+    /// The one master that was started with `-S` for this socket, where it is visible here: for a socket
+    /// whose file is gone. `None` also where several were.
+    pub fn of_socket(socket: &Path) -> Option<Master> {
+        // The workers have the same arguments.
+        let mut masters = processes()
+            .filter(|pid| runs_haproxy(*pid))
+            .filter_map(|pid| Master::open(pid).ok())
+            .filter(|master| master.has_socket(socket));
+        let master = masters.next()?;
+        masters.next().is_none().then_some(master)
+    }
+
+    /// Whether it was started with `-S` for this socket. In another mount namespace the path may mean
+    /// another one, and the number that it has in another process namespace another process.
+    pub fn has_socket(&self, socket: &Path) -> bool {
+        let mounts = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
+        let own = mounts("self");
+        if own.is_none() || mounts(&self.pid.to_string()) != own {
+            return false;
+        }
+        let directory = std::fs::read_link(format!("/proc/{}/cwd", self.pid)).unwrap_or_default();
+        let wanted = real(socket);
+        arguments(self.pid).is_some_and(|arguments| {
+            sockets(&arguments).any(|path| real(&directory.join(path)) == wanted)
+        })
+    }
+
+    /// Whether it handles SIGUSR2 now, so that it is not loading.
+    pub fn is_ready(&self) -> bool {
+        ready(self.pid)
+    }
+
+    /// How many workers it has, old ones included.
+    pub fn workers(&self) -> usize {
+        workers(self.pid).count()
+    }
+
     /// The master of a worker, where both are visible here.
     pub fn above(worker: i32) -> Result<Master, ProcessError> {
         let parent = status_of(worker).ok_or_else(|| gone(worker))?.parent;
@@ -307,15 +344,13 @@ fn prove(pid: i32) -> Result<(), ProcessError> {
     }
     let arguments = arguments(pid).ok_or_else(|| gone(pid))?;
     // `master-worker` in `global` makes a master too.
-    if !is_master_worker(&arguments) && !has_worker(pid) {
+    if !is_master_worker(&arguments) && workers(pid).next().is_none() {
         return Err(not(
             "it was started without -W or -Ws, and has no worker, as it has with `master-worker` in `global`",
         ));
     }
     let parent = status_of(pid).ok_or_else(|| gone(pid))?.parent;
-    let parent_is_master =
-        std::fs::read_link(format!("/proc/{parent}/exe")).is_ok_and(|parent| is_haproxy(&parent));
-    if parent_is_master {
+    if runs_haproxy(parent) {
         return Err(not(&format!("it is a worker of the master {parent}")));
     }
     Ok(())
@@ -335,10 +370,31 @@ fn is_master_worker(arguments: &[OsString]) -> bool {
         .any(|argument| argument == "-W" || argument == "-Ws")
 }
 
-fn has_worker(pid: i32) -> bool {
-    processes().any(|child| {
-        status_of(child).is_some_and(|status| status.parent == pid)
-            && std::fs::read_link(format!("/proc/{child}/exe")).is_ok_and(|exe| is_haproxy(&exe))
+fn runs_haproxy(pid: i32) -> bool {
+    std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| is_haproxy(&exe))
+}
+
+fn workers(master: i32) -> impl Iterator<Item = i32> {
+    processes().filter(move |child| parent(*child) == Some(master) && runs_haproxy(*child))
+}
+
+/// A path without links in its folders; the file itself may be gone.
+fn real(path: &Path) -> PathBuf {
+    let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
+    match (folder, path.file_name()) {
+        (Some(folder), Some(name)) => folder.join(name),
+        _ => path.to_owned(),
+    }
+}
+
+/// The paths of `-S PATH[,OPTION…]`.
+fn sockets(arguments: &[OsString]) -> impl Iterator<Item = PathBuf> {
+    let values = arguments.windows(2).filter(|pair| pair[0] == "-S");
+    values.map(|pair| {
+        let bytes = pair[1].as_encoded_bytes();
+        let path = bytes.split(|byte| *byte == b',').next().unwrap_or_default();
+        let path = path.strip_prefix(b"unix@").unwrap_or(path);
+        PathBuf::from(OsString::from_vec(path.to_vec()))
     })
 }
 
@@ -476,6 +532,15 @@ mod tests {
             .map(PathBuf::from)
             .into();
         assert_eq!(parsed.files, files);
+    }
+
+    #[test]
+    fn the_master_socket_of_a_command_line_is_read() {
+        let text = "haproxy -W -S /run/m.sock,mode,660 -f a.cfg -S unix@m.sock";
+        let arguments: Vec<OsString> = text.split(' ').map(OsString::from).collect();
+        let found: Vec<PathBuf> = sockets(&arguments).collect();
+        assert_eq!(found, [PathBuf::from("/run/m.sock"), "m.sock".into()]);
+        assert_eq!(sockets(&[OsString::from("-S")]).count(), 0);
     }
 
     #[test]

@@ -7,7 +7,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{
-    AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags, open, openat2, statx,
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags, open, openat2,
+    statx,
 };
 use rustix::io::Errno;
 
@@ -24,6 +25,49 @@ pub enum Sight {
     Unknown,
 }
 
+/// Whether there is a directory at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// A directory.
+    Directory,
+    /// Something else.
+    Other,
+    /// Nothing.
+    Nothing,
+    /// The system does not let us look.
+    Unknown,
+}
+
+/// What a process finds at a path that is absolute to it; without a process what we find.
+pub fn place(pid: Option<i32>, path: &Path) -> Place {
+    let found = match pid {
+        None => statx(CWD, path, AtFlags::empty(), StatxFlags::TYPE),
+        Some(pid) => root_of(pid).and_then(|root| {
+            let flags = OFlags::PATH | OFlags::CLOEXEC;
+            let within = ResolveFlags::IN_ROOT;
+            let file = openat2(root.as_fd(), path, flags, Mode::empty(), within)?;
+            statx(&file, OsStr::new(""), AtFlags::EMPTY_PATH, StatxFlags::TYPE)
+        }),
+    };
+    match found {
+        Ok(found) => match FileType::from_raw_mode(found.stx_mode.into()) {
+            FileType::Directory => Place::Directory,
+            _ => Place::Other,
+        },
+        Err(Errno::NOENT | Errno::NOTDIR) => Place::Nothing,
+        Err(_) => Place::Unknown,
+    }
+}
+
+fn root_of(pid: i32) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    match open(format!("/proc/{pid}/root"), flags, Mode::empty()) {
+        // The process has ended, which says nothing of the path.
+        Err(Errno::NOENT) => Err(Errno::SRCH),
+        root => root,
+    }
+}
+
 /// What a file is, whatever its path.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Identity {
@@ -33,8 +77,7 @@ struct Identity {
 
 /// Compares what the process finds at `theirs`, which is absolute to it, with what we find at `ours`.
 pub fn compare(pid: i32, theirs: &Path, ours: &Path) -> Sight {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let Ok(root) = open(format!("/proc/{pid}/root"), flags, Mode::empty()) else {
+    let Ok(root) = root_of(pid) else {
         return Sight::Unknown;
     };
     match (find_below(&root, theirs), find(ours)) {
@@ -136,6 +179,13 @@ mod tests {
                 "{theirs} {ours}"
             );
         }
+        for who in [Some(pid), None] {
+            let found = ["folder", "way", "file", "new", "file/new"];
+            let found = found.map(|name| place(who, &path(name)));
+            use Place::{Directory, Nothing, Other};
+            assert_eq!(found, [Directory, Directory, Other, Nothing, Nothing]);
+        }
+        assert_eq!(place(Some(i32::MAX), &path("folder")), Place::Unknown);
         assert!(!is_mounted(&path("file")));
         assert!(!is_mounted(&path("new")));
         assert_eq!(

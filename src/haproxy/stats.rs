@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::address::Address;
 use super::socket::{SocketError, ask};
-use crate::apply::set::{REVISION_VARIABLE, Revision};
+use crate::apply::set::{REVISION_VARIABLE, Revision, is_revision_variable};
 
 /// Where the worker is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,12 +72,16 @@ impl WorkerSocket {
         }
     }
 
-    /// Asks once. Both questions go over one connection, so one worker answers both.
-    pub async fn running(&self, limit: Duration) -> Result<Running, SocketError> {
+    /// Asks once; `variable` carries the revision. All questions go over one connection, so one worker
+    /// answers them.
+    pub async fn running(&self, limit: Duration, variable: &str) -> Result<Running, SocketError> {
         let socket = self.address();
         // To the master each command needs its own prefix.
         let prefix = self.prefix().map_or(String::new(), |prefix| prefix + " ");
-        let line = format!("{prefix}show info;{prefix}get var {REVISION_VARIABLE}");
+        let questions = Running::questions(variable);
+        let line = questions
+            .map(|question| format!("{prefix}{question}"))
+            .join(";");
         let answer = ask(&socket, &line, limit).await?;
         Running::read(&socket, &line, &answer)
     }
@@ -87,12 +91,13 @@ impl WorkerSocket {
         &self,
         limit: Duration,
         each: Duration,
+        variable: &str,
         wanted: impl Fn(&Running) -> bool,
     ) -> Result<Running, SocketError> {
         let deadline = Instant::now() + limit;
         let mut pause = Duration::from_millis(2);
         loop {
-            let answer = self.running(each).await;
+            let answer = self.running(each, variable).await;
             if matches!(&answer, Ok(running) if wanted(running)) || Instant::now() >= deadline {
                 return answer;
             }
@@ -103,7 +108,17 @@ impl WorkerSocket {
 }
 
 impl Running {
-    /// What a socket has said to `show info` and `get var`, or why it has not said it.
+    /// What a worker is asked. It may still have been loaded with the variable of an earlier build.
+    pub fn questions(variable: &str) -> [String; 3] {
+        let read = |name: &str| format!("get var {name}");
+        [
+            "show info".to_owned(),
+            read(variable),
+            read(REVISION_VARIABLE),
+        ]
+    }
+
+    /// What a socket has said to these, or why it has not said it.
     pub fn read(socket: &Address, asked: &str, answer: &str) -> Result<Running, SocketError> {
         let socket = || socket.clone();
         match Running::parse(answer) {
@@ -133,11 +148,15 @@ impl Running {
                 .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
                 .map(str::trim)
         };
-        let carried = text
-            .lines()
-            .filter_map(|line| bare(line).strip_prefix(REVISION_VARIABLE))
-            .find_map(|rest| rest.split_once("value=<")?.1.split_once('>'))
-            .map(|(carried, _)| carried);
+        let values = text.lines().filter_map(|line| {
+            let (name, rest) = bare(line).split_once(": ")?;
+            let value = rest.split_once("value=<")?.1.split_once('>')?.0;
+            is_revision_variable(name).then_some((name, value))
+        });
+        // The set's own variable counts, where the worker has it.
+        let carried = values
+            .max_by_key(|(name, _)| name.len())
+            .map(|(_, value)| value);
         let (revision, changing) = match carried
             .map(|text| text.split_once('-').unwrap_or((text, "")))
         {
@@ -187,6 +206,12 @@ mod tests {
         let running = Running::parse(&changing).unwrap();
         assert_eq!(running.revision, Revision::parse("0123456789ab"));
         assert_eq!(running.changing, Revision::parse("ba9876543210"));
+        let both =
+            format!("proc.gatewright_revision_00ff00ff: type=str value=<aaaaaaaaaaaa>\n{text}");
+        for text in [both.clone(), format!("{text}{both}")] {
+            let running = Running::parse(&text).unwrap();
+            assert_eq!(running.revision, Revision::parse("aaaaaaaaaaaa"));
+        }
         let (info, _) = text.split_once("proc.").unwrap();
         let foreign = format!("{info}Variable not found.\n");
         assert_eq!(Running::parse(&foreign).unwrap().revision, None);

@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout};
 use super::check::Invocation;
 use super::child::{self, Lifetime, Owned};
 use super::master::MasterSocket;
-use super::process::Watch;
+use super::process::{Master, Watch};
 use super::redact;
 
 /// How long a master may refuse its socket while it replaces itself (up to 0.9 s were seen with
@@ -461,23 +461,34 @@ impl Running {
 }
 
 async fn adopt(socket: &Path, patience: Duration) -> Option<Running> {
-    if !socket.exists() {
-        return None;
-    }
-    let socket = MasterSocket {
-        path: socket.to_owned(),
-        limit: Duration::from_secs(1),
+    let answered = match socket.exists() {
+        true => {
+            let socket = MasterSocket {
+                path: socket.to_owned(),
+                limit: Duration::from_secs(1),
+            };
+            socket.processes_within(patience).await.ok()
+        }
+        false => None,
     };
-    let pid = socket.processes_within(patience).await.ok()?.master.pid;
-    tracing::info!(pid, "adopted the HAProxy that answers on the master socket");
+    // One whose socket was removed still has the listeners: another one beside it would share them.
+    let pid = match answered {
+        Some(processes) => processes.master.pid,
+        None => Master::of_socket(socket)?.pid(),
+    };
+    tracing::info!(
+        pid,
+        "adopted the HAProxy that runs with the master socket of the settings"
+    );
     Some(Running::Adopted(pid, Watch::new(pid)?))
 }
 
 /// Ends when the master has a worker that answers.
 async fn serves(socket: MasterSocket) {
     loop {
+        // After a failed reload 3.2 lists the serving one among the old.
         if let Ok(processes) = socket.processes().await
-            && !processes.workers.is_empty()
+            && !(processes.workers.is_empty() && processes.old_workers.is_empty())
             && matches!(socket.worker_command("show version").await, Ok(text) if text.contains('.'))
         {
             return;

@@ -272,6 +272,34 @@ impl TemplateSet {
             .collect()
     }
 
+    /// The texts of the `count` templates and of the partials that they name.
+    pub fn texts_in_use(&self, count: usize) -> impl Iterator<Item = &str> + Clone {
+        let sources = &self.loaded.sources;
+        let (templates, partials) = sources.split_at(count.min(sources.len()));
+        let mut used: Vec<&Source> = templates.iter().collect();
+        let mut next = 0;
+        while let Some(source) = used.get(next).copied() {
+            let calls: Vec<&str> = source
+                .text
+                .split('>')
+                .skip(1)
+                .map(str::trim_start)
+                .collect();
+            for partial in partials {
+                let names = |call: &&str| {
+                    // A computed name may be any.
+                    call.starts_with('(') || call.trim_start_matches('"').starts_with(&partial.name)
+                };
+                let known = used.iter().any(|one| std::ptr::eq(*one, partial));
+                if !known && calls.iter().any(names) {
+                    used.push(partial);
+                }
+            }
+            next += 1;
+        }
+        used.into_iter().map(|source| source.text.as_str())
+    }
+
     /// What these answers make, and where each line of it comes from. `recall` gives an answer that is
     /// wanted besides. `None` when that does not do for a whole rendering. What was rendered last stays
     /// what it was.

@@ -184,7 +184,7 @@ fn wait_until_equal(catalog: &Catalog, subject: &dyn Subject) -> Outcome<()> {
     let all = || Some((running(stats, service)?, in_file(&file, service)?));
     wait_for(EQUAL, "catalog, HAProxy and file to be equal", || {
         let (runs, places) = all()?;
-        let carried = revision(stats).is_none_or(|revision| {
+        let carried = revision(stats, &file).is_none_or(|revision| {
             let text = std::fs::read_to_string(&file).unwrap_or_default();
             text.contains(&format!("str({revision})"))
         });

@@ -144,7 +144,7 @@ stats_socket = "{stats}"
             if !gatewright.process().is_running() {
                 return Some(Err("Gatewright ended at its start."));
             }
-            revision(&stats).map(|_| Ok(()))
+            revision(&stats, &destination).map(|_| Ok(()))
         })
         .and_then(|outcome| outcome.map_err(str::to_owned))
         .map_err(|error| {
@@ -279,9 +279,8 @@ pub fn written(file: &Path, backend: &str) -> Option<BTreeSet<Place>> {
         .collect()
 }
 
-/// The revision that the worker carries.
-pub fn revision(stats: &Path) -> Option<String> {
-    let answer = cli(stats, "get var proc.gatewright_revision").ok()?;
-    let (_, rest) = answer.split_once("value=<")?;
-    Some(rest.split('>').next()?.to_owned())
+/// The revision of this file's set that the worker carries.
+pub fn revision(stats: &Path, destination: &Path) -> Option<String> {
+    let config = std::fs::read_to_string(destination).ok()?;
+    support::haproxy::revision(stats, &config)
 }

@@ -232,7 +232,7 @@ impl World {
 
     /// The revision that the worker carries, by its own word.
     pub fn running(&self) -> Option<String> {
-        haproxy::revision(&self.path("stats.sock"))
+        haproxy::revision(&self.path("stats.sock"), &self.file())
     }
 
     pub fn worker(&self) -> Option<u32> {

@@ -235,7 +235,7 @@ impl<'a> Gateway<'a> {
     /// is confirmed.
     pub fn confirmed(&self) -> Option<String> {
         let written = haproxy::revision_of(&self.file())?;
-        (haproxy::revision(&self.path("stats.sock"))? == written).then_some(())?;
+        (haproxy::revision(&self.path("stats.sock"), &self.file())? == written).then_some(())?;
         let status = self.status()?;
         let good = status["state"] == "confirmed"
             && status["applied"]["revision"] == *written

@@ -93,7 +93,7 @@ fn commands_of_a_refused_file_are_undone(version: Version) {
             (held && gateway.serving() == serving).then_some(())
         });
         assert_eq!(
-            revision(&gateway.path("stats.sock")),
+            revision(&gateway.path("stats.sock"), &text),
             revision_of(&text),
             "{version} {what}"
         );

@@ -16,6 +16,7 @@ use crate::runtime::gateway::listed;
 use support::consul::Consul;
 use support::gatewright::{Gatewright, Setup};
 use support::haproxies::oldest;
+use support::haproxy;
 use support::haproxy::{check, cli};
 use support::process::{Process, command, descendants};
 use support::{ports, usage, wait_for};
@@ -183,9 +184,9 @@ impl Stage {
         let agreed = wait_for(LIMIT, "catalog, file, worker and revision to agree", || {
             let file = self.setup.read("disk/haproxy.cfg").ok()?;
             let of_file: BTreeSet<_> = listed(&file).into_values().collect();
-            let (_, rest) = file.split_once("proc.gatewright_revision str(")?;
-            let revision = rest.split_once(')')?.0;
-            let carried = self.ask("@1 get var proc.gatewright_revision")?;
+            let revision = haproxy::revision_of(&file)?;
+            let variable = haproxy::variable_of(&file)?;
+            let carried = self.ask(&format!("@1 get var {variable}"))?;
             let status = self.setup.status().ok()?;
             let same = of_file == wanted
                 && self.running()? == wanted

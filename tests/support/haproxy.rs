@@ -120,17 +120,24 @@ pub fn worker(socket: &Path) -> Option<u32> {
     lines.find_map(|line| line.strip_prefix("Pid: ")?.trim().parse().ok())
 }
 
-/// The revision of Gatewright's that the worker behind a stats socket carries, by its own word.
-pub fn revision(socket: &Path) -> Option<String> {
-    let answer = cli(socket, "get var proc.gatewright_revision").ok()?;
+/// The revision of this configuration's set that the worker behind a stats socket carries, by its own word.
+pub fn revision(socket: &Path, config: &str) -> Option<String> {
+    let answer = cli(socket, &format!("get var {}", variable_of(config)?)).ok()?;
     let (_, rest) = answer.split_once("value=<")?;
     Some(rest.split_once('>')?.0.to_owned())
 }
 
 /// The revision of Gatewright's that a configuration carries.
 pub fn revision_of(config: &str) -> Option<String> {
-    let (_, rest) = config.split_once("proc.gatewright_revision str(")?;
+    let (_, rest) = config.rsplit_once(variable_of(config)?)?;
+    let (_, rest) = rest.split_once("str(")?;
     Some(rest.split_once(')')?.0.to_owned())
+}
+
+/// The variable that carries it in a worker.
+pub fn variable_of(config: &str) -> Option<&str> {
+    let at = config.rfind("proc.gatewright_revision")?;
+    config[at..].split(' ').next()
 }
 
 /// One server as a worker tells it in `show servers state`.

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::apply::gate::{LAST_SERVERS_LOST, SERVERS_LOST};
+use crate::apply::origin::{SECTION_LOST, TEXT_CUT};
 use crate::diagnostic::Severity;
 
 impl Core {
@@ -242,7 +243,8 @@ impl Core {
             };
             say_about(actions, weight, message, revision);
         }
-        let lost = |why: &Diagnostic| [SERVERS_LOST, LAST_SERVERS_LOST].contains(&why.code);
+        let codes = [SERVERS_LOST, LAST_SERVERS_LOST, SECTION_LOST, TEXT_CUT];
+        let lost = |why: &Diagnostic| codes.contains(&why.code);
         match why.iter().any(lost) {
             // All of them together are judged: none is tried by itself.
             true => _ = self.loss_since.get_or_insert(now),
@@ -263,6 +265,10 @@ impl Core {
     pub(super) fn loss_due(&self) -> Option<Instant> {
         let refused = self.refused.as_ref()?;
         let has = |code| refused.why.iter().any(|why| why.code == code);
+        // What a value has lost is the operator's to release.
+        if has(SECTION_LOST) || has(TEXT_CUT) {
+            return None;
+        }
         let rule = self.guard.rules().default;
         let hold = match (has(LAST_SERVERS_LOST), has(SERVERS_LOST)) {
             (true, _) => rule.hold_last?,
@@ -284,9 +290,18 @@ impl Core {
         true
     }
 
-    /// A set that was refused is tried again after a while: what validation says may differ, and another
-    /// HAProxy may run than the one that rejected it. One that cannot be told apart from the next is left
-    /// alone.
+    /// Lets a set that HAProxy rejected be loaded again. False when there is none.
+    pub(super) fn load_rejected(&mut self, now: Instant, actions: &mut Vec<Action>) -> bool {
+        let Some(refused) = self.refused.as_mut().filter(|refused| refused.by_haproxy) else {
+            return false;
+        };
+        refused.again = Some(now);
+        actions.push(Action::ForgetRejections);
+        true
+    }
+
+    /// A set that was refused is tried again after a while: what validation says may differ, and HAProxy's
+    /// program may be another one than that which rejected it.
     pub(super) fn ask_again(&mut self, now: Instant) {
         if self.pending.is_some() || self.applying.is_some() {
             return;

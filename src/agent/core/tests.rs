@@ -407,6 +407,27 @@ fn what_haproxy_rejected_is_asked_about_while_it_answers_and_is_not_told_twice()
 }
 
 #[test]
+fn what_haproxy_rejected_is_loaded_again_when_the_operator_says_so() {
+    let mut bench = Bench::new().applied("one");
+    bench.after(TIMING.reload_interval);
+    bench.change(2);
+    bench.event(complete("bad", &["web"]));
+    bench.wait();
+    let why = vec![Diagnostic::error("rejected", "It is not loaded.")];
+    bench.event(ended("bad", Outcome::Rejected(why)));
+    let (names, actions) = bench.core.release(None, bench.now);
+    assert_eq!(names, ["the set that HAProxy rejected"]);
+    assert!(actions.contains(&Action::ForgetRejections), "{actions:?}");
+    // What validation refused is not for the operator to release.
+    bench.core.settings_changed(TIMING);
+    let (names, actions) = bench.core.release(None, bench.now);
+    assert!(
+        names.is_empty() && actions.is_empty(),
+        "{names:?} {actions:?}"
+    );
+}
+
+#[test]
 fn new_settings_may_allow_what_was_refused() {
     let mut bench = Bench::new().applied("one");
     bench.after(TIMING.reload_interval);
@@ -675,7 +696,10 @@ impl World {
                 }
                 Action::StartWatch(..) | Action::StopWatch(_) | Action::LoadTemplates => {}
                 Action::RenderInterim(..) => unreachable!("all is made from one service"),
-                Action::Inspect(_) | Action::Save(_) | Action::AllowLoss => {}
+                Action::Inspect(_)
+                | Action::Save(_)
+                | Action::AllowLoss
+                | Action::ForgetRejections => {}
                 Action::Say(_) => unreachable!("notices are left out"),
             }
         }

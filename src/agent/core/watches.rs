@@ -74,7 +74,10 @@ impl Core {
         let (mut names, output) = self.guard.release(services, now);
         self.guarded(output, now, &mut actions);
         if services.is_none() && self.allow_loss(now, &mut actions) {
-            names.push("the servers of the last good configuration".to_owned());
+            names.push("what the set that is held back has lost".to_owned());
+        }
+        if services.is_none() && self.load_rejected(now, &mut actions) {
+            names.push("the set that HAProxy rejected".to_owned());
         }
         self.go_on(now, &mut actions);
         (names, actions)

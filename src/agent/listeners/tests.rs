@@ -98,6 +98,7 @@ fn reference(good: &Candidate, made_from: Option<MadeFrom>) -> Reference {
         revision: good.revision.clone(),
         marked: true,
         files: good.files.clone(),
+        origin: good.origin.clone(),
     };
     Reference {
         good: Some(Good::new(Arc::new(set), made_from)),
@@ -225,6 +226,7 @@ fn a_listener_waits_where_its_item_is_there() {
         revision: compared.candidate.revision.clone(),
         marked: true,
         files: compared.candidate.files.clone(),
+        origin: compared.candidate.origin.clone(),
     };
     reference.good = Some(Good::new(Arc::new(set), None));
     reference.now = 2_000;
@@ -281,6 +283,7 @@ fn another_template_or_unknown_answers_prove_nothing() {
         revision: compared.candidate.revision.clone(),
         marked: true,
         files: compared.candidate.files.clone(),
+        origin: compared.candidate.origin.clone(),
     };
     reference.good = Some(Good::new(Arc::new(set), None));
     reference.now = 5_000;

@@ -45,13 +45,22 @@ impl Sidecar {
         {
             applier.allow_loss();
         }
+        if std::mem::take(&mut self.forget_rejections)
+            && let Some(applier) = &mut self.applier
+        {
+            applier.forget_rejections(true);
+        }
         let Some(parts) = self.waiting_settings.take() else {
             return;
         };
         // The locks are the old applier's until it is gone. HAProxy stays ours meanwhile.
         self.applier = None;
         match open(&parts, self.supervisor.as_ref()) {
-            Ok(applier) => self.applier = Some(Box::new(applier)),
+            Ok(mut applier) => {
+                // An operator has looked at it; a set over which HAProxy ended takes more than that.
+                applier.forget_rejections(false);
+                self.applier = Some(Box::new(applier));
+            }
             Err(error) => {
                 self.frame.settings_errors =
                     vec![format!("{error} The settings read before stay in force.")];

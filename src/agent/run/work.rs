@@ -42,6 +42,10 @@ impl Sidecar {
                     self.allow_loss = true;
                     self.applier_is_back();
                 }
+                Action::ForgetRejections => {
+                    self.forget_rejections = true;
+                    self.applier_is_back();
+                }
                 Action::Say(notice) => say(&notice),
             }
         }
@@ -222,7 +226,9 @@ fn render(
     let mut result = set.render(answers);
     let compared = match &mut result {
         Ok(template::Outcome::Complete(rendering)) => {
-            let candidate = make_set(std::mem::take(&mut rendering.files));
+            let mut candidate = make_set(std::mem::take(&mut rendering.files));
+            candidate.origin =
+                Origin::of(&candidate.files, set.texts_in_use(candidate.files.len()));
             Some(reference.compare(candidate, answers, |from, former| {
                 set.made_from(former, |query| from.answer(query))
             }))

@@ -1,6 +1,7 @@
 //! The files are swapped in and HAProxy must load them: told, confirmed, or brought back to the former
 //! ones.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,8 @@ use super::super::journal::{Change, Phase};
 use super::super::set::{Candidate, Revision};
 use super::super::tell::{Mode, STALE, Seen, Told};
 use super::super::validate;
-use super::{Applier, ApplyError, Rejection, Verdict, runs, runs_set};
+use super::reads::Other;
+use super::{Applier, ApplyError, Rejection, Verdict, runs, runs_set, structure};
 use crate::diagnostic::Severity;
 use crate::haproxy::Finding;
 use crate::haproxy::stats::Running;
@@ -26,20 +28,22 @@ const READS_ANOTHER: &str = " It is a new worker, so HAProxy reads another file 
 enum Blame {
     /// HAProxy did not take it.
     Set,
+    /// HAProxy ended over it, as far as that was seen.
+    Fatal,
+    /// HAProxy was told in a way that may be lost, and still runs what it ran.
+    Perhaps,
     /// HAProxy was killed while it was told.
     Hardly,
-    /// HAProxy ended while it was told, and nobody saw by what.
-    Perhaps,
     /// Nothing is known.
     Unknown,
 }
 
 impl Blame {
+    /// An end that nobody has seen counts as one over the set: finding out would end HAProxy once more.
     fn of(death: Death) -> Blame {
         match death {
-            Death::Itself => Blame::Set,
+            Death::Itself | Death::Unseen => Blame::Fatal,
             Death::Killed => Blame::Hardly,
-            Death::Unseen => Blame::Perhaps,
         }
     }
 }
@@ -66,11 +70,9 @@ impl Applier {
         self.haproxy.hold_restarts(true);
         let mut told = self.haproxy.tell().await;
         let wanted = |running: &Running| running.revision.as_ref() == Some(&revision);
-        let limit = match (&told, &self.options.mode) {
-            (Told::Loaded, Mode::Signal { .. } | Mode::Command { .. }) => {
-                self.options.confirm_timeout
-            }
-            (Told::Loaded, _) => STALE.min(self.options.confirm_timeout),
+        let limit = match &told {
+            Told::Sent => self.options.confirm_timeout,
+            Told::Loaded => STALE.min(self.options.confirm_timeout),
             // A command may fail after it has reloaded.
             _ => Duration::ZERO,
         };
@@ -87,10 +89,18 @@ impl Applier {
             told = self.haproxy.tell().await;
             seen = self.haproxy.confirm(limit, wanted).await;
         }
+        // One that had ended before it was told is absent.
+        if matches!(told, Told::Sent | Told::Unanswered { .. })
+            && !matches!(seen, Seen::Running(_))
+            && let Some(ended) = self.haproxy.end_of_told()
+        {
+            told = ended;
+        }
         if runs(&seen, Some(&revision)) {
             self.has_read(&seen);
             change.finish()?;
             self.confirmed(Some(revision.clone()))?;
+            self.reported(&seen)?;
             return Ok(Verdict::Confirmed {
                 revision,
                 took: started.elapsed(),
@@ -112,7 +122,7 @@ impl Applier {
             }
             // No word about the set is not a word against it: HAProxy may run it, and then the former files
             // would be what no worker runs.
-            Told::Loaded if self.takes_its_word(&seen) => {
+            Told::Loaded | Told::Sent if takes_its_word(&told, &seen) => {
                 change.finish()?;
                 self.history
                     .update(|state| state.applied = Some(revision.clone()))?;
@@ -123,7 +133,7 @@ impl Applier {
                     story,
                 })
             }
-            Told::Loaded => {
+            Told::Loaded | Told::Sent => {
                 let mut reason = format!(
                     "HAProxy was told to load revision {revision}, but {}.",
                     describe(&seen)
@@ -133,8 +143,9 @@ impl Applier {
                 {
                     reason.push_str(READS_ANOTHER);
                 }
-                let blame = match seen {
-                    Seen::Running(_) => Blame::Set,
+                let blame = match (&seen, told) {
+                    (Seen::Running(_), Told::Sent) => Blame::Perhaps,
+                    (Seen::Running(_), _) => Blame::Set,
                     _ => Blame::Unknown,
                 };
                 self.back(candidate, change, reason, Vec::new(), blame)
@@ -142,6 +153,10 @@ impl Applier {
             }
             Told::Failed { output } => {
                 let findings = validate::read_reload_findings(candidate, &output);
+                let blame = match elsewhere(candidate, &findings) {
+                    true => Blame::Unknown,
+                    false => Blame::Set,
+                };
                 let reason = match findings.iter().find(|f| f.severity == Severity::Error) {
                     Some(finding) => format!("HAProxy did not load it: {}", finding.message),
                     None if output.is_empty() => {
@@ -150,8 +165,13 @@ impl Applier {
                     }
                     None => format!("HAProxy did not load it: {}", shorten(&output)),
                 };
-                self.back(candidate, change, reason, findings, Blame::Set)
-                    .await
+                let of_other =
+                    |one: &&Other| findings.iter().any(|f| f.file.as_ref() == Some(&one.file));
+                let reason = match self.others.iter().find(of_other) {
+                    Some(other) => format!("{reason} {}", other.in_words()),
+                    None => reason,
+                };
+                self.back(candidate, change, reason, findings, blame).await
             }
             Told::Ended { reason, death } => {
                 self.back(candidate, change, reason, Vec::new(), Blame::of(death))
@@ -162,20 +182,6 @@ impl Applier {
                     .await
             }
         }
-    }
-
-    /// Whether a set that HAProxy was told to load, and of which it is not known whether a worker runs it,
-    /// stays: the master itself has said that it loaded it, or the worker cannot be asked and waiting does
-    /// not change that.
-    fn takes_its_word(&self, seen: &Seen) -> bool {
-        let Seen::Unknown(why) = seen else {
-            return false;
-        };
-        let told_by_master = matches!(
-            self.options.mode,
-            Mode::Master { .. } | Mode::Supervise { .. }
-        );
-        told_by_master || why.lasts()
     }
 
     /// Where there is nobody to tell or ask, what is written and has passed is what a failed change goes
@@ -209,30 +215,35 @@ impl Applier {
         }
         let restored = self.bring_back(blame != Blame::Unknown).await;
         let kept = self.set_aside(candidate, &reason);
-        let revision = candidate.revision.to_string();
-        let before = self.history.state().rejected.as_ref();
-        let first = before.is_none_or(|rejection| rejection.revision != revision);
-        let process = match blame {
-            Blame::Unknown => return Ok(Verdict::Unconfirmed { reason, restored }),
-            // It may be a coincidence, so it is tried again; twice is none.
-            Blame::Hardly | Blame::Perhaps if first => None,
-            _ => {
-                let seen = self.haproxy.seen(Duration::ZERO).await;
-                self.process(&seen).await
-            }
-        };
+        if blame == Blame::Unknown {
+            return Ok(Verdict::Unconfirmed { reason, restored });
+        }
+        let doubtful = matches!(blame, Blame::Hardly | Blame::Perhaps)
+            && self
+                .history
+                .state()
+                .rejected
+                .of(&candidate.revision)
+                .is_none();
+        let seen = self.haproxy.seen(Duration::ZERO).await;
         let rejection = Rejection {
-            revision,
-            reason: reason.clone(),
-            process,
+            revision: candidate.revision.to_string(),
+            reason: shorten(&reason),
+            // Before 3.1 a master may outlive the worker that it has lost over the set.
+            fatal: matches!(blame, Blame::Fatal | Blame::Hardly) || !restored,
+            doubtful,
+            structure: structure(&candidate.files),
+            build: self.build(&seen, self.master().await.as_ref()),
+            worker: match &seen {
+                Seen::Running(running) => Some(running.pid),
+                _ => None,
+            },
         };
-        if let Err(error) = self
-            .history
-            .update(|state| state.rejected = Some(rejection))
-        {
+        let noted = self.history.update(|state| state.rejected.note(rejection));
+        if let Err(error) = noted {
             tracing::warn!(%error, "the rejection could not be noted");
         }
-        if blame == Blame::Hardly && first {
+        if doubtful && blame == Blame::Hardly {
             return Ok(Verdict::Unconfirmed { reason, restored });
         }
         Ok(Verdict::Rejected {
@@ -255,7 +266,7 @@ impl Applier {
             _ => !self.haproxy.can_ask(),
         };
         if mute {
-            return answers && self.haproxy.tell().await == Told::Loaded;
+            return answers && matches!(self.haproxy.tell().await, Told::Loaded | Told::Sent);
         }
         let wanted = |running: &Running| runs_set(running, &good);
         let runs_it = |seen: Seen| matches!(seen, Seen::Running(running) if wanted(&running));
@@ -275,7 +286,7 @@ impl Applier {
             // Also when nothing answers: a master of 2.6 whose new worker failed after the fork may
             // live on without any, and a reload of good files brings one back.
             match self.haproxy.tell().await {
-                Told::Loaded => {
+                Told::Loaded | Told::Sent => {
                     let limit = self.options.confirm_timeout;
                     return runs_it(self.haproxy.confirm(limit, wanted).await);
                 }
@@ -285,6 +296,16 @@ impl Applier {
             }
         }
     }
+}
+
+/// Whether a set that HAProxy was told to load, and of which it is not known whether a worker runs it,
+/// stays: the master itself has said that it loaded it, or the worker cannot be asked and waiting does
+/// not change that.
+fn takes_its_word(told: &Told, seen: &Seen) -> bool {
+    let Seen::Unknown(why) = seen else {
+        return false;
+    };
+    *told == Told::Loaded || why.lasts()
 }
 
 fn describe(seen: &Seen) -> String {
@@ -299,6 +320,16 @@ fn describe(seen: &Seen) -> String {
         Seen::Absent { reason } => reason.trim_end_matches('.').to_owned(),
         Seen::Unknown(why) => why.to_string().trim_end_matches('.').to_owned(),
     }
+}
+
+/// Whether all that HAProxy names is in files of others, which it loads as well.
+fn elsewhere(candidate: &Candidate, findings: &[Finding]) -> bool {
+    let is_ours = |path: &PathBuf| candidate.files.iter().any(|one| one.destination == *path);
+    let errors = findings
+        .iter()
+        .filter(|one| one.severity == Severity::Error);
+    let files: Vec<&PathBuf> = errors.filter_map(|one| one.file.as_ref()).collect();
+    !files.is_empty() && !files.into_iter().any(is_ours)
 }
 
 fn shorten(text: &str) -> String {

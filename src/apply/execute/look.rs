@@ -35,6 +35,9 @@ impl Applier {
         {
             tracing::warn!(%error, "what HAProxy runs could not be noted");
         }
+        if let Err(error) = self.reported(&seen) {
+            tracing::warn!(%error, "what HAProxy has loaded could not be noted");
+        }
         let servers = match &seen {
             Seen::Running(running) if self.options.commands && self.pending.is_none() => {
                 self.look_at_servers(running).await
@@ -53,7 +56,7 @@ impl Applier {
             written: state.written,
             applied: state.applied,
             confirmed: state.confirmed,
-            rejected: state.rejected,
+            rejected: state.rejected.latest().cloned(),
             old_workers,
             supervised: self.haproxy.supervisor().map(Supervisor::status),
             servers,

@@ -14,6 +14,7 @@ use super::super::environment::{self, one_of_each};
 use super::super::set::SetFile;
 use super::super::tell::{Mode, Seen};
 use super::super::validate::{self, Master};
+use super::reads::Other;
 use super::{Applier, invocation};
 use crate::diagnostic::Severity;
 use crate::haproxy::Finding;
@@ -66,6 +67,11 @@ impl Applier {
         }
         notes.extend(self.about_program(running).await);
         notes.extend(self.about_environment(running).await);
+        if let Some(running) = running {
+            self.memory.meet(running);
+            self.look_for_others().await;
+        }
+        notes.extend(self.others.iter().filter_map(Other::note));
         notes.extend(self.warned.clone());
         // Where one reason is behind several of them it is said once.
         notes.sort();
@@ -174,6 +180,13 @@ pub(super) fn warned(findings: &[Finding]) -> Option<String> {
         "The set in force was warned of: {place}{}{more}",
         first.message
     ))
+}
+
+/// Names the content of a program's file, also over a restart of the container that it is in.
+pub(super) fn stamp(program: &Path) -> Option<String> {
+    let found = std::fs::metadata(find(program.as_os_str())?).ok()?;
+    let (size, seconds, nanoseconds) = (found.size(), found.mtime(), found.mtime_nsec());
+    Some(format!("{size} {seconds}.{nanoseconds:09}"))
 }
 
 /// The file of a program, looked up as a process that is started is. `None` when it cannot be run.

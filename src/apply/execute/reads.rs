@@ -3,9 +3,11 @@
 
 use std::path::{Path, PathBuf};
 
+use super::super::lock::writer_of;
+use super::super::set::{REVISION_VARIABLE, is_revision_variable};
 use super::super::target::resolve;
 use super::super::tell::Seen;
-use super::super::validate::files_of;
+use super::super::validate::{files_of, read_other};
 use super::{Applier, ApplyError, invocation};
 use crate::haproxy::sight::{self, Sight};
 use crate::haproxy::stats::Running;
@@ -20,6 +22,36 @@ pub(super) enum Reads {
     Unseen,
     /// Ours: seen, or shown by a confirmed reload.
     Ours,
+}
+
+/// Another Gatewright that writes a file which the same HAProxy loads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Other {
+    pub file: PathBuf,
+    /// Its process, where its lock is visible here.
+    pid: Option<i32>,
+    /// Whether it uses the one variable that earlier builds had for every set.
+    shares: bool,
+}
+
+impl Other {
+    pub fn in_words(&self) -> String {
+        let process = self
+            .pid
+            .map_or(String::new(), |pid| format!(" (process {pid})"));
+        let file = self.file.display();
+        format!("Another Gatewright{process} writes {file}, which the same HAProxy loads.")
+    }
+
+    /// What is wrong with it.
+    pub fn note(&self) -> Option<String> {
+        self.shares.then(|| {
+            format!(
+                "{} It is of an earlier version, which takes every reload of this one for a foreign configuration. Upgrade it.",
+                self.in_words()
+            )
+        })
+    }
 }
 
 impl Applier {
@@ -47,6 +79,27 @@ impl Applier {
         Ok(self.memory.reads)
     }
 
+    /// Looks for other Gatewrights that write files of this HAProxy.
+    pub(super) async fn look_for_others(&mut self) {
+        let Some(master) = self.known_master().await else {
+            return;
+        };
+        if master.started.is_none() {
+            return;
+        }
+        let ours: Vec<&Path> = self
+            .options
+            .configurations()
+            .map(PathBuf::as_path)
+            .collect();
+        let files = files_of(Some(&master), &invocation(&self.options), &ours);
+        let others = others(&ours, &files);
+        for other in others.iter().filter(|one| !self.others.contains(one)) {
+            tracing::info!("{}", other.in_words());
+        }
+        self.others = others;
+    }
+
     /// A worker that has loaded a new revision reads our files.
     pub(super) fn has_read(&mut self, seen: &Seen) {
         if let Seen::Running(running) = seen {
@@ -54,6 +107,23 @@ impl Applier {
             self.memory.reads = Reads::Ours;
         }
     }
+}
+
+/// The files among those that HAProxy loads which another Gatewright writes.
+fn others(ours: &[&Path], files: &[PathBuf]) -> Vec<Other> {
+    let ours: Vec<PathBuf> = ours.iter().map(|path| resolve(path)).collect();
+    let files = files.iter().filter(|file| !ours.contains(&resolve(file)));
+    let found = files.filter_map(|file| {
+        let text = read_other(file);
+        let at = text.rfind(REVISION_VARIABLE)?;
+        let variable = text[at..].split_whitespace().next()?;
+        is_revision_variable(variable).then(|| Other {
+            file: file.clone(),
+            pid: writer_of(&resolve(file)),
+            shares: variable == REVISION_VARIABLE,
+        })
+    });
+    found.collect()
 }
 
 /// The configurations, each with what the master sees at the path by which it loads it.

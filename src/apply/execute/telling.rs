@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::super::plan::{Difference, Policy, Pool, Steps, is_settled, of_backend};
-use super::super::set::{REVISION_VARIABLE, Revision};
+use super::super::set::Revision;
 use crate::crash;
 use crate::haproxy::runtime::{Command, ServerRef, ServerRow, Session};
 use crate::haproxy::stats::Running;
@@ -94,7 +94,7 @@ impl Telling<'_> {
         let mut commands = Vec::new();
         if self.old != self.new {
             commands.push(Command::SetVariable {
-                name: REVISION_VARIABLE.to_owned(),
+                name: self.session.variable.clone(),
                 value: format!("{}-{}", self.old, self.new),
             });
         }
@@ -168,7 +168,7 @@ pub(super) async fn read(
 /// Gives the worker its revision.
 pub(super) async fn mark(session: &Session, revision: &str) -> bool {
     let command = Command::SetVariable {
-        name: REVISION_VARIABLE.to_owned(),
+        name: session.variable.clone(),
         value: revision.to_owned(),
     };
     let command = [command];

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::super::set::{REVISION_VARIABLE, Role, SetFile};
+use super::super::set::{Role, SetFile, is_revision_variable};
 use super::acls;
 use super::changes::{Changes, MapChanges, ServerChanges};
 use super::configuration;
@@ -198,7 +198,7 @@ fn line(directive: &Directive) -> Line {
 
 /// Whether a line is the revision that Gatewright writes into the file.
 pub fn is_marker(directive: &Directive) -> bool {
-    directive.keyword() == "set-var" && directive.word(1) == Some(REVISION_VARIABLE)
+    directive.keyword() == "set-var" && directive.word(1).is_some_and(is_revision_variable)
 }
 
 fn diff_servers(old: &[Server], new: &[Server]) -> Option<ServerChanges> {

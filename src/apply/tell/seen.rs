@@ -2,6 +2,8 @@
 //!
 //! Changes nothing. A way that leads to no worker of ours is passed over, and is no word against a set.
 
+use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -15,6 +17,9 @@ use crate::haproxy::supervise::Status;
 
 /// After HAProxy says "loaded", an old worker may still answer (up to 14 ms seen, more under load).
 pub const STALE: Duration = Duration::from_secs(3);
+
+/// For a HAProxy that a command has started in place of another one to answer.
+const ANOTHER: Duration = Duration::from_millis(150);
 
 /// For a worker to begin to serve once its master has loaded it.
 const MOMENT: Duration = Duration::from_millis(300);
@@ -60,6 +65,16 @@ pub enum Unknown {
         /// Where.
         socket: Address,
     },
+    /// The master has lost its socket.
+    #[error(
+        "HAProxy (master process {pid}) runs, and nothing answers on its master socket {} any more: its file was removed or replaced. Gatewright reloads HAProxy by SIGUSR2 meanwhile. Restart HAProxy if the next reload does not make the socket again, and keep cleaners of temporary files away from it.", socket.display()
+    )]
+    Orphan {
+        /// The master.
+        pid: i32,
+        /// Its socket.
+        socket: PathBuf,
+    },
     /// The socket does not tell it.
     #[error(transparent)]
     Socket(#[from] SocketError),
@@ -70,7 +85,7 @@ impl Unknown {
     /// a right, so that waiting for a word about the set is in vain.
     pub fn lasts(&self) -> bool {
         match self {
-            Unknown::NoSocket | Unknown::Foreign { .. } => true,
+            Unknown::NoSocket | Unknown::Foreign { .. } | Unknown::Orphan { .. } => true,
             Unknown::OldWorker | Unknown::Silent { .. } => false,
             Unknown::Socket(error) => error.lasts(),
         }
@@ -79,7 +94,7 @@ impl Unknown {
     /// Whether one such answer is enough. A connection that was closed or cut may be one of many.
     fn is_certain(&self) -> bool {
         match self {
-            Unknown::NoSocket | Unknown::Foreign { .. } => true,
+            Unknown::NoSocket | Unknown::Foreign { .. } | Unknown::Orphan { .. } => true,
             Unknown::OldWorker | Unknown::Silent { .. } => false,
             Unknown::Socket(error) => matches!(
                 error,
@@ -92,7 +107,7 @@ impl Unknown {
 
     fn may_pass(&self) -> bool {
         match self {
-            Unknown::NoSocket | Unknown::Foreign { .. } => false,
+            Unknown::NoSocket | Unknown::Foreign { .. } | Unknown::Orphan { .. } => false,
             Unknown::OldWorker | Unknown::Silent { .. } => true,
             Unknown::Socket(error) => error.may_pass(),
         }
@@ -105,7 +120,7 @@ impl Unknown {
 }
 
 /// What a worker says that it runs.
-type Answer = Result<Running, Unknown>;
+pub(super) type Answer = Result<Running, Unknown>;
 
 impl Haproxy {
     /// The way to tell this worker something while it runs: its own stats socket where that is of level
@@ -116,13 +131,17 @@ impl Haproxy {
             socket,
             version,
             limit: ASK,
+            variable: self.variable.clone(),
         };
         for socket in self.commands.iter().chain(&self.ways) {
-            if takes_commands(socket, running).await {
+            if self.takes_commands(socket, running).await {
                 return Some(session(socket.clone()));
             }
         }
         let master = self.master_socket()?.path;
+        if self.known_orphan().is_some() {
+            return None;
+        }
         if !self.commands.is_empty() {
             tracing::warn!(
                 "HAProxy's stats socket does not take commands; they go through the master socket {}.",
@@ -142,13 +161,23 @@ impl Haproxy {
         if supervised && matches!(self.status(), None | Some(Status::Waiting)) {
             // Not started by us yet. One that an earlier Gatewright left answers at once, and is
             // adopted.
-            return self.ask(Duration::ZERO).await;
+            let seen = self.ask(Duration::ZERO).await;
+            self.absent
+                .store(matches!(seen, Seen::Absent { .. }), Ordering::Relaxed);
+            return seen;
         }
-        match self.ask(patience).await {
+        match self.ask(self.patience(patience)).await {
             Seen::Absent { reason } if self.process_is_there().await => {
                 Seen::Unknown(Unknown::Silent { reason })
             }
-            seen => seen,
+            seen => {
+                let waited = patience >= ABSENT || !matches!(seen, Seen::Absent { .. });
+                if waited {
+                    let absent = matches!(seen, Seen::Absent { .. });
+                    self.absent.store(absent, Ordering::Relaxed);
+                }
+                seen
+            }
         }
     }
 
@@ -166,7 +195,15 @@ impl Haproxy {
             Ok(_) => true,
             Err(why) => !why.may_pass(),
         };
-        match self.ask_until(patience, ended).await {
+        let answer = match self.ask_until(patience, ended).await {
+            // A search for its process is made only here.
+            Err(why) if !why.is_more() => match self.orphan() {
+                Some(master) => self.ask_orphan(&master).await,
+                None => Err(why),
+            },
+            answer => answer,
+        };
+        match answer {
             Ok(running) => Seen::Running(running),
             Err(Unknown::Socket(error @ SocketError::Absent { .. })) => Seen::Absent {
                 reason: error.to_string(),
@@ -193,7 +230,7 @@ impl Haproxy {
     async fn ask_once(&self) -> Answer {
         let mut found = Unknown::NoSocket;
         for (number, way) in self.ways.iter().enumerate() {
-            let why = match way.running(ASK).await {
+            let why = match way.running(ASK, &self.variable).await {
                 Ok(running) if !self.is_own(way, &running).await => Unknown::Foreign {
                     pid: running.pid,
                     socket: way.address(),
@@ -208,6 +245,11 @@ impl Haproxy {
             if number == 0 || why.is_more() {
                 found = why;
             }
+        }
+        if !found.is_more()
+            && let Some(master) = self.known_orphan()
+        {
+            return self.ask_orphan(&master).await;
         }
         Err(found)
     }
@@ -224,10 +266,12 @@ impl Haproxy {
             Mode::Master { .. } | Mode::Supervise { .. } => match self.master_socket() {
                 Some(master) => match master.processes().await {
                     Ok(all) => {
+                        // A master that loses its socket later is known by then.
+                        self.known.note(all.master.pid, &master.path);
                         let mut workers = all.workers.iter().chain(&all.old_workers);
                         workers.any(|worker| worker.pid == pid)
                     }
-                    Err(_) => return true,
+                    Err(_) => return self.known.has_worker(pid),
                 },
                 None => return true,
             },
@@ -243,9 +287,19 @@ impl Haproxy {
         own
     }
 
+    /// A command may be one that ends HAProxy and starts another. But a master that has ended over its files
+    /// must not be started from them once more.
+    fn return_time(&self) -> Duration {
+        match self.mode {
+            Mode::Command { .. } => ANOTHER,
+            _ => Duration::ZERO,
+        }
+    }
+
     async fn process_is_there(&self) -> bool {
         match &self.mode {
             Mode::Signal { pid_file } => Master::find(pid_file).await.is_ok(),
+            Mode::Master { .. } => self.known.lives(),
             _ => matches!(
                 self.status(),
                 Some(Status::Starting { .. } | Status::Running { .. })
@@ -260,8 +314,13 @@ impl Haproxy {
             return Seen::Unknown(Unknown::NoSocket);
         }
         let started = Instant::now();
+        let gone = OnceLock::new();
         let ended = |answer: &Answer| match answer {
             Ok(running) => wanted(running),
+            // A service manager may start another one at once.
+            Err(_) if self.end_of_told().is_some() => {
+                gone.get_or_init(Instant::now).elapsed() >= self.return_time()
+            }
             Err(why) => why.is_certain() && started.elapsed() >= STALE,
         };
         match self.ask_until(limit, ended).await {
@@ -274,22 +333,20 @@ impl Haproxy {
     /// and the former worker does so for a moment longer. A second reload would follow the first if
     /// that one were believed.
     pub async fn seen_after_load(&self, wanted: impl Fn(&Running) -> bool) -> Seen {
-        if let Some(master) = self.master_socket() {
-            let _ = master.processes_within(ABSENT).await;
-        }
+        let _ = self.processes().await;
         match self.confirm(MOMENT, wanted).await {
             seen @ Seen::Running(_) => seen,
             _ => self.seen(ABSENT).await,
         }
     }
-}
 
-/// Whether this is a socket of that worker, and not another HAProxy's, and lets us change something.
-async fn takes_commands(socket: &WorkerSocket, running: &Running) -> bool {
-    let WorkerSocket::Stats(address) = socket else {
-        return false;
-    };
-    let found = socket.running(ASK).await;
-    matches!(found, Ok(found) if found.pid == running.pid)
-        && matches!(ask(address, "show cli level", ASK).await, Ok(level) if level.trim() == "admin")
+    /// Whether this is a socket of that worker, and not another HAProxy's, and lets us change something.
+    async fn takes_commands(&self, socket: &WorkerSocket, running: &Running) -> bool {
+        let WorkerSocket::Stats(address) = socket else {
+            return false;
+        };
+        let found = socket.running(ASK, &self.variable).await;
+        matches!(found, Ok(found) if found.pid == running.pid)
+            && matches!(ask(address, "show cli level", ASK).await, Ok(level) if level.trim() == "admin")
+    }
 }

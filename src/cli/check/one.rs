@@ -254,6 +254,7 @@ pub fn by_haproxy(settings: &Settings, rendered: &Candidate) -> Result<Vec<Findi
     let copy = Candidate {
         revision: rendered.revision.clone(),
         may_lose: rendered.may_lose.clone(),
+        origin: rendered.origin.clone(),
         files: rendered
             .files
             .iter()

@@ -24,7 +24,6 @@ use super::state::{
     ServerConnections, ServerRow, Strange, parse_server_connections, parse_servers_state,
 };
 use super::version::Version;
-use crate::apply::set::REVISION_VARIABLE;
 use crate::haproxy::socket::{SocketError, exchange};
 use crate::haproxy::stats::{Running, WorkerSocket};
 use crate::haproxy::tally::TALLY;
@@ -41,6 +40,8 @@ pub struct Session {
     pub version: Version,
     /// For one exchange.
     pub limit: Duration,
+    /// What carries the revision of the set.
+    pub variable: String,
 }
 
 /// What came of commands.
@@ -158,10 +159,9 @@ impl Session {
         &self,
         backends: Option<&[String]>,
     ) -> Result<(Running, Vec<ServerRow>), SendError> {
-        let mut lines = vec![
-            "show info".to_owned(),
-            format!("get var {REVISION_VARIABLE}"),
-        ];
+        let questions = Running::questions(&self.variable);
+        let about = questions.len();
+        let mut lines = Vec::from(questions);
         match backends {
             None => lines.push("show servers state".to_owned()),
             Some(backends) => {
@@ -172,10 +172,10 @@ impl Session {
             }
         }
         let replies = self.read(&lines).await?;
-        let about = replies[..2].concat();
-        let running = Running::read(&self.socket.address(), "show info", &about)?;
+        let told = replies[..about].concat();
+        let running = Running::read(&self.socket.address(), "show info", &told)?;
         let mut rows = Vec::new();
-        for (line, reply) in lines.iter().zip(&replies).skip(2) {
+        for (line, reply) in lines.iter().zip(&replies).skip(about) {
             if reply.trim() != "Can't find backend." {
                 rows.extend(parse_servers_state(reply).map_err(|_| self.strange(line, reply))?);
             }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use gatewright::apply::execute::{Applier, Means, Verdict};
 use gatewright::apply::gate::Rules;
-use gatewright::apply::set::{Candidate, Role, SetFile};
+use gatewright::apply::set::{Candidate, REVISION_VARIABLE, Role, SetFile};
 use gatewright::haproxy::runtime::{self, CertificateNames, Session};
 use gatewright::haproxy::stats::WorkerSocket;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -152,16 +152,25 @@ impl Tls {
     }
 
     async fn pid(&self) -> i32 {
-        self.socket().running(EACH).await.unwrap().pid
+        self.socket()
+            .running(EACH, REVISION_VARIABLE)
+            .await
+            .unwrap()
+            .pid
     }
 
     /// The certificates that the worker holds.
     async fn names(&self) -> CertificateNames {
-        let running = self.socket().running(EACH).await.unwrap();
+        let running = self
+            .socket()
+            .running(EACH, REVISION_VARIABLE)
+            .await
+            .unwrap();
         let session = Session {
             socket: self.socket(),
             version: runtime::Version::parse(&running.version).unwrap(),
             limit: EACH,
+            variable: REVISION_VARIABLE.to_owned(),
         };
         session.certificates().await.unwrap()
     }

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use gatewright::apply::plan::{Plan, Policy};
+use gatewright::apply::set::REVISION_VARIABLE;
 use gatewright::haproxy::runtime::{
     Answer, Command, ServerRef, ServerRow, ServerState, Session, Version,
 };
@@ -49,13 +50,17 @@ impl Real {
         let haproxy = Haproxy::start(version, directory.path(), &main).await;
         let socket = WorkerSocket::Stats(directory.path().join("stats.sock").into());
         let each = Duration::from_secs(20);
-        let running = socket.await_running(each, each, |_| true).await.unwrap();
+        let running = socket
+            .await_running(each, each, REVISION_VARIABLE, |_| true)
+            .await
+            .unwrap();
         Real {
             _haproxy: haproxy,
             session: Session {
                 socket,
                 version: Version::parse(&running.version).unwrap(),
                 limit: each,
+                variable: REVISION_VARIABLE.to_owned(),
             },
             directory,
         }

@@ -21,7 +21,7 @@ async fn a_master_that_dies_of_a_set_is_started_again_from_the_last_good_one(ver
     assert!(confirmed(&bench.apply(&mut applier, good).await));
     let bad = bench
         .text("bad")
-        .replacen("global\n", "global\n    chroot /no/such/directory\n", 1);
+        .replacen("global\n", "global\n    uid -1\n", 1);
     let verdict = bench.apply(&mut applier, bad.clone()).await;
     assert!(
         matches!(verdict, Verdict::Rejected { restored: true, .. }),

@@ -8,6 +8,7 @@ mod table;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use gatewright::apply::set::REVISION_VARIABLE;
 use gatewright::haproxy::runtime::{self, Command, ServerRef, Session};
 use gatewright::haproxy::socket::ask;
 use gatewright::haproxy::stats::WorkerSocket;
@@ -41,7 +42,10 @@ impl Worker {
         let wanted = path.join("stats.sock");
         let running = WorkerSocket::Stats(wanted.into());
         let each = Duration::from_secs(20);
-        let running = running.await_running(each, each, |_| true).await.unwrap();
+        let running = running
+            .await_running(each, each, REVISION_VARIABLE, |_| true)
+            .await
+            .unwrap();
         let version = runtime::Version::parse(&running.version).unwrap();
         let worker = Worker {
             _haproxy: haproxy,
@@ -58,7 +62,11 @@ impl Worker {
     async fn await_master(&self) {
         let deadline = Instant::now() + Duration::from_secs(20);
         let socket = WorkerSocket::Master(self.path("master.sock"));
-        while socket.running(Duration::from_secs(5)).await.is_err() {
+        while socket
+            .running(Duration::from_secs(5), REVISION_VARIABLE)
+            .await
+            .is_err()
+        {
             assert!(Instant::now() < deadline, "the master answers");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -85,6 +93,7 @@ impl Worker {
             socket,
             version: self.version,
             limit: Duration::from_secs(20),
+            variable: REVISION_VARIABLE.to_owned(),
         })
     }
 

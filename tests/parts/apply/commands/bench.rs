@@ -10,7 +10,7 @@ use gatewright::apply::execute::{Applier, Means, Options, Verdict};
 use gatewright::apply::gate::Rules;
 use gatewright::apply::journal;
 use gatewright::apply::plan::{self, Difference};
-use gatewright::apply::set::{Candidate, Role, SetFile};
+use gatewright::apply::set::{Candidate, REVISION_VARIABLE, Role, SetFile, revision_variable};
 use gatewright::apply::tell::Mode;
 use gatewright::haproxy::master::{MasterSocket, Processes};
 use gatewright::haproxy::runtime::{self, ServerRow, Session};
@@ -269,6 +269,7 @@ impl Bench {
             socket: WorkerSocket::Master(self.real_master()),
             version: runtime::Version::new(2, 6, 0),
             limit: Duration::from_secs(5),
+            variable: revision_variable(&self.main()),
         };
         let deadline = Instant::now() + LONG;
         loop {
@@ -283,7 +284,9 @@ impl Bench {
     /// Whether the serving worker answers in time.
     pub async fn responds(&self) -> bool {
         let socket = WorkerSocket::Master(self.real_master());
-        let answer = socket.running(Duration::from_secs(5)).await;
+        let answer = socket
+            .running(Duration::from_secs(5), REVISION_VARIABLE)
+            .await;
         answer.is_ok_and(|running| !running.stopping)
     }
 

@@ -49,7 +49,7 @@ pub struct World {
     /// The set of a change that has not ended.
     journal: Option<u8>,
     pub worker: Option<u8>,
-    /// What this HAProxy has rejected.
+    /// What HAProxy has rejected.
     rejected: Option<u8>,
     /// The set, and whether it is an interim one.
     rendering: Option<(u8, bool)>,
@@ -210,6 +210,7 @@ impl World {
                 | Action::Inspect(_)
                 | Action::Save(_)
                 | Action::AllowLoss
+                | Action::ForgetRejections
                 | Action::Say(_) => {}
             }
         }
@@ -333,7 +334,7 @@ impl World {
                 if self.worker.is_none() || held.iter().chain(&told).any(of_it) {
                     return None;
                 }
-                (self.worker, self.rejected) = (None, None);
+                self.worker = None;
             }
             Step::Crash { told } => {
                 let swapped = matches!(self.applying, Some((_, _, Phase::Swapped)));
@@ -427,7 +428,7 @@ impl World {
                 Some(rejected())
             }
             Step::Applied => {
-                (self.worker, self.good, self.rejected) = (Some(content), content, None);
+                (self.worker, self.good) = (Some(content), content);
                 Some(confirmed(true))
             }
             Step::SignalLost | Step::AnsweredLate => {
