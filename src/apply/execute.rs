@@ -29,9 +29,9 @@ mod telling;
 use self::commands::Attempt;
 use self::memory::Memory;
 use self::notes::Program;
-use super::files::{self, FileError};
+use super::files;
 use super::gate::{self, Rules};
-use super::history::{History, Rejection, StoredSet};
+use super::history::{History, Rejection, StoredSet, not_kept};
 use super::journal::{self, Change, Phase};
 use super::lock::Lock;
 use super::plan::{Comparison, compare};
@@ -41,7 +41,7 @@ use super::tell::{Haproxy, Mode, Seen};
 use super::validate::{self, Master};
 pub use super::verdict::{ApplyError, Means, Observation, Options, Verdict};
 use crate::catalog::guard;
-use crate::diagnostic::Severity;
+use crate::diagnostic::{Severity, with_causes};
 use crate::haproxy::Finding;
 use crate::haproxy::check::Invocation;
 use crate::haproxy::stats::Running;
@@ -70,7 +70,7 @@ pub struct Applier {
     loss: Option<guard::Rules>,
     /// Said once: we are ending, and no validation is waited for.
     ending: Ending,
-    _lock: Lock,
+    lock: Lock,
 }
 
 /// Tells an applier that is at work that we are ending: a validation under way is killed, since nothing
@@ -97,10 +97,22 @@ impl Applier {
         let main = options.configurations().next();
         let main = main.ok_or(ApplyError::NoConfiguration)?;
         let lock = Lock::acquire(&options.state_directory, main)?;
-        let mut history = History::open(&options.state_directory, options.keep)?;
-        let pending = journal::recover(&options.state_directory)?;
+        if let Some(problem) = lock.problem() {
+            tracing::warn!("{problem}");
+        }
+        let mut history = History::open(&options.state_directory, options.keep);
+        if let Some(problem) = history.problem() {
+            tracing::warn!("{}", not_kept(problem));
+        }
+        // HAProxy may be down: it starts from the files as they are, whatever is left to do about them.
+        let recovered = journal::recover(&options.state_directory)
+            .inspect_err(|error| tracing::error!("{}", with_causes(error)));
+        let (pending, unsettled) = match recovered {
+            Ok(change) => (change, false),
+            Err(_) => (None, true),
+        };
         let destinations = options.destinations.iter().map(|(path, _)| path.as_path());
-        stage::clean(destinations, pending.is_some());
+        stage::clean(destinations, pending.is_some() || unsettled);
         if pending.is_none() {
             history.adopt_live(&options.destinations)?;
         }
@@ -128,7 +140,7 @@ impl Applier {
             pending,
             loss: None,
             ending: Ending::default(),
-            _lock: lock,
+            lock,
         })
     }
 
@@ -223,8 +235,35 @@ impl Applier {
     }
 
     /// Applies the last good set again, without asking the gate: for a start while the catalog is
-    /// away. A supervised HAProxy is started with it.
+    /// away. A supervised HAProxy is started with it; where the set cannot be applied, with the live files.
     pub async fn resume(&mut self) -> Verdict {
+        let verdict = self.resume_set().await;
+        let failed = match &verdict {
+            Verdict::Failed {
+                error: ApplyError::Ending,
+            } => return verdict,
+            Verdict::Failed { error } => with_causes(error),
+            Verdict::Refused { findings, .. } => in_words(findings),
+            _ => return verdict,
+        };
+        if !matches!(self.options.mode, Mode::Supervise { .. }) || !self.has_configuration() {
+            return verdict;
+        }
+        self.haproxy.adopt().await;
+        match &self.last_good {
+            Some(good) => Verdict::Written {
+                revision: good.revision.clone(),
+                reason: format!(
+                    "HAProxy is started from the live files, because the last good set could not be applied: {}",
+                    failed.trim_end()
+                ),
+                story: String::new(),
+            },
+            None => verdict,
+        }
+    }
+
+    async fn resume_set(&mut self) -> Verdict {
         if self.pending.is_some() {
             // A change that a crash left complete may be the last good set itself.
             let seen = self.look().await;
@@ -412,17 +451,14 @@ impl Applier {
     /// The files become the live ones, on the disk when this returns.
     fn swap_in(&mut self, candidate: &Candidate, staged: Staged) -> Result<Change, ApplyError> {
         self.unwritable = true;
-        self.history.keep(&StoredSet::from(candidate))?;
+        self.history.keep(&StoredSet::from(candidate));
         let change = Change::commit(
             &self.options.state_directory,
             &candidate.revision,
             staged.into_entries(),
         )?;
         let written = Some(candidate.revision.clone());
-        if let Err(error) = self.history.update(|state| state.written = written) {
-            change.take_back().map_err(ApplyError::TakeBack)?;
-            return Err(error.into());
-        }
+        self.history.update(|state| state.written = written);
         self.unwritable = false;
         Ok(change)
     }
@@ -458,11 +494,11 @@ impl Applier {
         let revision = change.revision();
         if runs(seen, revision.as_ref()) || self.end_batch(seen, revision.as_ref()).await {
             change.finish()?;
-            self.confirmed(revision)?;
+            self.confirmed(revision);
         } else {
             change.take_back().map_err(ApplyError::TakeBack)?;
             let good = self.history.last_good().map(|set| set.revision);
-            self.history.update(|state| state.written = good)?;
+            self.history.update(|state| state.written = good);
             self.history.adopt_live(&self.options.destinations)?;
         }
         self.last_good = self.history.last_good().map(Arc::new);
@@ -482,7 +518,7 @@ impl Applier {
             return Ok(None);
         }
         if runs(seen, revision) {
-            self.confirmed(revision.cloned())?;
+            self.confirmed(revision.cloned());
             return Ok(Some(Verdict::Unchanged));
         }
         if !self.haproxy.can_ask() && self.history.state().applied.as_ref() == revision {
@@ -501,7 +537,7 @@ impl Applier {
         }
         let written = self.history.state().written.as_ref() == revision;
         if !self.haproxy.can_tell() && written {
-            self.stands(&candidate.revision)?;
+            self.stands(&candidate.revision);
             return Ok(Some(Verdict::Written {
                 revision: candidate.revision.clone(),
                 reason: "nobody is told in this mode".to_owned(),
@@ -546,15 +582,31 @@ impl Applier {
     }
 
     /// The worker reports this revision.
-    fn confirmed(&mut self, revision: Option<Revision>) -> Result<(), FileError> {
+    fn confirmed(&mut self, revision: Option<Revision>) {
         self.history.update(|state| {
             state.written.clone_from(&revision);
             state.applied.clone_from(&revision);
             state.confirmed = revision;
             state.rejected = None;
-        })?;
-        self.last_good = self.history.last_good().map(Arc::new);
-        Ok(())
+        });
+        self.learn_last_good();
+    }
+
+    /// Takes the last good set as it is kept. One that is lost on the disk stays known.
+    fn learn_last_good(&mut self) {
+        if let Some(good) = self.history.last_good() {
+            self.last_good = Some(Arc::new(good));
+        }
+    }
+
+    /// The state directory has again what could not be written there or what somebody has removed. Says what is
+    /// still missing.
+    fn keep_state(&mut self) -> Vec<String> {
+        self.lock.renew();
+        self.history.restore(self.last_good.as_deref());
+        let of_lock = self.lock.problem().map(ToString::to_string);
+        let of_history = self.history.problem().map(not_kept);
+        of_lock.into_iter().chain(of_history).collect()
     }
 
     fn set_aside(&self, candidate: &Candidate, reason: &str) -> Option<PathBuf> {

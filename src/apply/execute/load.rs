@@ -1,10 +1,8 @@
 //! The files are swapped in and HAProxy must load them: told, confirmed, or brought back to the former
 //! ones.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::super::files::FileError;
 use super::super::journal::{Change, Phase};
 use super::super::set::{Candidate, Revision};
 use super::super::tell::{Mode, STALE, Seen, Told};
@@ -90,7 +88,7 @@ impl Applier {
         if runs(&seen, Some(&revision)) {
             self.has_read(&seen);
             change.finish()?;
-            self.confirmed(Some(revision.clone()))?;
+            self.confirmed(Some(revision.clone()));
             return Ok(Verdict::Confirmed {
                 revision,
                 took: started.elapsed(),
@@ -103,7 +101,7 @@ impl Applier {
         match told {
             Told::Absent { reason } => {
                 change.finish()?;
-                self.stands(&revision)?;
+                self.stands(&revision);
                 Ok(Verdict::Written {
                     revision,
                     reason,
@@ -115,8 +113,8 @@ impl Applier {
             Told::Loaded if self.takes_its_word(&seen) => {
                 change.finish()?;
                 self.history
-                    .update(|state| state.applied = Some(revision.clone()))?;
-                self.last_good = self.history.last_good().map(Arc::new);
+                    .update(|state| state.applied = Some(revision.clone()));
+                self.learn_last_good();
                 Ok(Verdict::Written {
                     revision,
                     reason: format!("{}.", describe(&seen)),
@@ -180,13 +178,12 @@ impl Applier {
 
     /// Where there is nobody to tell or ask, what is written and has passed is what a failed change goes
     /// back to: nothing will ever confirm it.
-    pub(super) fn stands(&mut self, revision: &Revision) -> Result<(), FileError> {
+    pub(super) fn stands(&mut self, revision: &Revision) {
         if !self.haproxy.can_tell() && !self.haproxy.can_ask() {
             self.history
-                .update(|state| state.applied = Some(revision.clone()))?;
-            self.last_good = self.history.last_good().map(Arc::new);
+                .update(|state| state.applied = Some(revision.clone()));
+            self.learn_last_good();
         }
-        Ok(())
     }
 
     /// The former files are put back at once; then HAProxy is brought back to them if it runs
@@ -201,9 +198,7 @@ impl Applier {
     ) -> Result<Verdict, ApplyError> {
         change.take_back().map_err(ApplyError::TakeBack)?;
         let good = self.last_good.as_ref().map(|set| set.revision.clone());
-        if let Err(error) = self.history.update(|state| state.written = good) {
-            tracing::warn!(%error, "the return to the last good set could not be noted");
-        }
+        self.history.update(|state| state.written = good);
         if let Some(good) = &self.last_good {
             self.haproxy.learn_socket(&good.files);
         }
@@ -226,12 +221,8 @@ impl Applier {
             reason: reason.clone(),
             process,
         };
-        if let Err(error) = self
-            .history
-            .update(|state| state.rejected = Some(rejection))
-        {
-            tracing::warn!(%error, "the rejection could not be noted");
-        }
+        self.history
+            .update(|state| state.rejected = Some(rejection));
         if blame == Blame::Hardly && first {
             return Ok(Verdict::Unconfirmed { reason, restored });
         }
