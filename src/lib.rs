@@ -19,6 +19,7 @@
 //! * [`agent`]: the pure core of the sidecar and the loop around it;
 //! * [`status`]: what it tells;
 //! * [`cli`], [`settings`], [`diagnostic`], [`exit`]: the shell;
+//! * [`descriptors`], [`text`]: limits on what is open and on what is read;
 //! * [`crash`]: where tests end the program.
 
 // Files that tests/parts includes, too, call the library by its name.
@@ -30,6 +31,7 @@ pub mod apply;
 pub mod catalog;
 pub mod cli;
 pub mod crash;
+pub mod descriptors;
 pub mod diagnostic;
 pub mod exit;
 #[cfg(any(test, fuzzing))]

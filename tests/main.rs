@@ -11,6 +11,7 @@ mod computed_names;
 mod consul;
 mod data;
 mod environment;
+mod exhausted;
 mod faults;
 mod field;
 mod formats;

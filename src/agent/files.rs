@@ -10,19 +10,24 @@ use std::time::{Duration, Instant};
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 
+use crate::text;
+
 /// Files that change together are told of together.
 const QUIET: Duration = Duration::from_millis(200);
 /// But in a folder that is never quiet, such as one with a log, they are looked at after this time.
 const RESTLESS: Duration = Duration::from_secs(2);
 /// Nobody relies on being told alone: the content is compared this often too.
 const AT_LEAST: Duration = Duration::from_secs(30);
-/// The largest file that is compared.
-const MAX_FILE: u64 = 16 << 20;
+/// As often where the system tells nothing.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// A running watch; dropping it ends it.
 pub struct FileWatch {
-    _watcher: RecommendedWatcher,
-    _end: mpsc::Sender<()>,
+    _watcher: Option<RecommendedWatcher>,
+    /// Keeps the thread where there is no watcher.
+    events: mpsc::SyncSender<()>,
+    end: mpsc::Sender<()>,
+    problem: Option<String>,
 }
 
 enum Wake {
@@ -33,43 +38,25 @@ enum Wake {
 
 impl FileWatch {
     /// Watches groups of files and folders, and calls with a group's number when the content of
-    /// one of it differs from before. A folder stands for the files right in it.
+    /// one of it differs from before. A folder stands for the files right in it. Where the system does not tell
+    /// of changes, the files are looked at every 2 s.
     pub fn start(
         groups: Vec<BTreeSet<PathBuf>>,
         changed: impl Fn(usize) + Send + 'static,
-    ) -> notify::Result<FileWatch> {
+    ) -> std::io::Result<FileWatch> {
         let (events, queue) = mpsc::sync_channel(1);
         let (end, ended) = mpsc::channel::<()>();
-        let mut watcher =
-            notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-                // Reading the files is an event too, and not of interest.
-                let reading = matches!(&event, Ok(event) if event.kind.is_access());
-                if !reading {
-                    let _ = events.try_send(());
-                }
-            })?;
-        let mut folders = BTreeSet::new();
-        for path in groups.iter().flatten() {
-            if path.is_dir() {
-                folders.insert(path.clone());
-            }
-            // The target of a symlink may be swapped: its folder is watched as well.
-            for path in [Some(path.clone()), path.canonicalize().ok()]
-                .into_iter()
-                .flatten()
-            {
-                folders.extend(path.parent().map(Path::to_owned));
-            }
-        }
-        for folder in folders.iter().filter(|folder| folder.is_dir()) {
-            watcher.watch(folder, RecursiveMode::NonRecursive)?;
-        }
+        let (watcher, problem) = watcher(&folders(&groups), events.clone());
+        let look = match problem {
+            Some(_) => LOOK,
+            None => AT_LEAST,
+        };
         let mut before: Vec<_> = groups.iter().map(digest).collect();
         thread::Builder::new()
             .name("file-watch".to_owned())
             .spawn(move || {
                 loop {
-                    match wait(&queue, &ended, AT_LEAST) {
+                    match wait(&queue, &ended, look) {
                         Wake::End => return,
                         Wake::Time => {}
                         Wake::Event => {
@@ -92,13 +79,87 @@ impl FileWatch {
                         }
                     }
                 }
-            })
-            .map_err(notify::Error::io)?;
+            })?;
         Ok(FileWatch {
             _watcher: watcher,
-            _end: end,
+            events,
+            end,
+            problem,
         })
     }
+
+    /// Why the files are looked at instead of watched, a whole sentence.
+    pub fn problem(&self) -> Option<&str> {
+        self.problem.as_deref()
+    }
+}
+
+impl Drop for FileWatch {
+    /// Wakes the thread, so that it ends now.
+    fn drop(&mut self) {
+        let (end, _) = mpsc::channel();
+        self.end = end;
+        let _ = self.events.try_send(());
+    }
+}
+
+/// The folders in which something happens when one of the files changes.
+fn folders(groups: &[BTreeSet<PathBuf>]) -> BTreeSet<PathBuf> {
+    let mut folders = BTreeSet::new();
+    for path in groups.iter().flatten() {
+        if path.is_dir() {
+            folders.insert(path.clone());
+        }
+        // The target of a symlink may be swapped: its folder is watched as well.
+        for path in [Some(path.clone()), path.canonicalize().ok()]
+            .into_iter()
+            .flatten()
+        {
+            folders.extend(path.parent().map(Path::to_owned));
+        }
+    }
+    folders.retain(|folder| folder.is_dir());
+    folders
+}
+
+/// Watches as many of the folders as the system allows, and says why not all.
+fn watcher(
+    folders: &BTreeSet<PathBuf>,
+    events: mpsc::SyncSender<()>,
+) -> (Option<RecommendedWatcher>, Option<String>) {
+    let made = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        // Reading the files is an event too, and not of interest.
+        let reading = matches!(&event, Ok(event) if event.kind.is_access());
+        if !reading {
+            let _ = events.try_send(());
+        }
+    });
+    let mut watcher = match made {
+        Ok(watcher) => watcher,
+        Err(error) => {
+            let settings = "fs.inotify.max_user_instances";
+            return (None, Some(not_told(&error, settings)));
+        }
+    };
+    let mut problem = None;
+    for folder in folders {
+        if let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive) {
+            problem = Some(not_told(&error, "fs.inotify.max_user_watches"));
+        }
+    }
+    (Some(watcher), problem)
+}
+
+fn not_told(error: &notify::Error, setting: &str) -> String {
+    let cause = match &error.kind {
+        notify::ErrorKind::MaxFilesWatch => "the limit of inotify watches is reached".to_owned(),
+        notify::ErrorKind::Io(error) => error.to_string(),
+        _ => error.to_string(),
+    };
+    format!(
+        "The system does not tell of changed templates and settings ({cause}), so Gatewright compares them every {} s. Raise {setting} (sysctl), or end programs that use inotify.",
+        LOOK.as_secs()
+    )
 }
 
 fn wait(queue: &mpsc::Receiver<()>, ended: &mpsc::Receiver<()>, time: Duration) -> Wake {
@@ -118,14 +179,12 @@ fn digest(files: &BTreeSet<PathBuf>) -> Vec<u8> {
     let mut hash = ring::digest::Context::new(&ring::digest::SHA256);
     let mut add = |path: &Path| {
         hash.update(path.as_os_str().as_encoded_bytes());
-        let small =
-            std::fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() <= MAX_FILE);
-        match small.then(|| std::fs::read(path)) {
-            Some(Ok(bytes)) => {
+        match text::bytes(path, text::WRITTEN) {
+            Ok(bytes) => {
                 hash.update(&(bytes.len() as u64).to_be_bytes());
                 hash.update(&bytes);
             }
-            _ => hash.update(b"\0unreadable"),
+            Err(_) => hash.update(b"\0unreadable"),
         }
     };
     for path in files {

@@ -36,7 +36,7 @@ use crate::haproxy::supervise::Supervisor;
 use crate::source::{Source, Update, Watch};
 use crate::status::http::{Listen, Sources, StatusListener};
 use crate::status::model::{Frame, Status};
-use crate::status::socket::{Question, Released};
+use crate::status::socket::{Question, Released, StatusSocket};
 use crate::template::{self, NO_TEMPLATES, Slots, TemplateSet, Texts};
 
 mod messages;
@@ -102,6 +102,8 @@ pub struct Telling {
     pub sources: Sources,
     /// The listener, open already, so that an address that cannot be had has failed before this.
     pub listener: Option<StatusListener>,
+    /// Where the status is asked for on this machine.
+    pub socket: StatusSocket,
 }
 
 /// What came of a task.
@@ -213,6 +215,7 @@ pub struct Sidecar {
     reading_settings: bool,
     read_again: bool,
     listener: Option<StatusListener>,
+    socket: StatusSocket,
     systemd: Systemd,
     /// Whom a listener asks.
     sources: Sources,
@@ -235,6 +238,7 @@ impl Sidecar {
             mut questions,
             sources,
             listener,
+            socket,
         } = telling;
         let mut pulse = Pulse::new(sources.heartbeat.clone());
         let mut terminate = signal(SignalKind::terminate())?;
@@ -290,6 +294,7 @@ impl Sidecar {
             reading_settings: false,
             read_again: false,
             listener,
+            socket,
             systemd: Systemd::from_environment(),
             sources,
             files_read: BTreeSet::new(),
@@ -459,7 +464,21 @@ impl Sidecar {
 
     fn status(&self) -> Status {
         let source = self.parts.source.status();
-        Status::of(&self.core, &source, &self.frame, Instant::now())
+        let mut frame = self.frame.clone();
+        frame.warnings.extend(self.faults());
+        Status::of(&self.core, &source, &frame, Instant::now())
+    }
+
+    /// What the system denies at the moment, and without which all goes on.
+    fn faults(&self) -> impl Iterator<Item = String> {
+        let files = self.file_watch.as_ref().and_then(FileWatch::problem);
+        [
+            files.map(str::to_owned),
+            self.socket.problem(),
+            self.core.memory().problem().map(str::to_owned),
+        ]
+        .into_iter()
+        .flatten()
     }
 }
 

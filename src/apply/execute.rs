@@ -30,9 +30,9 @@ use self::commands::Attempt;
 use self::memory::Memory;
 use self::notes::Program;
 use self::reads::Other;
-use super::files::{self, FileError};
+use super::files;
 use super::gate::{self, Rules};
-use super::history::{History, StoredSet};
+use super::history::{History, StoredSet, not_kept};
 use super::journal::{self, Change, Phase};
 use super::lock::Lock;
 use super::origin;
@@ -45,7 +45,7 @@ use super::tell::{Haproxy, Mode, Seen};
 use super::validate::{self, Master};
 pub use super::verdict::{ApplyError, Means, Observation, Options, Verdict};
 use crate::catalog::guard;
-use crate::diagnostic::Severity;
+use crate::diagnostic::{Severity, with_causes};
 use crate::haproxy::Finding;
 use crate::haproxy::check::Invocation;
 use crate::haproxy::stats::Running;
@@ -78,7 +78,7 @@ pub struct Applier {
     meant: bool,
     /// Said once: we are ending, and no validation is waited for.
     ending: Ending,
-    _lock: Lock,
+    lock: Lock,
 }
 
 /// Tells an applier that is at work that we are ending: a validation under way is killed, since nothing
@@ -105,10 +105,22 @@ impl Applier {
         let main = options.configurations().next();
         let main = main.ok_or(ApplyError::NoConfiguration)?;
         let lock = Lock::acquire(&options.state_directory, main)?;
-        let mut history = History::open(&options.state_directory, options.keep)?;
-        let pending = journal::recover(&options.state_directory)?;
+        if let Some(problem) = lock.problem() {
+            tracing::warn!("{problem}");
+        }
+        let mut history = History::open(&options.state_directory, options.keep);
+        if let Some(problem) = history.problem() {
+            tracing::warn!("{}", not_kept(problem));
+        }
+        // HAProxy may be down: it starts from the files as they are, whatever is left to do about them.
+        let recovered = journal::recover(&options.state_directory)
+            .inspect_err(|error| tracing::error!("{}", with_causes(error)));
+        let (pending, unsettled) = match recovered {
+            Ok(change) => (change, false),
+            Err(_) => (None, true),
+        };
         let destinations = options.destinations.iter().map(|(path, _)| path.as_path());
-        stage::clean(destinations, pending.is_some());
+        stage::clean(destinations, pending.is_some() || unsettled);
         if pending.is_none() {
             history.adopt_live(&options.destinations)?;
         }
@@ -139,7 +151,7 @@ impl Applier {
             loss: None,
             meant: false,
             ending: Ending::default(),
-            _lock: lock,
+            lock,
         })
     }
 
@@ -172,9 +184,7 @@ impl Applier {
 
     /// Lets sets be loaded again that HAProxy has rejected; `all`: also those over which it ended.
     pub fn forget_rejections(&mut self, all: bool) {
-        if let Err(error) = self.history.update(|state| state.rejected.forget(all)) {
-            tracing::warn!(%error, "that rejected sets may be loaded again could not be noted");
-        }
+        self.history.update(|state| state.rejected.forget(all));
     }
 
     /// The supervised HAProxy, once it was started. The handle can be kept and used at any time.
@@ -243,8 +253,35 @@ impl Applier {
     }
 
     /// Applies the last good set again, without asking the gate: for a start while the catalog is
-    /// away. A supervised HAProxy is started with it.
+    /// away. A supervised HAProxy is started with it; where the set cannot be applied, with the live files.
     pub async fn resume(&mut self) -> Verdict {
+        let verdict = self.resume_set().await;
+        let failed = match &verdict {
+            Verdict::Failed {
+                error: ApplyError::Ending,
+            } => return verdict,
+            Verdict::Failed { error } => with_causes(error),
+            Verdict::Refused { findings, .. } => in_words(findings),
+            _ => return verdict,
+        };
+        if !matches!(self.options.mode, Mode::Supervise { .. }) || !self.has_configuration() {
+            return verdict;
+        }
+        self.haproxy.adopt().await;
+        match &self.last_good {
+            Some(good) => Verdict::Written {
+                revision: good.revision.clone(),
+                reason: format!(
+                    "HAProxy is started from the live files, because the last good set could not be applied: {}",
+                    failed.trim_end()
+                ),
+                story: String::new(),
+            },
+            None => verdict,
+        }
+    }
+
+    async fn resume_set(&mut self) -> Verdict {
         if self.pending.is_some() {
             // A change that a crash left complete may be the last good set itself.
             let seen = self.look().await;
@@ -451,17 +488,14 @@ impl Applier {
     /// The files become the live ones, on the disk when this returns.
     fn swap_in(&mut self, candidate: &Candidate, staged: Staged) -> Result<Change, ApplyError> {
         self.unwritable = true;
-        self.history.keep(&StoredSet::from(candidate))?;
+        self.history.keep(&StoredSet::from(candidate));
         let change = Change::commit(
             &self.options.state_directory,
             &candidate.revision,
             staged.into_entries(),
         )?;
         let written = Some(candidate.revision.clone());
-        if let Err(error) = self.history.update(|state| state.written = written) {
-            change.take_back().map_err(ApplyError::TakeBack)?;
-            return Err(error.into());
-        }
+        self.history.update(|state| state.written = written);
         self.unwritable = false;
         Ok(change)
     }
@@ -497,11 +531,11 @@ impl Applier {
         let revision = change.revision();
         if runs(seen, revision.as_ref()) || self.end_batch(seen, revision.as_ref()).await {
             change.finish()?;
-            self.confirmed(revision)?;
+            self.confirmed(revision);
         } else {
             change.take_back().map_err(ApplyError::TakeBack)?;
             let good = self.history.last_good().map(|set| set.revision);
-            self.history.update(|state| state.written = good)?;
+            self.history.update(|state| state.written = good);
             self.history.adopt_live(&self.options.destinations)?;
         }
         self.last_good = self.history.last_good().map(Arc::new);
@@ -521,8 +555,8 @@ impl Applier {
             return Ok(None);
         }
         if runs(seen, revision) {
-            self.confirmed(revision.cloned())?;
-            self.reported(seen)?;
+            self.confirmed(revision.cloned());
+            self.reported(seen);
             return Ok(Some(Verdict::Unchanged));
         }
         if !self.haproxy.can_ask() && self.history.state().applied.as_ref() == revision {
@@ -541,7 +575,7 @@ impl Applier {
         }
         let written = self.history.state().written.as_ref() == revision;
         if !self.haproxy.can_tell() && written {
-            self.stands(&candidate.revision)?;
+            self.stands(&candidate.revision);
             return Ok(Some(Verdict::Written {
                 revision: candidate.revision.clone(),
                 reason: "nobody is told in this mode".to_owned(),
@@ -604,15 +638,13 @@ impl Applier {
     }
 
     /// What a worker reports it has loaded.
-    fn reported(&mut self, seen: &Seen) -> Result<(), FileError> {
-        let Seen::Running(running) = seen else {
-            return Ok(());
-        };
-        let Some(revision) = &running.revision else {
-            return Ok(());
-        };
-        self.history
-            .update(|state| state.rejected.reported(revision, running.pid))
+    fn reported(&mut self, seen: &Seen) {
+        if let Seen::Running(running) = seen
+            && let Some(revision) = &running.revision
+        {
+            self.history
+                .update(|state| state.rejected.reported(revision, running.pid));
+        }
     }
 
     fn taken_addresses(&self, candidate: &Candidate, seen: &Seen) -> Vec<Finding> {
@@ -639,14 +671,30 @@ impl Applier {
     }
 
     /// The worker reports this revision.
-    fn confirmed(&mut self, revision: Option<Revision>) -> Result<(), FileError> {
+    fn confirmed(&mut self, revision: Option<Revision>) {
         self.history.update(|state| {
             state.written.clone_from(&revision);
             state.applied.clone_from(&revision);
             state.confirmed = revision;
-        })?;
-        self.last_good = self.history.last_good().map(Arc::new);
-        Ok(())
+        });
+        self.learn_last_good();
+    }
+
+    /// Takes the last good set as it is kept. One that is lost on the disk stays known.
+    fn learn_last_good(&mut self) {
+        if let Some(good) = self.history.last_good() {
+            self.last_good = Some(Arc::new(good));
+        }
+    }
+
+    /// The state directory has again what could not be written there or what somebody has removed. Says what is
+    /// still missing.
+    fn keep_state(&mut self) -> Vec<String> {
+        self.lock.renew();
+        self.history.restore(self.last_good.as_deref());
+        let of_lock = self.lock.problem().map(ToString::to_string);
+        let of_history = self.history.problem().map(not_kept);
+        of_lock.into_iter().chain(of_history).collect()
     }
 
     fn set_aside(&self, candidate: &Candidate, reason: &str) -> Option<PathBuf> {

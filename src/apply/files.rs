@@ -13,6 +13,7 @@ use nix::unistd::{Gid, Uid, fchown};
 
 use self::faults::step;
 use crate::crash;
+use crate::text;
 
 #[cfg(debug_assertions)]
 pub mod faults;
@@ -139,9 +140,9 @@ impl Access {
     pub fn of(path: &Path) -> std::io::Result<Option<Access>> {
         match std::fs::metadata(path) {
             Ok(found) if found.is_dir() => Err(ErrorKind::IsADirectory.into()),
-            Ok(found) if !found.is_file() => {
-                Err(std::io::Error::other("it is no regular file. Name a file"))
-            }
+            Ok(found) if !found.is_file() => Err(std::io::Error::other(
+                "it is not a regular file. Name a file",
+            )),
             Ok(found) => Ok(Some(Access {
                 mode: found.mode() & 0o7777,
                 owner: Some((found.uid(), found.gid())),
@@ -322,7 +323,7 @@ pub fn keep(from: &Path, to: &Path) -> Result<(), FileError> {
         {
             let failed = FileError::of("keep", to);
             let access = Access::of(from).map_err(&failed)?;
-            let bytes = std::fs::read(from).map_err(&failed)?;
+            let bytes = text::bytes(from, text::OWN).map_err(&failed)?;
             write_new(to, &bytes, access.unwrap_or(Access::PRIVATE))
         }
         other => other,
@@ -354,10 +355,10 @@ pub fn sync_parent(path: &Path) -> Result<(), FileError> {
 /// Removes a file if it is there.
 pub fn remove(path: &Path) -> Result<(), FileError> {
     match step(Step::Remove, path).and_then(|()| std::fs::remove_file(path)) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(FileError::of("remove", path)(error))
-        }
-        Err(_) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        // There, also what does not exist cannot be removed.
+        Err(error) if error.kind() == ErrorKind::ReadOnlyFilesystem && !exists(path) => Ok(()),
+        Err(error) => Err(FileError::of("remove", path)(error)),
         Ok(()) => {
             crash::point("file removed");
             Ok(())
@@ -365,9 +366,14 @@ pub fn remove(path: &Path) -> Result<(), FileError> {
     }
 }
 
+/// Also a link that leads nowhere.
+fn exists(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok()
+}
+
 /// Reads a text file; `None` when there is none.
 pub fn read(path: &Path) -> Result<Option<String>, FileError> {
-    match std::fs::read(path) {
+    match text::bytes(path, text::OWN) {
         Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => {

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! A file here that is damaged, or written by a newer version, is ignored with a warning: the live
-//! files are the truth to start from. Never touches a destination.
+//! files are the truth to start from. What cannot be written is kept in memory and written when that works
+//! again, so that neither a full disk nor a lost directory stops a change. Never touches a destination.
 
 use std::path::{Path, PathBuf};
 
@@ -24,6 +25,7 @@ use super::origin::Origin;
 use super::rejections::Rejections;
 use super::set::{Candidate, Revision, Role, SetFile, is_revision_variable};
 use crate::catalog::snapshot::digest;
+use crate::text;
 
 /// The version of every file here.
 const FORMAT: u32 = 1;
@@ -107,18 +109,16 @@ pub struct History {
     directory: PathBuf,
     keep: usize,
     state: State,
+    /// Sets that are not on the disk: those that the facts name, and the one that is being applied.
+    unsaved: Vec<StoredSet>,
+    /// Why something is not on the disk; `None` when all is.
+    problem: Option<FileError>,
 }
 
 impl History {
     /// Opens or makes the directory. `keep` is the number of good sets that are kept, at least one.
-    pub fn open(directory: &Path, keep: usize) -> Result<History, FileError> {
-        for part in [
-            directory,
-            &directory.join("sets"),
-            &directory.join("rejected"),
-        ] {
-            private_directory(part)?;
-        }
+    pub fn open(directory: &Path, keep: usize) -> History {
+        let problem = make_directories(directory).err();
         clean(directory);
         let path = directory.join("state.json");
         let state =
@@ -131,11 +131,18 @@ impl History {
                     rejected: file.rejections,
                 }
             });
-        Ok(History {
+        History {
             directory: directory.to_owned(),
             keep: keep.max(1),
             state,
-        })
+            unsaved: Vec::new(),
+            problem,
+        }
+    }
+
+    /// Why something is not on the disk.
+    pub fn problem(&self) -> Option<&FileError> {
+        self.problem.as_ref()
     }
 
     /// The three facts.
@@ -144,24 +151,89 @@ impl History {
     }
 
     /// Changes the facts; nothing is written when they stay the same.
-    pub fn update(&mut self, change: impl FnOnce(&mut State)) -> Result<(), FileError> {
-        let mut state = self.state.clone();
-        change(&mut state);
-        if state == self.state {
-            return Ok(());
+    pub fn update(&mut self, change: impl FnOnce(&mut State)) {
+        let before = self.state.clone();
+        change(&mut self.state);
+        if self.state != before
+            && let Err(error) = self.save_state()
+        {
+            self.failed(error);
         }
+    }
+
+    /// Writes what is not on the disk, because it could not be written or because somebody has removed it.
+    /// `last_good` is the set that a failed change goes back to.
+    pub fn restore(&mut self, last_good: Option<&StoredSet>) {
+        let good = last_good.filter(|set| !self.manifest(&set.revision).exists());
+        let state = self.directory.join("state.json");
+        let lost = good.is_some() || self.state != State::default() && !state.exists();
+        if self.problem.is_none() && !lost {
+            return;
+        }
+        if self.problem.is_none() {
+            tracing::warn!(
+                "The state directory {} was emptied or removed; its files are written again.",
+                self.directory.display()
+            );
+        }
+        if let Some(good) = good
+            && !self.unsaved.contains(good)
+        {
+            self.unsaved.push(good.clone());
+        }
+        match self.try_to_restore() {
+            Ok(()) => {
+                if self.problem.take().is_some() {
+                    tracing::info!(
+                        "The state directory {} can be written again.",
+                        self.directory.display()
+                    );
+                }
+            }
+            Err(error) => self.failed(error),
+        }
+    }
+
+    fn try_to_restore(&mut self) -> Result<(), FileError> {
+        make_directories(&self.directory)?;
+        // In their order: each gets the next number.
+        while let Some(set) = self.unsaved.first() {
+            self.store(set)?;
+            self.unsaved.remove(0);
+        }
+        self.save_state()
+    }
+
+    fn save_state(&self) -> Result<(), FileError> {
         let text = |revision: &Option<Revision>| revision.as_ref().map(Revision::to_string);
         let file = StateFile {
             format: FORMAT,
-            written: text(&state.written),
-            applied: text(&state.applied),
-            confirmed: text(&state.confirmed),
+            written: text(&self.state.written),
+            applied: text(&self.state.applied),
+            confirmed: text(&self.state.confirmed),
             rejected: None,
-            rejections: state.rejected.clone(),
+            rejections: self.state.rejected.clone(),
         };
-        save(&self.directory.join("state.json"), &file)?;
-        self.state = state;
-        Ok(())
+        save(&self.directory.join("state.json"), &file)
+    }
+
+    /// Said once until everything is on the disk again; the status says it for as long.
+    fn failed(&mut self, error: FileError) {
+        if self.problem.is_none() {
+            tracing::warn!("{}", not_kept(&error));
+        }
+        self.problem = Some(error);
+    }
+
+    fn manifest(&self, revision: &Revision) -> PathBuf {
+        let sets = self.directory.join("sets");
+        sets.join(revision.as_str()).join("manifest.json")
+    }
+
+    fn store(&self, set: &StoredSet) -> Result<(), FileError> {
+        let sets = self.directory.join("sets");
+        let path = sets.join(set.revision.as_str());
+        store(&path, set, next_sequence(&sets))
     }
 
     /// The set that a failed change goes back to: what the worker confirmed, else what was applied.
@@ -174,6 +246,9 @@ impl History {
 
     /// One of the kept sets.
     pub fn load_set(&self, revision: &Revision) -> Option<StoredSet> {
+        if let Some(set) = self.unsaved.iter().find(|set| set.revision == *revision) {
+            return Some(set.clone());
+        }
         let directory = self.directory.join("sets").join(revision.as_str());
         let manifest = load::<Manifest>(&directory.join("manifest.json"), |file| file.format)?;
         let mut files = Vec::new();
@@ -209,12 +284,24 @@ impl History {
 
     /// Keeps a set; the facts say later whether it was good. The oldest beyond the number kept are
     /// removed, never one that the facts name.
-    pub fn keep(&self, set: &StoredSet) -> Result<(), FileError> {
+    pub fn keep(&mut self, set: &StoredSet) {
         let sets = self.directory.join("sets");
         let path = sets.join(set.revision.as_str());
+        let named = [
+            &self.state.written,
+            &self.state.applied,
+            &self.state.confirmed,
+        ];
+        self.unsaved
+            .retain(|one| named.contains(&&Some(one.revision.clone())));
         // A set that was adopted has the revision of its text, but not the marker in it.
-        if self.load_set(&set.revision).as_ref() != Some(set) {
-            store(&path, set, next_sequence(&sets))?;
+        if self.load_set(&set.revision).as_ref() != Some(set)
+            && let Err(error) = self.store(set)
+        {
+            remove_directory(&path);
+            self.unsaved.retain(|one| one.revision != set.revision);
+            self.unsaved.push(set.clone());
+            self.failed(error);
         }
         let named = [
             &self.state.written,
@@ -233,7 +320,6 @@ impl History {
                 remove_directory(&old);
             }
         }
-        Ok(())
     }
 
     /// Sets a candidate aside with the reason, for a person to look at. Returns where.
@@ -282,19 +368,38 @@ impl History {
             files,
             origin: Origin::default(),
         };
-        self.keep(&set)?;
+        self.keep(&set);
         self.update(|state| {
             state.written = Some(set.revision.clone());
             state.applied = Some(set.revision.clone());
             state.confirmed = None;
-        })
+        });
+        Ok(())
     }
+}
+
+/// What a person must know while the state directory cannot be written.
+pub fn not_kept(error: &FileError) -> String {
+    format!(
+        "{error} Gatewright goes on without that: HAProxy starts from the live files, but a change of several files waits, and a restart of Gatewright knows no earlier set."
+    )
+}
+
+fn make_directories(directory: &Path) -> Result<(), FileError> {
+    private_directory(directory)?;
+    private_directory(&directory.join("sets"))?;
+    private_directory(&directory.join("rejected"))
 }
 
 /// Removes what a crash has left half written: it was never renamed into its place, or has no manifest.
 fn clean(directory: &Path) {
     for name in ["state.json", "journal.json"] {
-        let _ = remove(&beside(&directory.join(name), TEMPORARY));
+        let path = directory.join(name);
+        let _ = remove(&beside(&path, TEMPORARY));
+        // Nothing takes the place of a directory; whatever is in it is not ours.
+        if path.is_dir() {
+            let _ = std::fs::remove_dir(&path);
+        }
     }
     for part in ["sets", "rejected"] {
         for (_, path) in by_age(&directory.join(part)) {
@@ -359,7 +464,7 @@ fn save(path: &Path, value: &impl Serialize) -> Result<(), FileError> {
 }
 
 fn load<T: DeserializeOwned>(path: &Path, format: impl Fn(&T) -> u32) -> Option<T> {
-    let bytes = std::fs::read(path).ok()?;
+    let bytes = text::bytes(path, text::WRITTEN).ok()?;
     match serde_json::from_slice::<T>(&bytes) {
         Ok(value) if format(&value) == FORMAT => Some(value),
         Ok(_) => {
@@ -380,7 +485,7 @@ fn by_age(directory: &Path) -> Vec<(u64, PathBuf)> {
         .flatten()
         .filter_map(|entry| Some(entry.ok()?.path()))
         .map(|path| {
-            let manifest = std::fs::read(path.join("manifest.json")).ok();
+            let manifest = text::bytes(&path.join("manifest.json"), text::WRITTEN).ok();
             let sequence = manifest
                 .and_then(|bytes| serde_json::from_slice::<Manifest>(&bytes).ok())
                 .map_or(0, |manifest| manifest.sequence);
@@ -432,121 +537,4 @@ impl From<&Candidate> for StoredSet {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn set(text: &str) -> Candidate {
-        Candidate::new(vec![SetFile {
-            destination: "/etc/haproxy/h.cfg".into(),
-            role: Role::Config,
-            mode: Some(0o640),
-            text: text.into(),
-        }])
-    }
-
-    #[test]
-    fn the_facts_and_the_sets_come_back() {
-        let directory = tempfile::tempdir().unwrap();
-        let one = set("one");
-        let mut history = History::open(directory.path(), 2).unwrap();
-        assert_eq!(
-            (history.state(), history.last_good()),
-            (&State::default(), None)
-        );
-        history.keep(&StoredSet::from(&one)).unwrap();
-        history
-            .update(|state| state.confirmed = Some(one.revision.clone()))
-            .unwrap();
-        let again = History::open(directory.path(), 2).unwrap();
-        assert_eq!(again.state(), history.state());
-        assert_eq!(again.last_good().unwrap().files, one.files);
-    }
-
-    #[test]
-    fn old_sets_go_but_never_the_confirmed_one() {
-        let directory = tempfile::tempdir().unwrap();
-        let mut history = History::open(directory.path(), 2).unwrap();
-        let first = set("first");
-        history.keep(&StoredSet::from(&first)).unwrap();
-        history
-            .update(|state| state.confirmed = Some(first.revision.clone()))
-            .unwrap();
-        for number in 0..9 {
-            let candidate = set(&format!("set {number}"));
-            history.keep(&StoredSet::from(&candidate)).unwrap();
-            history.set_aside(&candidate, "why").unwrap();
-        }
-        let kept = history.kept();
-        assert_eq!(kept.len(), 4, "two, the newest and the confirmed");
-        assert!(kept.contains(&first.revision));
-        assert_eq!(
-            by_age(&directory.path().join("rejected")).len(),
-            KEEP_REJECTED
-        );
-    }
-
-    // E12 J10
-    #[test]
-    fn damage_and_newer_versions_are_ignored() {
-        let directory = tempfile::tempdir().unwrap();
-        let one = set("one");
-        let mut history = History::open(directory.path(), 2).unwrap();
-        history.keep(&StoredSet::from(&one)).unwrap();
-        history
-            .update(|state| state.applied = Some(one.revision.clone()))
-            .unwrap();
-        let sets = directory.path().join("sets").join(one.revision.as_str());
-        std::fs::write(sets.join("0-h.cfg"), "tampered").unwrap();
-        assert_eq!(history.last_good(), None);
-        for text in [
-            "",
-            "{",
-            "{\"format\":2,\"written\":null,\"applied\":null,\"confirmed\":null,\"rejected\":null}",
-        ] {
-            std::fs::write(directory.path().join("state.json"), text).unwrap();
-            let history = History::open(directory.path(), 2).unwrap();
-            assert_eq!(history.state(), &State::default());
-        }
-    }
-
-    // E12
-    #[test]
-    fn live_files_are_taken_over_with_the_revision_they_carry() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("h.cfg");
-        let destinations = [(path.clone(), Role::Config)];
-        let state = directory.path().join("state");
-        let mut history = History::open(&state, 2).unwrap();
-        history.adopt_live(&destinations).unwrap();
-        assert_eq!(history.last_good(), None, "there is nothing yet");
-        let ours = set("global\n");
-        std::fs::write(&path, &ours.files[0].text).unwrap();
-        history.adopt_live(&destinations).unwrap();
-        let good = history.last_good().unwrap();
-        assert_eq!((good.marked, good.revision), (true, ours.revision));
-
-        std::fs::write(&path, "# by hand\n").unwrap();
-        let mut other = History::open(&directory.path().join("other"), 2).unwrap();
-        other.adopt_live(&destinations).unwrap();
-        assert!(!other.last_good().unwrap().marked);
-    }
-
-    #[test]
-    fn a_set_that_was_adopted_is_kept_anew_when_it_is_written_with_its_marker() {
-        let directory = tempfile::tempdir().unwrap();
-        let live = directory.path().join("h.cfg");
-        std::fs::write(&live, "frontend f\n").unwrap();
-        let mut history = History::open(&directory.path().join("state"), 2).unwrap();
-        history.adopt_live(&[(live.clone(), Role::Config)]).unwrap();
-        let candidate = Candidate::new(vec![SetFile {
-            destination: live,
-            role: Role::Config,
-            mode: None,
-            text: "frontend f\n".into(),
-        }]);
-        assert_eq!(history.state().written.as_ref(), Some(&candidate.revision));
-        history.keep(&StoredSet::from(&candidate)).unwrap();
-        let kept = history.load_set(&candidate.revision).unwrap();
-        assert_eq!(kept.files, candidate.files);
-    }
-}
+mod tests;

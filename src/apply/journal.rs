@@ -4,6 +4,9 @@
 //! needs no space) and the whole intent is on disk in the state directory. From then on any crash
 //! finds either all former files or all new ones. The former ones are kept until the change is
 //! confirmed or taken back. Never decides whether a change is good.
+//!
+//! Where the state directory cannot be written, a change of one file goes on without a record: its rename alone
+//! is one step. A change of several waits.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -14,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::files::{Access, FileError, beside, keep, remove, rename, replace, sync, sync_parent};
 use super::set::Revision;
 use super::stage::{Entry, OLD, Previous};
+use crate::text;
 
 /// The version of the record.
 const FORMAT: u32 = 1;
@@ -51,6 +55,8 @@ struct RecordFile {
 pub struct Change {
     path: PathBuf,
     record: Record,
+    /// Whether the record is on the disk.
+    recorded: bool,
 }
 
 impl Change {
@@ -62,6 +68,7 @@ impl Change {
     ) -> Result<Change, FileError> {
         let mut change = Change {
             path: state_directory.join("journal.json"),
+            recorded: false,
             record: Record {
                 format: FORMAT,
                 revision: revision.to_string(),
@@ -120,10 +127,27 @@ impl Change {
         self.save()
     }
 
-    fn save(&self) -> Result<(), FileError> {
+    fn save(&mut self) -> Result<(), FileError> {
         let text = serde_json::to_vec(&self.record)
             .map_err(|error| FileError::of("write", &self.path)(error.into()))?;
-        replace(&self.path, &text, Access::PRIVATE)
+        let saved = replace(&self.path, &text, Access::PRIVATE);
+        let changed = self.record.files.iter().filter(|file| file.changed);
+        match saved {
+            Ok(()) => self.recorded = true,
+            // A record that stayed there would speak of an earlier moment.
+            Err(_) if changed.count() < 2 && self.forget().is_ok() => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn forget(&mut self) -> Result<(), FileError> {
+        match remove(&self.path) {
+            // Where nothing can be removed, one that does not exist is forgotten all the same.
+            Err(error) if self.recorded || self.path.exists() => return Err(error),
+            _ => self.recorded = false,
+        }
+        Ok(())
     }
 
     /// The set that was being applied.
@@ -139,20 +163,25 @@ impl Change {
     /// Puts the former files back, the configuration first, and forgets the change. Needs no space:
     /// they are only renamed. Goes on after an error, so that no more stays mixed than must; the
     /// record then stays, and it can be repeated, also after a crash.
-    pub fn take_back(self) -> Result<(), FileError> {
+    pub fn take_back(mut self) -> Result<(), FileError> {
         let mut result = Ok(());
         for file in self.record.files.iter().rev() {
             result = result.and(file.take_back());
         }
         result?;
-        remove(&self.path)
+        self.forget()
     }
 
     /// The change stands: it is forgotten, and only then the former files are removed. In the other
     /// order a crash in between would leave a record by which some files are put back and others not.
-    pub fn finish(self) -> Result<(), FileError> {
-        remove(&self.path)?;
-        let result = sync_parent(&self.path);
+    pub fn finish(mut self) -> Result<(), FileError> {
+        let result = match self.recorded {
+            true => self.forget().and_then(|()| sync_parent(&self.path)),
+            false => Ok(()),
+        };
+        if self.recorded {
+            return result;
+        }
         for file in &self.record.files {
             // One that stays goes at the next change or start.
             let _ = remove(&beside(&decode(&file.target), OLD));
@@ -181,7 +210,7 @@ impl RecordFile {
 /// it cannot be removed: it is written before any destination is touched, by rename.
 pub fn recover(state_directory: &Path) -> Result<Option<Change>, FileError> {
     let path = state_directory.join("journal.json");
-    let Ok(bytes) = std::fs::read(&path) else {
+    let Ok(bytes) = text::bytes(&path, text::WRITTEN) else {
         return Ok(None);
     };
     let record = serde_json::from_slice::<Record>(&bytes).ok();
@@ -190,7 +219,11 @@ pub fn recover(state_directory: &Path) -> Result<Option<Change>, FileError> {
         remove(&path)?;
         return Ok(None);
     };
-    let change = Change { path, record };
+    let change = Change {
+        path,
+        record,
+        recorded: true,
+    };
     if change.record.phase == Phase::Committing {
         tracing::warn!(revision = %change.record.revision, "an interrupted swap of files is taken back");
         change.take_back()?;
@@ -299,6 +332,7 @@ mod tests {
             let mut crashed = Change {
                 path: change.path,
                 record: change.record,
+                recorded: true,
             };
             crashed.reached(Phase::Committing).unwrap();
             for entry in entries.iter().skip(steps) {
@@ -332,6 +366,34 @@ mod tests {
         assert!(contents(directory.path()).is_empty());
         std::fs::write(state.join("journal.json"), "{ torn").unwrap();
         assert!(recover(&state).unwrap().is_none());
+    }
+
+    #[test]
+    fn without_a_place_for_the_record_one_file_is_swapped_and_several_wait() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = directory.path().join("no/such/state");
+        let three = set(directory.path(), "one");
+        let entries = stage(&three, None, None).unwrap().into_entries();
+        let error = Change::commit(&state, &three.revision, entries).unwrap_err();
+        assert!(error.path.starts_with(&state), "{error}");
+        assert!(contents(directory.path()).is_empty());
+
+        let one = |word: &str| Candidate::new(vec![set(directory.path(), word).files[0].clone()]);
+        let swap = |word: &str| {
+            let entries = stage(&one(word), None, None).unwrap().into_entries();
+            Change::commit(&state, &one(word).revision, entries).unwrap()
+        };
+        swap("two").finish().unwrap();
+        let before = contents(directory.path());
+        assert_eq!(before["h.cfg"], one("two").files[0].text);
+        let mut change = swap("three");
+        change.reached(Phase::Told).unwrap();
+        assert_eq!(
+            std::fs::read_to_string(directory.path().join("h.cfg")).unwrap(),
+            one("three").files[0].text
+        );
+        change.take_back().unwrap();
+        assert_eq!(contents(directory.path()), before);
     }
 
     #[test]

@@ -1,9 +1,12 @@
 //! One writer for a destination: locks held for the life of the process, in the state directory and
 //! beside the main destination. They die with the process, so there is never a stale one.
+//!
+//! Once there is a configuration that HAProxy can start from, a lock file that cannot be made is only told: a full
+//! disk must not keep HAProxy from being started.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
@@ -36,21 +39,67 @@ fn holder(pid: Option<i32>) -> String {
 /// Both locks, released when dropped.
 #[derive(Debug)]
 pub struct Lock {
-    _held: [Flock<File>; 2],
+    state_directory: PathBuf,
+    held: [(PathBuf, Option<Flock<File>>); 2],
+    problem: Option<LockError>,
 }
 
 impl Lock {
-    /// Takes both or none.
+    /// Takes both. Where the destination exists, only one that another process holds is an error.
     pub fn acquire(state_directory: &Path, destination: &Path) -> Result<Lock, LockError> {
-        private_directory(state_directory)?;
-        let state = take(&state_directory.join("lock"))?;
         // Two names of one file must meet in the same lock.
-        let real = std::fs::canonicalize(destination).unwrap_or_else(|_| destination.to_owned());
-        let beside = take(&beside(&real, LOCK))?;
-        Ok(Lock {
-            _held: [state, beside],
-        })
+        let real = std::fs::canonicalize(destination);
+        let can_start = real.is_ok();
+        let real = real.unwrap_or_else(|_| destination.to_owned());
+        let paths = [state_directory.join("lock"), beside(&real, LOCK)];
+        let mut lock = Lock {
+            state_directory: state_directory.to_owned(),
+            held: paths.map(|path| (path, None)),
+            problem: None,
+        };
+        lock.renew();
+        match lock.problem.take() {
+            Some(LockError::File(error)) if can_start => {
+                lock.problem = Some(LockError::File(error));
+                Ok(lock)
+            }
+            Some(error) => Err(error),
+            None => Ok(lock),
+        }
     }
+
+    /// Why a lock is not held.
+    pub fn problem(&self) -> Option<&LockError> {
+        self.problem.as_ref()
+    }
+
+    /// Takes again what could not be taken, and what somebody has removed.
+    pub fn renew(&mut self) {
+        self.problem = private_directory(&self.state_directory)
+            .map_err(LockError::from)
+            .err();
+        for (path, held) in &mut self.held {
+            if held.as_ref().is_some_and(|file| stands_at(file, path)) {
+                continue;
+            }
+            match take(path) {
+                Ok(file) => *held = Some(file),
+                // Another process counts for more than a disk.
+                Err(error @ LockError::Held { .. }) => self.problem = Some(error),
+                Err(error) => {
+                    self.problem.get_or_insert(error);
+                }
+            }
+        }
+    }
+}
+
+fn stands_at(file: &File, path: &Path) -> bool {
+    let found = file
+        .metadata()
+        .ok()
+        .zip(std::fs::symlink_metadata(path).ok());
+    found.is_some_and(|(ours, there)| (ours.dev(), ours.ino()) == (there.dev(), there.ino()))
 }
 
 /// The Gatewright that writes a file, by the lock beside it. It need not be one that still holds the lock.
@@ -64,7 +113,10 @@ pub fn writer_of(destination: &Path) -> Option<i32> {
 /// remounting the file system read-only.
 fn take(path: &Path) -> Result<Flock<File>, LockError> {
     let mut options = OpenOptions::new();
-    options.mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
+    // A named pipe in its place is no reason to wait.
+    options
+        .mode(0o600)
+        .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK);
     let mut for_writing = options.clone();
     let made = for_writing
         .write(true)
@@ -107,6 +159,37 @@ fn take(path: &Path) -> Result<Flock<File>, LockError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    // E01 E12
+    #[test]
+    fn a_lock_that_cannot_be_made_is_only_told_once_haproxy_can_start() {
+        let directory = tempfile::tempdir().unwrap();
+        let destination = directory.path().join("h.cfg");
+        let state = directory.path().join("state");
+        // A named pipe is not waited for.
+        std::fs::create_dir(&state).unwrap();
+        let mode = nix::sys::stat::Mode::S_IRWXU;
+        nix::unistd::mkfifo(&state.join("lock"), mode).unwrap();
+        assert!(Lock::acquire(&state, &destination).is_err());
+        std::fs::write(&destination, "global\n").unwrap();
+        let mut lock = Lock::acquire(&state, &destination).unwrap();
+        assert!(lock.problem().unwrap().to_string().contains("lock"));
+        // The other one is held.
+        let other = directory.path().join("other");
+        let held = Lock::acquire(&other, &destination).unwrap_err();
+        assert!(matches!(held, LockError::Held { .. }), "{held}");
+
+        std::fs::remove_file(state.join("lock")).unwrap();
+        lock.renew();
+        assert!(lock.problem().is_none());
+        // Wiped, they are made again.
+        std::fs::remove_dir_all(&state).unwrap();
+        lock.renew();
+        assert!(lock.problem().is_none());
+        let another = directory.path().join("another.cfg");
+        let held = Lock::acquire(&state, &another).unwrap_err();
+        assert!(matches!(held, LockError::Held { .. }), "{held}");
+    }
 
     // E10 E11
     #[test]

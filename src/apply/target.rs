@@ -179,7 +179,7 @@ mod tests {
         // To replace a device would take it away from everybody.
         let error = check(Path::new("/dev/null")).unwrap_err().to_string();
         assert!(
-            error.ends_with("it is no regular file. Name a file."),
+            error.ends_with("it is not a regular file. Name a file."),
             "{error}"
         );
     }

@@ -22,6 +22,7 @@ use crate::haproxy::config::{VariableUse, variable_uses};
 use crate::haproxy::process::{Environment, Started, Values};
 use crate::haproxy::redact;
 use crate::haproxy::sight::{self, Sight};
+use crate::text;
 
 /// The code of a configuration that HAProxy calls right and would not start with. Our gate says more.
 pub const NO_LISTENER: &str = "no-listener";
@@ -151,10 +152,8 @@ pub fn loaded(files: &[SetFile], base: &Invocation, master: Option<&Master>) -> 
 
 /// A file that HAProxy loads beside the set; what cannot be read is HAProxy's to name.
 pub(super) fn read_other(path: &Path) -> String {
-    let is_text =
-        std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() <= OTHER_MAX);
-    let bytes = is_text.then(|| std::fs::read(path).ok()).flatten();
-    String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
+    let bytes = text::bytes(path, OTHER_MAX).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// What these files read of the environment that HAProxy lacks. `named` are the variables that the settings name.

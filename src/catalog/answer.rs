@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::query::Status;
+use super::query::{Kind, Status};
 
 /// String pairs: Consul's metadata and tagged addresses.
 pub type Meta = BTreeMap<String, String>;
@@ -131,6 +131,19 @@ pub enum Answer {
 }
 
 impl Answer {
+    /// The answer to a question for something that does not exist.
+    pub fn nothing(kind: &Kind) -> Answer {
+        match kind {
+            Kind::Service { .. } => Answer::Instances(Vec::new()),
+            Kind::Services { .. } => Answer::Services(Vec::new()),
+            Kind::Nodes { .. } => Answer::Nodes(Vec::new()),
+            Kind::Node { .. } => Answer::Node(None),
+            Kind::Datacenters { .. } => Answer::Datacenters(Vec::new()),
+            Kind::Key { .. } => Answer::Key(None),
+            Kind::Tree { .. } => Answer::Tree(Vec::new()),
+        }
+    }
+
     /// How many things the answer holds, for people to read.
     pub fn len(&self) -> usize {
         match self {

@@ -12,4 +12,4 @@ pub use answer::{
     Answer, Instance, ItemName, KeyValue, Known, Meta, Node, NodeDetail, NodeService, ServiceName,
 };
 pub use network::Network;
-pub use query::{HealthFilter, Kind, Query, Scope, Status};
+pub use query::{ANOTHER_PATH, HealthFilter, Kind, Query, Scope, Status, unaskable};

@@ -144,6 +144,29 @@ pub struct Query {
     pub scope: Scope,
 }
 
+/// What is wrong with a name that is a path within Consul's HTTP API.
+pub const ANOTHER_PATH: &str =
+    "holds `.`, `..` or nothing between its slashes, so Consul takes it for another path";
+
+/// Why Consul cannot be asked for something of this name, to follow the name. Its HTTP server redirects a path with
+/// `.`, `..` or `//` to another one, even when they are encoded, and answers 400 to one that cannot be printed
+/// (Consul 1.8.7).
+pub fn unaskable(name: &str) -> Option<&'static str> {
+    let mut parts = name.strip_suffix('/').unwrap_or(name).split('/');
+    if parts.any(|part| matches!(part, "" | "." | "..")) {
+        return Some(ANOTHER_PATH);
+    }
+    let hidden = !name.chars().all(is_printable);
+    hidden.then_some("holds a character that cannot be printed, which Consul refuses")
+}
+
+/// As Go's `unicode.IsPrint`: letters, marks, numbers, punctuation, symbols and the blank.
+fn is_printable(letter: char) -> bool {
+    // A mark is escaped only at the beginning of a text.
+    let text = String::from_iter(['a', letter]);
+    !letter.is_control() && !text.escape_debug().to_string().contains("\\u{")
+}
+
 impl Query {
     /// The query for the passing instances of a service in the agent's own datacenter.
     pub fn service(name: &str) -> Query {
@@ -251,6 +274,45 @@ fn push_meta(words: &mut Vec<String>, meta: &BTreeMap<String, String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    // C17
+    #[test]
+    fn what_consul_cannot_be_asked_for() {
+        for name in [
+            "",
+            ".",
+            "..",
+            "a/../b",
+            "a//b",
+            "./a",
+            "/a",
+            "a/.",
+            "a//",
+            "we\u{200b}b",
+            "we\u{a0}b",
+            "\u{202e}x",
+            "a\nb",
+            "a\u{2028}",
+        ] {
+            assert!(unaskable(name).is_some(), "{name:?}");
+        }
+        for name in [
+            "web",
+            "a/b",
+            "a/",
+            "a.b",
+            "..a",
+            "a..",
+            "my service",
+            "\u{fc}n\u{ef}",
+            "e\u{301}",
+            "a\"b\\'c",
+            "\u{2603}",
+            "\\u{200b}",
+        ] {
+            assert_eq!(unaskable(name), None, "{name:?}");
+        }
+    }
 
     #[test]
     fn a_query_reads_as_a_template_would_ask_it() {

@@ -141,7 +141,7 @@ fn missing_keys(set: &mut TemplateSet, absent: &BTreeSet<Query>) -> Vec<Diagnost
 
 /// Where a catalog file has the answer to a query.
 fn recorded_at(path: &std::path::Path, query: &Query) -> Place {
-    let text = text::read(path).unwrap_or_default();
+    let text = text::read(path, text::OF_CATALOG).unwrap_or_default();
     let name = serde_json::to_string(&query.to_string()).unwrap_or_default();
     match text.find(&name) {
         Some(at) => Place::bytes(path, &text, at..at + name.len()),
@@ -152,7 +152,7 @@ fn recorded_at(path: &std::path::Path, query: &Query) -> Place {
 /// Reads a fixture.
 pub fn read_fixture(path: &std::path::Path) -> Result<Fixture, Failure> {
     let wrong = |diagnostic| Failure::one(exit::TEMPLATE, diagnostic);
-    let text = text::read(path).map_err(|error| {
+    let text = text::read(path, text::OF_CATALOG).map_err(|error| {
         wrong(
             Diagnostic::error(
                 "unreadable",

@@ -116,7 +116,7 @@ fn read(path: &Path) -> Result<(PathBuf, String), Failure> {
         Failure::one(exit::FAILURE, wrong)
     };
     if path != Path::new("-") {
-        return text::read(path)
+        return text::read(path, text::WRITTEN)
             .map(|text| (path.to_owned(), text))
             .map_err(unread);
     }

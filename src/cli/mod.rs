@@ -10,6 +10,7 @@ mod helpers;
 mod log;
 mod man;
 mod migrate;
+mod place;
 mod release;
 mod render;
 mod routes;

@@ -7,12 +7,13 @@ use tokio::sync::mpsc;
 
 use crate::agent::run::{Sidecar, Telling};
 use crate::apply::execute::ApplyError;
+use crate::descriptors;
 use crate::diagnostic::Diagnostic;
 use crate::exit;
 use crate::settings::{Settings, environment};
 use crate::status::heartbeat::Heartbeat;
 use crate::status::http::{Sources, StatusListener};
-use crate::status::socket::StatusSocket;
+use crate::status::socket::{StatusSocket, cannot_be_made};
 
 use super::flags::{SettingsFlag, SidecarFlags, SourceFlags};
 use super::{Failure, log, wiring};
@@ -44,6 +45,7 @@ impl Run {
         let environment = environment::read();
         let settings = self.load(&environment)?;
         let _logging = log::start(&settings.log);
+        descriptors::raise();
         if settings.consul.token.is_some()
             || settings.consul.token_file.is_some()
             || settings.consul.http_auth.is_some()
@@ -84,17 +86,14 @@ impl Run {
                 .map_err(|error| {
                     Failure::one(exit::SETTINGS, Diagnostic::error("status-listen", error))
                 })?;
-            let _socket = StatusSocket::listen(&status_socket, send).map_err(|error| {
+            // With files that HAProxy can start from, nothing else is worth not to start it.
+            let patient = applier.last_good().is_some();
+            let socket = StatusSocket::listen(&status_socket, send, patient).map_err(|error| {
+                let error = cannot_be_made(&status_socket, &error);
                 Failure::one(
                     exit::FAILURE,
-                    Diagnostic::error(
-                        "status-socket",
-                        format!(
-                            "The status socket {} cannot be made: {error}.",
-                            status_socket.display()
-                        ),
-                    )
-                    .help("Name another one in status.socket."),
+                    Diagnostic::error("status-socket", error)
+                        .help("Name another one in status.socket."),
                 )
             })?;
             tracing::info!(
@@ -120,6 +119,7 @@ impl Run {
                 questions,
                 sources,
                 listener,
+                socket,
             };
             Sidecar::run(parts, applier, again, telling)
                 .await

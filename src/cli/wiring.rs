@@ -14,7 +14,7 @@ use crate::apply::plan::{self, Policy};
 use crate::apply::set::{Candidate, Role, SetFile};
 use crate::apply::verdict::Drain;
 use crate::apply::{target, tell};
-use crate::catalog::guard;
+use crate::catalog::{Query, guard};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::exit;
 use crate::haproxy::process::is_handed_on;
@@ -23,7 +23,9 @@ use crate::settings::{
     DEFAULT_MASTER_SOCKET, Environment, HandWeights, Kind, Mode, NewServers, Settings,
 };
 use crate::source::Secret;
-use crate::source::consul::{Consul, Options as ConsulOptions, TlsOptions, TokenSource};
+use crate::source::consul::{
+    self as consul_source, Consul, Options as ConsulOptions, TlsOptions, TokenSource,
+};
 use crate::source::file::CatalogFile;
 use crate::source::serf::members::Mapping;
 use crate::source::serf::{self, Key, Options as SerfOptions, Serf};
@@ -33,8 +35,9 @@ use crate::template::{
     self, Grammar, NO_TEMPLATES, Source, TemplateSet, Texts, shipped, shipped_names,
     shipped_partials,
 };
+use crate::text;
 
-use super::Failure;
+use super::{Failure, place};
 
 /// Names a template that comes with the program.
 const SHIPPED: &str = "shipped:";
@@ -270,6 +273,8 @@ pub fn load_templates(
 ) -> Result<(TemplateSet, Vec<Diagnostic>), Vec<Diagnostic>> {
     let mut errors = Vec::new();
     let mut templates = Vec::new();
+    // What is larger than a template may be is told with the others of its kind, once it is read.
+    let limit = text::WRITTEN.max(settings.templates.max_template.0 as u64);
     for template in &settings.template {
         let text = match shipped_name(&template.source) {
             Some(name) => shipped(name).map(str::to_owned).ok_or_else(|| {
@@ -280,7 +285,7 @@ pub fn load_templates(
                 )
                 .help(format!("Shipped are: {}.", known.join(", ")))
             }),
-            None => read_template(&template.source),
+            None => read_template(&template.source, limit),
         };
         match text {
             Ok(text) => templates.push(Source {
@@ -302,7 +307,7 @@ pub fn load_templates(
         partials.insert(partial.name.clone(), partial);
     }
     if let Some(folder) = &settings.templates.partials {
-        match read_partials(folder) {
+        match read_partials(folder, limit) {
             Ok(own) => partials.extend(
                 own.into_iter()
                     .map(|partial| (partial.name.clone(), partial)),
@@ -317,8 +322,17 @@ pub fn load_templates(
     let (mut set, warnings) =
         TemplateSet::load(templates, partials, template_options(settings, environment))?;
     let errors = match settings.catalog.source {
-        Origin::Serf => unanswerable(&mut set),
-        Origin::Consul | Origin::File => Vec::new(),
+        Origin::Serf => unanswerable(
+            &mut set,
+            serf::unanswerable,
+            "Take it out, or write a parameter ([parameters]) or a member's tag instead; Consul answers it.",
+        ),
+        Origin::Consul => unanswerable(
+            &mut set,
+            consul_source::unaskable,
+            "Correct the name or the path.",
+        ),
+        Origin::File => Vec::new(),
     };
     if errors.is_empty() {
         Ok((set, warnings))
@@ -342,16 +356,20 @@ fn compile(
     Ok(set)
 }
 
-/// What templates ask that Serf has no answer to, as far as their text tells.
-fn unanswerable(set: &mut TemplateSet) -> Vec<Diagnostic> {
+/// What templates ask that the catalog has no answer to, as far as their text tells.
+fn unanswerable(
+    set: &mut TemplateSet,
+    why: fn(&Query) -> Option<String>,
+    help: &str,
+) -> Vec<Diagnostic> {
     let queries: Vec<_> = set.literal_queries().iter().cloned().collect();
     let told = queries.iter().filter_map(|query| {
-        let why = serf::unanswerable(query)?;
+        let why = why(query)?;
         let diagnostic = Diagnostic::error(
             "unanswerable",
             format!("The template asks for {query}, and {why}."),
         )
-        .help("Take it out, or write a parameter ([parameters]) or a member's tag instead; Consul answers it.");
+        .help(help);
         Some(match set.asked_at(query) {
             Some(place) => diagnostic.at(place),
             None => diagnostic,
@@ -360,18 +378,18 @@ fn unanswerable(set: &mut TemplateSet) -> Vec<Diagnostic> {
     told.collect()
 }
 
-fn read_template(path: &Path) -> Result<String, Diagnostic> {
-    crate::text::read(path).map_err(|error| {
+fn read_template(path: &Path, limit: u64) -> Result<String, Diagnostic> {
+    text::read(path, limit).map_err(|error| {
         Diagnostic::error(
             "unreadable",
             format!("The template cannot be read: {error}."),
         )
         .at(Place::file(path))
-        .help("Name an existing file of UTF-8 text.")
+        .help("Name a regular file of UTF-8 text within templates.max_template.")
     })
 }
 
-fn read_partials(folder: &Path) -> Result<Vec<Source>, Vec<Diagnostic>> {
+fn read_partials(folder: &Path, limit: u64) -> Result<Vec<Source>, Vec<Diagnostic>> {
     let unreadable = |error: std::io::Error| {
         Diagnostic::error(
             "unreadable",
@@ -391,7 +409,7 @@ fn read_partials(folder: &Path) -> Result<Vec<Source>, Vec<Diagnostic>> {
     let mut errors = Vec::new();
     let mut partials = Vec::new();
     for path in paths {
-        match read_template(&path) {
+        match read_template(&path, limit) {
             Ok(text) => partials.push(Source {
                 name: path
                     .file_stem()
@@ -548,7 +566,7 @@ pub fn apply_options(settings: &Settings, environment: &Environment) -> ApplyOpt
             socket: haproxy
                 .master_socket
                 .clone()
-                .unwrap_or_else(|| state.join("master.sock")),
+                .unwrap_or_else(|| place::of_master_socket(&state)),
             stop_limit: haproxy.stop_timeout.0,
         },
         Mode::Signal => tell::Mode::Signal {

@@ -21,7 +21,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
 
-use crate::crash;
+use crate::{crash, descriptors};
 
 /// How long and how much.
 #[derive(Debug, Clone, Copy)]
@@ -170,7 +170,7 @@ pub fn spawn(command: &mut Command, lifetime: Lifetime) -> std::io::Result<Owned
         .kill_on_drop(lifetime == Lifetime::Ours);
     // Held across the start: the reaper must not see a child that is not noted yet.
     let mut noted = noted();
-    let child = command.spawn()?;
+    let child = descriptors::as_before(|| command.spawn())?;
     let pid = child
         .id()
         .and_then(|pid| i32::try_from(pid).ok())

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::crash;
+use crate::text;
 
 /// SIGUSR2 as a bit of the masks in `/proc/PID/status`.
 const RELOAD_SIGNAL_BIT: u64 = 1 << (12 - 1);
@@ -105,6 +106,9 @@ pub enum ProcessError {
     },
 }
 
+/// A pid file holds a number or two.
+const PID_FILE_MAX: u64 = 4096;
+
 /// A process proved to be an HAProxy master, held by a pidfd.
 #[derive(Debug)]
 pub struct Master {
@@ -118,7 +122,7 @@ impl Master {
     pub async fn find(pid_file: &Path) -> Result<Master, ProcessError> {
         let mut text = String::new();
         for _ in 0..4 {
-            text = match std::fs::read_to_string(pid_file) {
+            text = match text::read(pid_file, PID_FILE_MAX) {
                 Ok(text) => text,
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                     return Err(ProcessError::NotRunning {

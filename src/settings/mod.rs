@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::haproxy::address::Address;
 use crate::source::Origin;
+use crate::text;
 
 pub use environment::Environment;
 pub use model::{HandWeights, Kind, Mode, NewServers, Settings};
@@ -83,7 +84,7 @@ pub fn parse(path: &Path, source: &str) -> Result<Settings, Diagnostic> {
 /// The status socket that a settings file names which is wrong elsewhere, or the usual one when nothing
 /// can be made of it. `None` when the file cannot be read at all.
 pub fn status_socket_of(path: &Path, environment: &Environment) -> Option<PathBuf> {
-    let source = crate::text::read(path).ok()?;
+    let source = text::read(path, text::WRITTEN).ok()?;
     let value = |table: &str, key: &str| {
         // What stands on lines of its own is found in a text that is no TOML as well.
         let lines = source.lines().map(str::trim);
@@ -106,7 +107,7 @@ pub fn status_socket_of(path: &Path, environment: &Environment) -> Option<PathBu
 }
 
 fn read(path: &Path) -> Result<String, Diagnostic> {
-    crate::text::read(path).map_err(|error| {
+    text::read(path, text::WRITTEN).map_err(|error| {
         Diagnostic::error(
             "unreadable",
             format!("The settings file cannot be read: {error}."),

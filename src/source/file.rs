@@ -4,6 +4,7 @@
 //! for all watches.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,6 +19,7 @@ use super::seen::{Followed, Seen, tell};
 use super::{ErrorClass, Freshness, Origin, ReadError, SourceStatus, Update, Watch, WatchId};
 use crate::catalog::fixture::Fixture;
 use crate::catalog::{Answer, Query, snapshot};
+use crate::text;
 
 /// Nobody relies on being told alone: the file is looked at this often too. Some file systems tell nothing.
 const LOOK: Duration = Duration::from_secs(2);
@@ -25,8 +27,6 @@ const LOOK: Duration = Duration::from_secs(2);
 const QUIET: Duration = Duration::from_millis(50);
 /// but after this time at the latest.
 const RESTLESS: Duration = Duration::from_secs(1);
-/// A larger file is refused.
-const LARGEST: u64 = 64 << 20;
 
 /// A catalog file. Cheap to clone; clones share what was read.
 #[derive(Debug, Clone)]
@@ -221,17 +221,16 @@ impl Shared {
 
     fn read(&self) -> Result<Fixture, ReadError> {
         const WHAT: &str = "reading";
-        let unreadable =
-            |error: std::io::Error| self.error(ErrorClass::Unreachable, WHAT, &error.to_string());
-        let metadata = std::fs::metadata(&self.path).map_err(unreadable)?;
-        // Opening a named pipe would block for ever.
-        if !metadata.is_file() {
-            return Err(self.error(ErrorClass::Protocol, WHAT, "it is no regular file"));
-        }
-        if metadata.len() > LARGEST {
-            return Err(self.error(ErrorClass::TooLarge, WHAT, "it has more than 64 MiB"));
-        }
-        let text = crate::text::read(&self.path).map_err(unreadable)?;
+        let text = text::read(&self.path, text::OF_CATALOG).map_err(|error| {
+            let class = match error.kind() {
+                ErrorKind::InvalidInput | ErrorKind::InvalidData | ErrorKind::IsADirectory => {
+                    ErrorClass::Protocol
+                }
+                ErrorKind::FileTooLarge => ErrorClass::TooLarge,
+                _ => ErrorClass::Unreachable,
+            };
+            self.error(class, WHAT, &error.to_string())
+        })?;
         let catalog = match snapshot::is_snapshot(&text) {
             true => snapshot::decode(&text)
                 .map(|snapshot| snapshot.catalog)

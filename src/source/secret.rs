@@ -1,8 +1,9 @@
 //! What proves to a source that we may ask: a text that is never shown, and files that hold one.
 
 use std::fmt;
-use std::io::Read as _;
 use std::path::Path;
+
+use crate::text;
 
 /// A longer file holds neither a token nor a key.
 const LONGEST: u64 = 64 * 1024;
@@ -42,15 +43,7 @@ impl fmt::Debug for Secret {
 /// with the file.
 pub(super) fn read(path: &Path) -> Result<Secret, String> {
     let failed = |error: std::io::Error| format!("cannot be read: {error}");
-    // Opening a named pipe would block for ever.
-    if !std::fs::metadata(path).map_err(failed)?.is_file() {
-        return Err("is not a regular file".to_owned());
-    }
-    let mut text = String::new();
-    let file = std::fs::File::open(path).map_err(failed)?;
-    file.take(LONGEST)
-        .read_to_string(&mut text)
-        .map_err(failed)?;
+    let text = text::read(path, LONGEST).map_err(failed)?;
     match text.trim_end_matches(['\r', '\n']) {
         "" => Err("is empty".to_owned()),
         text => Ok(Secret::new(text)),

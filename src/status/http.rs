@@ -8,9 +8,8 @@
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -23,7 +22,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 use tokio::time::timeout;
 
@@ -31,11 +30,13 @@ use super::heartbeat::Heartbeat;
 use super::metrics::{self, Own};
 use super::model::Status;
 use super::page;
+use super::places::{Limits, Room};
 use super::process::Process;
 use super::routes::{Route, route};
 use super::socket::Question;
+use crate::descriptors;
 
-/// Connections at a time; others wait in the kernel's queue.
+/// Connections at a time; see [`Limits`] for who leaves when there are more.
 pub const CONNECTIONS: usize = 64;
 /// For the head of a request.
 const HEAD: Duration = Duration::from_secs(3);
@@ -161,18 +162,23 @@ fn run(
 }
 
 async fn serve(listener: TcpListener, known: Rc<Known>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let most = CONNECTIONS.min(descriptors::shares().status);
+    let room = Room::new(Limits::of(most));
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-            return;
-        };
-        let Ok((stream, _)) = listener.accept().await else {
+        let Ok((stream, from)) = listener.accept().await else {
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
+        let Some(seat) = room.enter(peer(from.ip()), Instant::now()) else {
+            continue;
+        };
+        let number = seat.number();
         let known = Rc::clone(&known);
-        tokio::task::spawn_local(async move {
-            let service = service_fn(|request| answer(&known, request));
+        let task = tokio::task::spawn_local(async move {
+            let service = service_fn(|request| {
+                seat.asked();
+                answer(&known, request)
+            });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD)
@@ -182,8 +188,16 @@ async fn serve(listener: TcpListener, known: Rc<Known>) {
                 .serve_connection(TokioIo::new(stream), service);
             // Cancel safety: an answer cut off here went to one who did not read it.
             let _ = timeout(WHOLE, connection).await;
-            drop(place);
         });
+        room.served_by(number, task.abort_handle());
+    }
+}
+
+/// By what clients are told apart: a client of IPv6 has a whole /64 of addresses.
+fn peer(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(six) => Ipv6Addr::from_bits(six.to_bits() & !u128::from(u64::MAX)).into(),
+        four => four,
     }
 }
 

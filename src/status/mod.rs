@@ -8,6 +8,7 @@ pub mod metrics;
 pub mod model;
 mod page;
 mod parts;
+mod places;
 pub mod process;
 mod public;
 pub mod repeats;

@@ -8,10 +8,12 @@ use serde_json::{Map, Value, json};
 
 use super::helpers::shorten;
 use super::judge::{
-    Addresses, Quarantined, instance_words, judge, node_fault, node_service_fault, text_fault,
+    Addresses, Quarantined, instance_words, judge, name_fault, node_fault, node_service_fault,
 };
 use super::names::server_ids;
-use crate::catalog::{Answer, Instance, ItemName, KeyValue, Known, Meta, Node, Query};
+use crate::catalog::{
+    ANOTHER_PATH, Answer, Instance, ItemName, KeyValue, Known, Meta, Node, Query,
+};
 
 /// The field of an instance with its server's id, which is settled among those of one answer. No
 /// template need know it: the helper `serverId` reads it.
@@ -86,16 +88,21 @@ impl Slot {
                 kept
             }
             Answer::Services(list) => sieve(list, |service| {
-                let fault = text_fault(&service.name)?;
+                let fault = name_fault(&service.name)?;
                 leave_out("Service", &service.name, format!("its name {fault}"))
             }),
             Answer::Nodes(list) => sieve(list, |node| {
                 leave_out("Node", &node.name, node_fault(node)?)
             }),
             Answer::Tree(list) => sieve(list, |key| {
-                let control = key.path.contains(char::is_control);
-                let reason = "its path holds a control character".to_owned();
-                control.then(|| leave_out("Key", &key.path, reason))?
+                let fault = if key.path.contains(char::is_control) {
+                    "holds a control character"
+                } else if key.path.split('/').any(|part| matches!(part, "." | "..")) {
+                    ANOTHER_PATH
+                } else {
+                    return None;
+                };
+                leave_out("Key", &key.path, format!("its path {fault}"))
             }),
             Answer::Node(Some(detail)) => {
                 sieve(&detail.services, |service| {

@@ -53,6 +53,8 @@ pub enum Refusal {
     Option,
     /// It stands inside `(…)` or `[…]`, where other characters have a meaning too.
     Argument,
+    /// HAProxy takes no such character in the name of a section or server.
+    Name,
     /// It is empty, and the line means something else without it.
     Empty,
     /// It is empty and a part of an address, which is then any host or any port.
@@ -83,6 +85,9 @@ impl Refusal {
             Refusal::Argument => {
                 "stands inside parentheses or brackets and holds more than letters, digits and `_.:/@-`"
             }
+            Refusal::Name => {
+                "stands in a name and holds more than letters, digits and `_.:-`, which is all that HAProxy takes there"
+            }
             Refusal::Empty => "is empty, and the line means something else without it",
             Refusal::EmptyAddress => {
                 "is empty and part of an address, which would be any host or any port"
@@ -112,6 +117,9 @@ impl Refusal {
             }
             Refusal::EndsWord => {
                 "Mend the value in the catalog, or use {{raw …}} if it is meant to be several words."
+            }
+            Refusal::Name => {
+                "Write {{backendName Name}} or {{serverName this}}, which make a legal name of any."
             }
             Refusal::Empty | Refusal::EmptyArgument => {
                 "Give it a default by {{default … \"…\"}}, or write the words that need it inside {{#if …}}."
@@ -376,6 +384,11 @@ impl Escaper {
         }
         if self.depth > 0 && !value.chars().all(plain) {
             return Err(Refusal::Argument);
+        }
+        // One illegal name would make HAProxy refuse the whole file.
+        let legal = |letter: char| letter.is_ascii_alphanumeric() || "_.:-".contains(letter);
+        if self.line.is_name() && !value.chars().all(legal) {
+            return Err(Refusal::Name);
         }
         let escaped: &[char] = match self.quotes {
             Quotes::Double => &['"', '\\', '$'],

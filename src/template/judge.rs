@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use super::answers::Item;
 use super::helpers::shorten;
 use super::listeners::Listeners;
-use crate::catalog::{Instance, Network, Node, NodeService, Query};
+use crate::catalog::{Instance, Network, Node, NodeService, Query, unaskable};
 
 /// The longest name, id or tag that is taken from the catalog.
 const MAX_TEXT: usize = 1024;
@@ -208,7 +208,7 @@ pub fn address_fault(text: &str, addresses: Addresses<'_>) -> Option<String> {
 
 /// What makes a node unfit to be listed, if anything.
 pub fn node_fault(node: &Node) -> Option<String> {
-    if let Some(fault) = text_fault(&node.name) {
+    if let Some(fault) = name_fault(&node.name) {
         return Some(format!("its name {fault}"));
     }
     let pairs = [&node.tagged_addresses, &node.meta].into_iter().flatten();
@@ -221,10 +221,11 @@ pub fn node_fault(node: &Node) -> Option<String> {
 
 /// What makes a service of a node unfit to be listed, if anything.
 pub fn node_service_fault(service: &NodeService) -> Option<String> {
-    for (name, text) in [("id", &service.id), ("name", &service.name)] {
-        if let Some(fault) = text_fault(text) {
-            return Some(format!("its {name} {fault}"));
-        }
+    if let Some(fault) = text_fault(&service.id) {
+        return Some(format!("its id {fault}"));
+    }
+    if let Some(fault) = name_fault(&service.name) {
+        return Some(format!("its name {fault}"));
     }
     let pairs = service.meta.iter().flat_map(|(key, value)| [key, value]);
     pairs
@@ -233,7 +234,12 @@ pub fn node_service_fault(service: &NodeService) -> Option<String> {
         .then(|| "its address or metadata holds a control character".to_owned())
 }
 
-/// What makes a name unfit, if anything, to follow it in a sentence.
+/// What makes the name of something unfit that a template may ask the catalog for.
+pub fn name_fault(name: &str) -> Option<&'static str> {
+    text_fault(name).or_else(|| unaskable(name))
+}
+
+/// What makes a text unfit, if anything, to follow it in a sentence.
 pub fn text_fault(text: &str) -> Option<&'static str> {
     if text.is_empty() {
         Some("is empty")

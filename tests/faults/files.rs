@@ -22,12 +22,18 @@ pub struct Disk(pub PathBuf);
 
 impl Disk {
     pub fn mount(at: PathBuf) -> Disk {
+        Disk::with(at, "size=128k")
+    }
+
+    /// With these limits, in the words of tmpfs.
+    pub fn with(at: PathBuf, limits: &str) -> Disk {
         std::fs::create_dir_all(&at).unwrap();
-        mount(&["-t", "tmpfs", "-o", "size=128k,mode=755", "tmpfs"], &at);
+        let options = format!("{limits},mode=755");
+        mount(&["-t", "tmpfs", "-o", &options, "tmpfs"], &at);
         Disk(at)
     }
 
-    fn writable(&self, yes: bool) {
+    pub fn writable(&self, yes: bool) {
         let how = if yes { "remount,rw" } else { "remount,ro" };
         mount(&["-o", how], &self.0);
     }

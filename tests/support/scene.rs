@@ -152,6 +152,14 @@ impl Given {
         self
     }
 
+    /// Takes a line out of a section of the settings again.
+    pub fn unset(mut self, section: &'static str, key: &str) -> Given {
+        let text = self.sections.entry(section).or_default();
+        let kept = text.lines().filter(|line| !line.starts_with(key));
+        *text = kept.map(|line| format!("{line}\n")).collect();
+        self
+    }
+
     /// Adds whole sections at the end of the settings, such as a further template.
     pub fn more(mut self, text: &str) -> Given {
         self.more.push_str(text);

@@ -30,7 +30,7 @@ pub struct Memory {
     saved_at: Option<Instant>,
     /// After a failure.
     not_before: Option<Instant>,
-    failed: bool,
+    problem: Option<String>,
 }
 
 /// What a former process left.
@@ -75,6 +75,11 @@ impl Memory {
     /// Whether there is a snapshot on disk, as far as is known.
     pub fn exists(&self) -> bool {
         self.former.is_some() || self.saved_at.is_some()
+    }
+
+    /// Why it could not be written, a whole sentence, until it can.
+    pub fn problem(&self) -> Option<&str> {
+        self.problem.as_deref()
     }
 
     /// When it was last written by this process.
@@ -219,6 +224,13 @@ impl Core {
         }
     }
 
+    /// Somebody has removed the snapshot that was written.
+    pub fn snapshot_is_gone(&mut self, now: Instant) {
+        if self.memory.saved_at.is_some() && !self.memory.saving {
+            self.memory.changed(now);
+        }
+    }
+
     /// Whether the snapshot is being written.
     pub fn is_saving(&self) -> bool {
         self.memory.saving
@@ -272,19 +284,20 @@ impl Core {
             Ok(()) => {
                 memory.saved_at = Some(now);
                 memory.not_before = None;
-                memory.failed = false;
+                memory.problem = None;
             }
             Err(error) => {
                 memory.unsaved.get_or_insert(now);
                 memory.not_before = Some(now + SAVE_AGAIN);
-                let weight = match std::mem::replace(&mut memory.failed, true) {
-                    true => Weight::Detail,
-                    false => Weight::Warning,
+                let weight = match memory.problem {
+                    Some(_) => Weight::Detail,
+                    None => Weight::Warning,
                 };
-                let message = format!(
-                    "The snapshot for a start without the catalog could not be written. {error} It is tried again in {}.",
-                    seconds(SAVE_AGAIN)
+                let problem = format!(
+                    "The snapshot for a start without the catalog could not be written. {error}"
                 );
+                let message = format!("{problem} It is tried again in {}.", seconds(SAVE_AGAIN));
+                memory.problem = Some(problem);
                 say(actions, weight, message);
             }
         }

@@ -39,6 +39,9 @@ impl Sidecar {
                 self.applier = Some(applier);
                 self.good_again();
                 self.applier_is_back();
+                if !self.snapshot.exists() {
+                    self.core.snapshot_is_gone(Instant::now());
+                }
                 self.event(Event::Observed(observed(&observation)));
             }
             Message::Resumed { applier, verdict } => {
@@ -260,6 +263,7 @@ fn resumed(verdict: &Verdict) {
             tracing::info!("HAProxy is started with the last good set, revision {revision}.");
         }
         Verdict::Unchanged => tracing::info!("HAProxy runs the last good set."),
+        Verdict::Written { reason, .. } => tracing::warn!("{reason}"),
         other => tracing::warn!(
             "HAProxy could not be started with the last good set and waits for the first new one: {other:?}"
         ),

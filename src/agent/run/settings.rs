@@ -148,7 +148,12 @@ impl Sidecar {
         let settings = self.parts.settings_file.iter().cloned().collect();
         let messages = self.messages.clone();
         // The old watch ends first.
-        self.file_watch = None;
+        let former = self.file_watch.take();
+        let known = former
+            .as_ref()
+            .and_then(FileWatch::problem)
+            .map(str::to_owned);
+        drop(former);
         self.file_watch = FileWatch::start(vec![templates, settings], move |group| {
             let message = if group == 0 {
                 Message::TemplatesChanged
@@ -161,6 +166,12 @@ impl Sidecar {
             tracing::warn!("Changes of templates and settings are not noticed by themselves: {error}. SIGHUP reads them again.");
         })
         .ok();
+        let problem = self.file_watch.as_ref().and_then(FileWatch::problem);
+        if let Some(problem) = problem
+            && known.as_deref() != Some(problem)
+        {
+            tracing::warn!("{problem}");
+        }
     }
 }
 

@@ -202,7 +202,7 @@ impl Applier {
             return Ok(Attempt::Ended(verdict));
         }
         change.finish()?;
-        self.confirmed(Some(candidate.revision.clone()))?;
+        self.confirmed(Some(candidate.revision.clone()));
         self.memory.audited = audited;
         Ok(Attempt::Ended(Verdict::Confirmed {
             revision: candidate.revision.clone(),
@@ -220,7 +220,7 @@ impl Applier {
         }))
     }
 
-    /// Replaces the live files by what they hold, and the state: what fails there would fail after the commands.
+    /// Replaces the live files by what they hold: what fails there would fail after the commands.
     fn try_to_write(&mut self, good: &StoredSet) -> Result<(), FileError> {
         for file in &good.files {
             let (target, access) = to_replace(&file.destination)?;
@@ -228,7 +228,6 @@ impl Applier {
                 files::replace(&target, text.as_bytes(), access)?;
             }
         }
-        self.history.update(|_| {})?;
         self.unwritable = false;
         Ok(())
     }

@@ -2,10 +2,8 @@
 //! ones.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::super::files::FileError;
 use super::super::journal::{Change, Phase};
 use super::super::set::{Candidate, Revision};
 use super::super::tell::{Mode, STALE, Seen, Told};
@@ -99,8 +97,8 @@ impl Applier {
         if runs(&seen, Some(&revision)) {
             self.has_read(&seen);
             change.finish()?;
-            self.confirmed(Some(revision.clone()))?;
-            self.reported(&seen)?;
+            self.confirmed(Some(revision.clone()));
+            self.reported(&seen);
             return Ok(Verdict::Confirmed {
                 revision,
                 took: started.elapsed(),
@@ -113,7 +111,7 @@ impl Applier {
         match told {
             Told::Absent { reason } => {
                 change.finish()?;
-                self.stands(&revision)?;
+                self.stands(&revision);
                 Ok(Verdict::Written {
                     revision,
                     reason,
@@ -125,8 +123,8 @@ impl Applier {
             Told::Loaded | Told::Sent if takes_its_word(&told, &seen) => {
                 change.finish()?;
                 self.history
-                    .update(|state| state.applied = Some(revision.clone()))?;
-                self.last_good = self.history.last_good().map(Arc::new);
+                    .update(|state| state.applied = Some(revision.clone()));
+                self.learn_last_good();
                 Ok(Verdict::Written {
                     revision,
                     reason: format!("{}.", describe(&seen)),
@@ -186,13 +184,12 @@ impl Applier {
 
     /// Where there is nobody to tell or ask, what is written and has passed is what a failed change goes
     /// back to: nothing will ever confirm it.
-    pub(super) fn stands(&mut self, revision: &Revision) -> Result<(), FileError> {
+    pub(super) fn stands(&mut self, revision: &Revision) {
         if !self.haproxy.can_tell() && !self.haproxy.can_ask() {
             self.history
-                .update(|state| state.applied = Some(revision.clone()))?;
-            self.last_good = self.history.last_good().map(Arc::new);
+                .update(|state| state.applied = Some(revision.clone()));
+            self.learn_last_good();
         }
-        Ok(())
     }
 
     /// The former files are put back at once; then HAProxy is brought back to them if it runs
@@ -207,9 +204,7 @@ impl Applier {
     ) -> Result<Verdict, ApplyError> {
         change.take_back().map_err(ApplyError::TakeBack)?;
         let good = self.last_good.as_ref().map(|set| set.revision.clone());
-        if let Err(error) = self.history.update(|state| state.written = good) {
-            tracing::warn!(%error, "the return to the last good set could not be noted");
-        }
+        self.history.update(|state| state.written = good);
         if let Some(good) = &self.last_good {
             self.haproxy.learn_socket(&good.files);
         }
@@ -239,10 +234,7 @@ impl Applier {
                 _ => None,
             },
         };
-        let noted = self.history.update(|state| state.rejected.note(rejection));
-        if let Err(error) = noted {
-            tracing::warn!(%error, "the rejection could not be noted");
-        }
+        self.history.update(|state| state.rejected.note(rejection));
         if doubtful && blame == Blame::Hardly {
             return Ok(Verdict::Unconfirmed { reason, restored });
         }

@@ -27,24 +27,23 @@ impl Applier {
     /// confirmed here when HAProxy has come with it; servers that differ from the file are put right by
     /// commands, and servers that were removed go when they may.
     pub async fn observe(&mut self) -> Observation {
+        let missing = self.keep_state();
         let seen = self.haproxy.seen(Duration::from_millis(300)).await;
         if let (Seen::Running(running), None) = (&seen, &self.pending)
             && running.revision.is_some()
             && running.revision == self.history.state().written
-            && let Err(error) = self.confirmed(running.revision.clone())
         {
-            tracing::warn!(%error, "what HAProxy runs could not be noted");
+            self.confirmed(running.revision.clone());
         }
-        if let Err(error) = self.reported(&seen) {
-            tracing::warn!(%error, "what HAProxy has loaded could not be noted");
-        }
+        self.reported(&seen);
         let servers = match &seen {
             Seen::Running(running) if self.options.commands && self.pending.is_none() => {
                 self.look_at_servers(running).await
             }
             _ => Servers::default(),
         };
-        let notes = self.notes(&seen).await;
+        let mut notes = self.notes(&seen).await;
+        notes.extend(missing);
         let old_workers = match &seen {
             Seen::Absent { .. } => None,
             _ => self.haproxy.old_workers().await,

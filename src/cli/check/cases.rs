@@ -10,6 +10,7 @@ use crate::diagnostic::Diagnostic;
 use crate::exit;
 use crate::settings::Settings;
 use crate::settings::model::{Kind, Template};
+use crate::text;
 
 use super::super::gather::read_fixture;
 use super::super::{Failure, near};
@@ -170,7 +171,8 @@ fn may_be_catalog(path: &Path) -> bool {
         "\"datacenters\"",
     ];
     // What cannot be read is told as such later.
-    std::fs::read_to_string(path).map_or(true, |text| KEYS.iter().any(|key| text.contains(key)))
+    text::read(path, text::OF_CATALOG)
+        .map_or(true, |text| KEYS.iter().any(|key| text.contains(key)))
 }
 
 /// The templates in a folder and in those below it, apart from partials and what is hidden.

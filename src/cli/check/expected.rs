@@ -9,6 +9,7 @@ use crate::apply::files;
 use crate::diagnostic::{Diagnostic, Place};
 use crate::exit;
 use crate::template::SourceMap;
+use crate::text;
 
 /// The code of a text that is not the expected one.
 pub const CODE: &str = "unexpected-output";
@@ -40,7 +41,7 @@ pub fn compare(
         write(path, text)?;
         return Ok(None);
     }
-    match std::fs::read_to_string(path) {
+    match text::read(path, text::OWN) {
         Ok(expected) if expected == text => Ok(None),
         Ok(expected) => Ok(Some(different(path, &expected, text, map))),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -70,7 +71,7 @@ fn write(path: &Path, text: &str) -> Result<(), Failure> {
         std::fs::create_dir_all(folder)
             .map_err(|error| unwritable(format!("The folder cannot be made: {error}.")))?;
     }
-    if std::fs::read_to_string(path).is_ok_and(|kept| kept == text) {
+    if text::read(path, text::OWN).is_ok_and(|kept| kept == text) {
         return Ok(());
     }
     files::replace(path, text.as_bytes(), access).map_err(|error| unwritable(error.to_string()))

@@ -10,6 +10,7 @@ use crate::apply::set::{Candidate, REVISION_VARIABLE};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::exit;
 use crate::settings::{Settings, environment};
+use crate::text;
 
 mod explain;
 mod plan;
@@ -87,7 +88,7 @@ impl Render {
         let files: Vec<String> = settings
             .template
             .iter()
-            .filter_map(|template| std::fs::read_to_string(&template.destination).ok())
+            .filter_map(|template| text::read(&template.destination, text::OWN).ok())
             .collect();
         set.remember_slots(files.iter().map(String::as_str));
         let gathered = run::block_on(gather(&mut set, &catalog, rounds))??;
@@ -199,7 +200,7 @@ fn differ(
             (0, Some(against)) => (against, &files[0]),
             _ => continue,
         };
-        let old = match std::fs::read_to_string(path) {
+        let old = match text::read(path, text::OWN) {
             Ok(old) => old,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
             Err(error) => {

@@ -7,6 +7,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
 use super::TlsOptions;
+use crate::text;
 
 /// One file of certificates.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,8 +38,8 @@ pub(super) fn in_use(tls: &TlsOptions) -> Vec<Certificate> {
 }
 
 fn first_to_expire(file: &Path) -> Option<i64> {
-    let certificates = CertificateDer::pem_file_iter(file).ok()?;
-    certificates
+    let text = text::bytes(file, text::WRITTEN).ok()?;
+    CertificateDer::pem_slice_iter(&text)
         .filter_map(|certificate| not_after(&certificate.ok()?))
         .min()
 }

@@ -28,12 +28,15 @@ use super::tls::{self, Endpoint, Stamp};
 use super::token::Token;
 use super::{ConsulError, Options, Origin, SourceStatus, answer, index};
 use crate::catalog::{Answer, Kind, Query, Scope};
+use crate::descriptors;
 use crate::source::Secret;
 
 /// How often certificate files are looked at, at most.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// A connection lost sooner than this was being closed while the request was written.
 const RACE: Duration = Duration::from_millis(500);
+/// How many queries that cannot be asked are named.
+const NAMED: usize = 10;
 /// A larger body is parsed off the loop.
 const LARGE: usize = 256 * 1024;
 
@@ -54,6 +57,8 @@ pub(super) struct Client {
     /// How often Consul has come back.
     pub(super) returned: watch::Sender<u64>,
     pub(super) connections: Arc<Connections>,
+    /// Queries of watches that cannot be asked, each with how many watches there are and why.
+    not_asked: Mutex<BTreeMap<String, (usize, String)>>,
 }
 
 #[derive(Debug)]
@@ -103,6 +108,25 @@ struct Target {
     epoch: u64,
 }
 
+/// A query that cannot be asked, and is wanted.
+pub(super) struct NotAsked {
+    client: Arc<Client>,
+    query: String,
+}
+
+impl Drop for NotAsked {
+    fn drop(&mut self) {
+        let all = self.client.not_asked.lock();
+        let mut all = all.unwrap_or_else(PoisonError::into_inner);
+        if let Some((count, _)) = all.get_mut(&self.query) {
+            *count -= 1;
+            if *count == 0 {
+                all.remove(&self.query);
+            }
+        }
+    }
+}
+
 /// Why one exchange failed.
 struct Miss {
     error: ReadError,
@@ -149,7 +173,8 @@ impl Client {
             numbers: AtomicU64::new(0),
             outage: Mutex::default(),
             returned: watch::Sender::new(0),
-            connections: Connections::new(),
+            connections: Connections::new(descriptors::shares().watches),
+            not_asked: Mutex::default(),
             options,
         })
     }
@@ -324,7 +349,7 @@ impl Client {
             origin: Origin::Consul,
             members: BTreeMap::new(),
             cut_off: false,
-            notes: Vec::new(),
+            notes: self.notes(),
             address: addresses
                 .get(shared.choice.current())
                 .cloned()
@@ -336,12 +361,51 @@ impl Client {
             errors: shared.errors.clone(),
             last_error: shared.last_error.clone(),
             throttled_for,
-            connection_limit: self.connections.limit(),
+            connection_limit: self
+                .connections
+                .limit()
+                .filter(|_| !self.connections.is_own_limit()),
             token: self.token.status(),
             tls_problem: shared.tls_problem.clone(),
             certificates: shared.certificates.clone(),
             insecure_skip_verify: self.options.tls.insecure_skip_verify,
         }
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let watches = self.watches.load(Ordering::Relaxed);
+        let own = self
+            .connections
+            .limit()
+            .filter(|_| self.connections.is_own_limit());
+        let turns = own.filter(|limit| watches > *limit as u64).map(|limit| {
+            format!(
+                "Gatewright may open few files (ulimit -n, LimitNOFILE), so {watches} watches share {limit} connections to Consul and see changes later. Raise the limit."
+            )
+        });
+        let not_asked = self.not_asked.lock();
+        let not_asked = not_asked.unwrap_or_else(PoisonError::into_inner);
+        let named = not_asked.iter().take(NAMED).map(|(query, (_, why))| {
+            format!("Consul cannot be asked {query}: {why}. Gatewright renders as if nothing had that name. Correct the name in the catalog.")
+        });
+        let more = not_asked.len().saturating_sub(NAMED);
+        let more = (more > 0).then(|| format!("Consul cannot be asked {more} more queries."));
+        turns.into_iter().chain(named).chain(more).collect()
+    }
+
+    /// A query that cannot be asked; the status names it until that is dropped.
+    pub(super) fn not_asked(self: &Arc<Self>, query: &Query) -> Option<NotAsked> {
+        let why = query::request(query, &self.defaults).err()?;
+        let query = query.to_string();
+        let mut all = self
+            .not_asked
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        all.entry(query.clone()).or_insert((0, why)).0 += 1;
+        Some(NotAsked {
+            client: Arc::clone(self),
+            query,
+        })
     }
 
     /// A watch begins; its number.

@@ -2,7 +2,8 @@
 //! own; a Consul that refuses connections beyond a limit of its own makes watches take turns.
 //!
 //! Consul allows a client 200 connections by default (`limits.http_max_conns_per_client`). Consul 1.8.7
-//! closes those beyond without an answer; newer ones send 429. Nothing here sends or reads anything.
+//! closes those beyond without an answer; newer ones send 429. This process has a limit of its own: its share of
+//! the file descriptors. Nothing here sends or reads anything.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,8 +11,6 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-/// More requests are never under way.
-const MOST: usize = 4096;
 /// A request that Consul has held for so long has a connection that it accepts.
 const HELD: Duration = Duration::from_millis(500);
 /// What is refused so soon after the limit changed says nothing new.
@@ -25,6 +24,8 @@ pub(super) const TURN: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Connections {
     places: Arc<Semaphore>,
+    /// More requests are never under way.
+    most: usize,
     state: Mutex<State>,
     limited: watch::Sender<u64>,
 }
@@ -49,12 +50,13 @@ pub(super) struct Place {
 }
 
 impl Connections {
-    pub(super) fn new() -> Arc<Connections> {
+    pub(super) fn new(most: usize) -> Arc<Connections> {
         Arc::new(Connections {
-            places: Arc::new(Semaphore::new(MOST)),
+            places: Arc::new(Semaphore::new(most)),
+            most,
             state: Mutex::new(State {
                 limit: None,
-                places: MOST,
+                places: most,
                 next: 0,
                 under_way: BTreeMap::new(),
             }),
@@ -64,8 +66,14 @@ impl Connections {
 
     /// Waits for a place.
     pub(super) async fn place(self: &Arc<Connections>) -> Place {
-        // The semaphore is never closed.
-        let permit = Arc::clone(&self.places).acquire_owned().await.ok();
+        let permit = match Arc::clone(&self.places).try_acquire_owned() {
+            Ok(permit) => Some(permit),
+            Err(_) => {
+                self.full(Instant::now());
+                // The semaphore is never closed.
+                Arc::clone(&self.places).acquire_owned().await.ok()
+            }
+        };
         let mut state = self.state();
         state.next += 1;
         let number = state.next;
@@ -75,6 +83,21 @@ impl Connections {
             number,
             permit,
         }
+    }
+
+    /// All that there can be are under way and more are wanted: they take turns.
+    fn full(&self, now: Instant) {
+        let mut state = self.state();
+        if state.limit.is_none() {
+            state.limit = Some((self.most, now));
+            drop(state);
+            self.limited.send_modify(|count| *count += 1);
+        }
+    }
+
+    /// Whether the limit in force is the share of descriptors, not one of Consul's.
+    pub(super) fn is_own_limit(&self) -> bool {
+        self.limit() == Some(self.most)
     }
 
     /// The limit in force.
@@ -113,8 +136,8 @@ impl Connections {
     pub(super) fn forget_limit(&self) {
         let mut state = self.state();
         if state.limit.take().is_some() {
-            self.places.add_permits(MOST - state.places);
-            state.places = MOST;
+            self.places.add_permits(self.most - state.places);
+            state.places = self.most;
         }
     }
 
@@ -136,7 +159,7 @@ impl Drop for Place {
                 permit.forget();
                 state.places -= 1;
             }
-        } else if now.saturating_duration_since(since) >= GROW && limit < MOST {
+        } else if now.saturating_duration_since(since) >= GROW && limit < self.of.most {
             state.limit = Some((limit + 1, now));
             state.places += 1;
             self.of.places.add_permits(1);
@@ -148,10 +171,37 @@ impl Drop for Place {
 mod tests {
     use super::*;
 
+    const MOST: usize = 4096;
+
+    #[tokio::test]
+    async fn watches_take_turns_when_there_are_more_than_descriptors() {
+        let connections = Connections::new(2);
+        let mut limited = connections.limited();
+        limited.mark_unchanged();
+        let (first, _second) = (connections.place().await, connections.place().await);
+        assert_eq!(connections.limit(), None);
+        let moment = Duration::from_millis(20);
+        let third = tokio::time::timeout(moment, connections.place()).await;
+        assert!(third.is_err());
+        assert!(
+            limited.has_changed().unwrap(),
+            "those that are held give way"
+        );
+        assert!(connections.is_own_limit());
+        drop(first);
+        let _third = connections.place().await;
+        // Consul may allow fewer still.
+        let settled = Instant::now() + SETTLE;
+        connections.state().under_way.remove(&2);
+        connections.refused(settled);
+        assert_eq!(connections.limit(), Some(1));
+        assert!(!connections.is_own_limit());
+    }
+
     // A10
     #[tokio::test]
     async fn a_limit_is_as_many_as_are_held() {
-        let connections = Connections::new();
+        let connections = Connections::new(MOST);
         let (first, second) = (connections.place().await, connections.place().await);
         // Both may be refused themselves yet.
         connections.refused(Instant::now());
@@ -185,7 +235,7 @@ mod tests {
     // A10
     #[tokio::test]
     async fn one_more_is_tried_each_minute() {
-        let connections = Connections::new();
+        let connections = Connections::new(MOST);
         let place = connections.place().await;
         let later = Instant::now() + HELD;
         connections.refused(later);

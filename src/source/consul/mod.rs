@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::error;
 use super::{Freshness, Origin, SourceStatus, Update, Watch, WatchId, keep_alive};
-use crate::catalog::{Answer, Query};
+use crate::catalog::{Answer, Query, Scope};
 use crate::source::Secret;
 
 mod address;
@@ -119,6 +120,11 @@ pub enum ConsulError {
     Token(String),
 }
 
+/// Why Consul cannot be asked a query at all: the end of a sentence.
+pub fn unaskable(query: &Query) -> Option<String> {
+    query::request(query, &Scope::default()).err()
+}
+
 /// Consul. Cheap to clone; clones share connections, token and fail-over.
 #[derive(Debug, Clone)]
 pub struct Consul {
@@ -134,9 +140,24 @@ impl Consul {
 
     /// Watches a query until the returned handle is dropped. Must be called within a Tokio runtime.
     ///
-    /// While `out` is full the watch asks nothing; its next request sees whatever is newest then.
+    /// While `out` is full the watch asks nothing; its next request sees whatever is newest then. A query that cannot
+    /// be asked, because the catalog itself holds an odd name, is answered with nothing: it must not keep all others
+    /// waiting. The status names it.
     pub fn watch(&self, id: WatchId, query: Query, out: mpsc::Sender<Update>) -> Watch {
         let client = Arc::clone(&self.client);
+        if let Some(not_asked) = client.not_asked(&query) {
+            return Watch::begin(async move {
+                let _not_asked = not_asked;
+                let update = Update::Answered {
+                    watch: id,
+                    answer: Arc::new(Answer::nothing(&query.kind)),
+                    query,
+                    freshness: Freshness::now(Instant::now()),
+                };
+                let _ = out.send(update).await;
+                out.closed().await;
+            });
+        }
         let begin = move || {
             let (client, query, out) = (Arc::clone(&client), query.clone(), out.clone());
             watch::Watcher::new(client, id, query, out).run()
@@ -150,6 +171,9 @@ impl Consul {
         query: &Query,
         deadline: Duration,
     ) -> Result<(Answer, Freshness), ReadError> {
+        if self.client.not_asked(query).is_some() {
+            return Ok((Answer::nothing(&query.kind), Freshness::now(Instant::now())));
+        }
         self.client.read_once(query, deadline).await
     }
 

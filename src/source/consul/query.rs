@@ -10,7 +10,7 @@ use std::time::Duration;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::index;
-use crate::catalog::{HealthFilter, Kind, Query, Scope};
+use crate::catalog::{HealthFilter, Kind, Query, Scope, unaskable};
 
 /// Everything but RFC 3986's unreserved characters.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
@@ -158,12 +158,12 @@ impl Request {
     }
 }
 
-/// One path segment. `.` and `..` are refused: clients and servers resolve them even when encoded.
+/// A name as one path segment. Encoding does not help: see [`unaskable`].
 fn segment(what: &str, name: &str) -> Result<String, String> {
-    match name {
-        "" => Err(format!("the {what} is empty")),
-        "." | ".." => Err(format!("the {what} is {name:?}, which is no path segment")),
-        name => Ok(utf8_percent_encode(name, ENCODED).to_string()),
+    match (name, unaskable(name)) {
+        ("", _) => Err(format!("the {what} is empty")),
+        (_, Some(why)) => Err(format!("the {what} {name:?} {why}")),
+        (_, None) => Ok(utf8_percent_encode(name, ENCODED).to_string()),
     }
 }
 
@@ -284,6 +284,10 @@ mod tests {
             Query::key(""),
             Query::key("a/../../v1/agent/self"),
             Query::key("a//b"),
+            Query::service("a/../b"),
+            Query::service("/a"),
+            Query::service("a//b"),
+            Query::service("./a"),
         ] {
             assert!(request(&query, &Scope::default()).is_err(), "{query}");
         }

@@ -17,6 +17,7 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 
 use super::address::Address;
 use super::{ConsulError, Options};
+use crate::text;
 
 /// TLS settings. With neither a CA file nor a CA directory, the system's own store is trusted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -150,7 +151,7 @@ fn client_config(tls: &TlsOptions, any_tls: bool) -> Result<ClientConfig, Consul
             if chain.is_empty() {
                 return Err(unreadable(cert, "there is no certificate in it"));
             }
-            let key = PrivateKeyDer::from_pem_file(key)
+            let key = PrivateKeyDer::from_pem_slice(&pem(key)?)
                 .map_err(|error| unreadable(key, &error.to_string()))?;
             // rustls checks that the pair belongs together.
             builder.with_client_auth_cert(chain, key).map_err(wrong)
@@ -191,9 +192,13 @@ fn roots(tls: &TlsOptions, any_tls: bool) -> Result<RootCertStore, ConsulError> 
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, ConsulError> {
-    CertificateDer::pem_file_iter(file)
-        .and_then(Iterator::collect)
+    CertificateDer::pem_slice_iter(&pem(file)?)
+        .collect::<Result<_, _>>()
         .map_err(|error| unreadable(file, &error.to_string()))
+}
+
+fn pem(file: &Path) -> Result<Vec<u8>, ConsulError> {
+    text::bytes(file, text::WRITTEN).map_err(|error| unreadable(file, &error.to_string()))
 }
 
 /// The regular files of a directory, sorted, without hidden ones.

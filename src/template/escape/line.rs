@@ -10,12 +10,28 @@ use crate::haproxy::config::arguments::{of_bind_option, of_server_option};
 /// No keyword or option is longer; the rest of a word is not kept.
 const LONGEST: usize = 64;
 
+/// Keywords before the name of a section or a server, in which HAProxy takes letters, digits and `_.:-` (2.6 to 3.2,
+/// configuration manual 4 "proxies" and 5).
+const NAMED: &[&str] = &[
+    "backend",
+    "default_backend",
+    "frontend",
+    "listen",
+    "peers",
+    "server",
+    "use-server",
+    "use_backend",
+    "userlist",
+];
+
 /// The words of a line so far.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
     keyword: String,
     /// The word that is being written.
     word: String,
+    /// Words before that one: two stands for more.
+    ended: u8,
     at: At,
 }
 
@@ -71,6 +87,7 @@ impl Line {
         Line {
             keyword: String::new(),
             word: String::new(),
+            ended: 0,
             at: At::Keyword,
         }
     }
@@ -79,6 +96,7 @@ impl Line {
     pub fn clear(&mut self) {
         self.keyword.clear();
         self.word.clear();
+        self.ended = 0;
         self.at = At::Keyword;
     }
 
@@ -92,6 +110,7 @@ impl Line {
     /// The word is complete.
     pub fn end_word(&mut self) {
         self.at = self.after(&self.word);
+        self.ended = (self.ended + 1).min(2);
         if self.keyword.is_empty() {
             std::mem::swap(&mut self.keyword, &mut self.word);
         }
@@ -104,6 +123,11 @@ impl Line {
             At::Keyword => &self.word,
             _ => &self.keyword,
         }
+    }
+
+    /// Whether the next word, or the one that is being written, is the name of a section or a server.
+    pub fn is_name(&self) -> bool {
+        self.ended == 1 && NAMED.contains(&&*self.keyword)
     }
 
     /// Whether the next word, or the one that is being written, is the keyword.

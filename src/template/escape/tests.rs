@@ -143,6 +143,14 @@ fn a_value_is_escaped_by_where_it_lands() {
         ),
         ("bind ", "unix@/run/x", "", "bind unix@/run/x"),
         ("a ", "{{key \"x\"}}", "", "a {{key\\ \\\"x\\\"}}"),
+        ("backend ", "a.B:c_d-1", "-x", "backend a.B:c_d-1-x"),
+        // What follows the name is no name.
+        (
+            "use_backend b if { path ",
+            "/\u{e9}",
+            " }",
+            "use_backend b if { path /\u{e9} }",
+        ),
     ] {
         assert_eq!(
             write(
@@ -177,6 +185,12 @@ fn a_value_is_escaped_by_where_it_lands() {
         ("server s \"", "${TOKEN}", Refusal::Variable),
         ("a b(", "c),d", Refusal::Argument),
         ("a %[str(", "c d", Refusal::Argument),
+        ("backend ", "w\u{200b}b", Refusal::Name),
+        ("backend \"", "my service", Refusal::Name),
+        ("backend web-", "\u{e9}", Refusal::Name),
+        ("    use_backend ", "a/../b", Refusal::Name),
+        ("listen ", "a,b", Refusal::Name),
+        ("server ", "a b", Refusal::Name),
     ] {
         assert_eq!(
             write(Grammar::Haproxy, &[(before, false), (value, true)]),

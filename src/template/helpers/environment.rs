@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::super::engine::PARAMETERS;
 use super::super::recorder::Recorder;
 use super::{failed, refuse_missing};
+use crate::text;
 
 /// What is given for something that is not there and has no default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,11 +162,7 @@ fn read_below(folder: &Path, name: &str, destinations: &[PathBuf]) -> Result<Str
                 "a template makes it, so the configuration would depend on itself",
             ));
         }
-        let size = std::fs::metadata(&path)?;
-        if !size.is_file() || size.len() > MAX_FILE {
-            return Err(std::io::Error::other("it is no file of at most 1 MiB"));
-        }
-        crate::text::read(&path)
+        text::read(&path, MAX_FILE)
     };
     read().map_err(|error| {
         format!(

@@ -423,7 +423,7 @@ async fn a_lost_or_damaged_state_directory_is_made_anew_from_the_live_files() {
         place.assert_holds("two", text);
     }
     // What is kept of the sets is known by its content.
-    let history = History::open(&place.state(), 5).unwrap();
+    let history = History::open(&place.state(), 5);
     let revision = place.set("two").revision;
     let kept = place.state().join("sets").join(revision.as_str());
     std::fs::write(kept.join("0-haproxy.cfg"), "# another\n").unwrap();
