@@ -46,7 +46,7 @@ pub fn parts(
 ) -> Result<Parts, Failure> {
     let source = source(&settings)?;
     let mode = resolve_mode(&settings);
-    let warnings = super::warnings::standing(&settings, &environment);
+    let warnings = super::warnings::standing(&settings, &environment, file);
     let template_files = settings
         .template
         .iter()

@@ -1,5 +1,5 @@
-//! The files are swapped in and HAProxy must load them: told, confirmed, or brought back to the former
-//! ones.
+//! The files are swapped in and HAProxy must load them: reloaded and confirmed, or brought back to the
+//! former ones.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,10 +8,11 @@ use super::super::files::FileError;
 use super::super::journal::{Change, Phase};
 use super::super::set::{Candidate, Revision};
 use super::super::tell::{Mode, STALE, Seen, Told};
-use super::super::validate;
-use super::{Applier, ApplyError, Rejection, Verdict, runs, runs_set};
+use super::super::validate::{self, Master};
+use super::{Applier, ApplyError, Rejection, Verdict, invocation, runs, runs_set};
 use crate::diagnostic::Severity;
 use crate::haproxy::Finding;
+use crate::haproxy::redact;
 use crate::haproxy::stats::Running;
 use crate::haproxy::supervise::Death;
 
@@ -45,11 +46,13 @@ impl Blame {
 }
 
 impl Applier {
-    /// The files are in place: tell, confirm, and finish or take back.
+    /// The files are in place: HAProxy loads them and confirms them, or the former ones are put back. `master` is
+    /// the one that they were validated for.
     pub(super) async fn take_effect(
         &mut self,
         candidate: &Candidate,
         mut change: Change,
+        master: Option<&Master>,
         story: String,
         started: Instant,
         findings: Vec<Finding>,
@@ -141,7 +144,10 @@ impl Applier {
                     .await
             }
             Told::Failed { output } => {
-                let findings = validate::read_reload_findings(candidate, &output);
+                // What HAProxy prints may quote a value of its environment.
+                let secrets = validate::secrets(candidate, &invocation(&self.options), master);
+                let findings = validate::read_reload_findings(candidate, &output, &secrets);
+                let output = redact::hide(&output, &secrets);
                 let reason = match findings.iter().find(|f| f.severity == Severity::Error) {
                     Some(finding) => format!("HAProxy did not load it: {}", finding.message),
                     None if output.is_empty() => {
