@@ -81,10 +81,10 @@ impl Memory {
         self.saved_at
     }
 
-    /// The answers that the last good set was made from when this process started, if they are these.
-    pub fn of_last_good(&self) -> Option<Arc<Snapshot>> {
-        let former = self.former.as_ref().filter(|former| former.usable)?;
-        Some(Arc::clone(&former.snapshot))
+    /// The answers that a former process left, and whether the last good set was made from them.
+    pub fn left(&self) -> Option<(Arc<Snapshot>, bool)> {
+        let former = self.former.as_ref()?;
+        Some((Arc::clone(&former.snapshot), former.usable))
     }
 
     pub(super) fn canary_seen(&self) -> &[Option<String>] {
@@ -121,6 +121,13 @@ impl Memory {
     pub(super) fn changed(&mut self, now: Instant) {
         if self.complete.is_some() {
             self.unsaved.get_or_insert(now);
+        }
+    }
+
+    /// The same, and an operator relies on it.
+    pub(super) fn changed_at_once(&mut self, now: Instant) {
+        if self.complete.is_some() {
+            self.unsaved = now.checked_sub(SAVE_AFTER).or(Some(now));
         }
     }
 

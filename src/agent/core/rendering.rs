@@ -161,7 +161,7 @@ impl Core {
                     }
                 }
                 self.noted = noted;
-                self.listeners_judged(listeners, actions);
+                self.listeners_judged(listeners, now, actions);
                 self.memory.rendered(&candidate.revision, now);
                 self.offer(candidate, actions);
             }

@@ -55,7 +55,8 @@ impl Sidecar {
 
     fn save(&self, content: Content) {
         let path = self.snapshot.clone();
-        self.work(move || Message::Saved(snapshot::write(&path, &content)));
+        let left = self.core.listeners().left();
+        self.work(move || Message::Saved(snapshot::write(&path, &content, &left)));
     }
 
     fn load_templates(&mut self) {
@@ -103,7 +104,7 @@ impl Sidecar {
         let register = self.core.listeners();
         Reference {
             good: self.good.clone(),
-            waiting: register.waiting().to_vec(),
+            judged: register.judged(),
             released: register.released().clone(),
             rules: self.parts.gate.clone(),
             now: snapshot::wall(),
