@@ -76,8 +76,8 @@ fn alerts(data: &[u8]) {
     let config = Config::parse(&text);
     for config in [None, Some(&config)] {
         let places = Places {
-            destinations: None,
             config,
+            ..Places::default()
         };
         for finding in alerts::parse(stderr, stdout, places) {
             assert!(!finding.message.is_empty());

@@ -477,3 +477,73 @@ fn settings_that_name_no_variable_are_refused_at_the_place() {
         );
     }
 }
+
+// L14 F03
+#[haproxies(ends)]
+fn an_answer_to_a_reload_hides_the_secrets_of_the_environment(version: Version) {
+    const SECRET: &str = "s3cr3t-t0ken";
+    for mode in ["master", "command", "supervise"] {
+        let mut stage = Stage::new(&version);
+        let bind = "    bind 127.0.0.1:@port@";
+        let settings = match mode {
+            "supervise" => format!("environment = [\"API_TOKEN={SECRET}\"]"),
+            _ => String::new(),
+        };
+        if mode != "supervise" {
+            let socket = stage.setup.path("master.sock");
+            let text = stage.text("", bind);
+            let environment = [("API_TOKEN", SECRET)];
+            stage.start_haproxy(&["-W", "-db", "-S", &socket], &environment, &text);
+        }
+        stage.template("", &format!("{bind}\n    http-request set-header X-One 1"));
+        stage.settings(mode, &settings);
+        stage.run();
+        stage.confirmed();
+        // `haproxy -c` does not open the address, and a reload quotes it.
+        if mode == "command" {
+            let said = format!("[ALERT] (1) : Starting frontend in: cannot bind [/{SECRET}.sock]");
+            let reload = format!("#!/bin/sh\necho '{said}'\nexit 1\n");
+            stage.setup.script("reload", &reload).unwrap();
+        }
+        let nowhere = "    bind \"unix@@dir@none/${API_TOKEN}.sock\"";
+        stage.template("", &format!("{bind}\n{nowhere}"));
+        stage.until("the refusal", |status| !status["held"]["why"].is_null());
+        if mode == "command" || (mode == "master" && version.tells_why_a_reload_failed()) {
+            stage.refuses(&["(hidden)"]);
+        }
+        let status = stage.setup.status().unwrap().to_string();
+        let log = stage.gatewright.as_ref().unwrap().log();
+        let kept = std::fs::read_dir(stage.setup.directory().join("state/rejected")).unwrap();
+        let reasons = kept
+            .map(|set| std::fs::read_to_string(set.unwrap().path().join("reason.txt")).unwrap());
+        let state = stage.setup.read("state/state.json").unwrap();
+        for text in reasons.chain([status, log, state]) {
+            assert!(!text.contains(SECRET), "{mode}: {text}");
+        }
+        assert!(stage.answers(), "{mode}");
+        stage.end();
+    }
+}
+
+// L07 L12
+#[test]
+fn a_secret_in_open_settings_is_warned_of_at_the_start() {
+    let mut stage = Stage::new(&support::haproxies::oldest());
+    stage.template("", "    bind 127.0.0.1:@port@");
+    stage.settings("supervise", "environment = [\"API_TOKEN=s3cr3t-t0ken\"]");
+    let settings = stage.setup.path("gatewright.toml");
+    std::fs::set_permissions(&settings, PermissionsExt::from_mode(0o644)).unwrap();
+    stage.run();
+    stage.confirmed();
+    stage.warns(&[
+        &format!("Everybody on this machine can read the settings file {settings}"),
+        "the value of API_TOKEN",
+    ]);
+    let status = stage.setup.status().unwrap().to_string();
+    let log = stage.gatewright.as_ref().unwrap().log();
+    assert!(
+        !log.contains("s3cr3t") && !status.contains("s3cr3t"),
+        "{log}"
+    );
+    stage.end();
+}

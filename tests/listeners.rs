@@ -94,7 +94,7 @@ fn a_listener_goes_with_its_key_and_returns_with_it(version: Version) {
     consul.delete_key("expose/b").unwrap();
     refuses(&scene, b);
     scene.logged(&[
-        &format!("The listener 127.0.0.1:{b} (listen `tcp_b`) goes: Key expose/b of tree "),
+        &format!("The listener 127.0.0.1:{b} (listen `tcp_b`) is removed: Key expose/b of tree "),
         " is gone from the catalog.",
     ]);
     scene.confirmed("nothing waits", |status| waiting(status).is_empty());
@@ -338,6 +338,177 @@ fn a_listener_that_cannot_be_kept_holds_the_whole_set_until_it_is_released(versi
     );
     refuses(&scene, other);
     scene.confirmed("nothing waits", |status| waiting(status).is_empty());
+    scene.all_serve(&["one", "two"]);
+    scene.end();
+}
+
+/// A value that HAProxy refuses holds every set back.
+const LIMITED: &str = r#"
+frontend limited
+    bind unix@@dir@/limited.sock
+    timeout client {{keyOrDefault "limit" "10s"}}
+"#;
+
+fn held_back(scene: &Scene, consul: &Consul) {
+    consul.set_key("limit", "oops").unwrap();
+    scene.until("the refusal", |status| status["state"] == "held");
+}
+
+// G18
+#[haproxies(ends)]
+fn a_listener_goes_with_its_key_although_gatewright_ends_before_the_next_set(version: Version) {
+    let consul = Consul::start().unwrap();
+    // Two of eight are no mass loss.
+    let all: [u16; 8] = ports::free().unwrap();
+    let [a, b, c, ..] = all;
+    for (key, port) in ('a'..).zip(all) {
+        let port = port.to_string();
+        consul.set_key(&format!("expose/{key}"), &port).unwrap();
+    }
+    let mut scene = given(&consul, &version, &format!("{EXPOSE}{LIMITED}")).serve();
+    for port in [a, b, c] {
+        serves(&scene, port);
+    }
+    held_back(&scene, &consul);
+    consul.delete_key("expose/b").unwrap();
+    scene.wait("a snapshot of the set that is refused", || {
+        let snapshot = scene.setup.read("state/snapshot.json").ok()?;
+        (snapshot.contains("oops") && !snapshot.contains("expose/b")).then_some(())
+    });
+    scene.gatewright.process().kill();
+    consul.delete_key("expose/c").unwrap();
+    scene.gatewright = scene.setup.run().unwrap();
+    scene.until("the refusal", |status| status["state"] == "held");
+    serves(&scene, b);
+    consul.set_key("limit", "20s").unwrap();
+    refuses(&scene, b);
+    refuses(&scene, c);
+    scene.confirmed("nothing waits", |status| waiting(status).is_empty());
+    serves(&scene, a);
+    scene.all_serve(&["one", "two"]);
+    scene.end();
+}
+
+// G18
+#[haproxies(ends)]
+fn a_listener_that_waits_goes_with_its_key_after_a_restart(version: Version) {
+    let consul = Consul::start().unwrap();
+    let [before, after, other] = ports::free().unwrap();
+    consul.set_key("expose/a", &before.to_string()).unwrap();
+    consul.set_key("expose/b", &other.to_string()).unwrap();
+    let mut scene = given(&consul, &version, EXPOSE).serve();
+    serves(&scene, before);
+    consul.set_key("expose/a", &after.to_string()).unwrap();
+    let reason = |status: &Value| status["listeners"][0]["reason"].as_str().map(str::to_owned);
+    let status = scene.until("the listener that waits", |status| {
+        status["state"] == "guarded" && reason(status).is_some()
+    });
+    let since = status["listeners"][0]["since"].clone();
+    let why = reason(&status);
+    assert!(
+        why.as_ref().unwrap().contains("Key expose/a of tree"),
+        "{why:?}"
+    );
+    scene.wait("what is left for the next process", || {
+        let left = scene.setup.read("state/listeners.json").ok()?;
+        left.contains("expose/a").then_some(())
+    });
+    restart(&mut scene);
+    let status = scene.until("the listener that waits", |status| {
+        status["state"] == "guarded" && reason(status).is_some()
+    });
+    assert_eq!(
+        (reason(&status), &status["listeners"][0]["since"]),
+        (why, &since)
+    );
+    serves(&scene, before);
+    consul.delete_key("expose/a").unwrap();
+    refuses(&scene, before);
+    scene.confirmed("nothing waits", |status| waiting(status).is_empty());
+    scene.goes_on(&consul, "later");
+    scene.wait("nothing is left", || {
+        scene.setup.read("state/listeners.json").err()
+    });
+    serves(&scene, other);
+    // A damaged file is named and does no harm.
+    scene.setup.file("state/listeners.json", "{").unwrap();
+    restart(&mut scene);
+    scene.logged(&["listeners.json is ignored: it is damaged."]);
+    scene.confirmed("nothing waits", |status| waiting(status).is_empty());
+    serves(&scene, other);
+    scene.end();
+}
+
+// G18
+#[haproxies(ends)]
+fn a_release_outlives_gatewright(version: Version) {
+    let consul = Consul::start().unwrap();
+    let [extra] = ports::free().unwrap();
+    let section = format!("\nlisten extra\n    bind 127.0.0.1:{extra}\n    default_backend web\n");
+    let mut scene = given(&consul, &version, &format!("{LIMITED}{section}")).serve();
+    serves(&scene, extra);
+    held_back(&scene, &consul);
+    scene.template(&format!("{TEMPLATE}{LIMITED}"));
+    let address = format!("127.0.0.1:{extra}");
+    scene.until("the listener that waits", |status| {
+        waiting(status) == [address.as_str()]
+    });
+    let (code, text) = release(&scene, &["--listener", &address]);
+    assert_eq!(code, Some(0), "{text}");
+    scene.wait("the release in the state directory", || {
+        let left = scene.setup.read("state/listeners.json").ok()?;
+        left.contains("\"released\":[{").then_some(())
+    });
+    restart(&mut scene);
+    scene.until("the refusal", |status| status["state"] == "held");
+    serves(&scene, extra);
+    consul.set_key("limit", "20s").unwrap();
+    refuses(&scene, extra);
+    scene.confirmed("nothing waits", |status| waiting(status).is_empty());
+    scene.end();
+}
+
+// G18
+#[haproxies(ends)]
+fn a_listener_of_the_second_file_waits_there_and_an_address_beside_it_goes(version: Version) {
+    let consul = Consul::start().unwrap();
+    let [kept, beside, extra] = ports::free().unwrap();
+    consul.set_key("more/a", &beside.to_string()).unwrap();
+    let second = |bind: &str| {
+        format!(
+            "defaults\n    mode http\n    timeout connect 2s\n    timeout client 5s\n    timeout server 5s\n\
+             frontend extra\n    bind 127.0.0.1:{extra}\n    default_backend web\n\
+             frontend two\n{bind}{{{{#each (ls \"more\")}}}}\n    bind 127.0.0.1:{{{{Value}}}}\n{{{{/each}}}}\n    default_backend web\n"
+        )
+    };
+    let given = given(&consul, &version, "")
+        .more("[[template]]\nsource = \"second.cfg.hbs\"\ndestination = \"{dir}/second.cfg\"\n");
+    let bind = format!("    bind 127.0.0.1:{kept}\n");
+    given.setup.file("second.cfg.hbs", &second(&bind)).unwrap();
+    let scene = given.serve();
+    for port in [kept, beside, extra] {
+        serves(&scene, port);
+    }
+    scene.setup.file("second.cfg.hbs", &second("")).unwrap();
+    let address = format!("127.0.0.1:{kept}");
+    scene.until("the listener that waits", |status| {
+        status["state"] == "guarded" && waiting(status) == [address.as_str()]
+    });
+    assert!(!scene.file().contains("Kept by"));
+    assert!(scene.setup.read("second.cfg").unwrap().contains("Kept by"));
+    consul.set_key("note", "later").unwrap();
+    scene.wait("the note in the file", || {
+        scene.file().contains("# note: later\n").then_some(())
+    });
+    consul.delete_key("more/a").unwrap();
+    refuses(&scene, beside);
+    serves(&scene, kept);
+    serves(&scene, extra);
+    let (code, text) = release(&scene, &["--listener", &address]);
+    assert_eq!(code, Some(0), "{text}");
+    refuses(&scene, kept);
+    scene.confirmed("nothing waits", |status| waiting(status).is_empty());
+    serves(&scene, extra);
     scene.all_serve(&["one", "two"]);
     scene.end();
 }

@@ -311,6 +311,7 @@ impl Core {
         let loss = self.loss_due();
         let render_again = self.render_again;
         let obstacle = self.obstacle_due();
+        let servers = self.look_due();
         [
             render,
             render_again,
@@ -322,6 +323,7 @@ impl Core {
             loss,
             interim,
             obstacle,
+            servers,
         ]
         .into_iter()
         .flatten()

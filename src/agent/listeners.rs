@@ -10,13 +10,16 @@
 //!
 //! The proof: the templates in force make the listener from the answers that the last good set was
 //! made from, the item of the catalog whose loop wrote its `bind` line is not in today's answer, and
-//! the guard has let it go, because answers are what templates see. A listener that waits goes on
-//! waiting until it returns, its item goes, or an operator releases it.
+//! the guard has released that loss, because answers are what templates see. A listener that waits goes
+//! on waiting until it returns, its item goes, or an operator releases it. What was found out, and what was
+//! released, is left for the next process (`left`), because the snapshot may be of a later set by then.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
 
 use crate::apply::gate;
 use crate::apply::history::StoredSet;
@@ -27,6 +30,10 @@ use crate::catalog::snapshot::Snapshot;
 use crate::catalog::{ItemName, Known, Query};
 use crate::haproxy::config::{Endpoint, Transport, Word, endpoints, lex};
 use crate::template::SourceMap;
+
+mod left;
+
+pub use left::{Left, Unusable};
 
 /// The number of the answers of a snapshot. Those of the catalog are counted from 1.
 const OF_SNAPSHOT: u64 = 1 << 62;
@@ -60,6 +67,9 @@ pub enum MadeFrom {
     Answers(Arc<BTreeMap<Query, Known>>),
     /// By a former one that left them.
     Snapshot(Arc<Snapshot>),
+    /// By a former one that left the answers of a later set, which did not become the last good one. An item in
+    /// them of which the templates make the listener proves as much; that they do not make it proves nothing.
+    Later(Arc<Snapshot>),
 }
 
 impl MadeFrom {
@@ -68,10 +78,12 @@ impl MadeFrom {
         match self {
             MadeFrom::Answers(answers) => answers.get(query).cloned(),
             // Its age is of no interest here.
-            MadeFrom::Snapshot(snapshot) => snapshot.recall(query, 0).map(|recalled| Known {
-                answer: recalled.answer,
-                revision: OF_SNAPSHOT,
-            }),
+            MadeFrom::Snapshot(snapshot) | MadeFrom::Later(snapshot) => {
+                snapshot.recall(query, 0).map(|recalled| Known {
+                    answer: recalled.answer,
+                    revision: OF_SNAPSHOT,
+                })
+            }
         }
     }
 
@@ -79,7 +91,7 @@ impl MadeFrom {
     fn answers<'a>(&self, queries: impl Iterator<Item = &'a Query>) -> BTreeMap<Query, Known> {
         match self {
             MadeFrom::Answers(answers) => answers.as_ref().clone(),
-            MadeFrom::Snapshot(_) => queries
+            MadeFrom::Snapshot(_) | MadeFrom::Later(_) => queries
                 .filter_map(|query| Some((query.clone(), self.answer(query)?)))
                 .collect(),
         }
@@ -87,7 +99,7 @@ impl MadeFrom {
 }
 
 /// An item of the catalog that a listener was made from.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Datum {
     /// What it is, in words: `Key expose/a`.
     pub what: String,
@@ -134,7 +146,7 @@ pub enum Cause {
 }
 
 /// Why a listener waits.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Reason {
     /// It is not known what it was made from.
     Unknown,
@@ -170,12 +182,23 @@ impl fmt::Display for Reason {
     }
 }
 
+/// What was found out about a lost listener. Today's answers decide whether it goes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Judged {
+    /// The listener.
+    pub lost: Lost,
+    /// What it was made from.
+    pub reason: Reason,
+    /// Since when it waits, in seconds since 1970.
+    pub since: Option<u64>,
+}
+
 /// A listener of the last good set that the templates do not make and HAProxy keeps.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Waiting {
     /// The listener.
     pub lost: Lost,
-    /// Why it does not go by itself.
+    /// Why it waits.
     pub reason: Reason,
     /// Since when, in seconds since 1970.
     pub since: u64,
@@ -193,6 +216,24 @@ pub struct Listeners {
 }
 
 impl Listeners {
+    /// What was found out about each of them. A release is no finding.
+    pub fn judged(&self) -> Vec<Judged> {
+        let go = self.go.iter().filter_map(|(lost, why)| match why {
+            Cause::Released => None,
+            Cause::Gone(item) => Some(Judged {
+                lost: lost.clone(),
+                reason: Reason::There(vec![item.clone()]),
+                since: None,
+            }),
+        });
+        let wait = self.wait.iter().map(|one| Judged {
+            lost: one.lost.clone(),
+            reason: one.reason.clone(),
+            since: Some(one.since),
+        });
+        go.chain(wait).collect()
+    }
+
     /// Whether a listener is among those that are lost.
     pub fn have(&self, endpoint: &Endpoint) -> bool {
         let goes = self.go.iter().any(|(lost, _)| lost.endpoint == *endpoint);
@@ -213,13 +254,13 @@ pub struct Compared {
     pub lines: Arc<str>,
 }
 
-/// What a set is compared with, and what is known of the listeners that wait.
+/// What a set is compared with, and what is known of the listeners that were lost before.
 #[derive(Debug, Clone)]
 pub struct Reference {
     /// The last good set.
     pub good: Option<Good>,
-    /// Those that wait so far.
-    pub waiting: Vec<Waiting>,
+    /// What was found out so far, perhaps by a former process.
+    pub judged: Vec<Judged>,
     /// What the operator has released.
     pub released: BTreeSet<Endpoint>,
     /// The gate's rules.
@@ -230,7 +271,7 @@ pub struct Reference {
 
 impl Reference {
     /// Whether the files besides the configuration are as in the last good set.
-    pub fn has_other_files_of(&self, candidate: &Candidate) -> bool {
+    pub fn other_files_are_as_in(&self, candidate: &Candidate) -> bool {
         let others = |files: &[SetFile]| -> Vec<(PathBuf, String)> {
             let files = files.iter().filter(|file| file.role != Role::Config);
             let file = |file: &SetFile| (file.destination.clone(), file.text.clone());
@@ -288,7 +329,7 @@ impl Reference {
         };
         let is_new = |one: &Lost| {
             !self.released.contains(&one.endpoint)
-                && !self.waiting.iter().any(|waiting| waiting.lost == *one)
+                && !self.judged.iter().any(|judged| judged.lost == *one)
         };
         let mut make = Some(make);
         let mut former_set = None;
@@ -329,7 +370,7 @@ impl Reference {
         let kept = kept.unwrap_or_default();
         let mut listeners = Listeners::default();
         for lost in lost {
-            let before = self.waiting.iter().find(|one| one.lost == lost);
+            let before = self.judged.iter().find(|one| one.lost == lost);
             let verdict = if self.released.contains(&lost.endpoint) {
                 Ok(Cause::Released)
             } else {
@@ -346,7 +387,7 @@ impl Reference {
                 Ok(cause) => listeners.go.push((lost, cause)),
                 Err(reason) => {
                     let section = (lost.kind.clone(), lost.section.clone());
-                    let since = before.map(|one| one.since);
+                    let since = before.and_then(|one| one.since);
                     listeners.wait.push(Waiting {
                         since: since.or(kept.get(&section).copied()).unwrap_or(self.now),
                         lost,
@@ -452,7 +493,10 @@ impl<'a> FormerSet<'a> {
                 && bind.endpoints.contains(&lost.endpoint)
         });
         let Some(bind) = bind else {
-            return Made::Not;
+            return match self.from {
+                MadeFrom::Later(_) => Made::Unknown,
+                MadeFrom::Answers(_) | MadeFrom::Snapshot(_) => Made::Not,
+            };
         };
         let path: &Path = config.path(bind.file);
         let file = self.files.iter().position(|file| file.destination == path);

@@ -254,9 +254,13 @@ impl Sidecar {
         let path = parts.state_directory.join(snapshot::NAME);
         let memory = snapshot::recall(&path, &mut applier, &parts.guard, now);
         let revision = applier.last_good_revision().cloned();
-        let left = memory.of_last_good().map(MadeFrom::Snapshot);
+        let left = memory.left().map(|(answers, of_good)| match of_good {
+            true => MadeFrom::Snapshot(answers),
+            false => MadeFrom::Later(answers),
+        });
         let made_from = revision.zip(left).into_iter().collect();
         let core = core.remember(parts.guard.clone(), memory);
+        let core = core.recall_listeners(snapshot::recall_listeners(&path));
         let mut sidecar = Sidecar {
             core,
             frame: Frame {
@@ -397,7 +401,9 @@ impl Sidecar {
         };
         if let Some(content) = self.core.last_snapshot(Instant::now()).filter(|_| !at_once) {
             let path = self.snapshot.clone();
-            let write = tokio::task::spawn_blocking(move || snapshot::write(&path, &content));
+            let left = self.core.listeners().left();
+            let write =
+                tokio::task::spawn_blocking(move || snapshot::write(&path, &content, &left));
             if let Ok(Err(error)) = write.await {
                 tracing::warn!(
                     "The snapshot for a start without the catalog could not be written. {error}"

@@ -1,5 +1,6 @@
-//! The snapshot's file in the state directory: read once at the start, replaced as one step. What is
-//! in it and when it is written is decided elsewhere ([`crate::catalog::snapshot`], the core).
+//! The snapshot's file in the state directory, and that of the listeners beside it: read once at the start,
+//! each replaced as one step. What is in them and when they are written is decided elsewhere
+//! ([`crate::catalog::snapshot`], [`super::listeners`], the core).
 
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -7,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 
 use super::core::Memory;
+use super::listeners::Left;
 use crate::apply::execute::Applier;
 use crate::apply::files::{Access, FileError, TEMPORARY, beside, read, remove, replace};
 use crate::catalog::guard::Rules;
@@ -15,9 +17,47 @@ use crate::catalog::snapshot::{Content, Snapshot, decode, encode};
 /// The file's name.
 pub const NAME: &str = "snapshot.json";
 
-/// Writes it, for us alone to read. The error is a whole sentence.
-pub fn write(path: &Path, content: &Content) -> Result<(), String> {
-    replace(path, &encode(content, wall()), Access::PRIVATE).map_err(|error| error.to_string())
+/// What is known of listeners, beside the snapshot.
+const LISTENERS: &str = "listeners.json";
+/// A larger one was not written here.
+const LISTENERS_MAX: u64 = 4 << 20;
+
+/// Writes both, for us alone to read. The listeners come first: what explains why one goes must not be missing
+/// once the snapshot is that of the set without it. The error is a whole sentence.
+pub fn write(path: &Path, content: &Content, left: &Left) -> Result<(), String> {
+    write_listeners(&path.with_file_name(LISTENERS), left)
+        .and_then(|()| replace(path, &encode(content, wall()), Access::PRIVATE))
+        .map_err(|error| error.to_string())
+}
+
+fn write_listeners(path: &Path, left: &Left) -> Result<(), FileError> {
+    let bytes = left.encode();
+    match (std::fs::read(path), left.is_empty()) {
+        (Ok(former), false) if former == bytes => Ok(()),
+        (_, false) => replace(path, &bytes, Access::PRIVATE),
+        (Ok(_), true) => remove(path),
+        (Err(_), true) => Ok(()),
+    }
+}
+
+/// What a former process has left of listeners.
+pub fn recall_listeners(snapshot: &Path) -> Left {
+    let path = snapshot.with_file_name(LISTENERS);
+    let _ = remove(&beside(&path, TEMPORARY));
+    let Ok(found) = std::fs::metadata(&path) else {
+        return Left::default();
+    };
+    let text = match found.len() <= LISTENERS_MAX {
+        true => std::fs::read_to_string(&path).unwrap_or_default(),
+        false => String::new(),
+    };
+    Left::decode(&text).unwrap_or_else(|problem| {
+        tracing::warn!(
+            "The file {} is ignored: {problem}. Listeners that no longer have a template wait for an operator.",
+            path.display()
+        );
+        Left::default()
+    })
 }
 
 /// What a former process left. Without it the applier compares the first set with the last good

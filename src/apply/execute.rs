@@ -420,7 +420,8 @@ impl Applier {
             return Ok(self.refused(candidate, findings));
         }
         let change = self.swap_in(candidate, staged)?;
-        self.take_effect(candidate, change, story, started, findings)
+        let master = master.as_ref();
+        self.take_effect(candidate, change, master, story, started, findings)
             .await
     }
 

@@ -64,11 +64,8 @@ pub async fn by_haproxy(
     let invocation = invocation(candidate, staged, base, master, &loaded)?;
     let outcome = check(&invocation, limit).await?;
     let (Outcome::Valid { output } | Outcome::Invalid { output, .. }) = &outcome;
-    let mut findings = read_findings(candidate, staged, output);
     let secrets = redact::secret_values(&invocation.environment);
-    for finding in findings.iter_mut().filter(|_| !secrets.is_empty()) {
-        finding.message = redact::hide(&finding.message, &secrets);
-    }
+    let mut findings = read_findings(candidate, staged, output, &secrets);
     let refused = matches!(outcome, Outcome::Invalid { .. });
     let mut lacks = lacks(&loaded, base, master, &BTreeSet::new());
     // A value that differs is HAProxy's own here, so the set is judged as it will be loaded.
@@ -246,8 +243,14 @@ fn lacking(
     told.collect()
 }
 
-/// HAProxy's messages with the destinations in place of the staged paths.
-pub fn read_findings(candidate: &Candidate, staged: &Staged, output: &[u8]) -> Vec<Finding> {
+/// HAProxy's messages with the destinations in place of the staged paths. The secrets of its environment are hidden
+/// in them.
+pub fn read_findings(
+    candidate: &Candidate,
+    staged: &Staged,
+    output: &[u8],
+    secrets: &[String],
+) -> Vec<Finding> {
     if output.trim_ascii().is_empty() {
         return Vec::new();
     }
@@ -256,18 +259,35 @@ pub fn read_findings(candidate: &Candidate, staged: &Staged, output: &[u8]) -> V
     let places = Places {
         destinations: Some(&destinations),
         config: Some(&config),
+        secrets,
     };
     alerts::parse(output, b"", places)
 }
 
-/// HAProxy's messages from a reload, where the destinations were loaded.
-pub fn read_reload_findings(candidate: &Candidate, output: &str) -> Vec<Finding> {
+/// HAProxy's messages from a reload, where the destinations were loaded. The secrets of its environment are hidden
+/// in them.
+pub fn read_reload_findings(
+    candidate: &Candidate,
+    output: &str,
+    secrets: &[String],
+) -> Vec<Finding> {
     let config = configuration(&candidate.files);
     let places = Places {
         destinations: None,
         config: Some(&config),
+        secrets,
     };
     alerts::parse(output.as_bytes(), b"", places)
+}
+
+/// What HAProxy may quote of a set and must not be shown: the secrets of the configuration, and those of the
+/// environment that HAProxy loads it with.
+pub fn secrets(candidate: &Candidate, base: &Invocation, master: Option<&Master>) -> Vec<String> {
+    let loaded = loaded(&candidate.files, base, master);
+    let mut secrets = redact::secret_values(&environment(&loaded, base, master));
+    secrets.extend(redact::secrets(&configuration(&candidate.files)));
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    secrets
 }
 
 /// New addresses that are taken. Only asked when HAProxy is known to run the last good set: what it

@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::query::{Kind, Status};
 
 /// String pairs: Consul's metadata and tagged addresses.
@@ -196,7 +198,7 @@ impl Answer {
 }
 
 /// By what an item of a list is the same one, whatever else is known of it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum ItemName {
     /// An instance, by its node and id.
     Instance {

@@ -11,5 +11,5 @@ pub mod snapshot;
 pub use answer::{
     Answer, Instance, ItemName, KeyValue, Known, Meta, Node, NodeDetail, NodeService, ServiceName,
 };
-pub use network::Network;
+pub use network::{Network, one_spelling};
 pub use query::{ANOTHER_PATH, HealthFilter, Kind, Query, Scope, Status, unaskable};

@@ -1,5 +1,6 @@
-//! Networks, as settings name them to say which addresses instances may have. Pure.
+//! Addresses of instances, and networks as settings name them to say which addresses those may have. Pure.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -28,6 +29,19 @@ impl Network {
             }
             _ => false,
         }
+    }
+}
+
+/// An address in the one spelling by which it is compared: IPv6 has several, and IPv4 may be written as IPv6. Any other
+/// text stays as it is.
+pub fn one_spelling(address: &str) -> Cow<'_, str> {
+    // Nothing else has a second spelling, and lists are long.
+    match address
+        .contains(':')
+        .then(|| address.parse::<IpAddr>().ok())
+    {
+        Some(Some(ip)) => Cow::Owned(ip.to_canonical().to_string()),
+        _ => Cow::Borrowed(address),
     }
 }
 
@@ -101,6 +115,21 @@ mod tests {
             "10.0.0.0/8/8",
         ] {
             assert!(text.parse::<Network>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_compared_in_one_spelling() {
+        for (written, one) in [
+            ("10.0.0.1", "10.0.0.1"),
+            ("::ffff:10.0.0.1", "10.0.0.1"),
+            ("2001:db8::1", "2001:db8::1"),
+            ("2001:DB8:0:0::0001", "2001:db8::1"),
+            ("gateway.example", "gateway.example"),
+            ("not:an:address", "not:an:address"),
+            ("", ""),
+        ] {
+            assert_eq!(one_spelling(written), one);
         }
     }
 }

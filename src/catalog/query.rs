@@ -6,10 +6,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// Where a query is asked: Consul's datacenter, and its Enterprise namespace and partition.
 ///
 /// `None` means "the agent's own", so nothing is sent.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Scope {
     /// Consul's `dc` parameter.
     pub datacenter: Option<String>,
@@ -23,7 +25,7 @@ pub struct Scope {
 ///
 /// Order is from good to bad. Maintenance is not a state of Consul's API but of its checks: an
 /// instance with the check `_service_maintenance:…` or `_node_maintenance` is in maintenance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Status {
     /// Every check passes.
     Passing,
@@ -66,7 +68,7 @@ impl fmt::Display for Status {
 }
 
 /// Which states of health a service query lets through.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum HealthFilter {
     /// Only passing instances; Consul filters (`passing=1`).
     #[default]
@@ -78,7 +80,7 @@ pub enum HealthFilter {
 }
 
 /// The question itself.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Kind {
     /// `/v1/health/service/NAME`, or `/v1/health/connect/NAME` with `connect`.
     Service {
@@ -136,7 +138,7 @@ pub enum Kind {
 }
 
 /// One distinct question to a catalog.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Query {
     /// The question.
     pub kind: Kind,

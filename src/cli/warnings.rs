@@ -1,12 +1,18 @@
 //! What settings allow and somebody may have forgotten: told at the start and by the status for ever.
 
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
+use crate::haproxy::redact::names_a_secret;
 use crate::settings::{Environment, Settings};
 use crate::source::consul::Address;
 
-/// What the settings allow that somebody may have forgotten.
-pub fn standing(settings: &Settings, environment: &Environment) -> Vec<String> {
+/// What the settings allow that somebody may have forgotten. `file` is the settings file.
+pub fn standing(
+    settings: &Settings,
+    environment: &Environment,
+    file: Option<&Path>,
+) -> Vec<String> {
     let mut warnings = Vec::new();
     let consul = &settings.consul;
     if consul.tls.insecure_skip_verify {
@@ -38,9 +44,7 @@ pub fn standing(settings: &Settings, environment: &Environment) -> Vec<String> {
     for file in [&consul.token_file, &serf.auth_key_file]
         .into_iter()
         .flatten()
-        .filter(|file| {
-            std::fs::metadata(file).is_ok_and(|file| file.permissions().mode() & 0o007 != 0)
-        })
+        .filter(|file| is_open(file))
     {
         warnings.push(format!(
             "Everybody on this machine can read the token file {}. Take the rights of others away (chmod o= {}).",
@@ -48,11 +52,21 @@ pub fn standing(settings: &Settings, environment: &Environment) -> Vec<String> {
             file.display()
         ));
     }
+    let open = file.filter(|file| is_open(file));
     for variable in &settings.haproxy.environment {
         let name = &variable.name;
         if name.starts_with("CONSUL_") || name == "SERF_RPC_AUTH" {
             warnings.push(format!(
                 "haproxy.environment gives HAProxy {name}. A template, and everyone who may use HAProxy's sockets, can read it there. Remove it."
+            ));
+        }
+        if let (Some(file), Some(_)) = (open, &variable.value)
+            && names_a_secret(name)
+        {
+            warnings.push(format!(
+                "Everybody on this machine can read the settings file {}, which has the value of {name} in haproxy.environment. Take the rights of others away (chmod o= {}), or write \"{name}\" alone and set it where Gatewright is started.",
+                file.display(),
+                file.display()
             ));
         }
         if variable.value.is_none() && !environment.contains_key(name) {
@@ -70,6 +84,11 @@ pub fn standing(settings: &Settings, environment: &Environment) -> Vec<String> {
         ));
     }
     warnings
+}
+
+/// Whether others than its owner and its group have rights on a file.
+fn is_open(file: &Path) -> bool {
+    std::fs::metadata(file).is_ok_and(|file| file.permissions().mode() & 0o007 != 0)
 }
 
 /// Whether `host:port` is on this machine for certain.
@@ -106,7 +125,10 @@ mod tests {
         ];
         settings.consul.token = Some(SecretText::new("canary".to_owned()));
         settings.status.listen = Some("127.0.0.1:9877".parse().unwrap());
-        assert_eq!(standing(&settings, &environment), Vec::<String>::new());
+        assert_eq!(
+            standing(&settings, &environment, None),
+            Vec::<String>::new()
+        );
 
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("token");
@@ -114,7 +136,10 @@ mod tests {
         let bits = |bits| std::fs::Permissions::from_mode(bits);
         std::fs::set_permissions(&file, bits(0o640)).unwrap();
         settings.consul.token_file = Some(file.clone());
-        assert_eq!(standing(&settings, &environment), Vec::<String>::new());
+        assert_eq!(
+            standing(&settings, &environment, None),
+            Vec::<String>::new()
+        );
 
         std::fs::set_permissions(&file, bits(0o644)).unwrap();
         settings.consul.tls.insecure_skip_verify = true;
@@ -126,7 +151,7 @@ mod tests {
         for text in ["CONSUL_HTTP_TOKEN", "NOWHERE"] {
             settings.haproxy.environment.push(text.parse().unwrap());
         }
-        let told = standing(&settings, &environment);
+        let told = standing(&settings, &environment, None);
         let parts = [
             "not verified",
             "unencrypted",
@@ -139,6 +164,29 @@ mod tests {
         for (sentence, part) in told.iter().zip(parts) {
             assert!(sentence.contains(part), "{sentence}");
             assert!(!sentence.contains("canary"), "{sentence}");
+        }
+    }
+
+    // L07 L12
+    #[test]
+    fn a_secret_in_a_settings_file_that_everybody_can_read_is_warned_of() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("gatewright.toml");
+        std::fs::write(&file, "").unwrap();
+        let mut settings = Settings::default();
+        settings.haproxy.environment = ["LB_ADDR=10.0.0.1", "API_TOKEN=canary", "DB_PASSWORD"]
+            .map(|text| text.parse().unwrap())
+            .to_vec();
+        let environment = Environment::from([("DB_PASSWORD".to_owned(), "canary".to_owned())]);
+        for (bits, count) in [(0o600, 0), (0o640, 0), (0o644, 1)] {
+            let bits = std::fs::Permissions::from_mode(bits);
+            std::fs::set_permissions(&file, bits).unwrap();
+            let told = standing(&settings, &environment, Some(&file));
+            assert_eq!(told.len(), count, "{told:?}");
+            for sentence in told {
+                assert!(sentence.contains("the value of API_TOKEN"), "{sentence}");
+                assert!(!sentence.contains("canary"), "{sentence}");
+            }
         }
     }
 }

@@ -50,7 +50,7 @@ pub fn parts(
 ) -> Result<Parts, Failure> {
     let source = source(&settings)?;
     let mode = resolve_mode(&settings);
-    let warnings = super::warnings::standing(&settings, &environment);
+    let warnings = super::warnings::standing(&settings, &environment, file);
     let template_files = settings
         .template
         .iter()
@@ -349,7 +349,7 @@ fn compile(
 ) -> Result<TemplateSet, Vec<Diagnostic>> {
     let options = template_options(settings, environment);
     if texts.destinations != options.destinations {
-        let message = "The templates of the last good set make other files than the settings name.";
+        let message = "the templates of the last good set make other files than the settings name";
         return Err(vec![Diagnostic::error(NO_TEMPLATES, message)]);
     }
     let (set, _) = TemplateSet::load(texts.templates, texts.partials, options)?;

@@ -32,6 +32,8 @@ pub struct Places<'a> {
     /// The configuration under its destination paths, for the messages that name only a proxy or a
     /// server.
     pub config: Option<&'a Config>,
+    /// Further secrets that HAProxy may quote: values of its environment.
+    pub secrets: &'a [String],
 }
 
 /// What the master says to `reload` (HAProxy 2.7 and newer).
@@ -68,7 +70,12 @@ pub fn parse(stderr: &[u8], stdout: &[u8], places: Places<'_>) -> Vec<Finding> {
     }
     let secrets = match rest.is_empty() {
         true => Vec::new(),
-        false => places.config.map(redact::secrets).unwrap_or_default(),
+        false => {
+            let of_config = places.config.map(redact::secrets).unwrap_or_default();
+            let mut all = [of_config.as_slice(), places.secrets].concat();
+            all.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+            all
+        }
     };
     let mut findings: Vec<Finding> = Vec::new();
     for message in rest.into_iter().chain(summary).take(FINDINGS_MAX) {

@@ -41,8 +41,7 @@ pub fn secrets(config: &Config) -> Vec<String> {
 /// The values of environment variables that are secrets by their names, the longest first.
 pub fn secret_values(environment: &BTreeMap<OsString, OsString>) -> Vec<String> {
     let named = environment.iter().filter_map(|(name, value)| {
-        let name = name.to_str()?;
-        let is_secret = name.ends_with("_AUTH") || is_secrets_name(name);
+        let is_secret = names_a_secret(name.to_str()?);
         Some(value.to_str()?).filter(|_| is_secret)
     });
     let parts = named.flat_map(parts).filter(|part| part.len() >= LEAST);
@@ -50,6 +49,11 @@ pub fn secret_values(environment: &BTreeMap<OsString, OsString>) -> Vec<String> 
     found.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     found.dedup();
     found
+}
+
+/// Whether the value of an environment variable of this name is taken for a secret.
+pub fn names_a_secret(variable: &str) -> bool {
+    variable.ends_with("_AUTH") || is_secrets_name(variable)
 }
 
 /// A secret as a whole, and what HAProxy may show of it alone: the password of `user:password`, the

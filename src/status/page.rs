@@ -132,7 +132,7 @@ fn look_at(out: &mut String, status: &Status) {
             Some(why) => format!("the whole set waits with it, because {}", text(why)),
         };
         format!(
-            "The listener <code>{}</code> (<code>{}</code>) waits for an operator since {}; {kept}. {} <code>gatewright release --listener</code> lets it go.",
+            "The listener <code>{}</code> (<code>{}</code>) waits for an operator since {}; {kept}. {} Run <code>gatewright release --listener ADDRESS</code> to remove it.",
             text(&one.address),
             text(&one.section),
             age(one.since_seconds),

@@ -1,13 +1,14 @@
 //! Which items of an answer are fit to be used. A bad one is put aside: it is left out, named, and
 //! never keeps the others from being rendered. Pure.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::answers::Item;
 use super::helpers::shorten;
 use super::listeners::Listeners;
-use crate::catalog::{Instance, Network, Node, NodeService, Query, unaskable};
+use crate::catalog::{Instance, Network, Node, NodeService, Query, one_spelling, unaskable};
 
 /// The longest name, id or tag that is taken from the catalog.
 const MAX_TEXT: usize = 1024;
@@ -83,28 +84,28 @@ pub fn judge(
                 .then(|| "its node and id were listed before".to_owned())
         })
         .collect();
-    let mut places: Vec<(&str, i64, usize)> = list
+    let mut places: Vec<(Cow<'_, str>, i64, usize)> = list
         .iter()
         .zip(&faults)
         .enumerate()
         .filter(|(_, (_, fault))| fault.is_none())
-        .map(|(place, (one, _))| (one.address.as_str(), one.port, place))
+        .map(|(place, (one, _))| (one_spelling(&one.address), one.port, place))
         .collect();
     places.sort_unstable();
     // Of several fit ones at one address the healthiest stays, then the first.
-    let mut best_at: BTreeMap<(&str, i64), &Instance> = BTreeMap::new();
-    for group in places.chunk_by(|one, next| (one.0, one.1) == (next.0, next.1)) {
+    let mut best_at: BTreeMap<(Cow<'_, str>, i64), &Instance> = BTreeMap::new();
+    for group in places.chunk_by(|one, next| (&one.0, one.1) == (&next.0, next.1)) {
         let best = group.iter().filter_map(|(_, _, place)| list.get(*place));
         if let ([(address, port, _), _, ..], Some(best)) =
             (group, best.min_by_key(|one| one.status))
         {
-            best_at.insert((address, *port), best);
+            best_at.insert((address.clone(), *port), best);
         }
     }
     let mut kept = Vec::with_capacity(list.len());
     for (place, (one, fault)) in list.iter().zip(faults).enumerate() {
         let other = best_at
-            .get(&(one.address.as_str(), one.port))
+            .get(&(one_spelling(&one.address), one.port))
             .filter(|best| !std::ptr::eq(**best, one));
         let reason = match (fault, other) {
             (None, None) => {

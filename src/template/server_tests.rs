@@ -113,6 +113,43 @@ fn a_rendering_that_is_not_used_changes_no_slot() {
     assert_eq!(set.slots(), &before);
 }
 
+// B15
+#[test]
+fn one_address_in_several_spellings_is_one_server() {
+    let text = "backend b\n{{#each (service \"web\")}}\n    server {{serverName this}} {{serverAddress this}}\n{{/each}}\n";
+    let mut set = load(text, &[]).unwrap();
+    let instance = |id: &str, address: &str, port: u16| {
+        format!(r#"{{"Address": "{address}", "Port": {port}, "Node": "n", "ID": "{id}"}}"#)
+    };
+    let list = [
+        instance("a", "2001:db8::1", 80),
+        instance("b", "2001:DB8:0:0::1", 80),
+        instance("c", "2001:db8::1", 81),
+        instance("d", "10.0.0.1", 80),
+        instance("e", "::ffff:10.0.0.1", 80),
+        instance("f", "10.0.0.2", 80),
+    ];
+    let catalog = format!(r#"{{"services": {{"web": [{}]}}}}"#, list.join(","));
+    let rendering = complete(&mut set, &catalog).unwrap();
+    let servers = rendering.files[0]
+        .lines()
+        .filter(|line| line.contains("server "));
+    assert_eq!(servers.count(), 4, "{}", rendering.files[0]);
+    let told: Vec<String> = rendering
+        .quarantined
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(told.len(), 2, "{told:?}");
+    for (sentence, id) in told.iter().zip(["b", "e"]) {
+        assert!(
+            sentence.contains(&format!("Instance {id} on node n"))
+                && sentence.contains("has the same address"),
+            "{sentence}"
+        );
+    }
+}
+
 #[test]
 fn nearly_used_slots_are_told() {
     let mut set = load(SLOTS, &[]).unwrap();

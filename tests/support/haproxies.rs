@@ -117,6 +117,11 @@ impl Version {
         self.is_at_least(3, 2)
     }
 
+    /// Whether the master answers `reload` with the messages of the load: 2.7 and later.
+    pub fn tells_why_a_reload_failed(&self) -> bool {
+        self.is_at_least(2, 7)
+    }
+
     /// Whether no known version is older: where each step of a long test is tried, and some of them on the others.
     pub fn is_oldest(&self) -> bool {
         self.name() == tools::HAPROXY_VERSIONS[0]

@@ -40,17 +40,22 @@ impl Core {
             );
         } else if underway || in_force {
             self.pending = None;
+            if underway {
+                // An interim set that is the newest one as well is applied as that.
+                self.newest_goes();
+            }
             if in_force {
                 // The catalog is back at what runs: what was refused in between is history.
                 self.refused = None;
                 self.loss_since = None;
-                self.retries = 0;
+                (self.retries, self.not_before) = (0, None);
                 self.is_good(&candidate.revision, now, actions);
             }
         } else {
             self.pending = Some(candidate);
             self.fresh = self.applying.is_none();
         }
+        self.forget_origins();
     }
 
     pub(super) fn apply_ended(
@@ -243,9 +248,7 @@ impl Core {
             };
             say_about(actions, weight, message, revision);
         }
-        let codes = [SERVERS_LOST, LAST_SERVERS_LOST, SECTION_LOST, TEXT_CUT];
-        let lost = |why: &Diagnostic| codes.contains(&why.code);
-        match why.iter().any(lost) {
+        match why.iter().any(is_loss) {
             // All of them together are judged: none is tried by itself.
             true => _ = self.loss_since.get_or_insert(now),
             false => {
@@ -318,6 +321,9 @@ impl Core {
             let latest = latest.filter(|latest| latest.revision == refused.revision);
             self.pending = latest;
             self.drop_outdated();
+            if let (None, Some(refused)) = (&self.pending, &mut self.refused) {
+                refused.again = Some(now + ASK_AGAIN);
+            }
         }
     }
 
@@ -440,4 +446,9 @@ impl Core {
             self.pending = self.pending.take().or_else(|| self.in_force.clone());
         }
     }
+}
+
+/// Whether a set is refused for what it has lost.
+pub(super) fn is_loss(why: &Diagnostic) -> bool {
+    [SERVERS_LOST, LAST_SERVERS_LOST, SECTION_LOST, TEXT_CUT].contains(&why.code)
 }

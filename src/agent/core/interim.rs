@@ -1,7 +1,8 @@
 //! The part of the core that keeps servers current while the newest set cannot be applied.
 //!
 //! An *interim set* has the last good structure and the servers of now: the templates of the last good
-//! set, its answers, and today's answers where a query asks for instances. It is applied as any other
+//! set, its answers, and today's answers where a query asks for instances. Files that templates read and
+//! parameters are those of today. It is applied as any other
 //! set; the newest set goes on being tried beside it.
 //!
 //! ```text
@@ -65,8 +66,6 @@ pub(super) struct Origin {
     used: Arc<BTreeSet<Query>>,
     /// Whether it is an interim set.
     interim: bool,
-    /// The suspect that it is tried with.
-    trial: Option<Query>,
 }
 
 /// The last good structure.
@@ -84,14 +83,14 @@ struct Structure {
 /// Since when a structure is kept in place of the newest one, and why.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Kept {
-    /// Since when.
+    /// When the newest set met the obstacle.
     pub since: Instant,
-    /// Why.
+    /// What keeps the newest set from being applied.
     pub obstacle: Obstacle,
-    /// Why its servers are not current, a whole sentence, if they are not.
+    /// Why the servers are not current, a whole sentence, if they are not.
     pub not_current: Option<String>,
-    /// Whether the log says so.
-    told: bool,
+    /// Whether the log says that an interim set is made.
+    logged: bool,
 }
 
 /// The state of interim sets.
@@ -107,21 +106,31 @@ pub(super) struct Interim {
     /// Counts what the comparison depends on, besides the answers.
     changes: u64,
     wanted: Option<Answers>,
-    rendering: Option<(Arc<str>, Answers, Option<Query>)>,
+    rendering: Option<(Arc<str>, Answers)>,
+    /// Counts the structures, to know a rendering of an older one.
+    number: u64,
+    /// The number at the start of the rendering.
+    rendering_number: u64,
+    /// What interim renderings have asked of late.
+    asked: BTreeSet<Query>,
+    /// Whether a comparison waits for its time.
+    waits: bool,
     rounds: u32,
     pending: Option<Arc<Candidate>>,
     needs_reload: bool,
-    /// Whether the set that is being applied is one.
+    /// Whether the set that is being applied is an interim set.
     applying: bool,
-    /// Whether the set that was applied last is one.
+    /// Whether the set that was applied last is an interim set.
     was_last: bool,
-    /// Whether the rendering that began last is of one.
+    /// Whether the last rendering that began makes an interim set.
     was_rendered: bool,
-    /// The last one that was refused.
+    /// The interim set that was refused last.
     refused: Option<Revision>,
     suspects: BTreeMap<Query, Suspect>,
-    /// The suspect that the wanted set is tried with.
-    trial: Option<Query>,
+    /// Whether a suspect is tried next, although other services have changed.
+    trial_next: bool,
+    /// When what was refused or has failed is tried again.
+    again: Option<Instant>,
     not_before: Option<Instant>,
     retries: u32,
 }
@@ -132,12 +141,20 @@ fn is_of_instances(query: &Query) -> bool {
 }
 
 fn same(one: Option<&Known>, two: Option<&Known>) -> bool {
-    one.map(|known| known.revision) == two.map(|known| known.revision)
+    match (one, two) {
+        (Some(one), Some(two)) => one.revision == two.revision || one.answer == two.answer,
+        (one, two) => one.is_none() && two.is_none(),
+    }
 }
 
 impl Interim {
     pub(super) fn is_rendering(&self) -> bool {
         self.rendering.is_some()
+    }
+
+    /// Whether a structure is kept, told of or not.
+    pub(super) fn keeps(&self) -> bool {
+        self.kept.is_some()
     }
 
     pub(super) fn pending(&self) -> Option<&Arc<Candidate>> {
@@ -174,9 +191,19 @@ impl Interim {
 
 impl Core {
     /// Whether the last good structure is kept in place of the newest one, and why.
-    pub fn structure_kept(&self) -> Option<&Kept> {
+    pub fn structure_kept(&self) -> Option<Kept> {
         let kept = self.interim.kept.as_ref()?;
-        (kept.obstacle.lasts() || self.runs_interim()).then_some(kept)
+        let shown = kept.obstacle.lasts() || self.runs_interim();
+        let suspects = || suspects::as_before(&self.open_suspects());
+        shown.then(|| Kept {
+            not_current: kept.not_current.clone().or_else(suspects),
+            ..kept.clone()
+        })
+    }
+
+    /// Whether interim sets may be made.
+    pub fn may_make_interim(&self) -> bool {
+        self.interim.keeps()
     }
 
     /// Whether an interim set may differ from the last good one in its servers only.
@@ -242,7 +269,7 @@ impl Core {
     /// Compares the structure's servers with the catalog's where the newest set is not applied.
     pub(super) fn look_at_servers(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let Some(obstacle) = self.obstacle(now) else {
-            self.no_obstacle(actions);
+            self.no_obstacle(now, actions);
             return;
         };
         let Some(structure) = &self.interim.structure else {
@@ -252,62 +279,101 @@ impl Core {
             since: now,
             obstacle,
             not_current: None,
-            told: false,
+            logged: false,
         });
         kept.obstacle = obstacle;
+        if self.interim.again.take_if(|again| now >= *again).is_some() {
+            self.interim.refused = None;
+            for suspect in self.interim.suspects.values_mut() {
+                suspect.proved = false;
+            }
+            self.interim.changes += 1;
+        }
         let compared = (self.revisions, self.interim.changes, obstacle);
         if self.interim.compared == Some(compared) {
             return;
         }
+        // It costs as much as there are queries, so it is a part of the work that has its pace.
+        self.interim.waits =
+            !self.pace.is_ready(now) || self.rendering || self.interim.is_rendering();
+        if self.interim.waits {
+            return;
+        }
         self.interim.compared = Some(compared);
+        self.interim.rounds = 0;
         let newest = |query: &Query| self.watches.get(query).and_then(|one| one.known.as_ref());
         let mut answers = structure.answers.0.as_ref().clone();
         for (query, known) in &mut answers {
             if is_of_instances(query)
                 && let Some(now) = newest(query)
-                && self.interim.is_suspect(query, now).is_none()
+                && self.interim.suspect_of(query, now).is_none()
             {
                 known.clone_from(now);
+            }
+        }
+        let unknown = structure.used.is_empty();
+        if !unknown {
+            // A query that the structure did not ask before has no former answer.
+            for (query, watched) in &self.watches {
+                if let (false, Some(known)) = (answers.contains_key(query), &watched.known) {
+                    answers.insert(query.clone(), known.clone());
+                }
+            }
+        }
+        let mut used = structure.used.iter();
+        let mut differs =
+            used.any(|query| !same(answers.get(query), structure.answers.0.get(query)));
+        // Suspects are tried where nothing else is to be done, and after each set that was.
+        if !unknown && (!differs || std::mem::take(&mut self.interim.trial_next)) {
+            let open = self.open_suspects();
+            let mut open = open.iter().filter(|(_, suspect)| !suspect.proved);
+            if let Some((query, _)) = open.next()
+                && let Some(now) = newest(query)
+            {
+                answers.insert((*query).clone(), now.clone());
+                differs = true;
             }
         }
         let mut used = structure.used.iter();
         let is_newest = structure.templates == self.templates
             && used.all(|query| same(answers.get(query), newest(query)));
-        let mut used = structure.used.iter();
-        let differs = used.any(|query| !same(answers.get(query), structure.answers.0.get(query)));
-        let unknown = structure.used.is_empty();
-        self.interim.trial = None;
-        if !differs && !unknown {
-            // Nothing else is to be done: a suspect is tried.
-            let suspects = self.interim.suspects.iter();
-            let mut open = suspects.filter_map(|(query, suspect)| {
-                let now = newest(query).filter(|now| now.revision == suspect.revision)?;
-                (!suspect.proved).then(|| (query.clone(), now.clone()))
-            });
-            self.interim.trial = open.next().map(|(query, now)| {
-                answers.insert(query.clone(), now);
-                query
-            });
-        }
-        let differs = differs || self.interim.trial.is_some();
         let wanted = unknown || (differs && !is_newest);
         self.interim.wanted = wanted.then(|| Answers(Arc::new(answers)));
         if !wanted {
             self.interim.drop_pending();
+            if !differs && let Some(kept) = &mut self.interim.kept {
+                kept.not_current = None;
+            }
         }
     }
 
-    fn no_obstacle(&mut self, actions: &mut Vec<Action>) {
-        self.interim.compared = None;
+    /// When the comparison that waits may be made, and what was refused be tried again.
+    pub(super) fn look_due(&self) -> Option<Instant> {
+        let idle = !self.rendering && !self.interim.is_rendering();
+        let waits = self.interim.waits && idle;
+        let compare = waits.then(|| self.pace.ready_at()).flatten();
+        let again = self.interim.again.filter(|_| self.interim.keeps());
+        compare.into_iter().chain(again).min()
+    }
+
+    fn no_obstacle(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        (self.interim.compared, self.interim.waits) = (None, false);
         self.interim.drop_pending();
-        self.interim.trial = None;
         if self.runs_interim() || self.interim.applying || self.pending.is_some() {
             return;
         }
         self.interim.suspects.clear();
-        if self.interim.kept.take().is_some_and(|kept| kept.told) {
-            let message = "The newest set is applied. The former structure is not kept any more.";
-            say(actions, Weight::Info, message.to_owned());
+        let interim = &mut self.interim;
+        (interim.again, interim.refused, interim.trial_next) = (None, None, false);
+        (interim.not_before, interim.retries) = (None, 0);
+        if let Some(kept) = interim.kept.take()
+            && kept.logged
+        {
+            let message = format!(
+                "HAProxy runs the newest set again; the last good structure was kept for {}.",
+                seconds(now - kept.since)
+            );
+            say(actions, Weight::Info, message);
         }
     }
 }
@@ -317,7 +383,7 @@ mod origins;
 mod rendering;
 mod suspects;
 
-use suspects::{Suspect, as_before};
+use suspects::Suspect;
 
 #[cfg(test)]
 impl Core {
@@ -347,7 +413,7 @@ impl Core {
             answers(interim.structure.as_ref().map(|one| &one.answers)),
             compared.unwrap_or(0),
             answers(interim.wanted.as_ref()),
-            answers(interim.rendering.as_ref().map(|(_, answers, _)| answers)),
+            answers(interim.rendering.as_ref().map(|(_, answers)| answers)),
             set(interim.pending.as_ref().map(|one| &one.revision)),
             set(interim.refused.as_ref()),
             due(interim.not_before),

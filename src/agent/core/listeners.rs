@@ -2,7 +2,7 @@
 //! operator has released, and what is said of both.
 
 use super::*;
-use crate::agent::listeners::{Cause as Why, Listeners, Waiting, is_meant};
+use crate::agent::listeners::{Cause as Why, Judged, Left, Listeners, Waiting, is_meant};
 use crate::apply::gate::BIND_LOST;
 use crate::apply::listeners::in_shell;
 use crate::haproxy::config::Endpoint;
@@ -12,6 +12,8 @@ use crate::haproxy::config::Endpoint;
 pub struct Register {
     now: Listeners,
     released: BTreeSet<Endpoint>,
+    /// What a former process has found out, until the first rendering of this one is judged.
+    recalled: Vec<Judged>,
 }
 
 impl Register {
@@ -24,12 +26,35 @@ impl Register {
     pub fn released(&self) -> &BTreeSet<Endpoint> {
         &self.released
     }
+
+    /// What was found out about listeners that were lost.
+    pub fn judged(&self) -> Vec<Judged> {
+        let mut judged = self.now.judged();
+        judged.extend(self.recalled.iter().cloned());
+        judged
+    }
+
+    /// What the next process needs.
+    pub fn left(&self) -> Left {
+        Left {
+            released: self.released.clone(),
+            judged: self.judged(),
+        }
+    }
 }
 
 impl Core {
     /// Listeners that wait, and those that were released.
     pub fn listeners(&self) -> &Register {
         &self.register
+    }
+
+    /// Begins with what a former process has left.
+    #[must_use]
+    pub fn recall_listeners(mut self, left: Left) -> Core {
+        self.register.released = left.released;
+        self.register.recalled = left.judged;
+        self
     }
 
     /// The last good set is another one than a rendering was compared with, and listens elsewhere.
@@ -63,6 +88,7 @@ impl Core {
             self.register.released.extend(released);
             // It may be the same set that was refused for them.
             self.refused = None;
+            self.memory.changed_at_once(now);
             self.mark_changed(now);
         }
         self.go_on(now, &mut actions);
@@ -70,8 +96,19 @@ impl Core {
     }
 
     /// Takes what was decided about a set that was rendered.
-    pub(super) fn listeners_judged(&mut self, new: Listeners, actions: &mut Vec<Action>) {
-        let Register { now, released } = &mut self.register;
+    pub(super) fn listeners_judged(
+        &mut self,
+        new: Listeners,
+        at: Instant,
+        actions: &mut Vec<Action>,
+    ) {
+        let before = self.register.left();
+        let Register {
+            now,
+            released,
+            recalled,
+        } = &mut self.register;
+        recalled.clear();
         released.retain(|endpoint| new.have(endpoint));
         for one in &new.wait {
             let same = |former: &&Waiting| former.lost == one.lost;
@@ -95,7 +132,7 @@ impl Core {
                     Why::Gone(item) => format!("{item} is gone from the catalog"),
                 };
                 let message = format!(
-                    "The listener {} ({} `{}`) goes: {why}.",
+                    "The listener {} ({} `{}`) is removed: {why}.",
                     lost.endpoint, lost.kind, lost.section
                 );
                 say(actions, Weight::Info, message);
@@ -104,11 +141,14 @@ impl Core {
         for former in &now.wait {
             let endpoint = &former.lost.endpoint;
             if !new.have(endpoint) {
-                let message = format!("The listener {endpoint} does not wait any more.");
+                let message = format!("The listener {endpoint} no longer waits for an operator.");
                 say(actions, Weight::Info, message);
             }
         }
         *now = new;
+        if self.register.left() != before {
+            self.memory.changed(at);
+        }
     }
 
     /// What a set that is refused keeps, which may be the reason.
@@ -120,7 +160,7 @@ impl Core {
             .collect();
         (!kept.is_empty()).then(|| {
             format!(
-                "The set keeps listeners that wait for an operator: {}. `gatewright release --listener` lets them go.",
+                "The set keeps listeners that wait for an operator: {}. Run `gatewright release --listener ADDRESS` to release one.",
                 kept.join(", ")
             )
         })

@@ -87,10 +87,10 @@ impl Memory {
         self.saved_at
     }
 
-    /// The answers that the last good set was made from when this process started, if they are these.
-    pub fn of_last_good(&self) -> Option<Arc<Snapshot>> {
-        let former = self.former.as_ref().filter(|former| former.usable)?;
-        Some(Arc::clone(&former.snapshot))
+    /// The answers that a former process left, and whether the last good set was made from them.
+    pub fn left(&self) -> Option<(Arc<Snapshot>, bool)> {
+        let former = self.former.as_ref()?;
+        Some((Arc::clone(&former.snapshot), former.usable))
     }
 
     /// Whether a former process left a good set.
@@ -99,7 +99,7 @@ impl Memory {
     }
 
     /// An answer that a former process left, whatever came since.
-    pub(super) fn left(&self, query: &Query) -> Option<Arc<Answer>> {
+    pub(super) fn left_answer(&self, query: &Query) -> Option<Arc<Answer>> {
         let former = self.former.as_ref()?;
         let recalled = former.snapshot.recall(query, former.wall)?;
         Some(recalled.answer)
@@ -139,6 +139,13 @@ impl Memory {
     pub(super) fn changed(&mut self, now: Instant) {
         if self.good.is_some() {
             self.unsaved.get_or_insert(now);
+        }
+    }
+
+    /// The same, and an operator relies on it.
+    pub(super) fn changed_at_once(&mut self, now: Instant) {
+        if self.good.is_some() {
+            self.unsaved = now.checked_sub(SAVE_AFTER).or(Some(now));
         }
     }
 

@@ -156,7 +156,7 @@ impl Core {
                 self.used = Arc::new(used);
                 self.cancel_unused(now, actions);
                 self.note(quarantined, noted, actions);
-                self.listeners_judged(listeners, actions);
+                self.listeners_judged(listeners, now, actions);
                 self.attempted(&candidate.revision);
                 self.offer(candidate, now, actions);
             }
@@ -194,6 +194,7 @@ impl Core {
         now: Instant,
         actions: &mut Vec<Action>,
     ) {
+        self.render_errors.clear();
         let fresh: Vec<Query> = needed
             .iter()
             .filter(|query| !self.watches.contains_key(query))

@@ -45,7 +45,7 @@ impl Core {
             self.guard.restore_canary(datacenter.clone());
         }
         if memory.has_last_good() {
-            let unproved = memory.of_last_good().is_none();
+            let unproved = !memory.left().is_some_and(|(_, usable)| usable);
             self.interim.restore(memory.templates(), unproved);
         }
         self.memory = memory;
@@ -242,10 +242,10 @@ impl Core {
     /// Cancels the watches of queries that neither the last rendering nor the last good structure asks.
     pub(super) fn cancel_unused(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let mut used = Arc::clone(&self.used);
-        if let Some(others) = self.structure_asks()
-            && !others.is_subset(&used)
-        {
-            used = Arc::new(used.union(others).cloned().collect());
+        let others = self.structure_asks().filter(|query| !used.contains(query));
+        let others: Vec<Query> = others.cloned().collect();
+        if !others.is_empty() {
+            Arc::make_mut(&mut used).extend(others);
         }
         self.watches.retain(|query, watched| {
             let keep = used.contains(query);

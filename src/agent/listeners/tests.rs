@@ -102,7 +102,7 @@ fn reference(good: &Candidate, made_from: Option<MadeFrom>) -> Reference {
     };
     Reference {
         good: Some(Good::new(Arc::new(set), made_from)),
-        waiting: Vec::new(),
+        judged: Vec::new(),
         released: BTreeSet::new(),
         rules: gate::Rules::default(),
         now: 1_000,
@@ -221,7 +221,7 @@ fn a_listener_waits_where_its_item_is_there() {
     assert!(compared.candidate.may_lose.is_empty());
 
     // The set with them is the last good one now. Later the item goes after all.
-    reference.waiting = compared.listeners.wait.clone();
+    reference.judged = compared.listeners.judged();
     let set = StoredSet {
         revision: compared.candidate.revision.clone(),
         marked: true,
@@ -432,4 +432,67 @@ proptest! {
             prop_assert!(refused.iter().all(|finding| finding.code != "bind-lost"), "{refused:?}");
         }
     }
+}
+
+/// What a former process leaves: answers of a set that did not become the last good one.
+fn later(set: &TemplateSet, catalog: &Catalog) -> MadeFrom {
+    let answers = catalog.answers(set, 1).into_iter();
+    let content = crate::catalog::snapshot::Content {
+        revision: "0123456789ab".into(),
+        answers: answers
+            .map(|(query, known)| crate::catalog::snapshot::Kept {
+                query,
+                reference: known.answer.len(),
+                answer: known.answer,
+                age: std::time::Duration::ZERO,
+            })
+            .collect(),
+        templates: "".into(),
+        canary_seen: Vec::new(),
+    };
+    let text = String::from_utf8(crate::catalog::snapshot::encode(&content, 1)).unwrap();
+    MadeFrom::Later(Arc::new(crate::catalog::snapshot::decode(&text).unwrap()))
+}
+
+// G18
+#[test]
+fn another_process_knows_what_a_listener_was_made_from() {
+    // 101 has gone from the last good set, the set without it is not confirmed, and then 102 goes.
+    let mut first = some();
+    first.expose.remove(&1);
+    first.without_extra = true;
+    let (reference, compared) = changed(&some(), &first, TEMPLATE);
+    assert_eq!(ports(&compared), (vec!["101".into()], vec!["81".into()]));
+    let left = Left {
+        released: BTreeSet::new(),
+        judged: compared.listeners.judged(),
+    };
+    let left = Left::decode(&String::from_utf8(left.encode()).unwrap()).unwrap();
+    let mut set = templates(TEMPLATE);
+    let mut next = Reference {
+        judged: left.judged,
+        now: 9_000,
+        ..reference
+    };
+    let from = later(&set, &first);
+    let good = next.good.take().unwrap();
+    next.good = Some(Good::new(good.set, Some(from)));
+    let mut second = first.clone();
+    second.expose.remove(&2);
+    second.ports.remove(&302);
+    let compared = compare(&next, &mut set, &second, 3);
+    let (go, wait) = ports(&compared);
+    assert_eq!(go, ["101", "102", "302"]);
+    assert_eq!(wait, ["81"]);
+    assert_eq!(compared.listeners.wait[0].reason, Reason::Condition);
+    assert_eq!(compared.listeners.wait[0].since, 1_000);
+
+    // Without what was found out, a later set proves nothing about what it does not have.
+    next.judged = Vec::new();
+    let compared = compare(&next, &mut set, &second, 4);
+    let (go, wait) = ports(&compared);
+    assert_eq!(go, ["102", "302"]);
+    assert_eq!(wait, ["81", "101"]);
+    let mut reasons = compared.listeners.wait.iter().map(|one| &one.reason);
+    assert!(reasons.all(|reason| *reason == Reason::Unknown));
 }

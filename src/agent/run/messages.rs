@@ -177,7 +177,7 @@ impl Sidecar {
         let mut open: BTreeSet<Revision> = self.core.open_sets().cloned().collect();
         open.extend(self.good.as_ref().map(|good| good.set.revision.clone()));
         self.made_from.retain(|revision, _| open.contains(revision));
-        if self.core.structure_kept().is_none() {
+        if !self.core.may_make_interim() {
             self.former = None;
         }
     }

@@ -62,7 +62,8 @@ impl Sidecar {
 
     fn save(&self, content: Content) {
         let path = self.snapshot.clone();
-        self.work(move || Message::Saved(snapshot::write(&path, &content)));
+        let left = self.core.listeners().left();
+        self.work(move || Message::Saved(snapshot::write(&path, &content, &left)));
     }
 
     fn load_templates(&mut self) {
@@ -126,9 +127,9 @@ impl Sidecar {
                     let (mut result, compared) =
                         render(&mut former.set, &answers, &make_set, &reference);
                     if let Some(compared) = compared.as_ref().filter(|_| servers_only)
-                        && !reference.has_other_files_of(&compared.candidate)
+                        && !reference.other_files_are_as_in(&compared.candidate)
                     {
-                        result = Err(unknown("The last good set has other files."));
+                        result = Err(unknown("the last good set has other files"));
                     }
                     (Some(former), (result, compared))
                 }
@@ -149,7 +150,7 @@ impl Sidecar {
         let register = self.core.listeners();
         Reference {
             good: self.good.clone(),
-            waiting: register.waiting().to_vec(),
+            judged: register.judged(),
             released: register.released().clone(),
             rules: self.parts.gate.clone(),
             now: snapshot::wall(),
@@ -245,7 +246,7 @@ fn to_text(texts: &Texts) -> Arc<str> {
 
 fn from_text(texts: &str) -> Result<Texts, Vec<Diagnostic>> {
     serde_json::from_str(texts)
-        .map_err(|_| unknown("The templates of the last good set are not known."))
+        .map_err(|_| unknown("the templates of the last good set are not known"))
 }
 
 fn unknown(message: &str) -> Vec<Diagnostic> {

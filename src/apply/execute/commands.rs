@@ -197,7 +197,7 @@ impl Applier {
             // Somebody reloaded it meanwhile, or it fell silent: the files are good, so it loads them.
             let story = comparison.changes.to_string();
             let verdict = self
-                .take_effect(candidate, change, story, started, findings)
+                .take_effect(candidate, change, master.as_ref(), story, started, findings)
                 .await?;
             return Ok(Attempt::Ended(verdict));
         }

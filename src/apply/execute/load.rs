@@ -1,5 +1,5 @@
-//! The files are swapped in and HAProxy must load them: told, confirmed, or brought back to the former
-//! ones.
+//! The files are swapped in and HAProxy must load them: reloaded and confirmed, or brought back to the
+//! former ones.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use super::super::journal::{Change, Phase};
 use super::super::set::{Candidate, Revision};
 use super::super::tell::{Mode, STALE, Seen, Told};
-use super::super::validate;
+use super::super::validate::{self, Master};
 use super::reads::Other;
-use super::{Applier, ApplyError, Rejection, Verdict, runs, runs_set, structure};
+use super::{Applier, ApplyError, Rejection, Verdict, invocation, runs, runs_set, structure};
 use crate::diagnostic::Severity;
 use crate::haproxy::Finding;
+use crate::haproxy::redact;
 use crate::haproxy::stats::Running;
 use crate::haproxy::supervise::Death;
 
@@ -47,11 +48,13 @@ impl Blame {
 }
 
 impl Applier {
-    /// The files are in place: tell, confirm, and finish or take back.
+    /// The files are in place: HAProxy loads them and confirms them, or the former ones are put back. `master` is
+    /// the one that they were validated for.
     pub(super) async fn take_effect(
         &mut self,
         candidate: &Candidate,
         mut change: Change,
+        master: Option<&Master>,
         story: String,
         started: Instant,
         findings: Vec<Finding>,
@@ -150,7 +153,10 @@ impl Applier {
                     .await
             }
             Told::Failed { output } => {
-                let findings = validate::read_reload_findings(candidate, &output);
+                // What HAProxy prints may quote a value of its environment.
+                let secrets = validate::secrets(candidate, &invocation(&self.options), master);
+                let findings = validate::read_reload_findings(candidate, &output, &secrets);
+                let output = redact::hide(&output, &secrets);
                 let blame = match elsewhere(candidate, &findings) {
                     true => Blame::Unknown,
                     false => Blame::Set,

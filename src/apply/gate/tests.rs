@@ -151,6 +151,39 @@ fn a_required_backend_exists_and_has_its_servers() {
 
 // F02
 #[test]
+fn servers_of_one_machine_and_of_ipv6_count_each() {
+    let servers = |list: &[String]| {
+        let lines: String = list
+            .iter()
+            .enumerate()
+            .map(|(number, address)| format!("    server s{number} {address} check\n"))
+            .collect();
+        set(&format!(
+            "frontend f\n    bind :80\n    default_backend b\nbackend b\n{lines}"
+        ))
+    };
+    let hundred: Vec<String> = (1..=100).map(|n| format!("10.0.0.{n}:80")).collect();
+    let two = ["10.0.0.1:80".to_owned(), "10.0.0.1:81".to_owned()];
+    let six = ["[2001:db8::1]:80".to_owned(), "2001:db8::2:80".to_owned()];
+    for (list, count) in [
+        (&hundred[..0], 0),
+        (&hundred[..1], 1),
+        (&two[..], 2),
+        (&six[..], 2),
+        (&hundred[..], 100),
+    ] {
+        let need = |need: usize| Rules {
+            min_servers: BTreeMap::from([("b".to_owned(), need)]),
+            ..Rules::default()
+        };
+        assert_eq!(codes(servers(list), None, &need(count)), [], "{list:?}");
+        let missing = codes(servers(list), None, &need(count + 1));
+        assert_eq!(missing, [(E, "too-few-servers", 4)], "{list:?}");
+    }
+}
+
+// F02
+#[test]
 fn a_default_minimum_spares_what_answers_by_itself() {
     let rules = Rules {
         require_servers_default: 1,

@@ -57,7 +57,7 @@ defaults
 backend old
     server b h:2
 
-# Kept by Gatewright since 7: `gatewright release --listener '*:81' --listener '*:82'` lets it go.
+# Kept by Gatewright since 7: run `gatewright release --listener '*:81' --listener '*:82'` to remove it.
 listen extra
     # about this one
     bind :81
@@ -87,7 +87,7 @@ defaults
  mode tcp
  timeout client 1s
 
-# Kept by Gatewright since 7: `gatewright release --listener '*:80'` lets it go.
+# Kept by Gatewright since 7: run `gatewright release --listener '*:80'` to remove it.
 listen x
  bind :80
  option tcplog
@@ -213,4 +213,93 @@ proptest! {
             prop_assert_eq!(all_lost(&one, &other), vec![]);
         }
     }
+}
+
+/// Keeps all that is lost but for these ports, in files `/1`, `/2` and so on.
+fn kept_in(new: &[&str], good: &[&str], goes: &[u16]) -> Result<Vec<String>, CannotKeep> {
+    let files = |texts: &[&str]| -> Vec<SetFile> {
+        let numbered = texts.iter().enumerate();
+        let file = |(number, text): (usize, &&str)| SetFile {
+            destination: format!("/{}", number + 1).into(),
+            ..set(text).remove(0)
+        };
+        numbered.map(file).collect()
+    };
+    let (new, good) = (files(new), files(good));
+    let mut lost = all_lost(&new, &good);
+    lost.retain(|one| !matches!(one.endpoint, Endpoint::Inet { low, .. } if goes.contains(&low)));
+    let wanted: Vec<Wanted<'_>> = lost.iter().map(|lost| Wanted { lost, since: 7 }).collect();
+    let candidate = keep(&new, &good, &wanted)?;
+    let texts = candidate.files.iter();
+    Ok(texts
+        .map(|file| without_marker(&file.text).to_owned())
+        .collect())
+}
+
+// G18
+#[test]
+fn a_section_that_is_kept_loses_the_addresses_that_are_removed() {
+    let new = "frontend in\n bind :80\n";
+    let good =
+        "frontend in\n bind :80\nlisten x\n bind :81\n bind :82,:83\n maxconn 5\n bind :84\n";
+    let kept = kept_in(&[new], &[good], &[81, 82, 83]).unwrap().remove(0);
+    assert!(
+        kept.ends_with("--listener '*:84'` to remove it.\nlisten x\n maxconn 5\n bind :84\n"),
+        "{kept}"
+    );
+    assert_eq!(kept_in(&[new], &[&kept], &[]), Ok(vec![kept]));
+    let partly = kept_in(&[new], &[good], &[82]);
+    assert!(
+        matches!(partly, Err(CannotKeep::Partly { .. })),
+        "{partly:?}"
+    );
+    // What listens there now is no reason to refuse an address that is removed.
+    let moved = "frontend in\n bind :80\nfrontend other\n bind 10.0.0.1:81\n";
+    assert!(kept_in(&[moved], &[good], &[81]).is_ok());
+    assert!(kept_in(&[moved], &[good], &[]).is_err());
+}
+
+// G18
+#[test]
+fn a_section_of_several_files_is_kept_in_its_own() {
+    let base = "defaults\n mode tcp\nbackend web\n server a h:1\n";
+    let extra = "defaults\n timeout client 1s\nfrontend in\n bind :80\n";
+    let lost = format!("{extra}listen x\n bind :81\n");
+    let last = "frontend z from d\n bind :90\n";
+    let kept = kept_in(&[base, extra, last], &[base, &lost, last], &[]).unwrap();
+    assert_eq!((kept[0].as_str(), kept[2].as_str()), (base, last));
+    let added = kept[1].strip_prefix(extra).unwrap();
+    let expected = "
+# Kept by Gatewright with what follows.
+defaults
+ timeout client 1s
+
+# Kept by Gatewright since 7: run `gatewright release --listener '*:81'` to remove it.
+listen x
+ bind :81
+";
+    assert_eq!(added, expected);
+    let files: Vec<&str> = kept.iter().map(String::as_str).collect();
+    assert_eq!(kept_in(&[base, extra, last], &files, &[]), Ok(kept.clone()));
+
+    // Its `defaults` may be those of another file, or would reach into one, or its file is gone.
+    let bare = "frontend in\n bind :80\n";
+    let of_base = format!("{bare}listen x\n bind :81\n");
+    let elsewhere = kept_in(&[base, bare], &[base, &of_base], &[]);
+    assert!(
+        matches!(elsewhere, Err(CannotKeep::DefaultsElsewhere { .. })),
+        "{elsewhere:?}"
+    );
+    let open = kept_in(&[base, extra, bare], &[base, &lost, bare], &[]);
+    let expected = CannotKeep::OpenFile { file: "/3".into() };
+    assert_eq!(open, Err(expected));
+    let gone = kept_in(&[base, bare], &[base, bare, &lost], &[]);
+    assert!(matches!(gone, Err(CannotKeep::FileGone { .. })), "{gone:?}");
+    // One file that was several before takes all.
+    let both = format!("{base}{bare}");
+    assert!(kept_in(&[&both], &[base, &lost], &[]).is_ok());
+    // What takes no `defaults` changes nothing elsewhere.
+    let peers = "peers p\n bind :91\n server a 10.0.0.1:1\n";
+    let log = format!("{bare}{peers}");
+    assert!(kept_in(&[base, bare], &[base, &log], &[]).is_ok());
 }

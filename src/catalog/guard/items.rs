@@ -1,9 +1,10 @@
 //! The items of an answer, whatever its kind: which are gone, and how held ones are put back.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
-use crate::catalog::{Answer, Instance, KeyValue, Kind, Node, Query, ServiceName};
+use crate::catalog::{Answer, Instance, KeyValue, Kind, Node, Query, ServiceName, one_spelling};
 
 /// What tells an item from the others of its answer: node and id of an instance, else the name.
 pub(super) type Key = (String, String);
@@ -32,7 +33,7 @@ impl Item {
 /// What is present, to be looked up.
 pub(super) struct Present<'a> {
     keys: BTreeSet<(&'a str, &'a str)>,
-    addresses: BTreeSet<(&'a str, i64)>,
+    addresses: BTreeSet<(Cow<'a, str>, i64)>,
 }
 
 impl<'a> Present<'a> {
@@ -40,7 +41,10 @@ impl<'a> Present<'a> {
         let mut addresses = BTreeSet::new();
         let keys = match answer {
             Answer::Instances(list) => {
-                addresses.extend(list.iter().map(|one| (one.address.as_str(), one.port)));
+                addresses.extend(
+                    list.iter()
+                        .map(|one| (one_spelling(&one.address), one.port)),
+                );
                 list.iter().map(Keyed::key).collect()
             }
             Answer::Services(list) => list.iter().map(Keyed::key).collect(),
@@ -56,7 +60,10 @@ impl<'a> Present<'a> {
     pub fn replaces(&self, item: &Item) -> bool {
         let (one, two) = item.key();
         let taken = match item {
-            Item::Instance(held) => self.addresses.contains(&(held.address.as_str(), held.port)),
+            Item::Instance(held) => {
+                let place = (one_spelling(&held.address), held.port);
+                self.addresses.contains(&place)
+            }
             _ => false,
         };
         taken || self.keys.contains(&(one.as_str(), two.as_str()))

@@ -400,6 +400,106 @@ fn a_held_one_whose_place_is_taken_goes_at_once() {
     assert_eq!(bench.guard.views(), []);
 }
 
+fn shown(bench: &mut Bench, list: &[Instance]) -> Vec<String> {
+    let answer = Arc::new(Answer::Instances(list.to_vec()));
+    let query = Query::service("web");
+    let out = bench.guard.take(&query, answer, false, bench.now);
+    bench.carry_out(out);
+    bench.effective("web")
+}
+
+// B07
+#[test]
+fn instances_of_one_node_are_told_apart_by_their_ids() {
+    let mut two = instances([1, 2]);
+    // On one machine, at two ports, with no metadata.
+    two[1].address = two[0].address.clone();
+    two[1].port = 81;
+    let mut bench = Bench::new(Rules::default());
+    assert_eq!(shown(&mut bench, &two), ["01", "02"]);
+    // One of two may go at once; when both go they are both held.
+    assert_eq!(shown(&mut bench, &two[..1]), ["01"]);
+    bench.after(3_600);
+    assert_eq!(shown(&mut bench, &two), ["01", "02"]);
+    bench.after(3_600);
+    assert_eq!(shown(&mut bench, &[]), ["01", "02"]);
+    assert_eq!(bench.view().held, 2);
+    // One of them is back: the other one is a single removal.
+    assert_eq!(shown(&mut bench, &two[1..]), ["02"]);
+    assert_eq!(bench.guard.views(), []);
+
+    // The same id on two nodes is two instances.
+    let mut twins = vec![instance("01"), instance("01")];
+    twins[1].node = "other".into();
+    twins[1].address = "10.0.1.1".into();
+    let mut bench = Bench::new(Rules::default());
+    shown(&mut bench, &twins);
+    assert_eq!(shown(&mut bench, &[]), ["01", "01"]);
+    assert_eq!(bench.view().held, 2);
+}
+
+// B15
+#[test]
+fn an_address_of_ipv6_is_the_same_in_every_spelling() {
+    let of = |id: &str, address: &str| Instance {
+        address: address.into(),
+        ..instance(id)
+    };
+    let mut bench = Bench::new(Rules::default());
+    let two = [of("01", "2001:db8::1"), of("02", "::ffff:10.0.0.2")];
+    shown(&mut bench, &two);
+    assert_eq!(shown(&mut bench, &[]), ["01", "02"]);
+    // Both come back under other ids, at the same addresses in other words.
+    let back = [of("11", "2001:DB8:0:0::1"), of("12", "10.0.0.2")];
+    assert_eq!(shown(&mut bench, &back), ["11", "12"]);
+    assert_eq!(bench.guard.views(), []);
+    // Another port is another place.
+    let mut bench = Bench::new(Rules::default());
+    let four = [two.to_vec(), vec![instance("03"), instance("04")]].concat();
+    shown(&mut bench, &four);
+    shown(&mut bench, &[]);
+    let mut elsewhere = back.clone();
+    elsewhere[0].port = 81;
+    assert_eq!(
+        shown(&mut bench, &elsewhere[..1]),
+        ["01", "02", "03", "04", "11"]
+    );
+    assert_eq!(shown(&mut bench, &back[..1]), ["02", "03", "04", "11"]);
+}
+
+// B15
+#[test]
+fn two_at_one_address_are_two_until_one_of_them_goes() {
+    let mut clash = instances([1, 2]);
+    clash[1].address = clash[0].address.clone();
+    let mut bench = Bench::new(Rules::default());
+    assert_eq!(shown(&mut bench, &clash), ["01", "02"]);
+    // What stays stands where the other one stood.
+    assert_eq!(shown(&mut bench, &clash[1..]), ["02"]);
+    assert_eq!(bench.guard.views(), []);
+    assert_eq!(shown(&mut bench, &[]), ["02"]);
+    assert_eq!(bench.view().held, 1);
+}
+
+// B07
+#[test]
+fn lists_of_every_size_are_held_when_they_are_emptied() {
+    for count in [1, 2, 100] {
+        let mut bench = Bench::of(count);
+        assert_eq!(bench.show("web", []).len(), count);
+        assert_eq!(bench.view().held, count);
+        // All of them back, one of them on another node.
+        let mut list = instances(0..count);
+        list[0].node = "other".into();
+        list.sort_by(|a, b| (&a.node, &a.id).cmp(&(&b.node, &b.id)));
+        assert_eq!(shown(&mut bench, &list).len(), count);
+        assert_eq!(bench.guard.views(), []);
+    }
+    let mut bench = Bench::of(0);
+    assert_eq!(bench.show("web", []), Vec::<String>::new());
+    assert_eq!(bench.guard.views(), []);
+}
+
 #[test]
 fn many_services_that_each_lose_one_are_held_together() {
     let mut rules = Rules::default();

@@ -41,6 +41,7 @@ fn alerts_have_a_place_and_no_noise() {
     let places = Places {
         destinations: Some(&destinations),
         config: None,
+        ..Places::default()
     };
     let findings = parse(stderr, b"", places);
     assert!(
@@ -109,6 +110,7 @@ fn messages_without_a_place_find_their_line() {
     let places = Places {
         destinations: None,
         config: Some(&config),
+        ..Places::default()
     };
     let findings = parse(stderr, b"Warnings were found.\n", places);
     let lines: Vec<usize> = findings.iter().map(|f| f.line).collect();
@@ -205,7 +207,7 @@ proptest! {
     fn nothing_makes_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), text in "(\\[ALERT\\]| \\(1\\)| : |config|\\[|\\]|:|[0-9]|at position |'|server |/|é|\n){0,30}") {
         parse(&bytes, &bytes, Places::default());
         let config = Config::parse("backend b\n");
-        parse(text.as_bytes(), b"", Places { destinations: None, config: Some(&config) });
+        parse(text.as_bytes(), b"", Places { config: Some(&config), ..Places::default() });
         reload_reply(&bytes, Places::default());
     }
 }

@@ -5,6 +5,8 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use serde::{Deserialize, Serialize};
+
 use super::lexer::Word;
 use super::sections::Config;
 
@@ -30,7 +32,7 @@ pub struct Bind {
 }
 
 /// What carries the connections to an address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Transport {
     /// TCP.
     Tcp,
@@ -41,7 +43,7 @@ pub enum Transport {
 }
 
 /// One place to listen.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Endpoint {
     /// An IP address; `*` and nothing are 0.0.0.0.
     Inet {

@@ -56,6 +56,7 @@ fn the_real_programs_are_understood(version: Version) {
         let places = Places {
             destinations: Some(&destinations),
             config: Some(&config),
+            ..Places::default()
         };
         let findings = parse(&output.stderr, &output.stdout, places);
         let found = findings.iter().any(|f| {

@@ -1,6 +1,7 @@
 //! How interim sets are applied, and how that ends.
 
 use super::*;
+use crate::agent::core::applying::is_loss;
 
 impl Core {
     /// When the pending interim set may be applied.
@@ -81,12 +82,19 @@ impl Core {
                 if rejected {
                     self.no_reload_before = Some(now + interval);
                 }
-                let why = why.first().map(ToString::to_string).unwrap_or_default();
                 self.interim.refused = Some(revision.clone());
-                let why = why.trim_end_matches('.');
-                match self.trial_of(&revision) {
-                    Some(query) => self.prove(&query, why, actions),
-                    None => self.not_current(format!("that set is refused, too: {why}"), actions),
+                self.interim.again.get_or_insert(now + ASK_AGAIN);
+                let before = self.interim.changes;
+                if !why.iter().any(is_loss) {
+                    self.suspect(&revision);
+                }
+                let why = why.first().map(ToString::to_string).unwrap_or_default();
+                match self.interim.changes == before {
+                    true => self.not_current(format!("that set is refused, too: {why}"), actions),
+                    false => {
+                        let message = format!("An interim set is refused: {why}");
+                        say_about(actions, Weight::Warning, message, &revision);
+                    }
                 }
             }
             Outcome::Busy(reason) => {

@@ -17,7 +17,6 @@ impl Core {
                 answers: answers.clone(),
                 used: Arc::clone(&self.used),
                 interim: false,
-                trial: None,
             };
             self.interim.origins.insert(revision.clone(), origin);
         }
@@ -41,6 +40,7 @@ impl Core {
         });
         self.interim.changes += 1;
         let good = &origin.answers.0;
+        let newest = !origin.interim;
         let still = |query: &Query, suspect: &mut Suspect| {
             let known = good.get(query);
             known.is_none_or(|known| known.revision < suspect.revision)
@@ -48,9 +48,23 @@ impl Core {
         self.interim.suspects.retain(still);
         let (answers, templates) = (origin.answers.clone(), Arc::clone(&origin.templates));
         self.memory.good(answers, templates, revision, now);
+        if newest {
+            self.interim.number += 1;
+            self.interim.drop_pending();
+            self.interim.asked.clear();
+        }
+        self.interim.trial_next = true;
+        if let Some(kept) = &mut self.interim.kept {
+            kept.not_current = None;
+        }
+        self.forget_origins();
+        self.cancel_unused(now, actions);
+    }
+
+    /// Forgets what sets were made from that are of no interest any more.
+    pub(in crate::agent::core) fn forget_origins(&mut self) {
         let open: BTreeSet<Revision> = self.open_sets().cloned().collect();
         self.interim.origins.retain(|one, _| open.contains(one));
-        self.cancel_unused(now, actions);
     }
 
     /// Whether a set has servers at least as new as those of an interim set that is in force.
@@ -70,7 +84,7 @@ impl Core {
             })
     }
 
-    /// A rendering came to nothing: a set that waits is older than the servers in force, perhaps.
+    /// Drops the pending set where its servers are older than those in force.
     pub(in crate::agent::core) fn drop_outdated(&mut self) {
         if self
             .pending
@@ -81,8 +95,10 @@ impl Core {
         }
     }
 
-    /// The queries of the structure, which goes on while the newest set does not ask them.
-    pub(in crate::agent::core) fn structure_asks(&self) -> Option<&BTreeSet<Query>> {
-        self.interim.structure.as_ref().map(|one| one.used.as_ref())
+    /// The queries of the structure and of interim sets, whether or not the newest set asks them.
+    pub(in crate::agent::core) fn structure_asks(&self) -> impl Iterator<Item = &Query> {
+        let structure = self.interim.structure.iter();
+        let used = structure.flat_map(|structure| structure.used.iter());
+        used.chain(&self.interim.asked)
     }
 }

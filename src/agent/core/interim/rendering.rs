@@ -1,7 +1,7 @@
 //! How interim sets are rendered, and what comes of it.
 
 use super::*;
-use crate::template::NO_TEMPLATES;
+use crate::template::{NO_TEMPLATES, NO_THREAD};
 
 impl Core {
     /// Whether an interim set is to be rendered.
@@ -25,8 +25,8 @@ impl Core {
             return;
         };
         let templates = Arc::clone(&structure.templates);
-        let trial = self.interim.trial.take();
-        self.interim.rendering = Some((Arc::clone(&templates), answers.clone(), trial));
+        self.interim.rendering = Some((Arc::clone(&templates), answers.clone()));
+        self.interim.rendering_number = self.interim.number;
         self.interim.was_rendered = true;
         self.pace.renders(now);
         actions.push(Action::RenderInterim(answers, templates));
@@ -39,9 +39,14 @@ impl Core {
         actions: &mut Vec<Action>,
     ) {
         self.pace.rendered(now);
-        let Some((templates, answers, trial)) = self.interim.rendering.take() else {
+        let Some((templates, answers)) = self.interim.rendering.take() else {
             return;
         };
+        if self.interim.rendering_number != self.interim.number {
+            // Another structure is the last good one by now.
+            self.interim.compared = None;
+            return;
+        }
         match result {
             Rendered::Complete {
                 candidate,
@@ -50,39 +55,53 @@ impl Core {
                 noted,
                 listeners: _,
             } => {
-                self.interim.rounds = 0;
-                self.note(quarantined, noted, actions);
+                // Otherwise the newest set, of the same instances, says so.
+                let says = self.interim.kept.as_ref().map(|kept| kept.obstacle);
+                if matches!(
+                    says,
+                    Some(Obstacle::Templates | Obstacle::Rendering | Obstacle::Waiting)
+                ) {
+                    self.note(quarantined, noted, actions);
+                }
+                for query in &used {
+                    self.watch(query.clone(), now, actions);
+                }
+                self.interim.asked.clone_from(&used);
+                let used = Arc::new(used);
                 if let Some(structure) = &mut self.interim.structure
-                    && structure.templates == templates
                     && structure.used.is_empty()
                 {
                     // A former process left it.
-                    structure.used = Arc::new(used.clone());
-                    structure.answers = answers.clone();
+                    structure.used = Arc::clone(&used);
                 }
                 let origin = Origin {
                     templates,
                     answers,
-                    used: Arc::new(used),
+                    used,
                     interim: true,
-                    trial,
                 };
-                let known = &mut self.interim.origins;
-                known.entry(candidate.revision.clone()).or_insert(origin);
-                self.offer_interim(candidate, actions);
+                let revision = candidate.revision.clone();
+                let latest = self.latest.as_ref();
+                if latest.is_none_or(|latest| latest.revision != revision) {
+                    self.interim.origins.insert(revision, origin);
+                }
+                self.offer_interim(candidate, now, actions);
+                self.forget_origins();
             }
             Rendered::Incomplete { needed, absent, .. } => {
                 self.interim_incomplete(needed, absent, answers, now, actions);
             }
             Rendered::Failed(errors) => {
-                let unknown = errors.iter().any(|error| error.code == NO_TEMPLATES);
-                let why = match (unknown, errors.first()) {
-                    (true, _) | (_, None) => {
-                        "the templates of the last good set are not known".to_owned()
-                    }
-                    (false, Some(error)) => format!("they cannot be rendered: {error}"),
+                let pause = match errors.iter().any(|error| error.code == NO_THREAD) {
+                    true => RETRY.0,
+                    false => ASK_AGAIN,
                 };
-                let why = why.trim_end_matches('.').to_owned();
+                self.interim.again.get_or_insert(now + pause);
+                let why = match errors.first() {
+                    Some(error) if error.code == NO_TEMPLATES => error.message.clone(),
+                    Some(error) => format!("that set cannot be rendered: {error}"),
+                    None => "that set cannot be rendered".to_owned(),
+                };
                 self.not_current(why, actions);
             }
             Rendered::Outdated => self.interim.compared = None,
@@ -99,42 +118,51 @@ impl Core {
         actions: &mut Vec<Action>,
     ) {
         let mut more = answers.0.as_ref().clone();
+        let unknown = self.interim.structure.as_ref();
+        let unknown = unknown.is_some_and(|structure| structure.used.is_empty());
+        let mut left = BTreeMap::new();
         let mut live_comes = false;
         for query in &needed {
             self.watch(query.clone(), now, actions);
             let live = self.watches.get(query).and_then(|one| one.known.clone());
-            let known = match live.filter(|_| is_of_instances(query)) {
-                Some(live) => Some(live),
+            let former = self.memory.left_answer(query).map(|answer| {
+                self.revisions += 1;
+                let revision = self.revisions;
+                Known { answer, revision }
+            });
+            left.extend(former.clone().map(|known| (query.clone(), known)));
+            let known = match is_of_instances(query) {
                 // Servers of the set in force may be newer.
-                None if is_of_instances(query) && self.changes_servers_only() => {
+                true if live.is_none() && self.changes_servers_only() => {
                     live_comes = true;
                     None
                 }
-                None => self.memory.left(query).map(|answer| {
-                    self.revisions += 1;
-                    Known {
-                        answer,
-                        revision: self.revisions,
-                    }
-                }),
+                false if unknown => former.or(live),
+                _ => live.or(former),
             };
             more.extend(known.map(|known| (query.clone(), known)));
         }
+        self.interim.asked.extend(needed.iter().cloned());
+        if let Some(structure) = &mut self.interim.structure
+            && unknown
+            && !left.is_empty()
+        {
+            left.extend(structure.answers.0.as_ref().clone());
+            structure.answers = Answers(Arc::new(left));
+        }
+        // What was numbered here is no news.
+        if let Some((revisions, ..)) = &mut self.interim.compared {
+            *revisions = self.revisions;
+        }
         self.interim.rounds += 1;
         if more.len() > answers.0.len() && self.interim.rounds <= self.timing.max_rounds {
-            let more = Answers(Arc::new(more));
-            if let Some(structure) = &mut self.interim.structure
-                && structure.used.is_empty()
-            {
-                structure.answers = more.clone();
-            }
-            self.interim.wanted = Some(more);
+            self.interim.wanted = Some(Answers(Arc::new(more)));
             return;
         }
         if live_comes {
-            self.interim.rounds = 0;
             return;
         }
+        self.interim.again.get_or_insert(now + ASK_AGAIN);
         let missing = needed.union(&absent).next();
         let missing = missing.map_or_else(|| "an answer".to_owned(), ToString::to_string);
         self.not_current(format!("the answer to {missing} is not known"), actions);
@@ -146,8 +174,10 @@ impl Core {
             return;
         };
         let reason = kept.obstacle.reason();
-        let message =
-            format!("The servers of the last good set are not kept current, because {why}.");
+        let message = format!(
+            "The servers of the last good set are not kept current, because {}.",
+            why.trim_end_matches('.')
+        );
         if kept.not_current.as_ref() != Some(&message) {
             let said = format!("{message} That set stays in force, because {reason}.");
             say(actions, Weight::Warning, said);
@@ -155,30 +185,31 @@ impl Core {
         kept.not_current = Some(message);
     }
 
-    pub(super) fn offer_interim(&mut self, candidate: Arc<Candidate>, actions: &mut Vec<Action>) {
-        let proved = self.interim.suspects.iter().find(|(_, one)| one.proved);
-        let proved = proved.map(|(query, _)| as_before(query));
-        let Some(kept) = &mut self.interim.kept else {
-            return;
-        };
-        kept.not_current = proved;
+    pub(super) fn offer_interim(
+        &mut self,
+        candidate: Arc<Candidate>,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) {
         let revision = &candidate.revision;
         let is = |set: Option<&Revision>| set == Some(revision);
         let runs = is(self.applied.as_ref().map(|applied| &applied.revision));
-        let refused = is(self.interim.refused.as_ref())
-            || is(self.refused.as_ref().map(|refused| &refused.revision));
-        let trial = self.trial_of(revision);
-        if let Some(query) = trial.filter(|_| refused) {
-            self.prove(&query, "", actions);
+        let newest = is(self.refused.as_ref().map(|refused| &refused.revision));
+        if newest || is(self.interim.refused.as_ref()) {
+            self.interim.pending = None;
+            self.interim.again.get_or_insert(now + ASK_AGAIN);
+            self.suspect(revision);
+            return;
         }
         let Some(kept) = &mut self.interim.kept else {
             return;
         };
-        if self.applying.is_none() && runs || refused {
+        kept.not_current = None;
+        if self.applying.is_none() && runs {
             self.interim.pending = None;
             return;
         }
-        if !std::mem::replace(&mut kept.told, true) {
+        if !std::mem::replace(&mut kept.logged, true) {
             let message = format!(
                 "Gatewright keeps the last good structure, because {}, and updates its servers.",
                 kept.obstacle.reason()

@@ -234,7 +234,7 @@ fn servers_go_on_while_templates_fail_and_by_the_former_ones() {
     assert_eq!(
         kept.not_current.as_deref(),
         Some(
-            "The servers of the last good set are not kept current, because they cannot be rendered: It fails."
+            "The servers of the last good set are not kept current, because that set cannot be rendered: It fails."
         )
     );
 }
@@ -422,7 +422,10 @@ fn without_the_former_templates_it_says_so() {
         bench.event(broken)[..],
         [Action::RenderInterim(..)]
     ));
-    let unknown = vec![Diagnostic::error(crate::template::NO_TEMPLATES, "No.")];
+    let unknown = vec![Diagnostic::error(
+        crate::template::NO_TEMPLATES,
+        "the templates of the last good set are not known",
+    )];
     let event = Event::RenderedInterim(Rendered::Failed(unknown));
     let said = |action: &Action| match action {
         Action::Say(notice) => Some(notice.message.clone()),
@@ -511,7 +514,7 @@ fn one_service_with_bad_data_stops_no_other() {
     assert_eq!(
         kept.not_current.as_deref(),
         Some(
-            "The servers of service \"b\" stay as they were: a set with its newest data is refused."
+            "The servers of service \"b\" stay as they were: a set with their newest data is refused."
         )
     );
     // The others go on, and it is tried again once it has changed.

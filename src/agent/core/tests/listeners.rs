@@ -100,7 +100,7 @@ fn a_listener_that_waits_is_told_once_and_released_by_its_address() {
         wait: vec![waits("/b", Some(CannotKeep::Foreign))],
     };
     let third = said(&mut bench, "one", goes);
-    let expected = "The listener unix@/a (frontend `in`) goes: it was released.";
+    let expected = "The listener unix@/a (frontend `in`) is removed: it was released.";
     assert_eq!(third, [(Weight::Info, expected.to_owned())]);
     assert_eq!(bench.core.listeners().released().len(), 1);
     // It is gone, and the other one is back.
