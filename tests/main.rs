@@ -27,6 +27,7 @@ mod mounts;
 mod privileges;
 mod quickstart;
 mod real_parts;
+mod recovery;
 mod routes;
 mod runtime;
 mod secrets;

@@ -60,6 +60,8 @@ pub struct Kept {
     pub age: Duration,
     /// By how many items the guard judges the next one.
     pub reference: usize,
+    /// Whether the guard lets what it holds of it go by half at a time.
+    pub eased: bool,
 }
 
 /// A snapshot as it was read.
@@ -81,6 +83,9 @@ struct About {
     /// Seconds since 1970 at which the answer was current; only to show its age.
     read_at: u64,
     reference: usize,
+    /// Written only where it is so: earlier versions do not know it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    eased: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -98,6 +103,8 @@ pub struct Recalled {
     pub age: Duration,
     /// By how many items the guard judges the next one.
     pub reference: usize,
+    /// Whether the guard lets what it holds of it go by half at a time.
+    pub eased: bool,
 }
 
 /// Why a file cannot be used as a snapshot.
@@ -126,6 +133,7 @@ pub fn encode(content: &Content, wall: u64) -> Vec<u8> {
         let about = About {
             read_at: wall.saturating_sub(kept.age.as_secs()),
             reference: kept.reference,
+            eased: kept.eased,
         };
         queries.insert(kept.query.to_string(), about);
     }
@@ -178,6 +186,7 @@ impl Snapshot {
             answer: Arc::new(self.catalog.answer(query).ok()?),
             age: Duration::from_secs(wall.saturating_sub(about.read_at)),
             reference: about.reference,
+            eased: about.eased,
         })
     }
 }
@@ -232,10 +241,11 @@ mod tests {
             *near = Some("_agent".into());
         }
         let kept = |query: Query, answer: Answer| Kept {
-            query,
             answer: Arc::new(answer),
             age: Duration::from_secs(7),
             reference: 3,
+            eased: query == Query::service("web"),
+            query,
         };
         let value = |value: Option<&str>| {
             Answer::Key(Some(crate::catalog::KeyValue {
@@ -279,7 +289,7 @@ mod tests {
             let recalled = recalled.unwrap();
             assert_eq!(recalled.answer, kept.answer, "{}", kept.query);
             assert_eq!(recalled.age, Duration::from_secs(107));
-            assert_eq!(recalled.reference, 3);
+            assert_eq!((recalled.reference, recalled.eased), (3, kept.eased));
         }
         assert_eq!(snapshot.recall(&Query::service("other"), 1_100), None);
         // A clock that was set back makes nothing younger than now.

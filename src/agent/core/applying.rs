@@ -5,6 +5,38 @@ use super::*;
 use crate::apply::gate::{LAST_SERVERS_LOST, SERVERS_LOST};
 use crate::diagnostic::Severity;
 
+/// What sets that are refused have lost of the last good one's servers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Loss {
+    /// Since when it is this.
+    since: Instant,
+    /// Whether any of them had too few left: what returns then does not shorten the time of the others.
+    left_too_few: bool,
+    what: Vec<String>,
+}
+
+impl Loss {
+    /// What stands in a refusal, after a former one.
+    fn of(why: &[Diagnostic], former: Option<Loss>, now: Instant) -> Option<Loss> {
+        let lost = |why: &&Diagnostic| [SERVERS_LOST, LAST_SERVERS_LOST].contains(&why.code);
+        let what: Vec<String> = why
+            .iter()
+            .filter(lost)
+            .map(|one| one.message.clone())
+            .collect();
+        match former {
+            _ if what.is_empty() => None,
+            Some(former) if former.what == what => Some(former),
+            former => Some(Loss {
+                since: now,
+                left_too_few: why.iter().any(|one| one.code == LAST_SERVERS_LOST)
+                    || former.is_some_and(|former| former.left_too_few),
+                what,
+            }),
+        }
+    }
+}
+
 impl Core {
     /// Takes a freshly rendered set: the newest wins, and nothing is done twice.
     pub(super) fn offer(&mut self, candidate: Arc<Candidate>, actions: &mut Vec<Action>) {
@@ -37,7 +69,7 @@ impl Core {
             if in_force {
                 // The catalog is back at what runs: what was refused in between is history.
                 self.refused = None;
-                self.loss_since = None;
+                self.loss = None;
             }
         } else {
             self.pending = Some(candidate);
@@ -177,7 +209,7 @@ impl Core {
         let is_latest = |latest: &Arc<Candidate>| latest.revision == *revision;
         if self.latest.as_ref().is_none_or(is_latest) {
             self.refused = None;
-            self.loss_since = None;
+            self.loss = None;
         }
         self.applied = Some(Applied {
             revision: revision.clone(),
@@ -223,11 +255,7 @@ impl Core {
             };
             say_about(actions, weight, message, revision);
         }
-        let lost = |why: &Diagnostic| [SERVERS_LOST, LAST_SERVERS_LOST].contains(&why.code);
-        match why.iter().any(lost) {
-            true => _ = self.loss_since.get_or_insert(now),
-            false => self.loss_since = None,
-        }
+        self.loss = Loss::of(&why, self.loss.take(), now);
         self.refused = Some(Refused {
             revision: revision.clone(),
             why,
@@ -238,20 +266,19 @@ impl Core {
 
     /// When a set may lose the servers that it has lost, if it is refused for nothing else.
     pub(super) fn loss_due(&self) -> Option<Instant> {
-        let refused = self.refused.as_ref()?;
-        let has = |code| refused.why.iter().any(|why| why.code == code);
+        self.refused.as_ref()?;
+        let loss = self.loss.as_ref()?;
         let rule = self.guard.rules().default;
-        let hold = match (has(LAST_SERVERS_LOST), has(SERVERS_LOST)) {
-            (true, _) => rule.hold_last?,
-            (false, true) => rule.hold?,
-            (false, false) => return None,
+        let hold = match loss.left_too_few {
+            true => rule.hold_last?,
+            false => rule.hold?,
         };
-        Some(self.loss_since? + hold)
+        Some(loss.since + hold)
     }
 
     /// Lets a set that was refused for the servers it has lost be taken. False when there is none.
     pub(super) fn allow_loss(&mut self, now: Instant, actions: &mut Vec<Action>) -> bool {
-        if self.loss_since.take().is_none() {
+        if self.loss.take().is_none() {
             return false;
         }
         if let Some(refused) = &mut self.refused {

@@ -229,6 +229,7 @@ impl Core {
                     .guard
                     .reference(query, now)
                     .unwrap_or(known.answer.len()),
+                eased: self.guard.eases(query),
             }
         });
         Some(Content {

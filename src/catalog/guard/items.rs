@@ -27,6 +27,14 @@ impl Item {
         };
         (one.to_owned(), two.to_owned())
     }
+
+    /// The address and port of an instance.
+    pub fn place(&self) -> Option<(&str, i64)> {
+        match self {
+            Item::Instance(instance) => Some((&instance.address, instance.port)),
+            Item::Service(_) | Item::Node(_) | Item::Key(_) => None,
+        }
+    }
 }
 
 /// What is present, to be looked up.
@@ -55,11 +63,9 @@ impl<'a> Present<'a> {
     /// address and port.
     pub fn replaces(&self, item: &Item) -> bool {
         let (one, two) = item.key();
-        let taken = match item {
-            Item::Instance(held) => self.addresses.contains(&(held.address.as_str(), held.port)),
-            _ => false,
-        };
-        taken || self.keys.contains(&(one.as_str(), two.as_str()))
+        let taken = item.place();
+        taken.is_some_and(|place| self.addresses.contains(&place))
+            || self.keys.contains(&(one.as_str(), two.as_str()))
     }
 }
 

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use base64::Engine as _;
-use reqwest::header::{AUTHORIZATION, HeaderValue};
-use reqwest::{Response, StatusCode};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use reqwest::{RequestBuilder, Response, StatusCode};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
@@ -41,7 +41,7 @@ const LARGE: usize = 256 * 1024;
 #[derive(Debug)]
 pub(super) struct Client {
     pub(super) options: Options,
-    defaults: Scope,
+    pub(super) defaults: Scope,
     token: Token,
     shared: Mutex<Shared>,
     requests: AtomicU64,
@@ -475,13 +475,7 @@ impl Client {
             lost: false,
         };
         let url = format!("{}{}", target.endpoint.origin, request.target(mode));
-        let mut builder = target.endpoint.http.get(url);
-        if let Some(token) = token.and_then(|token| sensitive(token.reveal())) {
-            builder = builder.header("X-Consul-Token", token);
-        }
-        if let Some(value) = self.basic_auth().as_deref().and_then(sensitive) {
-            builder = builder.header(AUTHORIZATION, value);
-        }
+        let builder = self.with_credentials(target.endpoint.http.get(url), token);
         let began = Instant::now();
         self.requests.fetch_add(1, Ordering::Relaxed);
         // Consul adds up to a sixteenth of `wait` of its own (website/content/api-docs/features/blocking.mdx).
@@ -546,6 +540,47 @@ impl Client {
             freshness: freshness(&headers, received, began),
             received,
         })
+    }
+
+    /// Sends a question that is no query to the current address, once. `None` when no whole answer came.
+    pub(super) async fn post(
+        &self,
+        request: &Request,
+        body: String,
+    ) -> Option<(StatusCode, Vec<u8>)> {
+        let _place = self.connections.place().await;
+        let target = self.target();
+        let mode = Mode {
+            index: index::FRESH,
+            wait: Duration::ZERO,
+            stale: false,
+        };
+        let url = format!("{}{}", target.endpoint.origin, request.target(mode));
+        let token = self.token.current(Instant::now().into_std());
+        let builder = target
+            .endpoint
+            .http
+            .post(url)
+            .header(CONTENT_TYPE, "application/json")
+            .body(body);
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        let sent = self.with_credentials(builder, token.as_ref()).send();
+        // Cancel safety: as for `exchange`.
+        let mut response = timeout(self.options.margin, sent).await.ok()?.ok()?;
+        let body = self.body(&mut response).await.ok()?;
+        Some((response.status(), body))
+    }
+
+    fn with_credentials(&self, builder: RequestBuilder, token: Option<&Secret>) -> RequestBuilder {
+        let token = token.and_then(|token| sensitive(token.reveal()));
+        let builder = match token {
+            Some(token) => builder.header("X-Consul-Token", token),
+            None => builder,
+        };
+        match self.basic_auth().as_deref().and_then(sensitive) {
+            Some(value) => builder.header(AUTHORIZATION, value),
+            None => builder,
+        }
     }
 
     /// The whole body, within its deadline and below the cap on decoded bytes.

@@ -10,7 +10,8 @@ use tokio::sync::mpsc;
 
 use super::error;
 use super::{Freshness, Origin, SourceStatus, Update, Watch, WatchId, keep_alive};
-use crate::catalog::{Answer, Query};
+use crate::catalog::guard::{Permission, Right};
+use crate::catalog::{Answer, Query, Scope};
 use crate::source::Secret;
 
 mod address;
@@ -23,6 +24,7 @@ pub(crate) mod fuzzing;
 mod index;
 mod limit;
 mod outage;
+mod permission;
 mod query;
 mod response;
 mod tls;
@@ -151,6 +153,19 @@ impl Consul {
         deadline: Duration,
     ) -> Result<(Answer, Freshness), ReadError> {
         self.client.read_once(query, deadline).await
+    }
+
+    /// Whether the token would see all this, if it were there.
+    pub async fn permission(
+        &self,
+        scope: &Scope,
+        rights: Vec<Right>,
+        deadline: Duration,
+    ) -> Permission {
+        let asked = permission::ask(&self.client, scope, rights);
+        // Cancel safety: a question that is given up closes its connection.
+        let answer = tokio::time::timeout(deadline, asked).await;
+        answer.unwrap_or(Permission::Silent)
     }
 
     /// What the source is doing.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use gatewright::catalog::guard::{Permission, Right};
 use gatewright::catalog::{Answer, HealthFilter, Kind, Meta, Query, Scope, Status};
 use gatewright::source::consul::{
     Address, Consul, ConsulError, ErrorClass, Options, ReadError, TlsOptions, TokenSource,
@@ -432,4 +433,58 @@ async fn a_unix_socket_is_an_address() {
     answer_where(&mut updates, Answer::is_empty).await;
     register(&agent, "w1", 81);
     answer_where(&mut updates, |answer| ports(answer) == [81]).await;
+}
+
+// B10
+#[tokio::test]
+async fn consul_tells_whether_a_token_may_read_what_is_not_seen() {
+    let agent = Agent::start_with_acl().unwrap();
+    let rules = r#"service "web" { policy = "read" }
+        node_prefix "a" { policy = "read" }
+        key_prefix "data/" { policy = "read" }"#;
+    agent.create_policy("some", rules).unwrap();
+    let token = agent.create_token("some").unwrap();
+    let consul = source_with(&agent, TokenSource::Value(Secret::new(token.secret)));
+    let ask = async |consul: &Consul, rights: Vec<Right>| {
+        let scope = Scope::default();
+        consul.permission(&scope, rights, PATIENCE).await
+    };
+    let node = |name: &str| Right::Node(name.to_owned());
+    let some = vec![
+        node("a1"),
+        Right::Service("web".into()),
+        Right::Key("data/x".into()),
+    ];
+    assert_eq!(ask(&consul, some.clone()).await, Permission::Given);
+    for denied in [
+        node("b1"),
+        Right::Service("web2".into()),
+        Right::Key("other".into()),
+    ] {
+        let mut all = some.clone();
+        all.push(denied.clone());
+        assert_eq!(ask(&consul, all).await, Permission::Denied(denied));
+    }
+    // More than Consul takes at a time, the last one of them hidden; and names that are no names.
+    let mut many: Vec<Right> = (0..200).map(|number| node(&format!("a{number}"))).collect();
+    assert_eq!(ask(&consul, many.clone()).await, Permission::Given);
+    many.push(node("z"));
+    assert_eq!(ask(&consul, many).await, Permission::Denied(node("z")));
+    let odd = node("a\"\\\n\u{0}../%2e");
+    assert_eq!(ask(&consul, vec![odd]).await, Permission::Given);
+
+    // A token that is deleted tells nothing; without permissions nothing is hidden.
+    agent
+        .delete_token(&agent.create_token("some").unwrap())
+        .unwrap();
+    let unknown = source_with(
+        &agent,
+        TokenSource::Value(Secret::new(
+            "00000000-aaaa-bbbb-cccc-dddddddddddd".to_owned(),
+        )),
+    );
+    assert_eq!(ask(&unknown, some.clone()).await, Permission::Silent);
+    let open = Agent::start().unwrap();
+    let consul = source_with(&open, TokenSource::None);
+    assert_eq!(ask(&consul, some).await, Permission::Certain);
 }
