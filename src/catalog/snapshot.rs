@@ -143,14 +143,23 @@ pub fn encode(content: &Content, wall: u64) -> Vec<u8> {
         queries,
         catalog,
     };
-    // Maps of text to plain values always have a JSON form.
-    let body = serde_json::to_string(&snapshot).unwrap_or_default() + "\n";
-    let header = Header {
-        gatewright_snapshot: FORMAT,
-        sha256: digest(&body),
+    // The digest in the header has the same length whatever follows: no second copy is made of that.
+    let header = |sha256: String| {
+        let header = Header {
+            gatewright_snapshot: FORMAT,
+            sha256,
+        };
+        serde_json::to_string(&header).unwrap_or_default() + "\n"
     };
-    let header = serde_json::to_string(&header).unwrap_or_default();
-    format!("{header}\n{body}").into_bytes()
+    let mut bytes = header(digest("")).into_bytes();
+    let start = bytes.len();
+    // Maps of text to plain values always have a JSON form, and a Vec takes it.
+    let _ = serde_json::to_writer(&mut bytes, &snapshot);
+    drop(snapshot);
+    bytes.push(b'\n');
+    let (space, body) = bytes.split_at_mut(start);
+    space.copy_from_slice(header(digest_of(body)).as_bytes());
+    bytes
 }
 
 /// Reads a snapshot.
@@ -179,6 +188,31 @@ pub fn is_snapshot(text: &str) -> bool {
 }
 
 impl Snapshot {
+    /// How many answers there are.
+    pub fn len(&self) -> usize {
+        self.queries.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.queries.is_empty()
+    }
+
+    /// Whether a query is answered here.
+    pub fn has(&self, query: &Query) -> bool {
+        self.queries.contains_key(&query.to_string())
+    }
+
+    /// The same without its answers.
+    pub fn without_answers(&self) -> Snapshot {
+        Snapshot {
+            revision: self.revision.clone(),
+            canary_seen: self.canary_seen.clone(),
+            queries: BTreeMap::new(),
+            catalog: Fixture::default(),
+        }
+    }
+
     /// The answer to a query, if it is here. `wall` is the time in seconds since 1970.
     pub fn recall(&self, query: &Query, wall: u64) -> Option<Recalled> {
         let about = self.queries.get(&query.to_string())?;
@@ -203,7 +237,11 @@ fn is_text(answer: &Answer) -> bool {
 
 /// What shows that a text is stored as it was written: its SHA-256, in hexadecimal digits.
 pub fn digest(text: &str) -> String {
-    ring::digest::digest(&ring::digest::SHA256, text.as_bytes())
+    digest_of(text.as_bytes())
+}
+
+fn digest_of(bytes: &[u8]) -> String {
+    ring::digest::digest(&ring::digest::SHA256, bytes)
         .as_ref()
         .iter()
         .map(|byte| format!("{byte:02x}"))
@@ -215,7 +253,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::catalog::{Instance, Kind, Meta, Status};
+    use crate::catalog::{Instance, Kind, Meta, Pairs, Status};
 
     fn content() -> Content {
         let instance = |node: &str, id: &str| Instance {
@@ -229,7 +267,7 @@ mod tests {
             node_datacenter: "dc1".into(),
             node_tagged_addresses: Meta::from([("lan".into(), "10.0.0.9".into())]),
             node_meta: Meta::new(),
-            service_tagged_addresses: BTreeMap::from([("wan".into(), ("1.2.3.4".into(), 8080))]),
+            service_tagged_addresses: Pairs::from([("wan".into(), ("1.2.3.4".into(), 8080))]),
             service_meta: Meta::from([("version".into(), "\u{1}\"2\"".into())]),
             tags: vec!["a".into()],
             status: Status::Warning,
@@ -292,6 +330,13 @@ mod tests {
             assert_eq!((recalled.reference, recalled.eased), (3, kept.eased));
         }
         assert_eq!(snapshot.recall(&Query::service("other"), 1_100), None);
+        assert!(snapshot.has(&Query::key("absent")) && !snapshot.has(&Query::key("other")));
+        let bare = snapshot.without_answers();
+        assert_eq!(bare.recall(&Query::service("web"), 1_100), None);
+        assert_eq!(
+            (bare.is_empty(), bare.revision),
+            (true, snapshot.revision.clone())
+        );
         // A clock that was set back makes nothing younger than now.
         let recalled = snapshot.recall(&Query::service("web"), 0).unwrap();
         assert_eq!(recalled.age, Duration::ZERO);

@@ -110,6 +110,9 @@ struct Miss {
     lost: bool,
 }
 
+/// Why a body could not be read.
+type Failed = (ErrorClass, String);
+
 struct Good {
     answer: Answer,
     freshness: Freshness,
@@ -513,22 +516,17 @@ impl Client {
         if status == StatusCode::OK && !is_json(&headers) {
             return Err(fail(ErrorClass::Protocol, "its content type is not JSON"));
         }
-        let body = self
-            .body(&mut response)
-            .await
-            .map_err(|(class, detail)| fail(class, &detail))?;
-        let answer = match absent {
-            Some(absent) if body.is_empty() => absent,
-            Some(_) => {
-                return Err(fail(
-                    ErrorClass::Protocol,
-                    "a 404 with a body is not Consul's absent key",
-                ));
-            }
-            None => parse(&query.kind, body)
-                .await
-                .map_err(|reason| fail(ErrorClass::Protocol, &reason))?,
+        let read = match absent {
+            Some(absent) => self.body(&mut response).await.and_then(|body| {
+                let reason = "a 404 with a body is not Consul's absent key";
+                match body.is_empty() {
+                    true => Ok(absent),
+                    false => Err((ErrorClass::Protocol, reason.to_owned())),
+                }
+            }),
+            None => self.answer(&mut response, &query.kind).await,
         };
+        let answer = read.map_err(|(class, detail)| fail(class, &detail))?;
         let received = index::parse(
             headers
                 .get_all("x-consul-index")
@@ -583,33 +581,75 @@ impl Client {
         }
     }
 
-    /// The whole body, within its deadline and below the cap on decoded bytes.
-    async fn body(&self, response: &mut Response) -> Result<Vec<u8>, (ErrorClass, String)> {
+    /// The answer in a body. A long list of instances is read piece by piece: whole, it takes several times the
+    /// room of what is kept of it.
+    async fn answer(&self, response: &mut Response, kind: &Kind) -> Result<Answer, Failed> {
+        let mut arriving = None;
+        let mut body = Vec::new();
+        let wrong = |reason| (ErrorClass::Protocol, reason);
+        let pieces = |piece: &[u8]| {
+            if arriving.is_none() {
+                body.extend_from_slice(piece);
+                if body.len() < LARGE {
+                    return Ok(());
+                }
+                arriving = answer::Arriving::new(kind);
+            }
+            match &mut arriving {
+                Some(arriving) if body.is_empty() => arriving.feed(piece).map_err(wrong),
+                Some(arriving) => arriving.feed(&std::mem::take(&mut body)).map_err(wrong),
+                None => Ok(()),
+            }
+        };
+        self.pieces(response, pieces).await?;
+        match arriving {
+            Some(arriving) => arriving.finish().map_err(wrong),
+            None => parse(kind, body).await.map_err(wrong),
+        }
+    }
+
+    async fn body(&self, response: &mut Response) -> Result<Vec<u8>, Failed> {
+        let mut body = Vec::new();
+        let take = |piece: &[u8]| {
+            body.extend_from_slice(piece);
+            Ok(())
+        };
+        self.pieces(response, take).await?;
+        Ok(body)
+    }
+
+    /// All of a body, piece by piece, within its deadline and below the cap on decoded bytes.
+    async fn pieces(
+        &self,
+        response: &mut Response,
+        mut take: impl FnMut(&[u8]) -> Result<(), Failed>,
+    ) -> Result<(), Failed> {
         let most = self.options.max_body_bytes;
         let limit = self.options.body_timeout;
-        let all = async {
-            let mut body = Vec::new();
-            while let Some(chunk) = response.chunk().await.map_err(|error| {
+        let (mut left, mut length) = (limit, 0usize);
+        loop {
+            let began = Instant::now();
+            // Cancel safety: a body cut off here is dropped whole, and its connection with it.
+            let next = timeout(left, response.chunk()).await.map_err(|_| {
+                let detail = format!("the body was not whole within {limit:?}");
+                (ErrorClass::Timeout, detail)
+            })?;
+            // The time that reading takes here is not Consul's.
+            left = left.saturating_sub(began.elapsed());
+            let next = next.map_err(|error| {
                 let (class, detail, _) = transport(error);
                 (class, format!("the body broke off: {detail}"))
-            })? {
-                if body.len() + chunk.len() > most {
-                    return Err((
-                        ErrorClass::TooLarge,
-                        format!("the body exceeds {most} bytes"),
-                    ));
-                }
-                body.extend_from_slice(&chunk);
+            })?;
+            let Some(piece) = next else {
+                return Ok(());
+            };
+            length = length.saturating_add(piece.len());
+            if length > most {
+                let detail = format!("the body exceeds {most} bytes");
+                return Err((ErrorClass::TooLarge, detail));
             }
-            Ok(body)
-        };
-        // Cancel safety: a body cut off here is dropped whole, and its connection with it.
-        timeout(limit, all).await.unwrap_or_else(|_| {
-            Err((
-                ErrorClass::Timeout,
-                format!("the body was not whole within {limit:?}"),
-            ))
-        })
+            take(&piece)?;
+        }
     }
 
     /// The error behind a status that is no answer.

@@ -27,6 +27,7 @@ mod outage;
 mod permission;
 mod query;
 mod response;
+mod stream;
 mod tls;
 mod token;
 mod watch;

@@ -1,9 +1,10 @@
 //! The source against a real Consul 1.8.7, which keeps the fake server of the other tests honest.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use gatewright::catalog::guard::{Permission, Right};
-use gatewright::catalog::{Answer, HealthFilter, Kind, Meta, Query, Scope, Status};
+use gatewright::catalog::{Answer, HealthFilter, Kind, Query, Scope, Status};
 use gatewright::source::consul::{
     Address, Consul, ConsulError, ErrorClass, Options, ReadError, TlsOptions, TokenSource,
 };
@@ -67,7 +68,7 @@ fn nodes() -> Kind {
     Kind::Nodes {
         near: None,
         filter: None,
-        node_meta: Meta::new(),
+        node_meta: BTreeMap::new(),
     }
 }
 
@@ -145,7 +146,7 @@ async fn instances_come_and_go() {
         (first.tags.join(","), first.weight_passing),
         ("a,b".to_owned(), 3)
     );
-    assert_eq!(first.service_meta["k"], "v");
+    assert_eq!(first.service_meta.get("k").map(String::as_str), Some("v"));
     assert_eq!(first.node_datacenter, "dc1");
 
     agent.deregister("w1").unwrap();
@@ -158,7 +159,7 @@ async fn every_other_kind_is_answered() {
     let consul = source(&agent);
     register(&agent, "w1", 81);
     let services = Kind::Services {
-        node_meta: Meta::new(),
+        node_meta: BTreeMap::new(),
         filter: None,
     };
     let (_services, mut updates) = watch(&consul, of(services));
@@ -332,7 +333,7 @@ async fn tokens_come_and_go_and_need_only_read() {
     std::fs::write(&path, &first).unwrap();
     let consul = source_with(&agent, TokenSource::File(path.clone()));
     let services = of(Kind::Services {
-        node_meta: Meta::new(),
+        node_meta: BTreeMap::new(),
         filter: None,
     });
     let node = of(Kind::Node {
