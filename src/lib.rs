@@ -19,6 +19,7 @@
 //! * [`agent`]: the pure core of the sidecar and the loop around it;
 //! * [`status`]: what it tells;
 //! * [`cli`], [`settings`], [`diagnostic`], [`exit`]: the shell;
+//! * [`memory`]: what the C library keeps of what is freed;
 //! * [`crash`]: where tests end the program.
 
 // Files that tests/parts includes, too, call the library by its name.
@@ -36,6 +37,7 @@ pub mod exit;
 pub mod fuzzing;
 pub mod haproxy;
 pub mod lint;
+pub mod memory;
 pub mod migrate;
 pub mod routes;
 pub mod settings;

@@ -47,6 +47,20 @@ struct Former {
     told: bool,
 }
 
+impl Former {
+    /// Once all of it is outdated it takes no room any more.
+    fn forget(&mut self) {
+        let count = self.snapshot.len();
+        if count == 0 || self.outdated.len() < count {
+            return;
+        }
+        let outdated = self.outdated.iter();
+        if outdated.filter(|query| self.snapshot.has(query)).count() == count {
+            self.snapshot = Arc::new(self.snapshot.without_answers());
+        }
+    }
+}
+
 impl Memory {
     /// A memory that begins with what a former process left, read at `at`, which is `wall` in seconds
     /// since 1970. `last_good` is the revision of the files that a failed change goes back to.
@@ -108,6 +122,7 @@ impl Memory {
             && !former.outdated.contains(query)
         {
             former.outdated.insert(query.clone());
+            former.forget();
         }
     }
 
