@@ -272,7 +272,34 @@ mod tests {
 
     use super::*;
     use crate::catalog::Query;
+    use crate::catalog::fixture::Fixture;
     use crate::source::{Freshness, WatchId};
+
+    // B10
+    #[test]
+    fn what_is_shown_proves_the_rights_that_it_stands_under() {
+        let text = r#"{"services": {"web": [{"Address": "10.0.0.1", "Port": 80, "Node": "n1"}]}}"#;
+        let fixture: Fixture = serde_json::from_str(text).unwrap();
+        let Ok(Answer::Instances(shown)) = fixture.answer(&Query::service("web")) else {
+            panic!("no instances");
+        };
+        let rights = || {
+            vec![
+                Right::Node("n1".into()),
+                Right::Node("n2".into()),
+                Right::Service("web".into()),
+                Right::Service("api".into()),
+                Right::Key("n1".into()),
+            ]
+        };
+        assert_eq!(unproven(rights(), &[]), rights());
+        let left = [
+            rights()[1].clone(),
+            rights()[3].clone(),
+            rights()[4].clone(),
+        ];
+        assert_eq!(unproven(rights(), &shown), left);
+    }
 
     // B24
     #[test]

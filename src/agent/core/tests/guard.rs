@@ -256,6 +256,9 @@ fn a_query_that_fails_is_answered_by_the_snapshot() {
     stage.answer(11);
     assert_eq!(stage.shown(), Some(11));
     assert!(!stage.core.watches()[&Query::service("web")].from_snapshot);
+    // All of what was left is outdated and takes no room any more.
+    let left = stage.core.memory.of_last_good();
+    assert!(left.is_some_and(|left| left.is_empty()));
 }
 
 // J02
