@@ -4,5 +4,6 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     gatewright::cli::close_inherited();
+    gatewright::memory::share();
     ExitCode::from(gatewright::cli::main())
 }

@@ -30,6 +30,7 @@ mod privileges;
 mod quickstart;
 mod reaching;
 mod real_parts;
+mod recovery;
 mod rejected;
 mod routes;
 mod runtime;

@@ -148,8 +148,8 @@ pub struct Core {
     /// The same set, to bring HAProxy back to. Older than the latest where that was refused.
     in_force: Option<Arc<Candidate>>,
     refused: Option<Refused>,
-    /// Since when a set is refused for the servers it has lost since the last good one.
-    loss_since: Option<Instant>,
+    /// What the sets that are refused have lost since the last good one.
+    loss: Option<applying::Loss>,
     /// After a failure.
     not_before: Option<Instant>,
     /// After a reload.
@@ -203,7 +203,7 @@ impl Core {
             applied: None,
             in_force: None,
             refused: None,
-            loss_since: None,
+            loss: None,
             not_before: None,
             no_reload_before: None,
             retries: 0,

@@ -1,6 +1,7 @@
 //! Between the words of those who do the work and those of the core: updates of a source and
 //! verdicts of the applier become events, notices become log lines.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::event::{Event, Notice, Observed, Outcome, Weight};
@@ -8,8 +9,8 @@ use super::explain::explain;
 use crate::apply::execute::{Observation, Verdict};
 use crate::apply::set::{Candidate, Revision};
 use crate::apply::tell::Seen;
-use crate::catalog::Answer;
-use crate::catalog::guard::{Evidence, Inquiry, Silence};
+use crate::catalog::guard::{Evidence, Inquiry, Permission, Right, Silence};
+use crate::catalog::{Answer, Instance};
 use crate::diagnostic::{Diagnostic, Severity, with_causes};
 use crate::haproxy::Finding;
 use crate::source::{ErrorClass, ReadError, Source, Update};
@@ -96,12 +97,34 @@ pub async fn inspect(source: &Source, inquiry: Inquiry) -> Evidence {
         }
         None => None,
     };
+    let permission = match (&inquiry.about, &instances) {
+        (None, _) | (_, Some(Err(_))) => Permission::Silent,
+        (Some(query), instances) => {
+            let shown = instances.as_ref().and_then(|read| read.as_deref().ok());
+            let rights = unproven(inquiry.rights, shown.unwrap_or_default());
+            let asked = source.permission(&query.scope, rights, INSPECTION);
+            asked.await
+        }
+    };
     Evidence {
         about: inquiry.about,
         instances,
         filtered,
         canary,
+        permission,
     }
+}
+
+/// The rights that nothing of what is shown proves.
+fn unproven(rights: Vec<Right>, shown: &[Instance]) -> Vec<Right> {
+    let nodes: BTreeSet<&str> = shown.iter().map(|one| one.node.as_str()).collect();
+    let services: BTreeSet<&str> = shown.iter().map(|one| one.name.as_str()).collect();
+    let proved = |right: &Right| match right {
+        Right::Node(name) => nodes.contains(name.as_str()),
+        Right::Service(name) => services.contains(name.as_str()),
+        Right::Key(_) => false,
+    };
+    rights.into_iter().filter(|right| !proved(right)).collect()
 }
 
 /// A look at HAProxy in the core's words.
@@ -260,7 +283,34 @@ mod tests {
 
     use super::*;
     use crate::catalog::Query;
+    use crate::catalog::fixture::Fixture;
     use crate::source::{Freshness, WatchId};
+
+    // B10
+    #[test]
+    fn what_is_shown_proves_the_rights_that_it_stands_under() {
+        let text = r#"{"services": {"web": [{"Address": "10.0.0.1", "Port": 80, "Node": "n1"}]}}"#;
+        let fixture: Fixture = serde_json::from_str(text).unwrap();
+        let Ok(Answer::Instances(shown)) = fixture.answer(&Query::service("web")) else {
+            panic!("no instances");
+        };
+        let rights = || {
+            vec![
+                Right::Node("n1".into()),
+                Right::Node("n2".into()),
+                Right::Service("web".into()),
+                Right::Service("api".into()),
+                Right::Key("n1".into()),
+            ]
+        };
+        assert_eq!(unproven(rights(), &[]), rights());
+        let left = [
+            rights()[1].clone(),
+            rights()[3].clone(),
+            rights()[4].clone(),
+        ];
+        assert_eq!(unproven(rights(), &shown), left);
+    }
 
     // B24
     #[test]

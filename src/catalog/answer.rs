@@ -3,15 +3,15 @@
 //! A field that no template can read (check output, modify indexes) is not here, so a change of
 //! it is no change. Every value is hostile until the template engine has escaped it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::pairs::Pairs;
 use super::query::{Kind, Status};
 
 /// String pairs: Consul's metadata and tagged addresses.
-pub type Meta = BTreeMap<String, String>;
+pub type Meta = Pairs<String>;
 
 /// One instance of a service, from `/v1/health/service/NAME`.
 ///
@@ -39,7 +39,7 @@ pub struct Instance {
     /// `NodeMeta`.
     pub node_meta: Meta,
     /// `ServiceTaggedAddresses`: name to (address, port).
-    pub service_tagged_addresses: BTreeMap<String, (String, i64)>,
+    pub service_tagged_addresses: Pairs<(String, i64)>,
     /// `ServiceMeta`.
     pub service_meta: Meta,
     /// `Tags`, sorted.

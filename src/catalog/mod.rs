@@ -5,6 +5,7 @@ mod answer;
 pub mod fixture;
 pub mod guard;
 mod network;
+mod pairs;
 mod query;
 pub mod snapshot;
 
@@ -12,4 +13,5 @@ pub use answer::{
     Answer, Instance, ItemName, KeyValue, Known, Meta, Node, NodeDetail, NodeService, ServiceName,
 };
 pub use network::{Network, one_spelling};
+pub use pairs::Pairs;
 pub use query::{ANOTHER_PATH, HealthFilter, Kind, Query, Scope, Status, unaskable};

@@ -63,6 +63,8 @@ pub struct Kept {
     pub age: Duration,
     /// By how many items the guard judges the next one.
     pub reference: usize,
+    /// Whether the guard lets what it holds of it go by half at a time.
+    pub eased: bool,
 }
 
 /// A snapshot as it was read.
@@ -87,6 +89,9 @@ struct About {
     /// Seconds since 1970 at which the answer was current; only to show its age.
     read_at: u64,
     reference: usize,
+    /// Written only where it is so: earlier versions do not know it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    eased: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -104,6 +109,8 @@ pub struct Recalled {
     pub age: Duration,
     /// By how many items the guard judges the next one.
     pub reference: usize,
+    /// Whether the guard lets what it holds of it go by half at a time.
+    pub eased: bool,
 }
 
 /// Why a file cannot be used as a snapshot.
@@ -132,6 +139,7 @@ pub fn encode(content: &Content, wall: u64) -> Vec<u8> {
         let about = About {
             read_at: wall.saturating_sub(kept.age.as_secs()),
             reference: kept.reference,
+            eased: kept.eased,
         };
         queries.insert(kept.query.to_string(), about);
     }
@@ -142,14 +150,23 @@ pub fn encode(content: &Content, wall: u64) -> Vec<u8> {
         catalog,
         templates: Some(content.templates.to_string()),
     };
-    // Maps of text to plain values always have a JSON form.
-    let body = serde_json::to_string(&snapshot).unwrap_or_default() + "\n";
-    let header = Header {
-        gatewright_snapshot: FORMAT,
-        sha256: digest(&body),
+    // The digest in the header has the same length whatever follows: no second copy is made of that.
+    let header = |sha256: String| {
+        let header = Header {
+            gatewright_snapshot: FORMAT,
+            sha256,
+        };
+        serde_json::to_string(&header).unwrap_or_default() + "\n"
     };
-    let header = serde_json::to_string(&header).unwrap_or_default();
-    format!("{header}\n{body}").into_bytes()
+    let mut bytes = header(digest("")).into_bytes();
+    let start = bytes.len();
+    // Maps of text to plain values always have a JSON form, and a Vec takes it.
+    let _ = serde_json::to_writer(&mut bytes, &snapshot);
+    drop(snapshot);
+    bytes.push(b'\n');
+    let (space, body) = bytes.split_at_mut(start);
+    space.copy_from_slice(header(digest_of(body)).as_bytes());
+    bytes
 }
 
 /// Reads a snapshot.
@@ -178,6 +195,32 @@ pub fn is_snapshot(text: &str) -> bool {
 }
 
 impl Snapshot {
+    /// How many answers there are.
+    pub fn len(&self) -> usize {
+        self.queries.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.queries.is_empty()
+    }
+
+    /// Whether a query is answered here.
+    pub fn has(&self, query: &Query) -> bool {
+        self.queries.contains_key(&query.to_string())
+    }
+
+    /// The same without its answers.
+    pub fn without_answers(&self) -> Snapshot {
+        Snapshot {
+            revision: self.revision.clone(),
+            canary_seen: self.canary_seen.clone(),
+            queries: BTreeMap::new(),
+            catalog: Fixture::default(),
+            templates: None,
+        }
+    }
+
     /// The answer to a query, if it is here. `wall` is the time in seconds since 1970.
     pub fn recall(&self, query: &Query, wall: u64) -> Option<Recalled> {
         let about = self.queries.get(&query.to_string())?;
@@ -185,6 +228,7 @@ impl Snapshot {
             answer: Arc::new(self.catalog.answer(query).ok()?),
             age: Duration::from_secs(wall.saturating_sub(about.read_at)),
             reference: about.reference,
+            eased: about.eased,
         })
     }
 }
@@ -201,7 +245,11 @@ fn is_text(answer: &Answer) -> bool {
 
 /// What shows that a text is stored as it was written: its SHA-256, in hexadecimal digits.
 pub fn digest(text: &str) -> String {
-    ring::digest::digest(&ring::digest::SHA256, text.as_bytes())
+    digest_of(text.as_bytes())
+}
+
+fn digest_of(bytes: &[u8]) -> String {
+    ring::digest::digest(&ring::digest::SHA256, bytes)
         .as_ref()
         .iter()
         .map(|byte| format!("{byte:02x}"))
@@ -213,7 +261,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::catalog::{Instance, Kind, Meta, Status};
+    use crate::catalog::{Instance, Kind, Meta, Pairs, Status};
 
     fn content() -> Content {
         let instance = |node: &str, id: &str| Instance {
@@ -227,7 +275,7 @@ mod tests {
             node_datacenter: "dc1".into(),
             node_tagged_addresses: Meta::from([("lan".into(), "10.0.0.9".into())]),
             node_meta: Meta::new(),
-            service_tagged_addresses: BTreeMap::from([("wan".into(), ("1.2.3.4".into(), 8080))]),
+            service_tagged_addresses: Pairs::from([("wan".into(), ("1.2.3.4".into(), 8080))]),
             service_meta: Meta::from([("version".into(), "\u{1}\"2\"".into())]),
             tags: vec!["a".into()],
             status: Status::Warning,
@@ -239,10 +287,11 @@ mod tests {
             *near = Some("_agent".into());
         }
         let kept = |query: Query, answer: Answer| Kept {
-            query,
             answer: Arc::new(answer),
             age: Duration::from_secs(7),
             reference: 3,
+            eased: query == Query::service("web"),
+            query,
         };
         let value = |value: Option<&str>| {
             Answer::Key(Some(crate::catalog::KeyValue {
@@ -288,9 +337,16 @@ mod tests {
             let recalled = recalled.unwrap();
             assert_eq!(recalled.answer, kept.answer, "{}", kept.query);
             assert_eq!(recalled.age, Duration::from_secs(107));
-            assert_eq!(recalled.reference, 3);
+            assert_eq!((recalled.reference, recalled.eased), (3, kept.eased));
         }
         assert_eq!(snapshot.recall(&Query::service("other"), 1_100), None);
+        assert!(snapshot.has(&Query::key("absent")) && !snapshot.has(&Query::key("other")));
+        let bare = snapshot.without_answers();
+        assert_eq!(bare.recall(&Query::service("web"), 1_100), None);
+        assert_eq!(
+            (bare.is_empty(), bare.revision),
+            (true, snapshot.revision.clone())
+        );
         // A clock that was set back makes nothing younger than now.
         let recalled = snapshot.recall(&Query::service("web"), 0).unwrap();
         assert_eq!(recalled.age, Duration::ZERO);

@@ -10,8 +10,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::catalog::guard::Silence;
-use crate::catalog::{Answer, Instance, Query};
+use crate::catalog::guard::{Permission, Right, Silence};
+use crate::catalog::{Answer, Instance, Query, Scope};
 
 mod backoff;
 pub mod consul;
@@ -119,6 +119,22 @@ impl Source {
         match self {
             Source::Serf(serf) => Some(serf.evidence(query)),
             Source::Consul(_) | Source::File(_) => None,
+        }
+    }
+
+    /// Whether the token would see all this, if it were there. Asks within `deadline` in all; Serf and the file
+    /// have no rights.
+    pub async fn permission(
+        &self,
+        scope: &Scope,
+        rights: Vec<Right>,
+        deadline: Duration,
+    ) -> Permission {
+        match self {
+            Source::Consul(consul) if !rights.is_empty() => {
+                consul.permission(scope, rights, deadline).await
+            }
+            Source::Consul(_) | Source::Serf(_) | Source::File(_) => Permission::Certain,
         }
     }
 

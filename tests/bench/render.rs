@@ -110,7 +110,7 @@ fn measure(shape: Shape, servers: usize) -> Result<Row, String> {
         .collect();
     let all = Query {
         kind: Kind::Services {
-            node_meta: BTreeMap::new(),
+            node_meta: Default::default(),
             filter: None,
         },
         scope: Scope::default(),
@@ -217,7 +217,7 @@ fn instance(service: &str, index: usize, item: usize) -> Instance {
         port: 8080,
         node_datacenter: "dc1".to_owned(),
         node_meta: meta(&[("consul-network-segment", "")]),
-        service_tagged_addresses: BTreeMap::new(),
+        service_tagged_addresses: Default::default(),
         service_meta: meta(&[("version", "1.2.3")]),
         tags: vec!["prod".to_owned()],
         status: Status::Passing,

@@ -6,6 +6,37 @@ use crate::apply::gate::{LAST_SERVERS_LOST, SERVERS_LOST};
 use crate::apply::origin::{SECTION_LOST, TEXT_CUT};
 use crate::diagnostic::Severity;
 
+/// What sets that are refused have lost of the last good one's servers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Loss {
+    /// Since when it is this.
+    since: Instant,
+    /// Whether any of them had too few left: what returns then does not shorten the time of the others.
+    left_too_few: bool,
+    what: Vec<String>,
+}
+
+impl Loss {
+    /// What stands in a refusal, after a former one.
+    fn of(why: &[Diagnostic], former: Option<Loss>, now: Instant) -> Option<Loss> {
+        let what: Vec<String> = why
+            .iter()
+            .filter(|why| is_loss(why))
+            .map(|one| one.message.clone())
+            .collect();
+        match former {
+            _ if what.is_empty() => None,
+            Some(former) if former.what == what => Some(former),
+            former => Some(Loss {
+                since: now,
+                left_too_few: why.iter().any(|one| one.code == LAST_SERVERS_LOST)
+                    || former.is_some_and(|former| former.left_too_few),
+                what,
+            }),
+        }
+    }
+}
+
 impl Core {
     /// Takes a freshly rendered set: the newest wins, and nothing is done twice.
     pub(super) fn offer(
@@ -47,7 +78,7 @@ impl Core {
             if in_force {
                 // The catalog is back at what runs: what was refused in between is history.
                 self.refused = None;
-                self.loss_since = None;
+                self.loss = None;
                 (self.retries, self.not_before) = (0, None);
                 self.is_good(&candidate.revision, now, actions);
             }
@@ -202,7 +233,7 @@ impl Core {
         let is_latest = |latest: &Arc<Candidate>| latest.revision == *revision;
         if self.latest.as_ref().is_none_or(is_latest) {
             self.refused = None;
-            self.loss_since = None;
+            self.loss = None;
         }
         self.applied = Some(Applied {
             revision: revision.clone(),
@@ -248,14 +279,11 @@ impl Core {
             };
             say_about(actions, weight, message, revision);
         }
-        match why.iter().any(is_loss) {
-            // All of them together are judged: none is tried by itself.
-            true => _ = self.loss_since.get_or_insert(now),
-            false => {
-                self.loss_since = None;
-                self.suspect(revision);
-            }
+        if !why.iter().any(is_loss) {
+            // What is lost is judged as a whole: no service is tried by itself.
+            self.suspect(revision);
         }
+        self.loss = Loss::of(&why, self.loss.take(), now);
         self.refused = Some(Refused {
             revision: revision.clone(),
             why,
@@ -272,18 +300,18 @@ impl Core {
         if has(SECTION_LOST) || has(TEXT_CUT) {
             return None;
         }
+        let loss = self.loss.as_ref()?;
         let rule = self.guard.rules().default;
-        let hold = match (has(LAST_SERVERS_LOST), has(SERVERS_LOST)) {
-            (true, _) => rule.hold_last?,
-            (false, true) => rule.hold?,
-            (false, false) => return None,
+        let hold = match loss.left_too_few {
+            true => rule.hold_last?,
+            false => rule.hold?,
         };
-        Some(self.loss_since? + hold)
+        Some(loss.since + hold)
     }
 
     /// Lets a set that was refused for the servers it has lost be taken. False when there is none.
     pub(super) fn allow_loss(&mut self, now: Instant, actions: &mut Vec<Action>) -> bool {
-        if self.loss_since.take().is_none() {
+        if self.loss.take().is_none() {
             return false;
         }
         if let Some(refused) = &mut self.refused {

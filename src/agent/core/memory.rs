@@ -47,6 +47,20 @@ struct Former {
     told: bool,
 }
 
+impl Former {
+    /// Once all of it is outdated and another set is the last good one, it takes no room any more.
+    fn forget(&mut self) {
+        let count = self.snapshot.len();
+        if count == 0 || self.outdated.len() < count {
+            return;
+        }
+        let outdated = self.outdated.iter();
+        if outdated.filter(|query| self.snapshot.has(query)).count() == count {
+            self.snapshot = Arc::new(self.snapshot.without_answers());
+        }
+    }
+}
+
 impl Memory {
     /// A memory that begins with what a former process left, read at `at`, which is `wall` in seconds
     /// since 1970. `last_good` is the revision of the files that a failed change goes back to.
@@ -132,6 +146,9 @@ impl Memory {
             && !former.outdated.contains(query)
         {
             former.outdated.insert(query.clone());
+            if self.good.is_some() {
+                former.forget();
+            }
         }
     }
 
@@ -161,6 +178,9 @@ impl Memory {
         if self.keeps && self.good != good {
             self.good = good;
             self.unsaved.get_or_insert(now);
+            if let Some(former) = &mut self.former {
+                former.forget();
+            }
         }
     }
 }
@@ -265,6 +285,7 @@ impl Core {
                     .guard
                     .reference(query, now)
                     .unwrap_or(known.answer.len()),
+                eased: self.guard.eases(query),
             }
         });
         Some(Content {

@@ -101,8 +101,9 @@ impl Core {
             return;
         }
         if let Some(recalled) = self.memory.recall(&query) {
+            let (answer, reference) = (recalled.answer, recalled.reference);
             self.guard
-                .restore(&query, recalled.answer, recalled.reference, now);
+                .restore(&query, answer, reference, recalled.eased, now);
         }
         self.next_watch += 1;
         let id = WatchId(self.next_watch);
@@ -147,7 +148,11 @@ impl Core {
             self.guard.confirm(query, news.filtered);
             return;
         };
+        let easing = self.guard.easing();
         let output = self.guard.take(query, answer, news.filtered, now);
+        if self.guard.easing() != easing {
+            self.memory.changed(now);
+        }
         self.guarded(output, now, actions);
     }
 
@@ -157,9 +162,10 @@ impl Core {
         now: Instant,
         actions: &mut Vec<Action>,
     ) {
-        let seen = self.guard.canary_seen().count();
+        let kept = |guard: &Guard| (guard.canary_seen().count(), guard.easing());
+        let before = kept(&self.guard);
         let output = self.guard.inspected(evidence, now);
-        if self.guard.canary_seen().count() != seen {
+        if kept(&self.guard) != before {
             self.memory.changed(now);
         }
         self.guarded(output, now, actions);

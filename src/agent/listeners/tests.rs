@@ -445,6 +445,7 @@ fn later(set: &TemplateSet, catalog: &Catalog) -> MadeFrom {
                 reference: known.answer.len(),
                 answer: known.answer,
                 age: std::time::Duration::ZERO,
+                eased: false,
             })
             .collect(),
         templates: "".into(),

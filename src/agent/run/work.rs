@@ -1,6 +1,7 @@
 //! What the core asks for is begun here, each piece in a task of its own.
 
 use super::*;
+use crate::memory;
 
 impl Sidecar {
     /// A HAProxy of ours starts from the last good set, whether or not the catalog answers.
@@ -63,7 +64,13 @@ impl Sidecar {
     fn save(&self, content: Content) {
         let path = self.snapshot.clone();
         let left = self.core.listeners().left();
-        self.work(move || Message::Saved(snapshot::write(&path, &content, &left)));
+        self.work(move || {
+            let written = snapshot::write(&path, &content, &left);
+            // The last that is done for a change; what was needed for it is free by now.
+            drop(content);
+            memory::give_back();
+            Message::Saved(written)
+        });
     }
 
     fn load_templates(&mut self) {

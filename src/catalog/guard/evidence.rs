@@ -1,7 +1,8 @@
 //! Why something vanished: what an unfiltered read of the same service and a read of the canary
 //! show, and the reason made of it, in words.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use super::items::Item;
 use crate::catalog::{HealthFilter, Instance, Kind, Query, Scope, Status};
@@ -15,6 +16,75 @@ pub struct Inquiry {
     pub unfiltered: Option<Query>,
     /// The canary.
     pub canary: Option<Query>,
+    /// What the token must be permitted to read for all that vanished to be seen, or an evenly spread
+    /// part of it.
+    pub rights: Vec<Right>,
+}
+
+/// Something that a token may be permitted to read.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Right {
+    /// A node, by its name.
+    Node(String),
+    /// A service, by its name.
+    Service(String),
+    /// A key, by its path.
+    Key(String),
+}
+
+impl fmt::Display for Right {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (kind, name) = match self {
+            Right::Node(name) => ("node", name),
+            Right::Service(name) => ("service", name),
+            Right::Key(path) => ("key", path),
+        };
+        write!(out, "the {kind} {name:?}")
+    }
+}
+
+/// Whether the token would see what vanished, if it were there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Permission {
+    /// Yes: the catalog knows no rights, or shows other things that stand under the same ones.
+    Certain,
+    /// Yes, by Consul's word on the token.
+    Given,
+    /// No: the token may not read this.
+    Denied(Right),
+    /// This node is not seen any more either, and Consul does not tell whether the token may read it.
+    Unseen(String),
+    /// Consul does not tell, and nothing that it shows stands against it.
+    Untold,
+    /// There is no answer.
+    Silent,
+}
+
+/// So many rights are asked about at a time.
+const RIGHTS: usize = 512;
+/// And so many services, besides the nodes of their instances.
+const FEW: usize = 16;
+
+/// What the token must be permitted to read for these items to be seen.
+pub(super) fn rights<'a>(items: impl Iterator<Item = &'a Item>) -> Vec<Right> {
+    let (mut all, mut services) = (BTreeSet::new(), BTreeSet::new());
+    for item in items {
+        all.insert(match item {
+            Item::Instance(instance) => {
+                // One in nearly all cases; the sidecar of a service has a name of its own.
+                services.insert(Right::Service(instance.name.clone()));
+                Right::Node(instance.node.clone())
+            }
+            Item::Service(service) => Right::Service(service.name.clone()),
+            Item::Node(node) => Right::Node(node.name.clone()),
+            Item::Key(key) => Right::Key(key.path.clone()),
+        });
+    }
+    let some = |all: BTreeSet<Right>, most: usize| {
+        let step = all.len().div_ceil(most).max(1);
+        all.into_iter().step_by(step)
+    };
+    some(all, RIGHTS).chain(some(services, FEW)).collect()
 }
 
 /// Why there is no answer to a question.
@@ -39,6 +109,8 @@ pub struct Evidence {
     pub filtered: bool,
     /// Where the canary was asked, and whether it was seen.
     pub canary: Option<(Scope, Result<bool, Silence>)>,
+    /// Whether the token would see what vanished.
+    pub permission: Permission,
 }
 
 /// What of the canary is known in one datacenter.
@@ -89,12 +161,17 @@ pub(super) enum Finding {
     Known(BTreeMap<Option<Status>, usize>),
     /// It is no service, so that there is nothing to look at but the canary.
     Absent,
+    /// It is no service, and the token may read it.
+    Readable,
 }
 
 impl Finding {
     /// Whether the time of a hold runs.
     pub fn counts(&self) -> bool {
-        matches!(self, Finding::Known(_) | Finding::Absent)
+        matches!(
+            self,
+            Finding::Known(_) | Finding::Absent | Finding::Readable
+        )
     }
 
     /// Counts the states of items in an unfiltered answer.
@@ -117,6 +194,7 @@ impl Finding {
                 format!("{what}, so the time of the hold does not run.")
             }
             Finding::Absent => format!("The service {canary} is seen, so they are gone."),
+            Finding::Readable => "The token may read them, so they are gone.".to_owned(),
             Finding::Known(counts) => {
                 let parts: Vec<String> = counts
                     .iter()

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::evidence::{self, Evidence, Finding, Inquiry, Sight, Silence, States};
+use super::evidence::{self, Evidence, Finding, Inquiry, Permission, Sight, Silence, States};
 use super::hold::Hold;
 use super::output::{End, Output};
 use super::{Guard, items};
@@ -66,6 +66,11 @@ impl Guard {
         PACE * (1 + u32::try_from(self.holding.len() / FEW).unwrap_or(u32::MAX - 1))
     }
 
+    /// A pause between two looks counts for no longer than this.
+    pub(super) fn longest_count(&self) -> Duration {
+        2 * self.pace()
+    }
+
     /// Asks about the holds that are due, a few at a time.
     pub(super) fn ask(&mut self, now: Instant, out: &mut Vec<Output>) {
         for (scope, canary) in &mut self.canaries {
@@ -75,6 +80,7 @@ impl Guard {
                     about: None,
                     unfiltered: None,
                     canary: Some(evidence::canary(&self.rules.canary, scope)),
+                    rights: Vec::new(),
                 })));
             }
         }
@@ -109,7 +115,9 @@ impl Guard {
             let recent = known.is_some_and(|at| at > hold.since && at + PACE / 2 > now);
             let canary = (!self.rules.canary.is_empty() && !recent)
                 .then(|| evidence::canary(&self.rules.canary, &scope));
+            let held = hold.items.values().map(|held| &held.item);
             out.push(Output::Ask(Box::new(Inquiry {
+                rights: evidence::rights(held),
                 unfiltered: evidence::unfiltered(&query),
                 about: Some(query),
                 canary,
@@ -149,8 +157,9 @@ impl Guard {
 
     /// What an inquiry says about the hold of a query.
     fn learn(&mut self, query: &Query, evidence: &Evidence, now: Instant, out: &mut Vec<Output>) {
-        let pace = self.pace();
+        let (pace, most) = (self.pace(), self.longest_count());
         let rule = self.rules.of(query);
+        let start = now.checked_sub(rule.window).unwrap_or(now);
         let sight = self
             .canaries
             .get(&canary_scope(&query.scope))
@@ -163,87 +172,86 @@ impl Guard {
             Some(Ok(_)) => evidence.filtered,
             _ => guarded.filtered,
         } && !guarded.filtered_before;
+        let count = guarded.count;
         let Some(hold) = &mut guarded.hold else {
             return;
         };
         // What vanished after the question was asked may stand in this answer as it was before.
         let outrun = hold.asked.take().is_some_and(|asked| hold.ask_at > asked);
+        let states = evidence
+            .instances
+            .as_ref()
+            .and_then(|read| read.as_ref().ok());
+        let states = states.map(|instances| States::new(instances));
         let mut in_maintenance = BTreeSet::new();
-        if let Some(Ok(instances)) = &evidence.instances {
-            let states = States::new(instances);
+        if let Some(states) = &states {
             let maintained =
                 |(node, id): &items::Key| states.at(node, id) == Some(Status::Maintenance);
+            let shown = hold.shown(count);
             let departed = guarded.departed.keys().filter(|key| maintained(key));
-            let held = hold.items.keys().filter(|key| maintained(key));
-            in_maintenance.extend(departed.chain(held).cloned());
-            hold.items.retain(|key, _| !in_maintenance.contains(key));
-            let held = hold.items.values().map(|(item, _)| item);
-            hold.finding = Finding::of(held, &states);
-        } else {
-            hold.finding = match (&evidence.instances, sight) {
-                (None, Sight::Visible) => Finding::Absent,
-                (None, _) if self.rules.canary.is_empty() => Finding::Absent,
-                (Some(Err(Silence::Forbidden)), _) => {
-                    Finding::NotPermitted("The token may not read it any more".to_owned())
-                }
-                (Some(Err(Silence::CutOff)), _) => Finding::NotPermitted(
-                    "So many members failed at once that this machine may be the one that is cut off"
-                        .to_owned(),
-                ),
-                _ => Finding::Silent,
-            };
+            in_maintenance.extend(
+                departed
+                    .chain(shown.iter().filter(|key| maintained(key)))
+                    .cloned(),
+            );
+            hold.items.retain(|key, _| !maintained(key));
         }
-        if sight == Sight::Lost {
-            hold.finding = Finding::NotPermitted(format!(
-                "The token no longer sees the service {}",
-                self.rules.canary
-            ));
-        } else if filtered {
-            hold.finding = Finding::NotPermitted("The answer was filtered by ACLs".to_owned());
-        }
-        // A pause of this process or of Consul is not time that has run.
-        if hold.finding.counts() {
-            hold.clock = hold.reading(now, 2 * pace);
-        }
-        hold.counted = now;
         guarded
             .departed
             .retain(|key, _| !in_maintenance.contains(key));
         guarded.forgive(in_maintenance.len());
-        let mut ended = End::Maintenance;
         let Some(hold) = &mut guarded.hold else {
             return;
         };
-        let floor = rule.floor(query, hold.reference.max(guarded.count));
-        let limit = rule.hold_for(guarded.count, floor);
-        let before = hold.items.len();
-        if let (Some(limit), true) = (limit, hold.finding.counts()) {
-            let clock = hold.clock;
-            hold.items.retain(|_, (_, at)| *at + limit > clock);
+        if !in_maintenance.is_empty() {
+            // What came during the hold was not in the reference and may be lost, too.
+            let later = hold.items.values().filter(|held| held.later);
+            hold.reference = hold.reference.max(count + later.count());
         }
-        let over = before - hold.items.len();
-        hold.reference = hold.reference.saturating_sub(over);
-        if over > 0 || !in_maintenance.is_empty() {
-            // What has come since was not in the reference; what is shown now is what can be lost.
-            hold.reference = hold.reference.max(guarded.count + hold.items.len());
+        hold.finding = finding(
+            hold,
+            count,
+            evidence,
+            states.as_ref(),
+            sight,
+            filtered,
+            &self.rules.canary,
+        );
+        hold.late = evidence.permission == Permission::Given;
+        // A pause of this process or of Consul is not time that has run.
+        if hold.finding.counts() {
+            hold.clock = hold.reading(now, most);
+        } else if let Finding::NotPermitted(_) = hold.finding {
+            // Nor is what ran while nobody knew of it.
+            hold.begin_again(hold.clock);
         }
-        if over > 0 {
-            ended = End::Time;
-        }
-        let next = hold.first_due(limit).filter(|_| hold.finding.counts());
+        hold.counted = now;
+        self.apply_rule(query, now);
+        self.expire(query, start, now, out);
+        let Some(guarded) = self.queries.get_mut(query) else {
+            return;
+        };
+        let Some(hold) = &mut guarded.hold else {
+            return;
+        };
+        let next = hold.due().filter(|_| hold.finding.counts());
         hold.ask_at = match outrun {
             true => now,
             false => next.map_or(now + pace, |due| due.clamp(now + PACE / 100, now + pace)),
         };
-        if hold.items.is_empty() {
-            self.end(query, ended, now, out);
+        if hold.held(count) == 0 {
+            self.end(query, End::Maintenance, now, out);
             return;
         }
-        if over > 0 || !in_maintenance.is_empty() {
+        if !in_maintenance.is_empty() {
             out.push(Output::Changed(query.clone()));
         }
         if self.is_fine(query, now) {
-            self.end(query, ended, now, out);
+            let why = match in_maintenance.is_empty() {
+                true => End::Returned,
+                false => End::Maintenance,
+            };
+            self.end(query, why, now, out);
             return;
         }
         if let Some(guarded) = self.queries.get_mut(query)
@@ -253,6 +261,86 @@ impl Guard {
         {
             out.extend(self.view(query).map(Output::Began));
         }
+    }
+
+    /// Lets go what the time of a hold allows.
+    fn expire(&mut self, query: &Query, start: Instant, now: Instant, out: &mut Vec<Output>) {
+        let rule = self.rules.of(query);
+        let Some(guarded) = self.queries.get_mut(query) else {
+            return;
+        };
+        let (count, lately) = (guarded.count, guarded.reference(start));
+        let Some(hold) = guarded.hold.as_mut().filter(|hold| hold.finding.counts()) else {
+            return;
+        };
+        let floor = rule.floor(query, hold.reference);
+        let shown = count + hold.held(count);
+        let fits = |left| rule.is_fine(left, lately.max(shown), floor);
+        let expired = hold.expire(count, count < floor, fits);
+        if expired.left.is_empty() {
+            return;
+        }
+        let over = hold.held(count) == 0;
+        guarded.remember(now, shown, start);
+        let departed = expired.left.into_iter().map(|key| (key, now));
+        guarded.departed.extend(departed);
+        if !over {
+            out.push(Output::Changed(query.clone()));
+            return;
+        }
+        self.end(query, End::Time, now, out);
+        if let Some(guarded) = self.queries.get_mut(query)
+            && expired.quiet
+        {
+            guarded.settle();
+        }
+    }
+}
+
+/// What an inquiry says about the loss behind a hold.
+fn finding(
+    hold: &Hold,
+    count: usize,
+    evidence: &Evidence,
+    states: Option<&States<'_>>,
+    sight: Sight,
+    filtered: bool,
+    canary: &str,
+) -> Finding {
+    if sight == Sight::Lost {
+        return Finding::NotPermitted(format!("The token no longer sees the service {canary}"));
+    }
+    if filtered {
+        return Finding::NotPermitted("The answer was filtered by ACLs".to_owned());
+    }
+    match &evidence.permission {
+        Permission::Denied(right) => {
+            return Finding::NotPermitted(format!("The token may not read {right}"));
+        }
+        Permission::Unseen(node) => {
+            return Finding::NotPermitted(format!(
+                "The node {node:?} is gone from the catalog as well, and Consul does not tell whether the token may read it"
+            ));
+        }
+        Permission::Silent if states.is_some() => return Finding::Silent,
+        Permission::Certain | Permission::Given | Permission::Untold | Permission::Silent => {}
+    }
+    match (&evidence.instances, states) {
+        (_, Some(states)) => {
+            let shown = hold.shown(count);
+            let held = shown.iter().filter_map(|key| hold.items.get(key));
+            Finding::of(held.map(|held| &held.item), states)
+        }
+        (None, _) if evidence.permission == Permission::Given => Finding::Readable,
+        (None, _) if sight == Sight::Visible || canary.is_empty() => Finding::Absent,
+        (Some(Err(Silence::Forbidden)), _) => {
+            Finding::NotPermitted("The token may not read it any more".to_owned())
+        }
+        (Some(Err(Silence::CutOff)), _) => Finding::NotPermitted(
+            "So many members failed at once that this machine may be the one that is cut off"
+                .to_owned(),
+        ),
+        _ => Finding::Silent,
     }
 }
 

@@ -28,6 +28,14 @@ impl Item {
         };
         (one.to_owned(), two.to_owned())
     }
+
+    /// The address, in one spelling, and the port of an instance.
+    pub fn place(&self) -> Option<(Cow<'_, str>, i64)> {
+        match self {
+            Item::Instance(instance) => Some((one_spelling(&instance.address), instance.port)),
+            Item::Service(_) | Item::Node(_) | Item::Key(_) => None,
+        }
+    }
 }
 
 /// What is present, to be looked up.
@@ -59,14 +67,9 @@ impl<'a> Present<'a> {
     /// address and port.
     pub fn replaces(&self, item: &Item) -> bool {
         let (one, two) = item.key();
-        let taken = match item {
-            Item::Instance(held) => {
-                let place = (one_spelling(&held.address), held.port);
-                self.addresses.contains(&place)
-            }
-            _ => false,
-        };
-        taken || self.keys.contains(&(one.as_str(), two.as_str()))
+        let taken = item.place();
+        taken.is_some_and(|place| self.addresses.contains(&place))
+            || self.keys.contains(&(one.as_str(), two.as_str()))
     }
 }
 

@@ -5,8 +5,9 @@
 //! numbers, not by identity: as many new ones are no loss.
 //!
 //! While something is held, Consul is asked why: instances in maintenance go at once, and a token
-//! that lost its rights proves nothing. A hold ends when the items return, when its time has run, or
-//! by an operator's release.
+//! that lost its rights proves nothing. A hold ends when the items return, when nothing was lost and
+//! nothing returned for its time, or by an operator's release. While instances return, held ones leave
+//! one for one.
 //!
 //! Pure: the time is an argument, and questions to Consul come out as values.
 
@@ -24,7 +25,7 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
-pub use evidence::{Evidence, Inquiry, Silence};
+pub use evidence::{Evidence, Inquiry, Permission, Right, Silence};
 pub use output::{End, Output, View};
 pub use rules::{Rule, Rules};
 
@@ -70,6 +71,10 @@ impl Guard {
                 self.end(&query, End::Off, now, &mut out);
             }
         }
+        let all: Vec<Query> = self.holding.iter().cloned().collect();
+        for query in all {
+            self.apply_rule(&query, now);
+        }
         self.judge_holds(now, &mut out);
         out
     }
@@ -90,6 +95,7 @@ impl Guard {
             self.look_for_canary(&query.scope, now, &mut out);
         }
         let rule = self.rules.of(query);
+        let most = self.longest_count();
         let Some(guarded) = self.queries.get_mut(query) else {
             let guarded = Guarded::new(answer, count, filtered);
             self.queries.insert(query.clone(), guarded);
@@ -103,10 +109,11 @@ impl Guard {
         let mut vanished = items::vanished(&guarded.present, &answer);
         let start = now.checked_sub(rule.window).unwrap_or(now);
         let former = std::mem::replace(&mut guarded.count, count);
-        guarded.present = Arc::clone(&answer);
+        let before = std::mem::replace(&mut guarded.present, Arc::clone(&answer));
         guarded.filtered = filtered;
         if let Some(hold) = &mut guarded.hold {
-            hold.compare(&Present::of(&answer));
+            let arrived = items::vanished(&answer, &before);
+            hold.compare(&Present::of(&answer), &arrived, now, most);
         } else {
             guarded.remember(now, former, start);
         }
@@ -120,6 +127,7 @@ impl Guard {
                 let departed = vanished.iter().map(|item| (item.key(), now));
                 guarded.departed.extend(departed);
                 guarded.filtered_before = filtered;
+                guarded.eased = false;
             }
             self.end(query, End::Returned, now, &mut out);
         } else if holds || (count < former && !vanished.is_empty()) {
@@ -197,7 +205,9 @@ impl Guard {
         Some(match &guarded.hold {
             None => Arc::clone(&guarded.present),
             Some(hold) => {
-                let held = hold.items.values().map(|(item, _)| item);
+                let shown = hold.shown(guarded.count);
+                let held = shown.iter().filter_map(|key| hold.items.get(key));
+                let held = held.map(|held| &held.item);
                 Arc::new(items::with(query, &guarded.present, held))
             }
         })
@@ -234,19 +244,48 @@ impl Guard {
             .map(|guarded| guarded.reference(start))
     }
 
+    /// Whether a hold of this query leaves, or left, too few: the next process lets it go as gently.
+    pub fn eases(&self, query: &Query) -> bool {
+        let guarded = self.queries.get(query);
+        guarded.is_some_and(|guarded| self.is_eased(query, guarded))
+    }
+
+    /// How many holds do.
+    pub fn easing(&self) -> usize {
+        self.holding
+            .iter()
+            .filter(|query| self.eases(query))
+            .count()
+    }
+
+    fn is_eased(&self, query: &Query, guarded: &Guarded) -> bool {
+        guarded.hold.as_ref().map_or(guarded.eased, |hold| {
+            let floor = self.rules.of(query).floor(query, hold.reference);
+            hold.eased || guarded.count < floor
+        })
+    }
+
     /// The datacenters in which the canary was seen.
     pub fn canary_seen(&self) -> impl Iterator<Item = Option<&str>> {
         let seen = self.canaries.iter().filter(|(_, canary)| canary.seen);
         seen.map(|(scope, _)| scope.datacenter.as_deref())
     }
 
-    /// Takes over what a former process believed.
-    pub fn restore(&mut self, query: &Query, answer: Arc<Answer>, reference: usize, now: Instant) {
+    /// Takes over what a former process believed. `eased` is its [`Guard::eases`].
+    pub fn restore(
+        &mut self,
+        query: &Query,
+        answer: Arc<Answer>,
+        reference: usize,
+        eased: bool,
+        now: Instant,
+    ) {
         let count = items::count(&answer, &self.rules.canary);
         let mut guarded = Guarded::new(answer, count, false);
         // What was held then was counted by nobody.
         guarded.count = guarded.count.min(reference);
         guarded.believed.push_back((now, reference));
+        guarded.eased = eased;
         self.queries.insert(query.clone(), guarded);
     }
 
@@ -297,30 +336,42 @@ impl Guard {
         now: Instant,
         out: &mut Vec<Output>,
     ) {
-        let most = 2 * self.pace();
+        let most = self.longest_count();
         let rule = self.rules.of(query);
         let start = now.checked_sub(rule.window).unwrap_or(now);
         let Some(guarded) = self.queries.get_mut(query) else {
             return;
         };
+        let count = guarded.count;
         let reference = guarded.reference(start);
-        let hold = guarded
-            .hold
-            .get_or_insert_with(|| Hold::new(reference, now));
-        hold.reference = reference;
-        if !vanished.is_empty() {
-            let at = match hold.finding.counts() {
-                true => hold.reading(now, most),
-                false => hold.clock,
-            };
-            for item in vanished {
-                hold.items.insert(item.key(), (item, at));
-            }
-            hold.ask_at = now; // the reason may be another one now
-        }
+        let eased = std::mem::take(&mut guarded.eased);
+        let hold = guarded.hold.get_or_insert_with(|| {
+            let limit = rule.hold_for(count, rule.floor(query, reference));
+            let interchangeable = matches!(query.kind, Kind::Service { .. });
+            let mut hold = Hold::new(reference, interchangeable, limit, now);
+            hold.eased = eased;
+            hold
+        });
+        hold.count(count, now, most);
+        hold.add(vanished, now, most);
+        let empty = hold.held(count) == 0;
         self.holding.insert(query.clone());
-        if hold.items.is_empty() {
+        if empty {
             self.end(query, End::Replaced, now, out);
+        } else {
+            self.apply_rule(query, now);
+        }
+    }
+
+    /// What is present, and the settings, decide how long a hold lasts.
+    fn apply_rule(&mut self, query: &Query, now: Instant) {
+        let most = self.longest_count();
+        let rule = self.rules.of(query);
+        if let Some(guarded) = self.queries.get_mut(query)
+            && let Some(hold) = &mut guarded.hold
+        {
+            let floor = rule.floor(query, hold.reference);
+            hold.set_limit(rule.hold_for(guarded.count, floor), now, most);
         }
     }
 
@@ -349,8 +400,8 @@ impl Guard {
         };
         match why {
             // What is present now is the measure.
-            End::Time | End::Released | End::Off | End::Unasked => guarded.settle(),
-            End::Returned | End::Maintenance | End::Replaced => {
+            End::Released | End::Off | End::Unasked => guarded.settle(),
+            End::Time | End::Returned | End::Maintenance | End::Replaced => {
                 let start = now.checked_sub(window).unwrap_or(now);
                 guarded.remember(now, hold.reference, start);
             }
@@ -367,19 +418,17 @@ impl Guard {
     fn view(&self, query: &Query) -> Option<View> {
         let guarded = self.queries.get(query)?;
         let hold = guarded.hold.as_ref()?;
-        let rule = self.rules.of(query);
-        let floor = rule.floor(query, hold.reference);
-        let limit = rule.hold_for(guarded.count, floor);
+        let whole = guarded.count < self.rules.of(query).floor(query, hold.reference);
         let runs = hold.finding.counts() || hold.finding == Finding::Open;
         Some(View {
             query: query.clone(),
             service: service_of(query).map(str::to_owned),
             present: guarded.count,
-            held: hold.items.len(),
+            held: hold.held(guarded.count),
             reference: hold.reference,
             reason: hold.finding.sentence(&self.rules.canary),
             since: hold.since,
-            ends_at: hold.last_due(limit).filter(|_| runs),
+            ends_at: hold.last_due(guarded.count, whole).filter(|_| runs),
         })
     }
 }

@@ -73,6 +73,7 @@ pub struct View {
     pub reason: String,
     /// When it began.
     pub since: Instant,
-    /// When its time has run; `None` when it does not run or has no end.
+    /// When its time has run, if nothing is lost or returns until then; `None` when it does not run or has
+    /// no end.
     pub ends_at: Option<Instant>,
 }

@@ -7,6 +7,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::catalog::{HealthFilter, Instance, Status};
 
+mod recovery;
+mod rights;
+
 fn instance(id: &str) -> Instance {
     Instance {
         node: "node".into(),
@@ -17,10 +20,10 @@ fn instance(id: &str) -> Instance {
         port: 80,
         node_address: String::new(),
         node_datacenter: "dc1".into(),
-        node_tagged_addresses: BTreeMap::new(),
-        node_meta: BTreeMap::new(),
-        service_tagged_addresses: BTreeMap::new(),
-        service_meta: BTreeMap::new(),
+        node_tagged_addresses: Default::default(),
+        node_meta: Default::default(),
+        service_tagged_addresses: Default::default(),
+        service_meta: Default::default(),
         tags: Vec::new(),
         status: Status::Passing,
         weight_passing: 1,
@@ -43,6 +46,7 @@ struct Bench {
     canary: Result<bool, Silence>,
     reads: Option<Silence>,
     filtered: bool,
+    permission: Permission,
     answers: bool,
     told: Vec<String>,
     asked: usize,
@@ -58,6 +62,7 @@ impl Bench {
             canary: Ok(true),
             reads: None,
             filtered: false,
+            permission: Permission::Certain,
             answers: true,
             told: Vec::new(),
             asked: 0,
@@ -129,6 +134,7 @@ impl Bench {
             instances,
             filtered: self.filtered,
             canary: inquiry.canary.map(|query| (query.scope, self.canary)),
+            permission: self.permission.clone(),
         }
     }
 
@@ -198,8 +204,8 @@ fn an_emptied_list_is_held_until_it_returns_or_is_released() {
     assert_eq!(bench.show("web", []).len(), 10);
     assert_eq!(bench.after(10_000).len(), 10);
     assert_eq!(bench.view().ends_at, None);
-    // New ones go in at once; seven of ten are enough.
-    assert_eq!(bench.show("web", 10..16).len(), 16);
+    // New ones go in at once, each in the place of a held one; seven of ten are enough.
+    assert_eq!(bench.show("web", 10..16).len(), 10);
     assert_eq!(bench.show("web", 10..17).len(), 7);
     assert_eq!(
         bench.told,
@@ -225,16 +231,14 @@ fn a_lost_share_is_held_for_its_time() {
     assert_eq!(bench.show("web", 0..4).len(), 10);
     assert_eq!(bench.view().reason, "Of these 6 are critical.");
     assert_eq!(bench.after(30).len(), 10);
-    // A later loss has its own time.
+    // After a later loss a share may leave in its time, and the rest in that of the later loss.
     assert_eq!(bench.show("web", 0..3).len(), 10);
     assert_eq!(bench.after(29).len(), 10);
-    assert_eq!(
-        bench.after(2),
-        ["00", "01", "02"],
-        "three of four are enough"
-    );
+    assert_eq!(bench.after(2).len(), 7);
+    assert_eq!(bench.after(28).len(), 7);
+    assert_eq!(bench.after(2), ["00", "01", "02"]);
     assert_eq!(bench.guard.views(), []);
-    assert!(bench.asked <= 12, "{} questions in 61 s", bench.asked);
+    assert!(bench.asked <= 15, "{} questions in 91 s", bench.asked);
 }
 
 // B08
@@ -290,6 +294,7 @@ fn maintenance_after_the_question_is_asked_about_again_at_once() {
         about: Some(Query::service("web")),
         unfiltered: evidence::unfiltered(&Query::service("web")),
         canary: None,
+        rights: Vec::new(),
     };
     bench.answers = false;
     bench.hide("web", 3..6, Status::Maintenance);
@@ -453,17 +458,14 @@ fn an_address_of_ipv6_is_the_same_in_every_spelling() {
     let back = [of("11", "2001:DB8:0:0::1"), of("12", "10.0.0.2")];
     assert_eq!(shown(&mut bench, &back), ["11", "12"]);
     assert_eq!(bench.guard.views(), []);
-    // Another port is another place.
+    // Another port is another place: such an instance takes the place of any held one.
     let mut bench = Bench::new(Rules::default());
     let four = [two.to_vec(), vec![instance("03"), instance("04")]].concat();
     shown(&mut bench, &four);
     shown(&mut bench, &[]);
     let mut elsewhere = back.clone();
     elsewhere[0].port = 81;
-    assert_eq!(
-        shown(&mut bench, &elsewhere[..1]),
-        ["01", "02", "03", "04", "11"]
-    );
+    assert_eq!(shown(&mut bench, &elsewhere[..1]), ["01", "02", "03", "11"]);
     assert_eq!(shown(&mut bench, &back[..1]), ["02", "03", "04", "11"]);
 }
 
@@ -525,7 +527,7 @@ fn many_services_that_each_lose_one_are_held_together() {
 fn other_lists_are_guarded_too_and_may_lose_their_only_item() {
     let services = Query {
         kind: Kind::Services {
-            node_meta: BTreeMap::new(),
+            node_meta: Default::default(),
             filter: None,
         },
         scope: Scope::default(),
@@ -574,13 +576,13 @@ fn what_a_former_process_believed_is_the_measure() {
     let mut bench = Bench::new(Rules::default());
     bench.now += Duration::from_secs(500);
     let answer = Arc::new(Answer::Instances(instances(0..12)));
-    // Five were present then and seven more held: the measure was ten.
+    // Five were present then and seven more held: the measure is ten.
     let query = Query::service("web");
-    bench.guard.restore(&query, answer, 10, bench.now);
+    bench.guard.restore(&query, answer, 10, false, bench.now);
     bench.guard.restore_canary(None);
     bench.canary = Ok(false);
     assert_eq!(bench.guard.reference(&query, bench.now), Some(10));
-    assert_eq!(bench.show("web", 7..12).len(), 12);
+    assert_eq!(bench.show("web", 7..12).len(), 10);
     assert_eq!(
         bench.view().reason,
         "The token no longer sees the service consul, so the time of the hold does not run."
@@ -627,7 +629,7 @@ fn a_loss_at_the_end_of_an_older_hold_is_judged_by_what_was_there() {
         bench.after(seconds);
     }
     bench.show("web", [0, 1, 7]);
-    assert_eq!(bench.show("web", [0]), ["00", "01", "07"]);
+    assert_eq!(bench.show("web", [0]), ["00", "01", "03", "05", "06", "08"]);
 
     let mut bench = Bench::of(6);
     bench.show("web", []);
@@ -708,7 +710,7 @@ proptest! {
         }
         // With the rights there and time enough, only what leaves too few is held.
         bench.canary = Ok(true);
-        bench.after(200);
+        bench.after(400);
         for (name, present) in &bench.present {
             let shown = bench.effective(name);
             if !present.is_empty() {

@@ -11,8 +11,9 @@ use base64::Engine as _;
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, de::DeserializeOwned};
 
+use super::stream::Stream;
 use crate::catalog::{
-    Answer, HealthFilter, Instance, KeyValue, Kind, Meta, Node, NodeDetail, NodeService,
+    Answer, HealthFilter, Instance, KeyValue, Kind, Meta, Node, NodeDetail, NodeService, Pairs,
     ServiceName, Status,
 };
 
@@ -20,17 +21,9 @@ use crate::catalog::{
 pub(super) fn parse(kind: &Kind, body: &[u8]) -> Result<Answer, String> {
     match kind {
         Kind::Service { health, near, .. } => {
-            let mut list = Vec::new();
-            read_each(body, |entry| {
-                let instance = instance(entry);
-                if lets_through(health, instance.status) {
-                    list.push(instance);
-                }
-            })?;
-            if near.is_none() {
-                list.sort_by(|a, b| (&a.node, &a.id).cmp(&(&b.node, &b.id)));
-            }
-            Ok(Answer::Instances(list))
+            let mut list = Instances::new(health, near.is_none());
+            read_each(body, |entry| list.take(entry))?;
+            Ok(list.finish())
         }
         Kind::Services { .. } => {
             let services: BTreeMap<String, Option<Vec<String>>> = read(body)?;
@@ -74,6 +67,101 @@ pub(super) fn parse(kind: &Kind, body: &[u8]) -> Result<Answer, String> {
             Ok(Answer::Tree(pairs))
         }
     }
+}
+
+/// A long answer, read while it arrives.
+pub(super) struct Arriving<'a> {
+    stream: Stream,
+    list: Instances<'a>,
+}
+
+impl<'a> Arriving<'a> {
+    /// `None` where the answers to such a query are not lists that may be long.
+    pub(super) fn new(kind: &'a Kind) -> Option<Arriving<'a>> {
+        let Kind::Service { health, near, .. } = kind else {
+            return None;
+        };
+        Some(Arriving {
+            stream: Stream::new(),
+            list: Instances::new(health, near.is_none()),
+        })
+    }
+
+    /// Takes the next piece of the body. The error says what is wrong with it.
+    pub(super) fn feed(&mut self, piece: &[u8]) -> Result<(), String> {
+        let list = &mut self.list;
+        let read = |entry: &[u8]| {
+            list.take(read(entry)?);
+            Ok(())
+        };
+        self.stream.feed(piece, read)
+    }
+
+    /// After the last piece.
+    pub(super) fn finish(self) -> Result<Answer, String> {
+        self.stream.finish()?;
+        Ok(self.list.finish())
+    }
+}
+
+/// Instances as they come.
+struct Instances<'a> {
+    health: &'a HealthFilter,
+    /// Whether their order says nothing.
+    sorts: bool,
+    list: Vec<Instance>,
+    /// With so many, those that are there too often are left out.
+    sieve_at: usize,
+}
+
+/// So many instances are kept before any is looked for a second time.
+const FEW: usize = 4096;
+
+impl Instances<'_> {
+    fn new(health: &HealthFilter, sorts: bool) -> Instances<'_> {
+        Instances {
+            health,
+            sorts,
+            list: Vec::new(),
+            sieve_at: FEW,
+        }
+    }
+
+    fn take(&mut self, entry: HealthEntry) {
+        let instance = instance(entry);
+        if !lets_through(self.health, instance.status) {
+            return;
+        }
+        self.list.push(instance);
+        if self.list.len() >= self.sieve_at {
+            sieve(&mut self.list);
+            self.sieve_at = FEW.max(2 * self.list.len());
+        }
+    }
+
+    fn finish(mut self) -> Answer {
+        if self.sorts {
+            self.list.sort();
+        }
+        sieve(&mut self.list);
+        self.list.shrink_to_fit();
+        Answer::Instances(self.list)
+    }
+}
+
+/// Leaves out an instance that is there more than twice, the same in everything: that it is there twice is
+/// all that can be said of it. The others keep their order.
+fn sieve(list: &mut Vec<Instance>) {
+    let mut order: Vec<usize> = (0..list.len()).collect();
+    order.sort_by(|one, two| list[*one].cmp(&list[*two]));
+    let mut over = vec![false; list.len()];
+    for run in order.chunk_by(|one, two| list[*one] == list[*two]) {
+        for again in run.iter().skip(2) {
+            over[*again] = true;
+        }
+    }
+    let mut over = over.into_iter();
+    list.retain(|_| !over.next().unwrap_or_default());
 }
 
 /// What a 404 without a body says, for the kinds where it is an answer.
@@ -276,7 +364,7 @@ struct ServiceBody {
     #[serde(default, deserialize_with = "or_null")]
     address: String,
     #[serde(default, deserialize_with = "or_null")]
-    tagged_addresses: BTreeMap<String, ServiceAddress>,
+    tagged_addresses: Pairs<ServiceAddress>,
     #[serde(default, deserialize_with = "or_null")]
     meta: Meta,
     #[serde(default)]
@@ -401,13 +489,13 @@ mod tests {
         vec![
             service(HealthFilter::Any),
             Kind::Services {
-                node_meta: Meta::new(),
+                node_meta: BTreeMap::new(),
                 filter: None,
             },
             Kind::Nodes {
                 near: None,
                 filter: None,
-                node_meta: Meta::new(),
+                node_meta: BTreeMap::new(),
             },
             Kind::Node { name: "n".into() },
             Kind::Datacenters { ignore_down: false },
@@ -450,8 +538,8 @@ mod tests {
         assert_eq!(first.tags, ["a", "b"]);
         assert_eq!((first.weight_passing, first.weight_warning), (3, 1));
         assert_eq!(
-            first.service_tagged_addresses["lan"],
-            ("10.0.0.9".to_owned(), 7)
+            first.service_tagged_addresses.get("lan"),
+            Some(&("10.0.0.9".to_owned(), 7))
         );
     }
 
@@ -649,7 +737,114 @@ mod tests {
         })
     }
 
+    /// Reads a body in pieces of this size.
+    fn arrive(kind: &Kind, body: &[u8], size: usize) -> Result<Answer, String> {
+        let mut arriving = Arriving::new(kind).unwrap();
+        for piece in body.chunks(size) {
+            arriving.feed(piece)?;
+        }
+        arriving.finish()
+    }
+
+    // A13 A14
+    #[test]
+    fn a_list_that_is_read_in_pieces_is_the_same() {
+        let entries: Vec<Value> = (0..40)
+            .map(|number| {
+                let mut one = entry(&format!("w{}", number % 30), json!(80), ("c", "passing"));
+                one["Checks"][0]["Output"] = json!("]}, [{ \" \\\" \\ \u{1F600}");
+                one
+            })
+            .collect();
+        let bodies = [
+            json!(entries).to_string(),
+            serde_json::to_string_pretty(&entries).unwrap(),
+            " [ ] \n".to_owned(),
+        ];
+        for body in &bodies {
+            let kind = service(HealthFilter::Passing);
+            let whole = parse(&kind, body.as_bytes()).unwrap();
+            for size in [1, 2, 3, 7, 64, 1 << 20] {
+                assert_eq!(arrive(&kind, body.as_bytes(), size).as_ref(), Ok(&whole));
+            }
+            for cut in 0..body.trim_end().len().min(3_000) {
+                assert!(arrive(&kind, &body.as_bytes()[..cut], 5).is_err(), "{cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_instance_that_is_there_many_times_takes_the_room_of_two() {
+        let mut nearest = service(HealthFilter::Any);
+        if let Kind::Service { near, .. } = &mut nearest {
+            *near = Some("_agent".into());
+        }
+        for kind in [service(HealthFilter::Any), nearest] {
+            let mut list = Instances::new(
+                match &kind {
+                    Kind::Service { health, .. } => health,
+                    _ => panic!(),
+                },
+                matches!(&kind, Kind::Service { near: None, .. }),
+            );
+            for round in 0..10_000 {
+                for id in ["b", "a", "c"] {
+                    let port = if id == "c" { round % 2 } else { 80 };
+                    let one = entry(id, json!(port), ("c", "passing")).to_string();
+                    list.take(serde_json::from_str(&one).unwrap());
+                }
+                assert!(list.list.len() <= FEW + 8, "{}", list.list.len());
+            }
+            let Answer::Instances(list) = list.finish() else {
+                panic!()
+            };
+            let ids: Vec<(&str, i64)> =
+                list.iter().map(|one| (one.id.as_str(), one.port)).collect();
+            let wanted = match kind {
+                Kind::Service { near: None, .. } => [
+                    ("a", 80),
+                    ("a", 80),
+                    ("b", 80),
+                    ("b", 80),
+                    ("c", 0),
+                    ("c", 0),
+                    ("c", 1),
+                    ("c", 1),
+                ],
+                _ => [
+                    ("b", 80),
+                    ("a", 80),
+                    ("c", 0),
+                    ("b", 80),
+                    ("a", 80),
+                    ("c", 1),
+                    ("c", 0),
+                    ("c", 1),
+                ],
+            };
+            assert_eq!(ids, wanted);
+        }
+    }
+
     proptest! {
+        // A14
+        #[test]
+        fn in_pieces_any_body_is_the_same_answer_or_an_error_too(
+            value in any_json(),
+            cut in any::<prop::sample::Index>(),
+            noise in "[\\[\\]{},:\"\\\\ a0]{0,12}",
+            size in 1usize..9,
+        ) {
+            let kind = service(HealthFilter::Any);
+            let text = value.to_string();
+            let listed = format!("[{text},{text}]");
+            let whole = text.as_bytes();
+            let part = &listed.as_bytes()[..cut.index(listed.len() + 1)];
+            for body in [whole, listed.as_bytes(), part, noise.as_bytes()] {
+                prop_assert_eq!(arrive(&kind, body, size).ok(), parse(&kind, body).ok());
+            }
+        }
+
         // A14
         #[test]
         fn any_json_is_read_without_a_panic(value in any_json(), cut in any::<prop::sample::Index>()) {

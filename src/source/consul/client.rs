@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use base64::Engine as _;
-use reqwest::header::{AUTHORIZATION, HeaderValue};
-use reqwest::{Response, StatusCode};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use reqwest::{RequestBuilder, Response, StatusCode};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
@@ -44,7 +44,7 @@ const LARGE: usize = 256 * 1024;
 #[derive(Debug)]
 pub(super) struct Client {
     pub(super) options: Options,
-    defaults: Scope,
+    pub(super) defaults: Scope,
     token: Token,
     shared: Mutex<Shared>,
     requests: AtomicU64,
@@ -133,6 +133,9 @@ struct Miss {
     /// The connection was there and was lost before any answer.
     lost: bool,
 }
+
+/// Why a body could not be read.
+type Failed = (ErrorClass, String);
 
 struct Good {
     answer: Answer,
@@ -539,13 +542,7 @@ impl Client {
             lost: false,
         };
         let url = format!("{}{}", target.endpoint.origin, request.target(mode));
-        let mut builder = target.endpoint.http.get(url);
-        if let Some(token) = token.and_then(|token| sensitive(token.reveal())) {
-            builder = builder.header("X-Consul-Token", token);
-        }
-        if let Some(value) = self.basic_auth().as_deref().and_then(sensitive) {
-            builder = builder.header(AUTHORIZATION, value);
-        }
+        let builder = self.with_credentials(target.endpoint.http.get(url), token);
         let began = Instant::now();
         self.requests.fetch_add(1, Ordering::Relaxed);
         // Consul adds up to a sixteenth of `wait` of its own (website/content/api-docs/features/blocking.mdx).
@@ -583,22 +580,17 @@ impl Client {
         if status == StatusCode::OK && !is_json(&headers) {
             return Err(fail(ErrorClass::Protocol, "its content type is not JSON"));
         }
-        let body = self
-            .body(&mut response)
-            .await
-            .map_err(|(class, detail)| fail(class, &detail))?;
-        let answer = match absent {
-            Some(absent) if body.is_empty() => absent,
-            Some(_) => {
-                return Err(fail(
-                    ErrorClass::Protocol,
-                    "a 404 with a body is not Consul's absent key",
-                ));
-            }
-            None => parse(&query.kind, body)
-                .await
-                .map_err(|reason| fail(ErrorClass::Protocol, &reason))?,
+        let read = match absent {
+            Some(absent) => self.body(&mut response).await.and_then(|body| {
+                let reason = "a 404 with a body is not Consul's absent key";
+                match body.is_empty() {
+                    true => Ok(absent),
+                    false => Err((ErrorClass::Protocol, reason.to_owned())),
+                }
+            }),
+            None => self.answer(&mut response, &query.kind).await,
         };
+        let answer = read.map_err(|(class, detail)| fail(class, &detail))?;
         let received = index::parse(
             headers
                 .get_all("x-consul-index")
@@ -612,33 +604,116 @@ impl Client {
         })
     }
 
-    /// The whole body, within its deadline and below the cap on decoded bytes.
-    async fn body(&self, response: &mut Response) -> Result<Vec<u8>, (ErrorClass, String)> {
+    /// Sends a question that is no query to the current address, once. `None` when no whole answer came.
+    pub(super) async fn post(
+        &self,
+        request: &Request,
+        body: String,
+    ) -> Option<(StatusCode, Vec<u8>)> {
+        let _place = self.connections.place().await;
+        let target = self.target();
+        let mode = Mode {
+            index: index::FRESH,
+            wait: Duration::ZERO,
+            stale: false,
+        };
+        let url = format!("{}{}", target.endpoint.origin, request.target(mode));
+        let token = self.token.current(Instant::now().into_std());
+        let builder = target
+            .endpoint
+            .http
+            .post(url)
+            .header(CONTENT_TYPE, "application/json")
+            .body(body);
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        let sent = self.with_credentials(builder, token.as_ref()).send();
+        // Cancel safety: as for `exchange`.
+        let mut response = timeout(self.options.margin, sent).await.ok()?.ok()?;
+        let body = self.body(&mut response).await.ok()?;
+        Some((response.status(), body))
+    }
+
+    fn with_credentials(&self, builder: RequestBuilder, token: Option<&Secret>) -> RequestBuilder {
+        let token = token.and_then(|token| sensitive(token.reveal()));
+        let builder = match token {
+            Some(token) => builder.header("X-Consul-Token", token),
+            None => builder,
+        };
+        match self.basic_auth().as_deref().and_then(sensitive) {
+            Some(value) => builder.header(AUTHORIZATION, value),
+            None => builder,
+        }
+    }
+
+    /// The answer in a body. A long list of instances is read piece by piece: whole, it takes several times the
+    /// room of what is kept of it.
+    async fn answer(&self, response: &mut Response, kind: &Kind) -> Result<Answer, Failed> {
+        let mut arriving = None;
+        let mut body = Vec::new();
+        let wrong = |reason| (ErrorClass::Protocol, reason);
+        let pieces = |piece: &[u8]| {
+            if arriving.is_none() {
+                body.extend_from_slice(piece);
+                if body.len() < LARGE {
+                    return Ok(());
+                }
+                arriving = answer::Arriving::new(kind);
+            }
+            match &mut arriving {
+                Some(arriving) if body.is_empty() => arriving.feed(piece).map_err(wrong),
+                Some(arriving) => arriving.feed(&std::mem::take(&mut body)).map_err(wrong),
+                None => Ok(()),
+            }
+        };
+        self.pieces(response, pieces).await?;
+        match arriving {
+            Some(arriving) => arriving.finish().map_err(wrong),
+            None => parse(kind, body).await.map_err(wrong),
+        }
+    }
+
+    async fn body(&self, response: &mut Response) -> Result<Vec<u8>, Failed> {
+        let mut body = Vec::new();
+        let take = |piece: &[u8]| {
+            body.extend_from_slice(piece);
+            Ok(())
+        };
+        self.pieces(response, take).await?;
+        Ok(body)
+    }
+
+    /// All of a body, piece by piece, within its deadline and below the cap on decoded bytes.
+    async fn pieces(
+        &self,
+        response: &mut Response,
+        mut take: impl FnMut(&[u8]) -> Result<(), Failed>,
+    ) -> Result<(), Failed> {
         let most = self.options.max_body_bytes;
         let limit = self.options.body_timeout;
-        let all = async {
-            let mut body = Vec::new();
-            while let Some(chunk) = response.chunk().await.map_err(|error| {
+        let (mut left, mut length) = (limit, 0usize);
+        loop {
+            let began = Instant::now();
+            // Cancel safety: a body cut off here is dropped whole, and its connection with it.
+            let next = timeout(left, response.chunk()).await.map_err(|_| {
+                let detail = format!("the body was not whole within {limit:?}");
+                (ErrorClass::Timeout, detail)
+            })?;
+            // The time that reading takes here is not Consul's.
+            left = left.saturating_sub(began.elapsed());
+            let next = next.map_err(|error| {
                 let (class, detail, _) = transport(error);
                 (class, format!("the body broke off: {detail}"))
-            })? {
-                if body.len() + chunk.len() > most {
-                    return Err((
-                        ErrorClass::TooLarge,
-                        format!("the body exceeds {most} bytes"),
-                    ));
-                }
-                body.extend_from_slice(&chunk);
+            })?;
+            let Some(piece) = next else {
+                return Ok(());
+            };
+            length = length.saturating_add(piece.len());
+            if length > most {
+                let detail = format!("the body exceeds {most} bytes");
+                return Err((ErrorClass::TooLarge, detail));
             }
-            Ok(body)
-        };
-        // Cancel safety: a body cut off here is dropped whole, and its connection with it.
-        timeout(limit, all).await.unwrap_or_else(|_| {
-            Err((
-                ErrorClass::Timeout,
-                format!("the body was not whole within {limit:?}"),
-            ))
-        })
+            take(&piece)?;
+        }
     }
 
     /// The error behind a status that is no answer.

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::error;
 use super::{Freshness, Origin, SourceStatus, Update, Watch, WatchId, keep_alive};
+use crate::catalog::guard::{Permission, Right};
 use crate::catalog::{Answer, Query, Scope};
 use crate::source::Secret;
 
@@ -24,8 +25,10 @@ pub(crate) mod fuzzing;
 mod index;
 mod limit;
 mod outage;
+mod permission;
 mod query;
 mod response;
+mod stream;
 mod tls;
 mod token;
 mod watch;
@@ -175,6 +178,19 @@ impl Consul {
             return Ok((Answer::nothing(&query.kind), Freshness::now(Instant::now())));
         }
         self.client.read_once(query, deadline).await
+    }
+
+    /// Whether the token would see all this, if it were there.
+    pub async fn permission(
+        &self,
+        scope: &Scope,
+        rights: Vec<Right>,
+        deadline: Duration,
+    ) -> Permission {
+        let asked = permission::ask(&self.client, scope, rights);
+        // Cancel safety: a question that is given up closes its connection.
+        let answer = tokio::time::timeout(deadline, asked).await;
+        answer.unwrap_or(Permission::Silent)
     }
 
     /// What the source is doing.

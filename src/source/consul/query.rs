@@ -104,28 +104,36 @@ pub(super) fn request(query: &Query, defaults: &Scope) -> Result<Request, String
             }
         }
     };
-    let scope = &query.scope;
-    let or = |own: &Option<String>, default: &Option<String>| own.clone().or(default.clone());
-    push(
-        &mut params,
-        "dc",
-        &or(&scope.datacenter, &defaults.datacenter),
-    );
-    push(
-        &mut params,
-        "ns",
-        &or(&scope.namespace, &defaults.namespace),
-    );
-    push(
-        &mut params,
-        "partition",
-        &or(&scope.partition, &defaults.partition),
-    );
+    let scope = or(&query.scope, defaults);
+    push(&mut params, "dc", &scope.datacenter);
+    push(&mut params, "ns", &scope.namespace);
+    push(&mut params, "partition", &scope.partition);
     Ok(Request {
         path,
         params,
         blocks: true,
     })
+}
+
+/// The request that asks what the token may do; namespace and partition stand in its body.
+pub(super) fn authorize(scope: &Scope) -> Request {
+    let mut params = Vec::new();
+    push(&mut params, "dc", &scope.datacenter);
+    Request {
+        path: "/v1/internal/acl/authorize".to_owned(),
+        params,
+        blocks: false,
+    }
+}
+
+/// A scope, with what it leaves open filled from `defaults`.
+pub(super) fn or(scope: &Scope, defaults: &Scope) -> Scope {
+    let or = |own: &Option<String>, default: &Option<String>| own.clone().or(default.clone());
+    Scope {
+        datacenter: or(&scope.datacenter, &defaults.datacenter),
+        namespace: or(&scope.namespace, &defaults.namespace),
+        partition: or(&scope.partition, &defaults.partition),
+    }
 }
 
 impl Request {

@@ -9,7 +9,8 @@ use tokio::time::Instant;
 
 use crate::catalog::guard::Silence;
 use crate::catalog::{
-    Answer, HealthFilter, Instance, Kind, Node, NodeDetail, NodeService, Query, ServiceName, Status,
+    Answer, HealthFilter, Instance, Kind, Meta, Node, NodeDetail, NodeService, Query, ServiceName,
+    Status,
 };
 
 /// More services than this on one member are ignored.
@@ -387,7 +388,7 @@ pub fn unanswerable(query: &Query) -> Option<String> {
     Some(why.to_owned())
 }
 
-fn has(meta: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>) -> bool {
+fn has(meta: &Meta, wanted: &BTreeMap<String, String>) -> bool {
     wanted
         .iter()
         .all(|(key, value)| meta.get(key) == Some(value))
@@ -420,8 +421,8 @@ fn node(member: &Member, mapping: &Mapping) -> Node {
             .get(&mapping.datacenter)
             .cloned()
             .unwrap_or_default(),
-        tagged_addresses: BTreeMap::new(),
-        meta: member.tags.clone(),
+        tagged_addresses: Default::default(),
+        meta: member.tags.clone().into_iter().collect(),
     }
 }
 
@@ -464,9 +465,9 @@ fn instance(
             .unwrap_or(0),
         node_address: node.address.clone(),
         node_datacenter: node.datacenter.clone(),
-        node_tagged_addresses: BTreeMap::new(),
-        node_meta: member.tags.clone(),
-        service_tagged_addresses: BTreeMap::new(),
+        node_tagged_addresses: Default::default(),
+        node_meta: member.tags.clone().into_iter().collect(),
+        service_tagged_addresses: Default::default(),
         service_meta: meta
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect(),

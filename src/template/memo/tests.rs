@@ -139,7 +139,7 @@ impl Catalog {
                     id: String::new(),
                     address: "10.0.0.1".to_owned(),
                     datacenter: "dc1".to_owned(),
-                    tagged_addresses: BTreeMap::new(),
+                    tagged_addresses: Default::default(),
                     meta: [("rack".to_owned(), list.len().to_string())].into(),
                 });
                 Answer::Nodes(nodes.collect())
@@ -173,9 +173,9 @@ fn instance(service: &str, id: usize, looks: u8) -> Instance {
         port: 80 + i64::from(looks / 4),
         node_address: "10.9.9.9".to_owned(),
         node_datacenter: "dc1".to_owned(),
-        node_tagged_addresses: BTreeMap::new(),
-        node_meta: BTreeMap::new(),
-        service_tagged_addresses: BTreeMap::new(),
+        node_tagged_addresses: Default::default(),
+        node_meta: Default::default(),
+        service_tagged_addresses: Default::default(),
         service_meta: meta.into(),
         tags: (0..looks % 3).map(|tag| format!("t{tag}")).collect(),
         status: if looks == 3 {

@@ -1,7 +1,7 @@
 //! The guard and the snapshot inside the core: what is rendered, saved, asked and said.
 
 use super::*;
-use crate::catalog::guard::{Evidence, Inquiry};
+use crate::catalog::guard::{Evidence, Inquiry, Permission};
 use crate::catalog::snapshot::{Content, decode, encode};
 use crate::catalog::{Instance, Scope};
 
@@ -15,10 +15,10 @@ pub(super) fn web(count: usize) -> Arc<Answer> {
         port: id as i64 + 1,
         node_address: String::new(),
         node_datacenter: String::new(),
-        node_tagged_addresses: BTreeMap::new(),
-        node_meta: BTreeMap::new(),
-        service_tagged_addresses: BTreeMap::new(),
-        service_meta: BTreeMap::new(),
+        node_tagged_addresses: Default::default(),
+        node_meta: Default::default(),
+        service_tagged_addresses: Default::default(),
+        service_meta: Default::default(),
         tags: Vec::new(),
         status: crate::catalog::Status::Passing,
         weight_passing: 1,
@@ -158,6 +158,7 @@ fn left(count: usize, text: &str) -> Content {
         instances: None,
         filtered: false,
         canary: Some((Scope::default(), Ok(true))),
+        permission: Permission::Certain,
     };
     stage.event(Event::Inspected(evidence));
     stage.saved().expect("it is saved")
@@ -193,6 +194,7 @@ fn a_mass_loss_is_not_rendered_and_its_reason_is_asked_for() {
         instances: Some(Ok(Vec::new())),
         filtered: false,
         canary: Some((Scope::default(), Ok(true))),
+        permission: Permission::Certain,
     };
     let said = |actions: Vec<Action>| -> Vec<String> {
         actions
@@ -255,6 +257,9 @@ fn a_query_that_fails_is_answered_by_the_snapshot() {
     stage.answer(11);
     assert_eq!(stage.shown(), Some(11));
     assert!(!stage.core.watches()[&Query::service("web")].from_snapshot);
+    // All of what was left is outdated and takes no room any more.
+    let left = stage.core.memory.left();
+    assert!(left.is_some_and(|(left, _)| left.is_empty()));
 }
 
 // J02
@@ -379,6 +384,67 @@ fn a_set_refused_for_lost_servers_is_let_through_by_a_release() {
     let actions = stage.core.handle_timeout(stage.now);
     stage.did.extend(silent(actions));
     assert!(allowed(&mut stage).contains(&1));
+}
+
+/// The first that return do not take the place of all others.
+#[test]
+fn a_loss_that_left_too_few_has_no_shorter_time_when_some_return() {
+    // A set of so many instances is refused whenever it is tried.
+    let refuse = |stage: &mut Stage, count: usize, code: &'static str, seconds: u64| {
+        let text = format!("{count} left");
+        stage.answer(count);
+        for _ in 0..seconds {
+            while !stage.did.is_empty() {
+                match stage.did.remove(0) {
+                    Action::Render(_) => stage.event(complete(&text, &["web"])),
+                    Action::Apply(candidate, _) => {
+                        let revision = candidate.revision.clone();
+                        let outcome = Outcome::Refused(vec![Diagnostic::error(code, text.clone())]);
+                        stage.event(Event::Applied { revision, outcome });
+                    }
+                    Action::Observe => stage.event(Event::Observed(Observed::default())),
+                    Action::AllowLoss => return true,
+                    _ => {}
+                }
+            }
+            stage.now += Duration::from_secs(1);
+            let actions = stage.core.handle_timeout(stage.now);
+            stage.did.extend(silent(actions));
+        }
+        false
+    };
+    let mut stage = Stage::new(None);
+    assert!(!refuse(&mut stage, 0, "last-servers-lost", 200));
+    assert!(!refuse(&mut stage, 1, "servers-lost", 200));
+    // Where there are never too few, each loss has its whole time.
+    let mut stage = Stage::new(None);
+    assert!(!refuse(&mut stage, 1, "servers-lost", 50));
+    assert!(!refuse(&mut stage, 2, "servers-lost", 55));
+    assert!(refuse(&mut stage, 2, "servers-lost", 20));
+}
+
+/// A hold that has left none is kept as such, however often the process ends.
+#[test]
+fn the_snapshot_tells_that_a_hold_has_left_too_few() {
+    let mut stage = Stage::new(None);
+    stage.answer(10);
+    stage.take(|_| None::<()>);
+    stage.event(complete("ten", &["web"]));
+    stage.event(ended("ten", by_commands()));
+    let content = stage.saved().expect("it is saved");
+    assert!(!content.answers[0].eased);
+    stage.event(Event::Saved(Ok(())));
+    stage.answer(0);
+    let content = stage.saved().expect("it is saved again");
+    assert!(content.answers[0].eased);
+    // The next process sees the first one return, and the one after that nothing new.
+    let mut stage = Stage::new(Some((&content, "ten")));
+    stage.answer(1);
+    assert_eq!(stage.shown(), Some(10));
+    stage.take(|_| None::<()>);
+    stage.event(complete("ten", &["web"]));
+    stage.event(ended("ten", Outcome::Unchanged));
+    assert!(stage.saved().expect("it is saved").answers[0].eased);
 }
 
 // I09

@@ -334,14 +334,39 @@ fn an_interim_set_that_is_refused_or_fails_says_so() {
     );
     let why = vec![Diagnostic::error("x", "No.")];
     stage.bench.event(ended("a 2", Outcome::Refused(why)));
-    let kept = stage.bench.core.structure_kept().unwrap();
-    assert!(
-        kept.not_current
-            .as_deref()
-            .unwrap()
-            .contains("refused, too")
-    );
-    assert_eq!(stage.running(), "a 1");
+    let stale = |stage: &Stage| {
+        let kept = stage.bench.core.structure_kept().unwrap();
+        let sentence = "The servers of service \"web\" stay as they were: a set with their newest data is refused.";
+        assert_eq!(kept.not_current.as_deref(), Some(sentence));
+        assert_eq!(stage.running(), "a 1");
+    };
+    stale(&stage);
+    // What has nothing to do with it does not make them current.
+    assert_renders(&stage.key(Some("c")), "c", 2);
+    stale(&stage);
+    // After a while it is tried again.
+    stage.complete("c 2");
+    let mut tried = Vec::new();
+    for _ in 0..20 {
+        match &stage.bench.wait()[..] {
+            [Action::RenderInterim(..)] => {
+                stage.bench.by_commands = true;
+                tried = stage.interim("a 2");
+                break;
+            }
+            [Action::Apply(set, _)] => {
+                let text = if set.revision == candidate("c 2").revision {
+                    "c 2"
+                } else {
+                    "b 1"
+                };
+                let why = vec![Diagnostic::error("x", "No.")];
+                tried.extend(stage.bench.event(ended(text, Outcome::Refused(why))));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(stage.running(), "a 2", "{tried:?}");
 }
 
 #[test]
@@ -593,4 +618,115 @@ fn a_structure_that_a_killed_process_left_may_change_servers_only() {
             "The servers of the last good set are not kept current, because that set is newer than the answers that are known."
         )
     );
+}
+
+/// A mended key makes the newest set the one that is just being applied as an interim set, which fails.
+#[test]
+fn an_interim_set_that_became_the_newest_one_is_tried_as_that() {
+    let mut stage = Stage::new();
+    stage.key(None);
+    stage.bench.event(Event::Rendered(Rendered::Incomplete {
+        needed: BTreeSet::new(),
+        absent: BTreeSet::from([key()]),
+        used: used(),
+    }));
+    assert_renders_interim(&stage.web(2), "one", "a", 2);
+    let event = Event::RenderedInterim(Stage::rendered("a 2"));
+    let actions = silent(stage.bench.core.handle(event, stage.bench.now));
+    let apply = Action::Apply(candidate("a 2"), Means::Commands);
+    assert!(actions.contains(&apply), "{actions:?}");
+    let absent = Rendered::Incomplete {
+        needed: BTreeSet::new(),
+        absent: BTreeSet::from([key()]),
+        used: used(),
+    };
+    if actions.iter().any(|one| matches!(one, Action::Render(_))) {
+        stage.bench.event(Event::Rendered(absent));
+    }
+    assert_renders(&stage.key(Some("a")), "a", 2);
+    assert_eq!(stage.complete("a 2"), []);
+    let failed = Outcome::Failed("No answer.".into());
+    assert_eq!(stage.bench.event(ended("a 2", failed)), []);
+    assert!(stage.bench.core.failure().is_some());
+    let loads = Action::Apply(candidate("a 2"), Means::Any);
+    assert_eq!(stage.bench.wait(), [loads]);
+    stage.bench.event(confirmed("a 2"));
+    assert_eq!((stage.running().as_str(), stage.kept()), ("a 2", None));
+    assert_eq!(stage.bench.core.failure(), None);
+}
+
+#[test]
+fn a_bad_service_costs_no_other_while_a_key_is_missing() {
+    let names = ["b", "c"];
+    let all: BTreeSet<Query> = services(&names).into_iter().chain([key()]).collect();
+    let mut bench = Bench {
+        by_commands: true,
+        ..Bench::new()
+    };
+    bench.event(Event::Loaded(Ok(Loaded {
+        templates: "one".into(),
+        literal: all.clone(),
+        warnings: Vec::new(),
+    })));
+    let of_key = |bench: &mut Bench, value: Option<&str>| {
+        let watch = bench.core.watches()[&key()].id;
+        let value = value.map(|value| KeyValue {
+            path: "mode".into(),
+            value: Some(value.into()),
+        });
+        bench.event(Event::Answered {
+            watch,
+            query: key(),
+            answer: Some(Arc::new(Answer::Key(value))),
+            age: Duration::ZERO,
+            filtered: false,
+        })
+    };
+    let set = |numbers: [usize; 2]| format!("{numbers:?}");
+    let rendered = |numbers: [usize; 2]| Rendered::Complete {
+        candidate: candidate(&set(numbers)),
+        used: all.clone(),
+        quarantined: Vec::new(),
+        noted: BTreeMap::new(),
+        listeners: Listeners::default(),
+    };
+    of_key(&mut bench, Some("a"));
+    bench.answer("b", 1);
+    bench.answer("c", 1);
+    bench.event(Event::Rendered(rendered([1, 1])));
+    let mut queue = of_key(&mut bench, None);
+    queue.extend(bench.answer("b", 2));
+    queue.extend(bench.answer("c", 2));
+    let absent = || Rendered::Incomplete {
+        needed: BTreeSet::new(),
+        absent: BTreeSet::from([key()]),
+        used: all.clone(),
+    };
+    for _ in 0..30 {
+        let Some(action) = queue.pop() else {
+            queue.extend(bench.after(Duration::from_secs(1)));
+            continue;
+        };
+        match action {
+            Action::Render(_) => queue.extend(bench.event(Event::Rendered(absent()))),
+            Action::RenderInterim(answers, _) => {
+                let made = names.map(|name| answers.0[&Query::service(name)].answer.len());
+                bench.by_commands = made[0] == 1;
+                let event = Event::RenderedInterim(rendered(made));
+                queue.extend(bench.event(event));
+                bench.by_commands = true;
+            }
+            // What only a reload would do is refused, for the data of `b`.
+            Action::Apply(set, _) => {
+                let revision = set.revision.clone();
+                let outcome = Outcome::Refused(vec![Diagnostic::error("x", "No.")]);
+                queue.extend(bench.event(Event::Applied { revision, outcome }));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let applied = bench.core.applied().map(|applied| applied.revision.clone());
+    assert_eq!(applied, Some(candidate(&set([1, 2])).revision.clone()));
+    let kept = bench.core.structure_kept().unwrap();
+    assert!(kept.not_current.unwrap().contains("service \"b\""));
 }

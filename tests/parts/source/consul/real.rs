@@ -1,8 +1,10 @@
 //! The source against a real Consul 1.8.7, which keeps the fake server of the other tests honest.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use gatewright::catalog::{Answer, HealthFilter, Kind, Meta, Query, Scope, Status};
+use gatewright::catalog::guard::{Permission, Right};
+use gatewright::catalog::{Answer, HealthFilter, Kind, Query, Scope, Status};
 use gatewright::source::consul::{
     Address, Consul, ConsulError, ErrorClass, Options, ReadError, TlsOptions, TokenSource,
 };
@@ -67,7 +69,7 @@ fn nodes() -> Kind {
     Kind::Nodes {
         near: None,
         filter: None,
-        node_meta: Meta::new(),
+        node_meta: BTreeMap::new(),
     }
 }
 
@@ -145,7 +147,7 @@ async fn instances_come_and_go() {
         (first.tags.join(","), first.weight_passing),
         ("a,b".to_owned(), 3)
     );
-    assert_eq!(first.service_meta["k"], "v");
+    assert_eq!(first.service_meta.get("k").map(String::as_str), Some("v"));
     assert_eq!(first.node_datacenter, "dc1");
 
     agent.deregister("w1").unwrap();
@@ -158,7 +160,7 @@ async fn every_other_kind_is_answered() {
     let consul = source(&agent);
     register(&agent, "w1", 81);
     let services = Kind::Services {
-        node_meta: Meta::new(),
+        node_meta: BTreeMap::new(),
         filter: None,
     };
     let (_services, mut updates) = watch(&consul, of(services));
@@ -332,7 +334,7 @@ async fn tokens_come_and_go_and_need_only_read() {
     std::fs::write(&path, &first).unwrap();
     let consul = source_with(&agent, TokenSource::File(path.clone()));
     let services = of(Kind::Services {
-        node_meta: Meta::new(),
+        node_meta: BTreeMap::new(),
         filter: None,
     });
     let node = of(Kind::Node {
@@ -433,4 +435,58 @@ async fn a_unix_socket_is_an_address() {
     answer_where(&mut updates, Answer::is_empty).await;
     register(&agent, "w1", 81);
     answer_where(&mut updates, |answer| ports(answer) == [81]).await;
+}
+
+// B10
+#[tokio::test]
+async fn consul_tells_whether_a_token_may_read_what_is_not_seen() {
+    let agent = Agent::start_with_acl().unwrap();
+    let rules = r#"service "web" { policy = "read" }
+        node_prefix "a" { policy = "read" }
+        key_prefix "data/" { policy = "read" }"#;
+    agent.create_policy("some", rules).unwrap();
+    let token = agent.create_token("some").unwrap();
+    let consul = source_with(&agent, TokenSource::Value(Secret::new(token.secret)));
+    let ask = async |consul: &Consul, rights: Vec<Right>| {
+        let scope = Scope::default();
+        consul.permission(&scope, rights, PATIENCE).await
+    };
+    let node = |name: &str| Right::Node(name.to_owned());
+    let some = vec![
+        node("a1"),
+        Right::Service("web".into()),
+        Right::Key("data/x".into()),
+    ];
+    assert_eq!(ask(&consul, some.clone()).await, Permission::Given);
+    for denied in [
+        node("b1"),
+        Right::Service("web2".into()),
+        Right::Key("other".into()),
+    ] {
+        let mut all = some.clone();
+        all.push(denied.clone());
+        assert_eq!(ask(&consul, all).await, Permission::Denied(denied));
+    }
+    // More than Consul takes at a time, the last one of them hidden; and names that are no names.
+    let mut many: Vec<Right> = (0..200).map(|number| node(&format!("a{number}"))).collect();
+    assert_eq!(ask(&consul, many.clone()).await, Permission::Given);
+    many.push(node("z"));
+    assert_eq!(ask(&consul, many).await, Permission::Denied(node("z")));
+    let odd = node("a\"\\\n\u{0}../%2e");
+    assert_eq!(ask(&consul, vec![odd]).await, Permission::Given);
+
+    // A token that is deleted tells nothing; without permissions nothing is hidden.
+    agent
+        .delete_token(&agent.create_token("some").unwrap())
+        .unwrap();
+    let unknown = source_with(
+        &agent,
+        TokenSource::Value(Secret::new(
+            "00000000-aaaa-bbbb-cccc-dddddddddddd".to_owned(),
+        )),
+    );
+    assert_eq!(ask(&unknown, some.clone()).await, Permission::Silent);
+    let open = Agent::start().unwrap();
+    let consul = source_with(&open, TokenSource::None);
+    assert_eq!(ask(&consul, some).await, Permission::Certain);
 }
