@@ -20,7 +20,6 @@
 //! * [`status`]: what it tells;
 //! * [`cli`], [`settings`], [`diagnostic`], [`exit`]: the shell;
 //! * [`descriptors`], [`text`]: limits on what is open and on what is read;
-//! * [`memory`]: what the C library keeps of what is freed;
 //! * [`crash`]: where tests end the program.
 
 // Files that tests/parts includes, too, call the library by its name.
@@ -39,7 +38,6 @@ pub mod exit;
 pub mod fuzzing;
 pub mod haproxy;
 pub mod lint;
-pub mod memory;
 pub mod migrate;
 pub mod routes;
 pub mod settings;

@@ -4,6 +4,5 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     gatewright::cli::close_inherited();
-    gatewright::memory::share();
     ExitCode::from(gatewright::cli::main())
 }

@@ -109,7 +109,7 @@ fn a_haproxy_without_its_master_socket_takes_commands_and_reloads(version: Versi
 
 // H01
 #[haproxies(ends)]
-fn without_any_socket_haproxy_is_reloaded_which_brings_the_master_socket_back(version: Version) {
+fn without_any_socket_a_reload_brings_the_master_socket_back(version: Version) {
     let mut stage = Stage::start(&version, MASTER, "");
     stage.load();
     take(&stage, "nothing");
@@ -155,7 +155,7 @@ fn a_supervised_haproxy_without_its_socket_is_reloaded_and_never_doubled(version
 
 // F04
 #[test]
-fn a_haproxy_that_is_exchanged_for_another_version_in_place_is_reloaded_at_once() {
+fn a_haproxy_exchanged_for_another_version_is_reloaded_at_once() {
     for (from, to) in [(newest(), oldest()), (oldest(), newest())] {
         let mut stage = Stage::start(&from, MASTER, GLOBAL);
         stage.load();

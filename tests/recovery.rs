@@ -118,6 +118,13 @@ impl World {
 
     /// Gatewright is killed and another one started; HAProxy runs on.
     fn restart(&mut self) {
+        // What it goes on from is on the disk a moment after each change.
+        self.scene.until("the snapshot", |status| {
+            let saved = status["snapshot"]["saved_seconds_ago"].as_f64();
+            let applied = status["applied"]["seconds_ago"].as_f64();
+            let pending = !status["pending"].is_null();
+            !pending && saved.is_some_and(|saved| applied.is_some_and(|applied| saved < applied))
+        });
         self.scene.gatewright.process().kill();
         self.scene.gatewright = self.scene.setup.run().unwrap();
     }

@@ -244,9 +244,7 @@ fn a_root_that_is_not_there_is_refused_before_haproxy_loads_it(version: Version)
 
 // F01
 #[haproxies(ends)]
-fn files_users_and_groups_that_are_not_there_are_refused_before_haproxy_loads_them(
-    version: Version,
-) {
+fn missing_files_users_and_groups_are_refused_before_the_load(version: Version) {
     let stage = Stage::start(&version, MASTER, GLOBAL);
     let before = loads(&stage);
     for (global, more) in [

@@ -85,7 +85,11 @@ impl Lock {
             match take(path) {
                 Ok(file) => *held = Some(file),
                 // Another process counts for more than a disk.
-                Err(error @ LockError::Held { .. }) => self.problem = Some(error),
+                Err(error @ LockError::Held { .. }) => {
+                    if !matches!(self.problem, Some(LockError::Held { .. })) {
+                        self.problem = Some(error);
+                    }
+                }
                 Err(error) => {
                     self.problem.get_or_insert(error);
                 }

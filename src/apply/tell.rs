@@ -368,6 +368,15 @@ impl Haproxy {
         } else {
             supervisor.start(self.reload_timeout).await
         };
+        let status = match status {
+            // It ended over the former files: the next start loads these.
+            Status::Down { .. } if was_starting => {
+                supervisor.hold_restarts(true);
+                supervisor.hold_restarts(false);
+                self.serving(self.reload_timeout).await
+            }
+            status => status,
+        };
         match status {
             // It runs what an earlier Gatewright gave it.
             Status::Running { .. } if adopted || was_starting => self.tell_master(socket).await,
@@ -553,8 +562,7 @@ fn not_told(error: ProcessError) -> Told {
 }
 
 fn failed_command(status: ExitStatus, output: &str) -> String {
-    let said: String = output.trim().chars().take(500).collect();
-    format!("The reload command ended with {status}. {said}")
+    format!("The reload command ended with {status}. {}", output.trim())
         .trim_end()
         .to_owned()
 }

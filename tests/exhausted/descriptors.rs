@@ -158,6 +158,7 @@ fn with_few_descriptors_haproxy_is_started_again(version: Version) {
         let status = serves_all(&mut scene, &consul, limit);
         assert!(!warns(&status, &["ulimit -n"]), "{status:#?}");
         let (_silent, listening) = silent(&status);
+        let status = scene.until("the worker", |status| status["haproxy"]["worker"].is_i64());
         let worker = status["haproxy"]["worker"].as_i64().unwrap();
         kill(Pid::from_raw(worker as i32), Signal::SIGKILL).unwrap();
         scene.until("another worker", |status| {

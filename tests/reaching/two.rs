@@ -17,7 +17,7 @@ struct Sidecar {
     gatewright: Gatewright,
     setup: Setup,
     entrance: SocketAddr,
-    backend: Backend,
+    backends: Vec<Backend>,
     global: String,
 }
 
@@ -25,7 +25,7 @@ impl Sidecar {
     fn new(version: &Version, global: &str, master: &str) -> Sidecar {
         let [port] = ports::free().unwrap();
         let setup = Setup::new().unwrap();
-        let backend = Backend::start("here").unwrap();
+        let backends = ["1", "2", "3"].map(|id| Backend::start(id).unwrap());
         let settings = format!(
             "[haproxy]\nbinary = {:?}\nmode = \"master\"\nmaster_socket = \"{master}\"\nconfirm_timeout = \"8s\"\n\
              [catalog]\nsource = \"file\"\nfile = \"{{dir}}catalog.json\"\n\
@@ -40,7 +40,7 @@ impl Sidecar {
             gatewright: setup.run().unwrap(),
             setup,
             entrance: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
-            backend,
+            backends: backends.into(),
             global: global.to_owned(),
         };
         sidecar.gatewright.process().kill();
@@ -68,11 +68,11 @@ impl Sidecar {
         std::fs::rename(self.setup.path("new"), self.setup.path(file)).unwrap();
     }
 
-    /// The service has so many instances, which all are the same one on addresses of their own.
+    /// The service has so many instances.
     fn register(&self, count: usize) {
-        let port = self.backend.address().port();
-        let list = (1..=count).map(|number| {
-            json!({"ID": format!("i{number}"), "Address": format!("127.0.0.{number}"), "Port": port})
+        let list = self.backends.iter().take(count).enumerate().map(|(number, backend)| {
+            let address = backend.address();
+            json!({"ID": format!("i{number}"), "Address": address.ip().to_string(), "Port": address.port()})
         });
         let list: Vec<Value> = list.collect();
         let text = json!({"services": {"web": list}}).to_string();
@@ -155,7 +155,8 @@ fn two_sidecars_with_a_file_each_share_one_haproxy(version: Version) {
         // Servers of both at once, then the structure of both at once.
         sidecars.iter().for_each(|one| one.register(round));
         for sidecar in &sidecars {
-            sidecar.confirmed(&format!("127.0.0.{round}:"));
+            let newest = sidecar.backends[round - 1].address();
+            sidecar.confirmed(&newest.to_string());
             serves(sidecar);
         }
         let more = |one: &Sidecar| format!("backend more-{round}-{}\n", one.entrance.port());
@@ -183,9 +184,9 @@ fn two_sidecars_with_a_file_each_share_one_haproxy(version: Version) {
     .unwrap();
     sidecars[0].gatewright.process().kill();
     sidecars[0].gatewright = sidecars[0].setup.run().unwrap();
-    sidecars.iter().for_each(|one| one.register(1));
+    sidecars.iter().for_each(|one| one.register(3));
     for sidecar in &sidecars {
-        sidecar.confirmed("127.0.0.1:");
+        sidecar.confirmed(&sidecar.backends[2].address().to_string());
         serves(sidecar);
     }
     // What HAProxy does not load of one is no word against the other.

@@ -5,6 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -21,6 +22,8 @@ pub struct Setup {
     arguments: Vec<String>,
     through: Vec<String>,
     user: Option<(u32, u32)>,
+    /// Where the settings last put the status socket.
+    socket: Mutex<Option<PathBuf>>,
 }
 
 impl Setup {
@@ -32,6 +35,7 @@ impl Setup {
             arguments: Vec::new(),
             through: Vec::new(),
             user: None,
+            socket: Mutex::default(),
         })
     }
 
@@ -168,7 +172,12 @@ impl Setup {
 
     /// Where the lines of `gatewright.toml` put the status socket, if they do.
     fn status_socket(&self) -> Option<PathBuf> {
-        let settings = self.read("gatewright.toml").ok()?;
+        let path = self.directory().join("gatewright.toml");
+        let is_text =
+            std::fs::metadata(&path).is_ok_and(|file| file.is_file() && file.len() < 1 << 20);
+        let Some(settings) = is_text.then(|| self.read("gatewright.toml").ok()).flatten() else {
+            return self.socket.lock().ok()?.clone();
+        };
         let value = |table: &str, key: &str| {
             let lines = settings.lines().map(str::trim);
             let mut of_table = lines
@@ -181,7 +190,11 @@ impl Setup {
             })
         };
         let in_state = || Some(value("[state]", "directory")?.join("status.sock"));
-        value("[status]", "socket").or_else(in_state)
+        let socket = value("[status]", "socket").or_else(in_state);
+        if let (Some(socket), Ok(mut last)) = (&socket, self.socket.lock()) {
+            *last = Some(socket.clone());
+        }
+        socket
     }
 
     /// The same, asked at a socket of the directory: whatever the settings look like.

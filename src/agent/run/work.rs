@@ -1,7 +1,6 @@
 //! What the core asks for is begun here, each piece in a task of its own.
 
 use super::*;
-use crate::memory;
 
 impl Sidecar {
     /// A HAProxy of ours starts from the last good set, whether or not the catalog answers.
@@ -66,9 +65,6 @@ impl Sidecar {
         let left = self.core.listeners().left();
         self.work(move || {
             let written = snapshot::write(&path, &content, &left);
-            // The last that is done for a change; what was needed for it is free by now.
-            drop(content);
-            memory::give_back();
             Message::Saved(written)
         });
     }

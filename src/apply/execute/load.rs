@@ -182,6 +182,9 @@ impl Applier {
                     .await
             }
             Told::Unanswered { reason } => {
+                // A reload command prints what HAProxy said.
+                let secrets = validate::secrets(candidate, &invocation(&self.options), master);
+                let reason = shorten(&redact::hide(&reason, &secrets));
                 self.back(candidate, change, reason, Vec::new(), Blame::Unknown)
                     .await
             }
