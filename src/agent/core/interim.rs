@@ -275,6 +275,9 @@ impl Core {
         let Some(structure) = &self.interim.structure else {
             return;
         };
+        if structure.used.is_empty() && !obstacle.lasts() {
+            return; // What a former process left is not needed in the usual course.
+        }
         let kept = self.interim.kept.get_or_insert(Kept {
             since: now,
             obstacle,

@@ -209,7 +209,7 @@ impl Core {
             self.interim.pending = None;
             return;
         }
-        if !std::mem::replace(&mut kept.logged, true) {
+        if kept.obstacle.lasts() && !std::mem::replace(&mut kept.logged, true) {
             let message = format!(
                 "Gatewright keeps the last good structure, because {}, and updates its servers.",
                 kept.obstacle.reason()
