@@ -36,7 +36,7 @@ use super::routes::{Route, route};
 use super::socket::Question;
 use crate::descriptors;
 
-/// Connections at a time; see [`Limits`] for who leaves when there are more.
+/// Connections at a time. When there are more, the oldest silent one ends.
 pub const CONNECTIONS: usize = 64;
 /// For the head of a request.
 const HEAD: Duration = Duration::from_secs(3);

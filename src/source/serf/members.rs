@@ -166,7 +166,7 @@ pub struct Members {
 impl Members {
     /// Reads a list by the rules; `before` is the one that was believed last. While so many fail that the agent may
     /// be the one that is cut off, only those count as failed that did so well before. One that was here and of which
-    /// nothing is said stays for [`UNTOLD`].
+    /// nothing is said stays for 30 s.
     pub fn new(
         mut list: Vec<Member>,
         unreadable: usize,
