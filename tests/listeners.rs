@@ -356,7 +356,7 @@ fn held_back(scene: &Scene, consul: &Consul) {
 
 // G18
 #[haproxies(ends)]
-fn a_listener_goes_with_its_key_although_gatewright_ends_before_the_next_set(version: Version) {
+fn a_listener_goes_with_its_key_over_a_restart_before_the_next_set(version: Version) {
     let consul = Consul::start().unwrap();
     // Two of eight are no mass loss.
     let all: [u16; 8] = ports::free().unwrap();

@@ -110,7 +110,7 @@ fn a_restart_with_a_full_disk_of_the_state_starts_haproxy_and_changes_go_on(vers
 
 // E01
 #[haproxies(ends)]
-fn a_disk_of_the_state_that_takes_no_file_more_stops_neither_haproxy_nor_changes(version: Version) {
+fn a_full_disk_of_the_state_stops_neither_haproxy_nor_changes(version: Version) {
     let place = temp::directory().unwrap();
     let disk = Disk::with(place.path().join("disk"), "size=1m,nr_inodes=64");
     let consul = Consul::start().unwrap();
