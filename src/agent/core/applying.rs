@@ -118,6 +118,9 @@ impl Core {
         if let Outcome::Unchanged | Outcome::Confirmed { .. } | Outcome::Written { .. } = outcome {
             self.in_force.clone_from(&candidate);
             self.is_good(revision, now, actions);
+            if !interim {
+                self.retries = 0;
+            }
         }
         let interval = now + self.timing.reload_interval;
         let newer_waits = self.pending.is_some();
@@ -125,7 +128,7 @@ impl Core {
             Outcome::Unchanged => {
                 self.settle_on(revision, true, String::new(), now);
                 if !interim {
-                    (self.not_before, self.retries) = (None, 0);
+                    self.not_before = None;
                 }
                 if first {
                     let message =
@@ -157,9 +160,6 @@ impl Core {
                 let notice = Notice::new(Weight::Info, line).about(revision).took(took);
                 actions.push(Action::Say(notice));
                 self.settle_on(revision, true, story, now);
-                if !interim {
-                    self.retries = 0;
-                }
                 match reloaded {
                     true => {
                         self.counts.reloads += 1;
@@ -178,9 +178,6 @@ impl Core {
                     revision,
                 );
                 self.settle_on(revision, false, story, now);
-                if !interim {
-                    self.retries = 0;
-                }
                 self.repair = false;
                 self.no_reload_before = Some(interval);
             }

@@ -263,7 +263,7 @@ impl Core {
         let structure = self.interim.structure.is_some() && self.templates_loaded;
         let kept = self.interim.kept.as_ref().map(|kept| kept.obstacle);
         let unseen = !matches!(kept, Some(Obstacle::Waiting | Obstacle::Rendering));
-        self.waits_from().filter(|_| structure && unseen)
+        (structure && unseen).then(|| self.waits_from()).flatten()
     }
 
     /// Compares the structure's servers with the catalog's where the newest set is not applied.

@@ -45,12 +45,12 @@ impl Stage {
         })))
     }
 
-    fn answer(&mut self, query: Query, answer: Answer) -> Vec<Action> {
+    fn answer(&mut self, query: Query, answer: Arc<Answer>) -> Vec<Action> {
         let watch = self.bench.core.watches()[&query].id;
         self.bench.event(Event::Answered {
             watch,
             query,
-            answer: Some(Arc::new(answer)),
+            answer: Some(answer),
             age: Duration::ZERO,
             filtered: false,
         })
@@ -61,18 +61,11 @@ impl Stage {
             path: "mode".into(),
             value: Some(value.into()),
         });
-        self.answer(key(), Answer::Key(value))
+        self.answer(key(), Arc::new(Answer::Key(value)))
     }
 
     fn web(&mut self, count: usize) -> Vec<Action> {
-        let watch = self.bench.core.watches()[&Query::service("web")].id;
-        self.bench.event(Event::Answered {
-            watch,
-            query: Query::service("web"),
-            answer: Some(super::guard::web(count)),
-            age: Duration::ZERO,
-            filtered: false,
-        })
+        self.answer(Query::service("web"), super::guard::web(count))
     }
 
     fn rendered(text: &str) -> Rendered {
