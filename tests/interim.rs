@@ -90,6 +90,14 @@ fn mended(scene: Scene, text: &str) {
     scene.end();
 }
 
+/// Two deploys while the key is missing, which exists again then.
+fn deploys_without_the_key(mut scene: Scene, consul: &Consul) {
+    let because = "the newest set waits for an answer or a key";
+    deploys(&mut scene, consul, because);
+    consul.set_key("needed", "again").unwrap();
+    mended(scene, "# needed: again");
+}
+
 fn is_refused(status: &Value) -> bool {
     status["state"] == "held" && !status["held"].is_null()
 }
@@ -109,16 +117,10 @@ fn a_key_that_makes_the_set_refused_does_not_stop_servers(version: Version) {
 #[haproxies(ends)]
 fn a_key_that_is_deleted_does_not_stop_servers(version: Version) {
     let consul = Consul::start().unwrap();
-    let mut scene = scene(&consul, &version);
+    let scene = scene(&consul, &version);
     consul.delete_key("needed").unwrap();
     scene.until("the waiting", |status| status["state"] == "waiting");
-    deploys(
-        &mut scene,
-        &consul,
-        "the newest set waits for an answer or a key",
-    );
-    consul.set_key("needed", "again").unwrap();
-    mended(scene, "# needed: again");
+    deploys_without_the_key(scene, &consul);
 }
 
 #[haproxies(ends)]
@@ -206,13 +208,7 @@ fn a_restart_while_a_key_is_missing_does_not_stop_servers(version: Version) {
     kill(&mut scene);
     consul.delete_key("needed").unwrap();
     scene.gatewright = scene.setup.run().unwrap();
-    deploys(
-        &mut scene,
-        &consul,
-        "the newest set waits for an answer or a key",
-    );
-    consul.set_key("needed", "again").unwrap();
-    mended(scene, "# needed: again");
+    deploys_without_the_key(scene, &consul);
 }
 
 #[haproxies(ends)]

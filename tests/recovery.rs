@@ -11,25 +11,10 @@ use support::fault_proxy::fault::answer;
 use support::fault_proxy::{Fault, FaultProxy};
 use support::haproxies::{Version, haproxies};
 use support::haproxy::servers;
-use support::scene::{Given, Scene};
+use support::scene::{Given, HEAD, Scene};
 
-/// The instances of `web`, and what else a token may not see any more.
-const TEMPLATE: &str = r#"global
-    stats socket @dir@/stats.sock mode 600 level admin
-
-defaults
-    mode http
-    option idle-close-on-response
-    timeout connect 2s
-    timeout client 10s
-    timeout server 10s
-
-frontend in
-    bind @bind@
-    default_backend web
-
-backend web
-{{#each (nodes)}}
+/// The lines of `backend web`: its instances, and what else a token may not see any more.
+const SERVERS: &str = r#"{{#each (nodes)}}
     # node {{Node}}
 {{/each}}
 {{#each (tree "data")}}
@@ -62,7 +47,9 @@ impl World {
             register(number, backend);
         }
         let mut given = Given::consul(url)
-            .template(TEMPLATE)
+            .template(&format!(
+                "global\n    stats socket @dir@/stats.sock mode 600 level admin\n\n{HEAD}{SERVERS}"
+            ))
             .binary(version.program())
             .set("guard", guard);
         if let Some(token) = token {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{LIMIT, answer, warns};
 use support::consul::Consul;
 use support::haproxies::{Version, haproxies, oldest};
-use support::scene::{Catalog, Given, Scene};
+use support::scene::{Catalog, Given, HEAD, Scene};
 
 /// Everything that the catalog lists is asked for by its name, and names sections.
 const LISTED: &str = r#"defaults
@@ -140,19 +140,8 @@ fn a_first_start_among_odd_names_serves_the_others(version: Version) {
     assert_eq!(scene.gatewright.stop(LIMIT).unwrap(), 0);
 }
 
-/// What is asked is made of data that anybody may write: a tag and a key.
-const COMPUTED: &str = r#"defaults
-    mode http
-    timeout connect 2s
-    timeout client 10s
-    timeout server 10s
-
-frontend in
-    bind @bind@
-    default_backend web
-
-backend web
-    # note: {{keyOrDefault "note" "none"}}
+/// The lines of `backend web`. What they ask is made of data that anybody may write: a tag and a key.
+const COMPUTED: &str = r#"    # note: {{keyOrDefault "note" "none"}}
 {{#each (service "web")}}
     server {{serverName this}} {{serverAddress this}}
 {{#each Tags}}
@@ -172,7 +161,9 @@ backend more-{{@index}}
 #[test]
 fn a_computed_name_that_cannot_be_asked_for_costs_only_itself() {
     let consul = Consul::start().unwrap();
-    let mut scene = given(&consul, &oldest()).template(COMPUTED).run();
+    let mut scene = given(&consul, &oldest())
+        .template(&format!("{HEAD}{COMPUTED}"))
+        .run();
     scene.confirmed("the first set", |_| true);
     let address = scene.backend("two");
     let tags = ["..", "cfg/../../v1/agent/self", "a//b", "good"];
