@@ -161,6 +161,8 @@ pub struct Core {
     observed: Observed,
     observing: bool,
     next_look: Instant,
+    /// Since when the catalog answers nothing, as far as it has been said.
+    outage: Option<Instant>,
 }
 
 impl Core {
@@ -213,6 +215,7 @@ impl Core {
             observing: false,
             // The first look is soon: a HAProxy that runs the last good set makes us ready.
             next_look: now + LOOK_AFTER.min(timing.compare_interval),
+            outage: None,
         };
         (core, vec![Action::LoadTemplates])
     }
@@ -243,7 +246,15 @@ impl Core {
                 query,
                 error,
                 attempts,
-            } => self.watch_failed(watch, &query, error, attempts, now, &mut actions),
+                outage,
+            } => {
+                let failure = watches::Failed {
+                    error,
+                    attempts,
+                    outage,
+                };
+                self.watch_failed(watch, &query, failure, now, &mut actions);
+            }
             Event::Inspected(evidence) => self.inspected(evidence, now, &mut actions),
             Event::Saved(result) => self.saved(result, now, &mut actions),
             Event::Rendered(result) => self.rendered(result, now, &mut actions),

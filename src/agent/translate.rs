@@ -53,10 +53,12 @@ pub fn event_of(update: Update) -> Event {
             query,
             error,
             attempts,
+            outage,
             ..
         } => Event::WatchFailed {
             watch,
             query,
+            outage: outage.then(|| error.of_all()),
             error: error.to_string(),
             attempts,
         },
@@ -77,6 +79,12 @@ pub async fn inspect(source: &Source, inquiry: Inquiry) -> Evidence {
         .about
         .as_ref()
         .and_then(|query| source.evidence(query));
+    let known = known.map(|known| {
+        known.map(|(list, hidden)| {
+            filtered = hidden;
+            list
+        })
+    });
     let instances = match &inquiry.unfiltered {
         Some(_) if known.is_some() => known,
         Some(query) => Some(match source.read_once(query, INSPECTION).await {

@@ -185,6 +185,9 @@ fn describe(status: &Status) -> String {
     section(&mut lines, "drift", &haproxy.drift);
     let source = status.consul.source.word();
     lines.push(format!("  {source:<10} {}", consul(&status.consul)));
+    if let Some(why) = &status.consul.load.late {
+        lines.push(format!("  {:<10} {why}", ""));
+    }
     section(&mut lines, "", &certificates(&status.consul));
     lines.push("  queries".to_owned());
     lines.extend(status.queries.iter().map(watched));

@@ -246,6 +246,7 @@ fn consul(settings: &Settings) -> Result<Consul, Failure> {
         connect_timeout: from.connect_timeout.0,
         body_timeout: from.body_timeout.0,
         max_body_bytes: from.max_answer.0,
+        max_connections: from.max_connections,
         poll_interval: from.poll_interval.0,
         tls: TlsOptions {
             ca_file: from.tls.ca_file.clone(),

@@ -265,6 +265,7 @@ impl Check<'_> {
         const GIB: usize = 1 << 30;
         let templates = &settings.templates;
         for (keys, value, most) in [
+            (["consul", "max_connections"], consul.max_connections, MANY),
             (["state", "keep"], settings.state.keep, MANY),
             (
                 ["haproxy", "max_old_workers"],

@@ -77,6 +77,8 @@ pub struct Consul {
     pub connect_timeout: Time,
     /// How long a body may take from its first byte.
     pub body_timeout: Time,
+    /// The most connections to one agent.
+    pub max_connections: usize,
     /// How often endpoints that cannot block are read.
     pub poll_interval: Time,
     /// The largest decoded answer.
@@ -100,6 +102,7 @@ impl Default for Consul {
             wait: Time::seconds(60),
             connect_timeout: Time::seconds(5),
             body_timeout: Time::seconds(10),
+            max_connections: 60,
             poll_interval: Time::seconds(15),
             max_answer: Size::mebibytes(64),
             tls: Tls::default(),

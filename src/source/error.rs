@@ -139,13 +139,15 @@ impl ReadError {
 
 impl std::error::Error for ReadError {}
 
-impl fmt::Display for ReadError {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl ReadError {
+    /// What is wrong with the catalog itself, as a whole sentence; without what was asked for.
+    pub fn of_all(&self) -> String {
+        self.sentence("")
+    }
+
+    fn sentence(&self, wanted: &str) -> String {
         let ReadError {
-            address,
-            path,
-            detail,
-            ..
+            address, detail, ..
         } = self;
         let (what, remedy) = match self.origin {
             Origin::Consul => of_consul(self.class),
@@ -159,10 +161,13 @@ impl fmt::Display for ReadError {
             Origin::Serf => "Serf's agent",
             origin => origin.name(),
         };
-        write!(
-            out,
-            "{who} at {address} {what} for {path}: {detail}. {remedy}"
-        )
+        format!("{who} at {address} {what}{wanted}: {detail}. {remedy}")
+    }
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.sentence(&format!(" for {}", self.path)))
     }
 }
 

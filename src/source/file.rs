@@ -14,7 +14,7 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, timeout};
 
-use super::consul::TokenStatus;
+use super::consul::{Load, TokenStatus};
 use super::seen::{Followed, Seen, tell};
 use super::{ErrorClass, Freshness, Origin, ReadError, SourceStatus, Update, Watch, WatchId};
 use crate::catalog::fixture::Fixture;
@@ -70,7 +70,9 @@ impl CatalogFile {
     pub fn watch(&self, id: WatchId, query: Query, out: mpsc::Sender<Update>) -> Watch {
         self.followed
             .watch("the catalog file", follow, |shared| async move {
-                let answer = |catalog: &Fixture, query: &Query| shared.answer(catalog, query);
+                let answer = |catalog: &Arc<Fixture>, query: &Query| {
+                    shared.answer(catalog, query).map(Arc::new)
+                };
                 tell(shared.seen.subscribe(), answer, id, query, out).await;
             })
     }
@@ -98,7 +100,7 @@ impl CatalogFile {
             errors: told.errors.clone(),
             last_error: told.last_error.clone(),
             throttled_for: None,
-            connection_limit: None,
+            load: Load::default(),
             token: TokenStatus {
                 source: "none".to_owned(),
                 problem: None,
@@ -146,6 +148,7 @@ async fn follow(shared: Arc<Shared>) {
                     error,
                     attempts,
                     retry_in: LOOK,
+                    outage: true,
                 }
             }
         };

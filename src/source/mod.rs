@@ -21,7 +21,7 @@ mod secret;
 mod seen;
 pub mod serf;
 
-use consul::{Certificate, Consul, TokenStatus};
+use consul::{Certificate, Consul, Load, TokenStatus};
 pub use error::{ErrorClass, ReadError};
 use file::CatalogFile;
 pub use secret::Secret;
@@ -115,10 +115,12 @@ impl Source {
 
     /// What is known, without asking anybody, of the instances that a query does not see any more. `None` where
     /// the query itself has to be asked for that.
-    pub fn evidence(&self, query: &Query) -> Option<Result<Vec<Instance>, Silence>> {
+    /// The flag says whether the catalog left some out for want of rights.
+    pub fn evidence(&self, query: &Query) -> Option<Result<(Vec<Instance>, bool), Silence>> {
         match self {
-            Source::Serf(serf) => Some(serf.evidence(query)),
-            Source::Consul(_) | Source::File(_) => None,
+            Source::Serf(serf) => Some(serf.evidence(query).map(|list| (list, false))),
+            Source::Consul(consul) => consul.evidence(query).map(Ok),
+            Source::File(_) => None,
         }
     }
 
@@ -222,6 +224,8 @@ pub enum Update {
         attempts: u32,
         /// When the watch asks again.
         retry_in: Duration,
+        /// Whether every query of the source fails, for the same reason.
+        outage: bool,
     },
 }
 
@@ -236,9 +240,6 @@ impl Update {
     }
 }
 
-/// Above this many watches the status warns: Consul's own limit may be near.
-const MANY_WATCHES: u64 = 150;
-
 /// What the source is doing, for people and metrics.
 #[derive(Debug, Clone)]
 pub struct SourceStatus {
@@ -252,18 +253,16 @@ pub struct SourceStatus {
     pub switches: u64,
     /// Requests sent since the start.
     pub requests: u64,
-    /// Watches alive, which is also the most connections in use. Consul's default limit is 200 a client
-    /// (`http_max_conns_per_client`, Consul 1.7 and later).
+    /// Watches alive.
     pub watches: u64,
+    /// What is under way for them.
+    pub load: Load,
     /// Failures since the start, by class.
     pub errors: BTreeMap<ErrorClass, u64>,
     /// The last failure.
     pub last_error: Option<ReadError>,
     /// How long the current address asked to be left alone, from now.
     pub throttled_for: Option<Duration>,
-    /// How many connections Consul lets this process have, where that was found to be too few; the watches
-    /// then take turns.
-    pub connection_limit: Option<usize>,
     /// The token, or Serf's key.
     pub token: TokenStatus,
     /// How many members Serf knows, by state.
@@ -283,24 +282,8 @@ pub struct SourceStatus {
 impl SourceStatus {
     /// What somebody should know and do something about, a sentence each.
     pub fn warnings(&self) -> Vec<String> {
-        let consul = self.origin == Origin::Consul;
-        let many = (consul && self.watches > MANY_WATCHES).then(|| {
-            format!(
-                "{} queries are watched, each on a connection of its own; Consul allows one address 200 by default. \
-                 Raise limits.http_max_conns_per_client in Consul's configuration, or make templates ask less.",
-                self.watches
-            )
-        });
-        let limited = self.connection_limit.map(|limit| {
-            format!(
-                "Consul takes only {limit} connections of ours, so {} watches take turns and see changes later. \
-                 Raise limits.http_max_conns_per_client in its configuration.",
-                self.watches
-            )
-        });
         [
-            many,
-            limited,
+            self.load.limited(),
             self.token.problem.clone(),
             self.tls_problem.clone(),
         ]

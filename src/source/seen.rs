@@ -91,6 +91,8 @@ pub(super) enum Seen<T> {
         attempts: u32,
         /// When the next one is.
         retry_in: Duration,
+        /// Whether every query fails, for the same reason.
+        outage: bool,
     },
 }
 
@@ -104,10 +106,12 @@ impl<T> Clone for Seen<T> {
                 error,
                 attempts,
                 retry_in,
+                outage,
             } => Seen::Failed {
                 error: error.clone(),
                 attempts: *attempts,
                 retry_in: *retry_in,
+                outage: *outage,
             },
         }
     }
@@ -116,7 +120,7 @@ impl<T> Clone for Seen<T> {
 /// One query: tells what is answered to it whenever something was read. Runs until the receiver is gone.
 pub(super) async fn tell<T>(
     mut seen: watch::Receiver<Seen<T>>,
-    answer: impl Fn(&T, &Query) -> Result<Answer, ReadError>,
+    answer: impl Fn(&Arc<T>, &Query) -> Result<Arc<Answer>, ReadError>,
     watch: WatchId,
     query: Query,
     out: mpsc::Sender<Update>,
@@ -138,17 +142,19 @@ pub(super) async fn tell<T>(
                 error,
                 attempts,
                 retry_in,
+                outage,
             } => Update::Failed {
                 watch,
                 query,
                 error,
                 attempts,
                 retry_in,
+                outage,
             },
             Seen::Known(known, freshness) => {
                 let answered = match &last {
                     Some((before, answer)) if Arc::ptr_eq(before, &known) => Ok(Arc::clone(answer)),
-                    _ => answer(&known, &query).map(Arc::new),
+                    _ => answer(&known, &query),
                 };
                 match answered {
                     Err(error) => Update::Failed {
@@ -157,6 +163,7 @@ pub(super) async fn tell<T>(
                         error,
                         attempts: 1,
                         retry_in: AGAIN,
+                        outage: false,
                     },
                     Ok(answer) => {
                         let same = last.as_ref().is_some_and(|(_, before)| *before == answer);

@@ -227,6 +227,23 @@ fn consul(out: &mut Exposition, status: &Status) {
     out.value("gatewright_consul_requests_total", consul.requests as f64);
     out.counts("gatewright_consul_errors_total", "class", &consul.errors);
     out.value("gatewright_consul_watches", consul.watches as f64);
+    let load = &consul.load;
+    for (name, count) in [
+        ("gatewright_consul_questions", load.questions),
+        ("gatewright_consul_connections", load.connections),
+        (
+            "gatewright_consul_connections_allowed",
+            load.connections_allowed,
+        ),
+        ("gatewright_consul_held_questions", load.held),
+    ] {
+        out.value(name, count as f64);
+    }
+    out.value("gatewright_consul_sweep_seconds", load.sweep_seconds);
+    out.value(
+        "gatewright_consul_worst_age_seconds",
+        load.worst_age_seconds,
+    );
     out.value(
         "gatewright_consul_address_switches_total",
         consul.switches as f64,

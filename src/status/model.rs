@@ -370,8 +370,11 @@ impl Status {
                     age_seconds: watched
                         .answered_at
                         .map(|then| since(then) + watched.age.as_secs_f64()),
-                    error: watched.failing.as_ref().map(|(error, _)| error.clone()),
-                    failing_seconds: watched.failing.as_ref().map(|(_, then)| since(*then)),
+                    error: watched
+                        .failing
+                        .as_ref()
+                        .map(|failing| failing.error.clone()),
+                    failing_seconds: watched.failing.as_ref().map(|failing| since(failing.since)),
                 })
                 .collect(),
             holds: core

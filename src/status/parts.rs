@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::agent::core::{Cause, Counts, End};
 use crate::haproxy::tally::{Counted, TALLY};
-use crate::source::{ErrorClass, Origin, SourceStatus};
+use crate::source::{ErrorClass, Origin, SourceStatus, consul};
 
 use super::process::wall_clock;
 use super::repeats::LEFT_OUT;
@@ -28,6 +28,9 @@ pub struct Consul {
     pub errors: BTreeMap<String, u64>,
     /// Watches alive.
     pub watches: u64,
+    /// What is under way for them; of Consul only.
+    #[serde(default)]
+    pub load: Load,
     /// How often another address was taken.
     pub switches: u64,
     /// How long the address asked to be left alone, from now.
@@ -42,6 +45,39 @@ pub struct Consul {
     /// Whether so many of them fail that Serf's agent may be the one that is cut off.
     #[serde(default)]
     pub cut_off: bool,
+}
+
+/// The questions to Consul and the connections that they share.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Load {
+    /// Distinct questions; several watches may share one.
+    pub questions: usize,
+    /// Requests under way, each on a connection.
+    pub connections: usize,
+    /// The most there may be at the moment.
+    pub connections_allowed: usize,
+    /// Questions that Consul holds until something changes.
+    pub held: usize,
+    /// The last sweep over what is not held.
+    pub sweep_seconds: f64,
+    /// How old an answer can become that is not held and that no list names; 0 when all are held.
+    pub worst_age_seconds: f64,
+    /// Why a change may be seen late.
+    pub late: Option<String>,
+}
+
+impl Load {
+    fn of(load: &consul::Load) -> Load {
+        Load {
+            questions: load.asked,
+            connections: load.under_way,
+            connections_allowed: load.budget,
+            held: load.held,
+            sweep_seconds: load.sweep.as_secs_f64(),
+            worst_age_seconds: load.worst_age.as_secs_f64(),
+            late: load.late(),
+        }
+    }
 }
 
 /// A file of certificates that is used towards Consul.
@@ -78,6 +114,7 @@ impl Consul {
             requests: source.requests,
             errors: errors.collect(),
             watches: source.watches,
+            load: Load::of(&source.load),
             switches: source.switches,
             throttled_seconds: source.throttled_for.map(|time| time.as_secs_f64()),
             last_error: source.last_error.as_ref().map(ToString::to_string),

@@ -404,11 +404,13 @@ fn a_name_that_moves_and_a_second_agent() {
     first.set(Fault::Reset);
     first.cut();
     scene.goes_on(&consul, "second");
-    let taken = second.requests();
     for part in ["/service/web", "/kv/note"] {
-        let of = |request: &&Request| request.target.contains(part);
-        let first = taken.iter().find(of).unwrap();
-        assert!(!first.target.contains("index="), "{taken:?}");
+        let first = wait_for(LIMIT, part, || {
+            let of = |request: &Request| request.target.contains(part);
+            second.requests().into_iter().find(of)
+        });
+        let first = first.unwrap().target;
+        assert!(!first.contains("index="), "{first}");
     }
     // The first one is well again, and nobody goes back without need.
     first.pass();

@@ -183,8 +183,10 @@ fn more_watches_than_consul_takes_connections() {
     }
     scene.until("the warning", |status| {
         status["warnings"].as_array().is_some_and(|list| {
-            list.iter()
-                .any(|line| line.as_str().is_some_and(|l| l.contains("take turns")))
+            list.iter().any(|line| {
+                line.as_str()
+                    .is_some_and(|l| l.contains("leave the rest to others"))
+            })
         })
     });
     // What the changes themselves ask for comes at once; a rate needs a time.

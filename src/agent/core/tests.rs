@@ -577,6 +577,7 @@ fn a_failing_query_holds_nothing_back_that_does_not_use_it() {
         query,
         error: "Consul answered 500.".into(),
         attempts: 1,
+        outage: None,
     });
     assert!(matches!(&actions[..], [Action::Render(answers)] if answers.0.len() == 1));
 }
@@ -789,7 +790,7 @@ proptest! {
                 Step::Fail => {
                     let query = Query::service("web");
                     let watch = world.bench.core.watches()[&query].id;
-                    world.event(Event::WatchFailed { watch, query, error: "no".into(), attempts: 1 });
+                    world.event(Event::WatchFailed { watch, query, error: "no".into(), attempts: 1, outage: None });
                 }
                 Step::Wait(time) => {
                     let actions = world.bench.after(Duration::from_millis(time.into()));

@@ -9,8 +9,8 @@ use crate::catalog::guard::{Evidence, Output};
 pub struct Watched {
     pub(super) id: WatchId,
     pub(super) known: Option<Known>,
-    /// The last error and since when, until the next answer.
-    pub failing: Option<(String, Instant)>,
+    /// Until the next answer.
+    pub failing: Option<Failing>,
     /// When the last answer came, changed or not.
     pub answered_at: Option<Instant>,
     /// How old it was when it came.
@@ -19,11 +19,32 @@ pub struct Watched {
     pub from_snapshot: bool,
 }
 
+/// How a query fails.
+#[derive(Debug, Clone)]
+pub struct Failing {
+    /// The last error, a whole sentence.
+    pub error: String,
+    /// When it began.
+    pub since: Instant,
+    /// Whether every other query fails with it.
+    pub outage: bool,
+}
+
 impl Watched {
     /// The last answer, with what the guard keeps in it.
     pub fn answer(&self) -> Option<&Arc<Answer>> {
         self.known.as_ref().map(|known| &known.answer)
     }
+}
+
+/// Why a watch brought nothing.
+pub(super) struct Failed {
+    /// A whole sentence.
+    pub error: String,
+    /// How many times in a row.
+    pub attempts: u32,
+    /// Every query fails, for the same reason: a whole sentence about the catalog.
+    pub outage: Option<String>,
 }
 
 /// What a watch brought.
@@ -130,15 +151,20 @@ impl Core {
         let Some(watched) = current(&mut self.watches, id, query) else {
             return;
         };
-        if let Some((_, since)) = watched.failing.take() {
-            say(
-                actions,
-                Weight::Info,
-                format!(
-                    "The catalog answers {query} again after {}.",
-                    seconds(now - since)
-                ),
+        if let Some(since) = self.outage.take() {
+            let message = format!("The catalog answers again after {}.", seconds(now - since));
+            say(actions, Weight::Info, message);
+        }
+        if let Some(failing) = watched.failing.take() {
+            let weight = match failing.outage {
+                true => Weight::Detail,
+                false => Weight::Info,
+            };
+            let message = format!(
+                "The catalog answers {query} again after {}.",
+                seconds(now - failing.since)
             );
+            say(actions, weight, message);
         }
         watched.answered_at = Some(now);
         watched.age = news.age;
@@ -219,27 +245,47 @@ impl Core {
         &mut self,
         id: WatchId,
         query: &Query,
-        error: String,
-        attempts: u32,
+        failure: Failed,
         now: Instant,
         actions: &mut Vec<Action>,
     ) {
+        let known = |watched: &&Watched| watched.known.is_some();
+        let keep = self.watches.values().filter(known).count();
         let Some(watched) = current(&mut self.watches, id, query) else {
             return;
         };
-        let same = matches!(&watched.failing, Some((known, _)) if *known == error);
-        let since = watched.failing.as_ref().map_or(now, |(_, since)| *since);
-        watched.failing = Some((error.clone(), since));
-        // Said once when it begins or turns into something else; repeats are a detail.
-        let (weight, held) = if same || attempts > 1 {
-            (Weight::Detail, "")
-        } else if watched.known.is_some() {
-            (Weight::Warning, " What is known stays in force.")
-        } else {
-            (Weight::Warning, "")
-        };
+        let Failed {
+            error,
+            attempts,
+            outage,
+        } = failure;
+        let former = watched.failing.replace(Failing {
+            error: error.clone(),
+            since: now,
+            outage: outage.is_some(),
+        });
+        let same = former.as_ref().is_some_and(|former| former.error == error);
+        if let (Some(failing), Some(former)) = (&mut watched.failing, former) {
+            failing.since = former.since;
+        }
         let unknown = watched.known.is_none();
-        say(actions, weight, format!("{error}{held}"));
+        // Said once when it begins or turns into something else; repeats are a detail.
+        match outage {
+            Some(sentence) if self.outage.is_none() => {
+                self.outage = Some(now);
+                let message = format!("{sentence}{}", kept(keep));
+                say(actions, Weight::Warning, message);
+            }
+            None if !same && attempts <= 1 => {
+                let kept = if unknown {
+                    ""
+                } else {
+                    " What is known stays in force."
+                };
+                say(actions, Weight::Warning, format!("{error}{kept}"));
+            }
+            _ => say(actions, Weight::Detail, error),
+        }
         if unknown {
             self.answer_from_memory(query, now, actions);
         }
@@ -272,6 +318,15 @@ fn current<'a>(
     query: &Query,
 ) -> Option<&'a mut Watched> {
     watches.get_mut(query).filter(|watched| watched.id == id)
+}
+
+/// What an outage leaves in force.
+fn kept(queries: usize) -> String {
+    match queries {
+        0 => String::new(),
+        1 => " One query keeps its last answer.".to_owned(),
+        queries => format!(" {queries} queries keep their last answers."),
+    }
 }
 
 fn began(hold: &View, now: Instant) -> String {

@@ -3,7 +3,7 @@
 //! `null` where a list belongs, `[null]` and `[{}]` are errors: read as "nothing" they would empty a
 //! configuration. A single odd number is not: it becomes a value that is judged later.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -173,7 +173,52 @@ pub(super) fn absent(kind: &Kind) -> Option<Answer> {
     }
 }
 
-fn lets_through(health: &HealthFilter, status: Status) -> bool {
+/// A check that is in the state that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Check {
+    pub(super) node: String,
+    pub(super) check: String,
+    /// The name of the service it is about; empty when it is about the node.
+    pub(super) service: String,
+}
+
+/// The checks in the body of a 200.
+pub(super) fn checks(body: &[u8]) -> Result<BTreeSet<Check>, String> {
+    let mut all = BTreeSet::new();
+    let take = |entry: StateEntry| {
+        all.insert(Check {
+            node: entry.node,
+            check: entry.check_id,
+            service: entry.service_name,
+        });
+    };
+    read_each(body, take)?;
+    Ok(all)
+}
+
+/// An instance as the list of its node names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct NodeEntry {
+    pub(super) id: String,
+    pub(super) service: String,
+    /// The index at which it changed last.
+    pub(super) modified: u64,
+}
+
+/// What is registered on a node; nothing when it does not exist.
+pub(super) fn on_node(body: &[u8]) -> Result<Vec<NodeEntry>, String> {
+    let all: Option<OnNodeBody> = read(body)?;
+    let entries = all.into_iter().flat_map(|all| all.services.into_values());
+    let entry = |entry: OnNodeEntry| NodeEntry {
+        id: entry.id,
+        service: entry.service,
+        modified: entry.modify_index,
+    };
+    Ok(entries.map(entry).collect())
+}
+
+/// Whether a query for instances in these states wants one in this state.
+pub(super) fn lets_through(health: &HealthFilter, status: Status) -> bool {
     match health {
         HealthFilter::Passing => status == Status::Passing,
         HealthFilter::Any => true,
@@ -389,6 +434,32 @@ struct WeightsBody {
     passing: Number,
     #[serde(default)]
     warning: Number,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct StateEntry {
+    node: String,
+    #[serde(rename = "CheckID")]
+    check_id: String,
+    #[serde(default, deserialize_with = "or_null")]
+    service_name: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct OnNodeBody {
+    #[serde(deserialize_with = "or_null")]
+    services: BTreeMap<String, OnNodeEntry>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct OnNodeEntry {
+    #[serde(rename = "ID")]
+    id: String,
+    service: String,
+    modify_index: u64,
 }
 
 #[derive(Deserialize)]

@@ -11,22 +11,21 @@ use std::time::Duration;
 use base64::Engine as _;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{RequestBuilder, Response, StatusCode};
-use tokio::sync::watch;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use super::super::Freshness;
 use super::address::Choice;
+use super::asked::{Asked, Reply};
 use super::certificate::{self, Certificate};
-use super::connections::{Connections, TURN};
 use super::error::{ErrorClass, ReadError};
-use super::outage::Outage;
 use super::query::{self, Mode, Request};
 use super::response::{
     LONGEST_PAUSE, excerpt, freshness, from_consul, is_json, retry_after, sensitive, transport,
 };
 use super::tls::{self, Endpoint, Stamp};
 use super::token::Token;
-use super::{ConsulError, Options, Origin, SourceStatus, answer, index};
+use super::{ConsulError, Load, Options, Origin, SourceStatus, answer, index};
 use crate::catalog::{Answer, Kind, Query, Scope};
 use crate::descriptors;
 use crate::source::Secret;
@@ -48,15 +47,8 @@ pub(super) struct Client {
     token: Token,
     shared: Mutex<Shared>,
     requests: AtomicU64,
-    pub(super) watches: AtomicU64,
-    /// Of those, the ones whose last request failed.
-    pub(super) failing: AtomicU64,
-    /// The number of the last watch.
-    numbers: AtomicU64,
-    outage: Mutex<Outage>,
-    /// How often Consul has come back.
-    pub(super) returned: watch::Sender<u64>,
-    pub(super) connections: Arc<Connections>,
+    /// For what is asked beside the watches.
+    beside: Semaphore,
     /// Queries of watches that cannot be asked, each with how many watches there are and why.
     not_asked: Mutex<BTreeMap<String, (usize, String)>>,
 }
@@ -91,7 +83,7 @@ pub(super) struct Position {
 /// A good answer.
 #[derive(Debug)]
 pub(super) struct Read {
-    pub(super) answer: Answer,
+    pub(super) reply: Reply,
     pub(super) freshness: Freshness,
     /// Where to go on.
     pub(super) position: Position,
@@ -127,20 +119,46 @@ impl Drop for NotAsked {
     }
 }
 
-/// Why one exchange failed.
-struct Miss {
-    error: ReadError,
+/// Why a question was not answered.
+#[derive(Debug)]
+pub(super) struct Miss {
+    pub(super) error: ReadError,
     /// The connection was there and was lost before any answer.
-    lost: bool,
+    pub(super) lost: bool,
+    /// The connection was refused after it had been taken: Consul may allow no more.
+    pub(super) refused: bool,
+    /// There was no connection.
+    pub(super) gone: bool,
+}
+
+impl From<ReadError> for Miss {
+    fn from(error: ReadError) -> Miss {
+        Miss {
+            error,
+            lost: false,
+            refused: false,
+            gone: false,
+        }
+    }
 }
 
 /// Why a body could not be read.
 type Failed = (ErrorClass, String);
 
 struct Good {
-    answer: Answer,
+    reply: Reply,
     freshness: Freshness,
     received: Option<u64>,
+}
+
+/// How many connections there may be.
+fn most(options: &Options) -> usize {
+    options.max_connections.min(descriptors::shares().watches)
+}
+
+/// How many of them are for what is asked beside the watches.
+fn beside(options: &Options) -> usize {
+    (most(options) / 8).max(1)
 }
 
 impl Client {
@@ -171,14 +189,25 @@ impl Client {
                 last_error: None,
             }),
             requests: AtomicU64::new(0),
-            watches: AtomicU64::new(0),
-            failing: AtomicU64::new(0),
-            numbers: AtomicU64::new(0),
-            outage: Mutex::default(),
-            returned: watch::Sender::new(0),
-            connections: Connections::new(descriptors::shares().watches),
+            beside: Semaphore::new(beside(&options)),
             not_asked: Mutex::default(),
             options,
+        })
+    }
+
+    /// How many connections watches may have.
+    pub(super) fn followed(&self) -> usize {
+        (most(&self.options) - beside(&self.options)).max(1)
+    }
+
+    /// Why few connections are shared, where that is for want of descriptors.
+    pub(super) fn few_descriptors(&self, load: &Load) -> Option<String> {
+        let few = load.crowded && most(&self.options) < self.options.max_connections;
+        few.then(|| {
+            format!(
+                "Gatewright may open few files (ulimit -n, LimitNOFILE), so {} questions share {} connections to Consul and changes are seen later. Raise the limit.",
+                load.asked, load.budget
+            )
         })
     }
 
@@ -188,21 +217,30 @@ impl Client {
         query: &Query,
         deadline: Duration,
     ) -> Result<(Answer, Freshness), ReadError> {
+        let asked = Asked::Query(query.clone());
         let began_at = self.target().endpoint.address;
         let all = async {
             let mut left = self.options.addresses.len();
             loop {
                 left -= 1;
-                let _place = self.connections.place().await;
-                match self.read(query, Position::default()).await {
-                    Ok(read) => return Ok((read.answer, read.freshness)),
-                    Err(error) if left > 0 && error.class.blames_address() => {}
-                    Err(error) => return Err(error),
+                // The semaphore is never closed.
+                let _place = self.beside.acquire().await.ok();
+                match self.read(&asked, Position::default(), Duration::ZERO).await {
+                    Ok(Read {
+                        reply: Reply::Answer(answer),
+                        freshness,
+                        ..
+                    }) => return Ok((answer, freshness)),
+                    // No answer to a query is of another kind.
+                    Ok(_) => {}
+                    Err(miss) if left > 0 && miss.error.class.blames_address() => {}
+                    Err(miss) => return Err(miss.error),
                 }
             }
         };
         timeout(deadline, all).await.unwrap_or_else(|_| {
-            let path = query::request(query, &self.defaults)
+            let path = asked
+                .request(&self.defaults)
                 .map_or_else(|_| query.to_string(), |request| request.path);
             let detail = format!("{deadline:?} passed");
             Err(ReadError::new(
@@ -214,13 +252,18 @@ impl Client {
         })
     }
 
-    /// Asks the current address, from `position` on. Blocks as long as Consul does.
-    pub(super) async fn read(&self, query: &Query, position: Position) -> Result<Read, ReadError> {
+    /// Asks the current address, from `position` on. Blocks as long as Consul does, which may hold it for `wait`.
+    pub(super) async fn read(
+        &self,
+        asked: &Asked,
+        position: Position,
+        wait: Duration,
+    ) -> Result<Read, Miss> {
         let target = self.target();
-        let request = query::request(query, &self.defaults).map_err(|reason| {
+        let request = asked.request(&self.defaults).map_err(|reason| {
             let address = &target.endpoint.address;
             let mut error =
-                ReadError::new(ErrorClass::Unaskable, address, &query.to_string(), &reason);
+                ReadError::new(ErrorClass::Unaskable, address, &asked.to_string(), &reason);
             // It will be no better until the template changes.
             error.retry_after = Some(LONGEST_PAUSE);
             self.note(&error);
@@ -233,15 +276,12 @@ impl Client {
         };
         let mode = Mode {
             index: known,
-            wait: match self.connections.limit() {
-                Some(_) => self.options.wait.min(TURN),
-                None => self.options.wait,
-            },
+            wait,
             stale: self.options.stale,
         };
         let mut extra_requests = 0;
         let mut sent = known;
-        let mut good = self.ask(&target, query, &request, mode).await?;
+        let mut good = self.ask(&target, asked, &request, mode).await?;
         // Servers that lag behind by different times would make the content jump back and forth.
         let older = position.epoch == target.epoch
             && good.received.is_some_and(|index| index < position.seen);
@@ -253,7 +293,7 @@ impl Client {
                 ..mode
             };
             extra_requests += 1;
-            match self.ask(&target, query, &request, mode).await {
+            match self.ask(&target, asked, &request, mode).await {
                 Ok(fresh) => {
                     good = fresh;
                     sent = index::FRESH;
@@ -264,15 +304,16 @@ impl Client {
                 Err(_) => {}
             }
         }
-        if let (Kind::Datacenters { ignore_down: true }, Answer::Datacenters(names)) =
-            (&query.kind, &mut good.answer)
+        if let (Asked::Query(query), Reply::Answer(Answer::Datacenters(names))) =
+            (asked, &mut good.reply)
+            && query.kind == (Kind::Datacenters { ignore_down: true })
         {
             let all = std::mem::take(names);
             extra_requests += u32::try_from(all.len()).unwrap_or(u32::MAX);
             *names = self.those_that_answer(&target, all).await?;
         }
         Ok(Read {
-            answer: good.answer,
+            reply: good.reply,
             freshness: good.freshness,
             position: Position {
                 index: index::next(sent, good.received),
@@ -308,12 +349,13 @@ impl Client {
                     ..Scope::default()
                 },
             };
-            let Ok(request) = query::request(&query, &self.defaults) else {
+            let asked = Asked::Query(query);
+            let Ok(request) = asked.request(&self.defaults) else {
                 continue;
             };
             // Cancel safety: an exchange that is given up closes its connection.
             let result = self
-                .exchange(target, &query, &request, mode, token.as_ref())
+                .exchange(target, &asked, &request, mode, token.as_ref())
                 .await;
             match result.map_err(|miss| miss.error) {
                 // To refuse is to answer.
@@ -339,6 +381,7 @@ impl Client {
             .filter(|left| !left.is_zero())
     }
 
+    /// Without what the task that asks knows.
     pub(super) fn status(&self) -> SourceStatus {
         let throttled_for = self.throttled_for(Instant::now());
         let shared = self.shared();
@@ -360,14 +403,11 @@ impl Client {
             addresses,
             switches: shared.choice.epoch,
             requests: self.requests.load(Ordering::Relaxed),
-            watches: self.watches.load(Ordering::Relaxed),
+            watches: 0,
+            load: Load::default(),
             errors: shared.errors.clone(),
             last_error: shared.last_error.clone(),
             throttled_for,
-            connection_limit: self
-                .connections
-                .limit()
-                .filter(|_| !self.connections.is_own_limit()),
             token: self.token.status(),
             tls_problem: shared.tls_problem.clone(),
             certificates: shared.certificates.clone(),
@@ -376,16 +416,6 @@ impl Client {
     }
 
     fn notes(&self) -> Vec<String> {
-        let watches = self.watches.load(Ordering::Relaxed);
-        let own = self
-            .connections
-            .limit()
-            .filter(|_| self.connections.is_own_limit());
-        let turns = own.filter(|limit| watches > *limit as u64).map(|limit| {
-            format!(
-                "Gatewright may open few files (ulimit -n, LimitNOFILE), so {watches} watches share {limit} connections to Consul and see changes later. Raise the limit."
-            )
-        });
         let not_asked = self.not_asked.lock();
         let not_asked = not_asked.unwrap_or_else(PoisonError::into_inner);
         let named = not_asked.iter().take(NAMED).map(|(query, (_, why))| {
@@ -393,7 +423,7 @@ impl Client {
         });
         let more = not_asked.len().saturating_sub(NAMED);
         let more = (more > 0).then(|| format!("Consul cannot be asked {more} more queries."));
-        turns.into_iter().chain(named).chain(more).collect()
+        named.chain(more).collect()
     }
 
     /// A query that cannot be asked; the status names it until that is dropped.
@@ -411,47 +441,15 @@ impl Client {
         })
     }
 
-    /// A watch begins; its number.
-    pub(super) fn watch_started(&self) -> u64 {
-        self.watches.fetch_add(1, Ordering::Relaxed);
-        self.numbers.fetch_add(1, Ordering::Relaxed)
-    }
-
-    /// A watch has ended.
-    pub(super) fn watch_ended(&self, number: u64) {
-        self.watches.fetch_sub(1, Ordering::Relaxed);
-        if self.outage().ended(number) {
-            self.returned.send_modify(|count| *count += 1);
-        }
-    }
-
-    /// A watch has failed for a reason that concerns all: how often Consul has come back so far, and
-    /// whether this watch is the one that asks for all.
-    pub(super) fn away(&self, number: u64, now: std::time::Instant) -> (u64, bool) {
-        let alone = self.outage().failed(number, now);
-        (*self.returned.borrow(), alone)
-    }
-
-    /// A watch got an answer.
-    pub(super) fn is_back(&self) {
-        if self.outage().answered() {
-            self.returned.send_modify(|count| *count += 1);
-        }
-    }
-
-    fn outage(&self) -> MutexGuard<'_, Outage> {
-        self.outage.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// One exchange, repeated only when a kept-alive connection was closed as we wrote (a GET may be
     /// repeated), or when a 403 met a token that has changed on disk since or was never taken before.
     async fn ask(
         &self,
         target: &Target,
-        query: &Query,
+        asked: &Asked,
         request: &Request,
         mode: Mode,
-    ) -> Result<Good, ReadError> {
+    ) -> Result<Good, Miss> {
         let kept_alive = self.shared().kept_alive[target.at];
         let mut began = Instant::now();
         let mut token = self.token.current(began.into_std());
@@ -459,7 +457,7 @@ impl Client {
         let mut repeated = false;
         let result = loop {
             let result = self
-                .exchange(target, query, request, mode, token.as_ref())
+                .exchange(target, asked, request, mode, token.as_ref())
                 .await;
             let now = Instant::now();
             match &result {
@@ -481,22 +479,17 @@ impl Client {
             }
             break result;
         };
-        if let Err(miss) = &result {
-            let throttled =
-                miss.error.class == ErrorClass::Throttled && miss.error.retry_after.is_none();
-            if throttled || (miss.lost && began.elapsed() < RACE) {
-                self.connections.refused(Instant::now().into_std());
-            } else if miss.error.class == ErrorClass::Unreachable && !miss.lost {
-                self.connections.forget_limit();
-            }
-        }
         let mut shared = self.shared();
         match result {
             Ok(good) => {
                 shared.kept_alive[target.at] = true;
                 Ok(good)
             }
-            Err(Miss { error, .. }) => {
+            Err(mut miss) => {
+                let error = &miss.error;
+                let throttled = error.class == ErrorClass::Throttled && error.retry_after.is_none();
+                miss.refused = throttled || (miss.lost && began.elapsed() < RACE);
+                miss.gone = error.class == ErrorClass::Unreachable && !miss.lost;
                 shared.kept_alive[target.at] = false;
                 if let Some(pause) = error.retry_after {
                     shared.throttled[target.at] = Some(Instant::now() + pause);
@@ -517,8 +510,11 @@ impl Client {
                     self.reload_tls(&mut shared);
                 }
                 drop(shared);
-                self.note(&error);
-                Err(error)
+                // A limit is told of by itself.
+                if !miss.refused {
+                    self.note(&miss.error);
+                }
+                Err(miss)
             }
         }
     }
@@ -527,19 +523,19 @@ impl Client {
     async fn exchange(
         &self,
         target: &Target,
-        query: &Query,
+        asked: &Asked,
         request: &Request,
         mode: Mode,
         token: Option<&Secret>,
     ) -> Result<Good, Miss> {
-        let fail = |class, detail: &str| Miss {
-            error: ReadError::new(
+        let fail = |class, detail: &str| {
+            let detail = self.redact(detail, token);
+            Miss::from(ReadError::new(
                 class,
                 &target.endpoint.address,
                 &request.path,
-                &self.redact(detail, token),
-            ),
-            lost: false,
+                &detail,
+            ))
         };
         let url = format!("{}{}", target.endpoint.origin, request.target(mode));
         let builder = self.with_credentials(target.endpoint.http.get(url), token);
@@ -572,7 +568,7 @@ impl Client {
         let status = response.status();
         let headers = response.headers().clone();
         let absent = (status == StatusCode::NOT_FOUND && from_consul(&headers))
-            .then(|| answer::absent(&query.kind))
+            .then(|| asked.absent())
             .flatten();
         if status != StatusCode::OK && absent.is_none() {
             return Err(self.refusal(&mut response, fail).await);
@@ -588,9 +584,9 @@ impl Client {
                     false => Err((ErrorClass::Protocol, reason.to_owned())),
                 }
             }),
-            None => self.answer(&mut response, &query.kind).await,
+            None => self.reply(&mut response, asked).await,
         };
-        let answer = read.map_err(|(class, detail)| fail(class, &detail))?;
+        let reply = read.map_err(|(class, detail)| fail(class, &detail))?;
         let received = index::parse(
             headers
                 .get_all("x-consul-index")
@@ -598,7 +594,7 @@ impl Client {
                 .map(HeaderValue::as_bytes),
         );
         Ok(Good {
-            answer,
+            reply,
             freshness: freshness(&headers, received, began),
             received,
         })
@@ -610,7 +606,8 @@ impl Client {
         request: &Request,
         body: String,
     ) -> Option<(StatusCode, Vec<u8>)> {
-        let _place = self.connections.place().await;
+        // The semaphore is never closed.
+        let _place = self.beside.acquire().await.ok();
         let target = self.target();
         let mode = Mode {
             index: index::FRESH,
@@ -647,7 +644,7 @@ impl Client {
 
     /// The answer in a body. A long list of instances is read piece by piece: whole, it takes several times the
     /// room of what is kept of it.
-    async fn answer(&self, response: &mut Response, kind: &Kind) -> Result<Answer, Failed> {
+    async fn reply(&self, response: &mut Response, asked: &Asked) -> Result<Reply, Failed> {
         let mut arriving = None;
         let mut body = Vec::new();
         let wrong = |reason| (ErrorClass::Protocol, reason);
@@ -657,7 +654,10 @@ impl Client {
                 if body.len() < LARGE {
                     return Ok(());
                 }
-                arriving = answer::Arriving::new(kind);
+                arriving = match asked {
+                    Asked::Query(query) => answer::Arriving::new(&query.kind),
+                    Asked::Checks(..) | Asked::OnNode(..) => None,
+                };
             }
             match &mut arriving {
                 Some(arriving) if body.is_empty() => arriving.feed(piece).map_err(wrong),
@@ -667,8 +667,8 @@ impl Client {
         };
         self.pieces(response, pieces).await?;
         match arriving {
-            Some(arriving) => arriving.finish().map_err(wrong),
-            None => parse(kind, body).await.map_err(wrong),
+            Some(arriving) => arriving.finish().map(Reply::Answer).map_err(wrong),
+            None => parse(asked, body).await.map_err(wrong),
         }
     }
 
@@ -819,12 +819,12 @@ impl Client {
     }
 }
 
-async fn parse(kind: &Kind, body: Vec<u8>) -> Result<Answer, String> {
+async fn parse(asked: &Asked, body: Vec<u8>) -> Result<Reply, String> {
     if body.len() < LARGE {
-        return answer::parse(kind, &body);
+        return asked.parse(&body);
     }
-    let kind = kind.clone();
-    tokio::task::spawn_blocking(move || answer::parse(&kind, &body))
+    let asked = asked.clone();
+    tokio::task::spawn_blocking(move || asked.parse(&body))
         .await
         .unwrap_or_else(|_| Err("the body could not be parsed".to_owned()))
 }

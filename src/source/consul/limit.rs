@@ -63,6 +63,11 @@ impl Pace {
                 full_at.saturating_duration_since(now)
             })
             .saturating_sub(REFILL * (BURST - 1));
+        bucket.max(self.soonest(now))
+    }
+
+    /// How long a request must wait for which there is a reason.
+    pub(super) fn soonest(&self, now: Instant) -> Duration {
         let floor = self.sent_at.map_or(Duration::ZERO, |sent_at| {
             (sent_at + FLOOR).saturating_duration_since(now)
         });
@@ -72,7 +77,7 @@ impl Pace {
                 close_at.saturating_duration_since(now)
             })
             .saturating_sub(STEADY * (CLOSE - 1));
-        bucket.max(floor).max(steady)
+        floor.max(steady)
     }
 
     /// A request goes out.
@@ -87,13 +92,19 @@ impl Pace {
         self.full_at = self.full_at.and_then(|full_at| full_at.checked_sub(REFILL));
     }
 
+    /// The connection was lost on which the request waited, which says nothing of the question: how long to wait before
+    /// it is asked again.
+    pub(super) fn broke(&mut self, chance: f64) -> Duration {
+        self.given_up();
+        let pause = backoff(self.step, chance, BACKOFF_MOST);
+        self.step = self.step.saturating_add(1);
+        pause
+    }
+
     /// A good answer came; `changed` when its content differs from the one before. The first
-    /// answer of a watch does not count as a change.
-    pub(super) fn answered(&mut self, changed: bool, now: Instant) {
+    /// answer of a watch does not count as a change. `held` is how long Consul held the request.
+    pub(super) fn answered(&mut self, changed: bool, held: Duration) {
         let returned = std::mem::take(&mut self.failures) > 0;
-        let held = self.sent_at.map_or(Duration::ZERO, |sent_at| {
-            now.saturating_duration_since(sent_at)
-        });
         if changed || held >= WELL {
             self.step = 0;
         }
@@ -111,14 +122,8 @@ impl Pace {
             .and_then(|full_at| full_at.checked_sub(given_back));
     }
 
-    /// The request failed: how long to wait before the next one. `chance` is in 0..1 (full jitter);
-    /// `most` is a lower cap than the usual one.
-    pub(super) fn failed(
-        &mut self,
-        chance: f64,
-        retry_after: Option<Duration>,
-        most: Option<Duration>,
-    ) -> Duration {
+    /// The request failed: how long to wait before the next one. `chance` is in 0..1 (full jitter).
+    pub(super) fn failed(&mut self, chance: f64, retry_after: Option<Duration>) -> Duration {
         self.given_up();
         if let (Some(now), Some(before)) = (
             self.sent_at,
@@ -127,7 +132,7 @@ impl Pace {
         {
             self.step = 0;
         }
-        let backoff = backoff(self.step, chance, most.unwrap_or(BACKOFF_MOST));
+        let backoff = backoff(self.step, chance, BACKOFF_MOST);
         self.step = self.step.saturating_add(1);
         self.failures = self.failures.saturating_add(1);
         match retry_after {
@@ -149,7 +154,6 @@ mod tests {
 
     use super::super::super::backoff::BACKOFF_FIRST;
     use super::super::index;
-    use super::super::outage::ALONE_MOST;
     use super::*;
 
     /// Plays a watch for `span` of model time: each answer takes its delay and bears its index.
@@ -166,7 +170,7 @@ mod tests {
             pace.asked(now);
             requests.push((now - start, index));
             now += Duration::from_millis(*delay);
-            pace.answered(*changed && !first, now);
+            pace.answered(*changed && !first, Duration::from_millis(*delay));
             first = false;
             index = index::next(index, *received);
         }
@@ -275,11 +279,11 @@ mod tests {
         let mut pace = Pace::default();
         for _ in 0..10 {
             pace.asked(now);
-            pace.failed(0.5, None, None);
+            pace.failed(0.5, None);
         }
         assert!(pace.wait(now) <= FLOOR);
         assert_eq!(pace.failures(), 10);
-        pace.answered(false, now);
+        pace.answered(false, Duration::ZERO);
         assert_eq!(pace.failures(), 0);
     }
 
@@ -289,15 +293,16 @@ mod tests {
         let (mut now, mut pace) = (Instant::now(), Pace::default());
         for _ in 0..3 {
             pace.asked(now);
-            now += pace.failed(0.5, None, None);
+            now += pace.failed(0.5, None);
             // The answer that brings it up to date, and the question that Consul will hold.
             pace.asked(now);
-            pace.answered(false, now);
+            pace.answered(false, Duration::ZERO);
             assert!(pace.wait(now) <= FLOOR);
             now += pace.wait(now);
             pace.asked(now);
-            now += Duration::from_secs(2);
-            pace.answered(false, now);
+            let held = Duration::from_secs(2);
+            now += held;
+            pace.answered(false, held);
             assert_eq!(pace.step, 0);
         }
     }
@@ -308,9 +313,9 @@ mod tests {
         let (mut now, mut pace, mut requests) = (start, Pace::default(), 0);
         while now - start < Duration::from_secs(60) {
             pace.asked(now);
-            now += pace.failed(0.5, None, None);
+            now += pace.failed(0.5, None);
             pace.asked(now);
-            pace.answered(false, now);
+            pace.answered(false, Duration::ZERO);
             now += pace.wait(now);
             requests += 2;
         }
@@ -318,7 +323,7 @@ mod tests {
         // After a quiet time the backoff is short again.
         now += QUIET;
         pace.asked(now);
-        assert!(pace.failed(0.5, None, None) < BACKOFF_FIRST);
+        assert!(pace.failed(0.5, None) < BACKOFF_FIRST);
     }
 
     proptest! {
@@ -345,14 +350,13 @@ mod tests {
         #[test]
         fn a_backoff_is_bounded_and_honours_retry_after(
             step in 0u32..200, chance in 0.0f64..1.0, asked in prop::option::of(0u64..300),
-            most in prop::option::of(Just(ALONE_MOST)),
         ) {
             let mut pace = Pace { step, ..Pace::default() };
             let asked = asked.map(Duration::from_secs);
-            let wait = pace.failed(chance, asked, most);
+            let wait = pace.failed(chance, asked);
             prop_assert!(wait >= BACKOFF_LEAST);
             prop_assert!(wait >= asked.unwrap_or_default());
-            prop_assert!(wait <= asked.unwrap_or_default() + most.unwrap_or(BACKOFF_MOST));
+            prop_assert!(wait <= asked.unwrap_or_default() + BACKOFF_MOST);
         }
     }
 }

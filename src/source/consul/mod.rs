@@ -1,4 +1,4 @@
-//! Consul as a source: blocking queries over its HTTP API, one task and one connection a watch.
+//! Consul as a source: blocking queries over its HTTP API, of one task for all watches, over few connections.
 //!
 //! This file is the whole of what others use: options, the watch handle and the status. It never
 //! gives up on a watch, never follows a redirect and never shows a token.
@@ -10,34 +10,42 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::error;
-use super::{Freshness, Origin, SourceStatus, Update, Watch, WatchId, keep_alive};
+use super::seen::{self, Followed, Seen};
+use super::{Freshness, Origin, SourceStatus, Update, Watch, WatchId};
 use crate::catalog::guard::{Permission, Right};
-use crate::catalog::{Answer, Query, Scope};
+use crate::catalog::{Answer, Instance, Query, Scope};
 use crate::source::Secret;
+use asked::Asked;
 
 mod address;
 mod answer;
+mod asked;
 mod certificate;
 mod client;
-mod connections;
+mod follow;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod index;
 mod limit;
-mod outage;
 mod permission;
 mod query;
 mod response;
+mod schedule;
+mod signals;
 mod stream;
 mod tls;
 mod token;
-mod watch;
+mod wanted;
 
 pub use super::{ErrorClass, ReadError};
 pub use address::Address;
 pub use certificate::Certificate;
+pub use schedule::Load;
 pub use tls::TlsOptions;
 pub use token::{TokenSource, TokenStatus};
+
+/// An answer of so long ago is as good as one that is asked for now.
+const A_MOMENT: Duration = Duration::from_secs(1);
 
 /// How Consul is reached and asked.
 #[derive(Debug, Clone)]
@@ -70,6 +78,8 @@ pub struct Options {
     pub body_timeout: Duration,
     /// The cap on a decoded body.
     pub max_body_bytes: usize,
+    /// The most connections to one agent, which allows 200 to one client address by default.
+    pub max_connections: usize,
     /// How often the queries are asked that Consul does not block on.
     pub poll_interval: Duration,
     /// How long an address that failed is avoided when there are others.
@@ -94,6 +104,7 @@ impl Default for Options {
             connect_timeout: Duration::from_secs(5),
             body_timeout: Duration::from_secs(10),
             max_body_bytes: 64 * 1024 * 1024,
+            max_connections: 60,
             poll_interval: Duration::from_secs(15),
             cool_down: Duration::from_secs(30),
             tls: TlsOptions::default(),
@@ -132,23 +143,24 @@ pub fn unaskable(query: &Query) -> Option<String> {
 #[derive(Debug, Clone)]
 pub struct Consul {
     client: Arc<client::Client>,
+    followed: Arc<Followed<wanted::Shared>>,
 }
 
 impl Consul {
     /// Prepares the clients; nothing is sent yet. Errors are about options and files.
     pub fn new(options: Options) -> Result<Consul, ConsulError> {
         let client = Arc::new(client::Client::new(options)?);
-        Ok(Consul { client })
+        let followed = Followed::new(wanted::Shared::new(Arc::clone(&client)));
+        Ok(Consul { client, followed })
     }
 
     /// Watches a query until the returned handle is dropped. Must be called within a Tokio runtime.
     ///
-    /// While `out` is full the watch asks nothing; its next request sees whatever is newest then. A query that cannot
+    /// While `out` is full, only the newest of what comes is kept. A query that cannot
     /// be asked, because the catalog itself holds an odd name, is answered with nothing: it must not keep all others
     /// waiting. The status names it.
     pub fn watch(&self, id: WatchId, query: Query, out: mpsc::Sender<Update>) -> Watch {
-        let client = Arc::clone(&self.client);
-        if let Some(not_asked) = client.not_asked(&query) {
+        if let Some(not_asked) = self.client.not_asked(&query) {
             return Watch::begin(async move {
                 let _not_asked = not_asked;
                 let update = Update::Answered {
@@ -161,11 +173,27 @@ impl Consul {
                 out.closed().await;
             });
         }
-        let begin = move || {
-            let (client, query, out) = (Arc::clone(&client), query.clone(), out.clone());
-            watch::Watcher::new(client, id, query, out).run()
-        };
-        Watch::begin(keep_alive("Consul", begin))
+        let asked = Asked::of(&query, &self.client.defaults);
+        self.followed
+            .watch("Consul", follow::follow, |shared| async move {
+                let (interest, seen) = shared.want(asked);
+                let part = |answer: &Arc<Answer>, query: &Query| Ok(asked::part(query, answer));
+                seen::tell(seen, part, id, query, out).await;
+                drop(interest);
+            })
+    }
+
+    /// What the watch of a query saw a moment ago of all instances, whatever their health, and whether Consul left some
+    /// out for want of rights.
+    pub fn evidence(&self, query: &Query) -> Option<(Vec<Instance>, bool)> {
+        let asked = Asked::of(query, &self.client.defaults);
+        match self.followed.shared.seen(&asked)? {
+            Seen::Known(answer, freshness) if freshness.at.elapsed() < A_MOMENT => match &*answer {
+                Answer::Instances(list) => Some((list.clone(), freshness.filtered_by_acls)),
+                _ => None,
+            },
+            _ => None,
+        }
     }
 
     /// Asks once, without blocking, each address at most once, within `deadline` in all.
@@ -195,6 +223,12 @@ impl Consul {
 
     /// What the source is doing.
     pub fn status(&self) -> SourceStatus {
-        self.client.status()
+        let (load, mut status) = (self.followed.shared.load(), self.client.status());
+        status.notes.extend(self.client.few_descriptors(&load));
+        SourceStatus {
+            watches: self.followed.watches(),
+            load,
+            ..status
+        }
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::index;
-use crate::catalog::{HealthFilter, Kind, Query, Scope, unaskable};
+use crate::catalog::{HealthFilter, Kind, Query, Scope, Status, unaskable};
 
 /// Everything but RFC 3986's unreserved characters.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
@@ -104,10 +104,7 @@ pub(super) fn request(query: &Query, defaults: &Scope) -> Result<Request, String
             }
         }
     };
-    let scope = or(&query.scope, defaults);
-    push(&mut params, "dc", &scope.datacenter);
-    push(&mut params, "ns", &scope.namespace);
-    push(&mut params, "partition", &scope.partition);
+    push_scope(&mut params, &or(&query.scope, defaults));
     Ok(Request {
         path,
         params,
@@ -123,6 +120,17 @@ pub(super) fn authorize(scope: &Scope) -> Request {
         path: "/v1/internal/acl/authorize".to_owned(),
         params,
         blocks: false,
+    }
+}
+
+/// The request for all checks in a state.
+pub(super) fn checks(scope: &Scope, state: Status) -> Request {
+    let mut params = Vec::new();
+    push_scope(&mut params, scope);
+    Request {
+        path: format!("/v1/health/state/{state}"),
+        params,
+        blocks: true,
     }
 }
 
@@ -186,6 +194,12 @@ fn segments(path: &str) -> Result<String, String> {
         .map(|part| segment("key's path segment", part))
         .collect();
     Ok(parts?.join("/") + end)
+}
+
+fn push_scope(params: &mut Vec<(&'static str, String)>, scope: &Scope) {
+    push(params, "dc", &scope.datacenter);
+    push(params, "ns", &scope.namespace);
+    push(params, "partition", &scope.partition);
 }
 
 fn push(params: &mut Vec<(&'static str, String)>, name: &'static str, value: &Option<String>) {

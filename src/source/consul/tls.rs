@@ -95,8 +95,8 @@ fn endpoint(
         .redirect(reqwest::redirect::Policy::none())
         .http1_only()
         .connect_timeout(options.connect_timeout)
-        // Shorter than any idle limit in between, so that a dead connection is seldom reused.
-        .pool_idle_timeout(Duration::from_secs(30))
+        // Shorter than any idle limit in between, so that a dead connection is seldom reused; and Consul counts it.
+        .pool_idle_timeout(Duration::from_secs(5))
         // Also for plain http: without a provider the builder panics.
         .tls_backend_preconfigured(config.clone());
     let origin = match (address, &options.tls.server_name) {

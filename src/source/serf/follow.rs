@@ -194,6 +194,7 @@ impl Follower {
             error,
             attempts: self.attempts,
             retry_in,
+            outage: true,
         });
         State::Away(Instant::now() + retry_in)
     }

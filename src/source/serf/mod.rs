@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 
 use super::Secret;
-use super::consul::TokenStatus;
+use super::consul::{Load, TokenStatus};
 use super::seen::{Followed, Seen, tell};
 use super::{ErrorClass, Freshness, Origin, ReadError, SourceStatus, Update, Watch, WatchId};
 use crate::catalog::guard::Silence;
@@ -161,7 +161,8 @@ impl Serf {
     pub fn watch(&self, id: WatchId, query: Query, out: mpsc::Sender<Update>) -> Watch {
         let follow = |shared| follow::Follower::new(shared).run();
         self.followed.watch("Serf", follow, |shared| async move {
-            let answer = |members: &Members, query: &Query| shared.answer(members, query);
+            let answer =
+                |members: &Arc<Members>, query: &Query| shared.answer(members, query).map(Arc::new);
             tell(shared.seen.subscribe(), answer, id, query, out).await;
         })
     }
@@ -231,7 +232,7 @@ impl Serf {
             errors: told.errors.clone(),
             last_error: told.last_error.clone(),
             throttled_for: None,
-            connection_limit: None,
+            load: Load::default(),
             token: TokenStatus {
                 source: match &shared.options.key {
                     Key::None => "none".to_owned(),

@@ -108,6 +108,7 @@ pub fn status() -> Status {
             requests: 10_000,
             errors: BTreeMap::from([("timeout".to_owned(), 2)]),
             watches: 2,
+            load: crate::status::parts::Load::default(),
             switches: 1,
             throttled_seconds: Some(1.0),
             last_error: Some("Consul at x did it for /v1: canary-config-word.".to_owned()),

@@ -1,8 +1,9 @@
 //! The watch against a small HTTP server that misbehaves on purpose; `real` has what a real Consul does.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use gatewright::catalog::{Answer, Kind, Query, Scope};
+use gatewright::catalog::{Answer, HealthFilter, Kind, Query, Scope};
 use gatewright::source::consul::{Consul, ErrorClass, Options, ReadError, TokenSource};
 use gatewright::source::{Secret, Update, Watch, WatchId};
 use tokio::sync::mpsc;
@@ -114,7 +115,7 @@ async fn real_changes_are_followed_at_once() {
     let requests = fake.requests();
     assert!(!requests[0].contains("index="), "{}", requests[0]);
     assert!(
-        requests[1].contains("&index=1&wait=60000ms"),
+        requests[1].contains("?index=1&wait=60000ms"),
         "{}",
         requests[1]
     );
@@ -322,33 +323,54 @@ async fn datacenters_that_do_not_answer_are_left_out_on_demand() {
     assert_eq!(services.len(), 3, "{asked:?}");
 }
 
+/// An answer to whatever a watch of services, or a signal for them, asks.
+fn any_list(head: &str) -> Reply {
+    let list = match head {
+        _ if head.contains("/v1/catalog/services") => "{}",
+        _ if head.contains("/v1/health/service/") => &web(1),
+        _ => "[]",
+    };
+    blocks(head, list)
+}
+
 // A10
 #[tokio::test]
-async fn many_watches_are_warned_of() {
-    let fake = Fake::start(|head, _| blocks(head, &web(1))).await;
+async fn many_watches_share_few_connections() {
+    let fake = Fake::start(|head, _| any_list(head)).await;
     let consul = fake.consul(|_| {});
     let (out, mut updates) = mpsc::channel(256);
-    let watch = |id| {
-        consul.watch(
-            WatchId(id),
-            Query::service(&format!("web-{id}")),
-            out.clone(),
-        )
-    };
-    let begun = async |count: u64| {
-        while consul.status().watches < count {
-            tokio::task::yield_now().await;
+    let watch = |name: &str, health| {
+        let mut query = Query::service(name);
+        if let Kind::Service { health: own, .. } = &mut query.kind {
+            *own = health;
         }
+        consul.watch(WatchId(1), query, out.clone())
     };
-    let mut watches: Vec<Watch> = (0..150).map(watch).collect();
-    begun(150).await;
-    assert_eq!(consul.status().warnings(), Vec::<String>::new());
-    watches.push(watch(150));
-    begun(151).await;
-    let warnings = consul.status().warnings();
+    let names: Vec<String> = (0..200).map(|id| format!("web-{id}")).collect();
+    let all = names.iter().flat_map(|name| {
+        let any = watch(name, HealthFilter::Any);
+        [watch(name, HealthFilter::Passing), any]
+    });
+    let watches: Vec<Watch> = all.collect();
+    for _ in 0..watches.len() {
+        assert!(matches!(next(&mut updates).await, Update::Answered { .. }));
+    }
+    let asked = fake.requests();
+    let firsts = asked
+        .iter()
+        .filter(|head| head.contains("/v1/health/service/") && !head.contains("index="));
+    assert_eq!(firsts.count(), 200, "one question a service");
+    until("as many are held as may be", || {
+        consul.status().load.held == 44
+    })
+    .await;
+    assert!(fake.open.load(Ordering::SeqCst) <= 60);
+    let status = consul.status();
+    assert_eq!(status.warnings(), Vec::<String>::new());
+    assert_eq!((status.watches, status.load.asked), (400, 204));
+    let late = status.load.late().unwrap();
     assert!(
-        warnings[0].starts_with("151 queries are watched"),
-        "{warnings:?}"
+        late.starts_with("204 questions share 53 connections"),
+        "{late}"
     );
-    assert!(matches!(next(&mut updates).await, Update::Answered { .. }));
 }

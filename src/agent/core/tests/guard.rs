@@ -113,6 +113,7 @@ impl Stage {
                 query,
                 error: "Consul is away.".into(),
                 attempts: 1,
+                outage: None,
             },
         };
         self.event(event);

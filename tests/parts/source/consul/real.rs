@@ -16,6 +16,7 @@ use support::http;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
+mod many;
 mod tls;
 
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -1,0 +1,664 @@
+//! The task that asks Consul everything that somebody wants to know, in the order of the [`Schedule`], and tells what
+//! came. It decides nothing about when; it keeps the answers, and finds out what signals mean for them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, sleep_until};
+
+use super::answer::{Check, NodeEntry};
+use super::asked::{Asked, Reply};
+use super::client::{Miss, Position, Read};
+use super::error::ErrorClass;
+use super::index;
+use super::schedule::{Failure, How, Schedule, Sort, Step, Told};
+use super::signals::{self, Named};
+use super::wanted::Shared;
+use crate::catalog::{Answer, Kind, Scope, Status};
+use crate::source::seen::Seen;
+
+/// How long Consul may hold a question while others wait for the connection.
+const TURN: Duration = Duration::from_secs(5);
+/// How often what is under way is counted for people.
+const COUNTED_EVERY: Duration = Duration::from_secs(1);
+
+/// A limit of Consul's that comes after so long without one is told of again.
+const FORGOTTEN: Duration = Duration::from_secs(600);
+
+/// Runs until it is aborted, which closes all its connections.
+pub(super) async fn follow(shared: Arc<Shared>) {
+    Follower::new(shared).run().await;
+}
+
+struct Follower {
+    shared: Arc<Shared>,
+    schedule: Schedule,
+    questions: BTreeMap<u64, Question>,
+    numbers: BTreeMap<Asked, u64>,
+    /// The last number.
+    last: u64,
+    running: JoinSet<(u64, Result<Read, Miss>)>,
+    handles: BTreeMap<u64, AbortHandle>,
+    /// The questions about each service.
+    services: BTreeMap<Scope, BTreeMap<String, BTreeSet<u64>>>,
+    scopes: BTreeMap<Scope, Signals>,
+    /// What is told of an outage.
+    outage: Option<Seen<Answer>>,
+    /// How many questions could be held when signals were chosen.
+    holds: usize,
+    counted_at: Option<Instant>,
+    /// When there was a limit of Consul's last that has been told of.
+    limited_at: Option<Instant>,
+}
+
+struct Question {
+    asked: Asked,
+    told: Option<watch::Sender<Seen<Answer>>>,
+    position: Position,
+    known: Known,
+    /// Of the signals of this scope.
+    signals: Option<Scope>,
+    /// Whether its last request failed.
+    fails: bool,
+}
+
+/// The last good answer.
+enum Known {
+    Nothing,
+    Answer(Arc<Answer>),
+    Checks(BTreeSet<Check>),
+}
+
+/// The signals of a scope.
+struct Signals {
+    numbers: [u64; 4],
+    /// Whether each of them has been answered, and none fails.
+    live: bool,
+    /// Nodes that are still to be read, by the number of the question.
+    nodes: BTreeSet<u64>,
+    /// Something has changed since the nodes are being read.
+    again: bool,
+}
+
+impl Follower {
+    fn new(shared: Arc<Shared>) -> Follower {
+        shared.begin_anew();
+        let most = shared.client.followed();
+        Follower {
+            shared,
+            schedule: Schedule::new(most, fastrand::u64(..)),
+            questions: BTreeMap::new(),
+            numbers: BTreeMap::new(),
+            last: 0,
+            running: JoinSet::new(),
+            handles: BTreeMap::new(),
+            services: BTreeMap::new(),
+            scopes: BTreeMap::new(),
+            outage: None,
+            holds: 0,
+            counted_at: None,
+            limited_at: None,
+        }
+    }
+
+    async fn run(mut self) {
+        loop {
+            self.take_changes();
+            let now = Instant::now();
+            while let Some(step) = self.schedule.next(now.into_std()) {
+                self.step(step);
+            }
+            let count_at = self.count(now);
+            let wakes_at = self
+                .schedule
+                .wakes_at(now.into_std())
+                .map(Instant::from_std);
+            let wakes_at = wakes_at.into_iter().chain(count_at).min();
+            let wakes = async {
+                match wakes_at {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                // Cancel safety: a request that has ended is taken here or in the next turn.
+                Some(ended) = self.running.join_next() => match ended {
+                    Ok((number, result)) => self.ended(number, result),
+                    // Given up.
+                    Err(error) if error.is_cancelled() => {}
+                    // Our caller begins anew.
+                    Err(error) => std::panic::resume_unwind(error.into_panic()),
+                },
+                // Cancel safety: a permit stays until it is taken.
+                () = self.shared.changed.notified() => {}
+                // Cancel safety: it only waits.
+                () = wakes => {}
+            }
+        }
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::GiveUp(number) => {
+                if let Some(handle) = self.handles.remove(&number) {
+                    handle.abort();
+                }
+            }
+            Step::Ask(number, how) => {
+                let Some(question) = self.questions.get(&number) else {
+                    return;
+                };
+                let mut position = question.position;
+                if how == How::Read {
+                    position.index = index::FRESH;
+                }
+                let (client, asked) = (Arc::clone(&self.shared.client), question.asked.clone());
+                let wait = match how {
+                    How::Turn => client.options.wait.min(TURN),
+                    How::Read | How::Hold => client.options.wait,
+                };
+                let read = async move { (number, client.read(&asked, position, wait).await) };
+                let handle = self.running.spawn(read);
+                self.handles.insert(number, handle);
+            }
+        }
+    }
+
+    /// Questions come and go.
+    fn take_changes(&mut self) {
+        let changes = self.shared.changes();
+        let holds = self.schedule.holds();
+        if changes.is_empty() && holds == self.holds {
+            return;
+        }
+        self.holds = holds;
+        for (asked, told) in changes {
+            match (told, self.numbers.get(&asked).copied()) {
+                (Some(told), None) => {
+                    if let Some(outage) = &self.outage {
+                        told.send_replace(outage.clone());
+                    }
+                    let sort = match asked.blocks() {
+                        true => Sort::Alone,
+                        false => Sort::Polled(self.shared.client.options.poll_interval),
+                    };
+                    self.add(asked, sort, Some(told));
+                }
+                (Some(told), Some(number)) => {
+                    let Some(question) = self.questions.get_mut(&number) else {
+                        continue;
+                    };
+                    question.told = Some(told);
+                    self.schedule.name(number, Instant::now().into_std());
+                }
+                (None, Some(number)) => {
+                    let Some(question) = self.questions.get_mut(&number) else {
+                        continue;
+                    };
+                    question.told = None;
+                    if question.signals.is_none() {
+                        self.remove(number);
+                    }
+                }
+                (None, None) => {}
+            }
+        }
+        self.choose_signals();
+    }
+
+    fn add(&mut self, asked: Asked, sort: Sort, told: Option<watch::Sender<Seen<Answer>>>) -> u64 {
+        self.last += 1;
+        let number = self.last;
+        if let Some((scope, name)) = asked.service() {
+            let scope = self.services.entry(scope.clone()).or_default();
+            scope.entry(name.to_owned()).or_default().insert(number);
+        }
+        if sort != Sort::Errand {
+            self.numbers.insert(asked.clone(), number);
+        }
+        let question = Question {
+            asked,
+            told,
+            position: Position::default(),
+            known: Known::Nothing,
+            signals: None,
+            fails: false,
+        };
+        self.questions.insert(number, question);
+        self.schedule.add(number, sort);
+        number
+    }
+
+    fn remove(&mut self, number: u64) {
+        self.schedule.remove(number);
+        if let Some(handle) = self.handles.remove(&number) {
+            handle.abort();
+        }
+        let Some(question) = self.questions.remove(&number) else {
+            return;
+        };
+        self.numbers.remove(&question.asked);
+        if let Some((scope, name)) = question.asked.service()
+            && let Some(names) = self.services.get_mut(scope)
+        {
+            if let Some(numbers) = names.get_mut(name) {
+                numbers.remove(&number);
+                if numbers.is_empty() {
+                    names.remove(name);
+                }
+            }
+            if names.is_empty() {
+                self.services.remove(scope);
+            }
+        }
+    }
+
+    fn ended(&mut self, number: u64, result: Result<Read, Miss>) {
+        self.handles.remove(&number);
+        if !self.questions.contains_key(&number) {
+            return;
+        }
+        match result {
+            Ok(read) => self.answered(number, read),
+            Err(miss) => self.failed(number, miss),
+        }
+    }
+
+    fn answered(&mut self, number: u64, read: Read) {
+        let now = Instant::now().into_std();
+        self.outage = None;
+        let Some(question) = self.questions.get_mut(&number) else {
+            return;
+        };
+        let first = matches!(question.known, Known::Nothing);
+        let moved = read.position.seen != question.position.seen;
+        let failed = std::mem::take(&mut question.fails);
+        question.position = read.position;
+        let mut named = Named::default();
+        let mut changed = false;
+        match read.reply {
+            Reply::Answer(answer) => {
+                let known = match std::mem::replace(&mut question.known, Known::Nothing) {
+                    Known::Answer(before) if *before == answer => before,
+                    before => {
+                        let answer = Arc::new(answer);
+                        if let (Known::Answer(before), Some(_)) = (&before, &question.signals) {
+                            named = signals::by_lists(before, &answer);
+                        }
+                        changed = !first;
+                        answer
+                    }
+                };
+                question.known = Known::Answer(Arc::clone(&known));
+                if let Some(told) = &question.told {
+                    told.send_replace(Seen::Known(known, read.freshness));
+                }
+            }
+            Reply::Checks(checks) => {
+                if let Known::Checks(before) = &question.known {
+                    named = signals::by_checks(before, &checks);
+                }
+                question.known = Known::Checks(checks);
+            }
+            Reply::OnNode(entries) => return self.looked_at_node(number, Some(&entries), now),
+        }
+        let kind = match &question.asked {
+            Asked::Query(query) => Some(&query.kind),
+            Asked::Checks(..) | Asked::OnNode(..) => None,
+        };
+        let registered = matches!(kind, Some(Kind::Services { .. }));
+        let nodes = matches!(kind, Some(Kind::Nodes { .. }));
+        let signals = question.signals.clone();
+        // Each wake of a signal is followed, as long as Consul shows that something has happened.
+        let changed = changed || (signals.is_some() && moved && !first);
+        self.schedule
+            .answered(number, changed, read.extra_requests, now);
+        if let Some(scope) = signals {
+            self.signalled(&scope, &named, now);
+            if nodes {
+                // One may be new, with instances of services that are known.
+                self.look_at_nodes(&scope, named.nodes);
+            }
+            let sent = self.schedule.answered_at(number);
+            if first {
+                self.sweep_older(&scope, sent);
+            } else if failed || (registered && moved) {
+                self.sweep(&scope);
+            }
+            self.look_at_signals(&scope, now);
+        }
+    }
+
+    fn failed(&mut self, number: u64, miss: Miss) {
+        let now = Instant::now().into_std();
+        let class = miss.error.class;
+        let failure = Failure {
+            everyone: class.concerns_all(),
+            lost: miss.lost,
+            refused: miss.refused,
+            address: class.blames_address(),
+            unreachable: miss.gone,
+            retry_after: miss.error.retry_after,
+            throttled: class == ErrorClass::Throttled,
+        };
+        let told = self.schedule.failed(number, failure, now);
+        let Some(question) = self.questions.get_mut(&number) else {
+            return;
+        };
+        // After any failure Consul may be another one, with another history.
+        question.position.index = index::FRESH;
+        question.fails = true;
+        if let Asked::OnNode(..) = question.asked {
+            return self.looked_at_node(number, None, now);
+        }
+        if let Some(scope) = question.signals.clone() {
+            self.look_at_signals(&scope, now);
+        }
+        let Told::Fails {
+            attempts,
+            retry_in,
+            outage,
+        } = told
+        else {
+            return;
+        };
+        let seen = Seen::Failed {
+            error: miss.error,
+            attempts,
+            retry_in,
+            outage,
+        };
+        let says = |seen: &Seen<Answer>| match seen {
+            Seen::Failed { error, .. } => Some(error.of_all()),
+            _ => None,
+        };
+        let said = self.outage.as_ref().and_then(says);
+        let all = outage && said != says(&seen);
+        self.outage = outage.then(|| seen.clone());
+        for (other, question) in &self.questions {
+            if (all || *other == number)
+                && let Some(told) = &question.told
+            {
+                told.send_replace(seen.clone());
+            }
+        }
+    }
+
+    /// Decides which scopes have signals.
+    fn choose_signals(&mut self) {
+        let now = Instant::now().into_std();
+        let most = self.schedule.signals(!self.scopes.is_empty());
+        let mut scopes: Vec<(usize, Scope)> = Vec::new();
+        for (scope, names) in &self.services {
+            let count = names.values().map(BTreeSet::len).sum();
+            scopes.push((count, scope.clone()));
+        }
+        scopes.sort_by(|one, two| two.cmp(one));
+        scopes.truncate(most);
+        let wanted: BTreeSet<Scope> = scopes.into_iter().map(|(_, scope)| scope).collect();
+        let gone: Vec<Scope> = self
+            .scopes
+            .keys()
+            .filter(|scope| !wanted.contains(scope))
+            .cloned()
+            .collect();
+        for scope in gone {
+            self.end_signals(&scope, now);
+        }
+        for scope in wanted {
+            if !self.scopes.contains_key(&scope) {
+                self.begin_signals(scope, now);
+            }
+        }
+        // New questions take part as the old ones do.
+        for scope in self.scopes.keys().cloned().collect::<Vec<_>>() {
+            self.sort_services(&scope, now);
+        }
+    }
+
+    fn begin_signals(&mut self, scope: Scope, now: std::time::Instant) {
+        let asked = [
+            Asked::Checks(scope.clone(), Status::Critical),
+            Asked::Checks(scope.clone(), Status::Warning),
+            Asked::services(&scope),
+            Asked::nodes(&scope),
+        ];
+        let numbers = asked.map(|asked| match self.numbers.get(&asked).copied() {
+            Some(number) => {
+                self.schedule.set_sort(number, Sort::Signal, now);
+                number
+            }
+            None => self.add(asked, Sort::Signal, None),
+        });
+        for number in numbers {
+            if let Some(question) = self.questions.get_mut(&number) {
+                question.signals = Some(scope.clone());
+            }
+        }
+        let signals = Signals {
+            numbers,
+            live: false,
+            nodes: BTreeSet::new(),
+            again: false,
+        };
+        self.scopes.insert(scope.clone(), signals);
+        // Some of them may have been answered long ago.
+        self.sweep_older(&scope, Some(now));
+        self.look_at_signals(&scope, now);
+    }
+
+    fn end_signals(&mut self, scope: &Scope, now: std::time::Instant) {
+        let Some(signals) = self.scopes.remove(scope) else {
+            return;
+        };
+        for number in signals.nodes {
+            self.remove(number);
+        }
+        for number in signals.numbers {
+            let Some(question) = self.questions.get_mut(&number) else {
+                continue;
+            };
+            question.signals = None;
+            match question.told {
+                Some(_) => self.schedule.set_sort(number, Sort::Alone, now),
+                None => self.remove(number),
+            }
+        }
+        self.sort_services(scope, now);
+    }
+
+    /// Whether the signals of a scope can be relied on decides how often its services are read.
+    fn look_at_signals(&mut self, scope: &Scope, now: std::time::Instant) {
+        let Some(signals) = self.scopes.get_mut(scope) else {
+            return;
+        };
+        let questions = &self.questions;
+        let good = |number: &u64| {
+            questions
+                .get(number)
+                .is_some_and(|one| !one.fails && !matches!(one.known, Known::Nothing))
+        };
+        let live = signals.numbers.iter().all(good);
+        if std::mem::replace(&mut signals.live, live) != live {
+            self.sort_services(scope, now);
+        }
+    }
+
+    fn sort_services(&mut self, scope: &Scope, now: std::time::Instant) {
+        let sort = match self.scopes.get(scope) {
+            Some(signals) if signals.live => Sort::Signalled,
+            _ => Sort::Alone,
+        };
+        for number in self.of_scope(scope) {
+            self.schedule.set_sort(number, sort, now);
+        }
+    }
+
+    /// What a signal names is read at once.
+    fn signalled(&mut self, scope: &Scope, named: &Named, now: std::time::Instant) {
+        let Some(names) = self.services.get(scope) else {
+            return;
+        };
+        for service in &named.services {
+            for number in names.get(service).into_iter().flatten() {
+                self.schedule.name(*number, now);
+            }
+        }
+        if named.nodes.is_empty() {
+            return;
+        }
+        for number in names.values().flatten() {
+            let known = self.questions.get(number).map(|question| &question.known);
+            if let Some(Known::Answer(answer)) = known
+                && named
+                    .nodes
+                    .iter()
+                    .any(|node| signals::is_on_node(answer, node))
+            {
+                self.schedule.name(*number, now);
+            }
+        }
+    }
+
+    /// Something has changed in a scope that no signal names: whatever it can be about is read, by nodes where there are
+    /// fewer of them than of services.
+    fn sweep(&mut self, scope: &Scope) {
+        let Some(signals) = self.scopes.get_mut(scope) else {
+            return;
+        };
+        if !signals.nodes.is_empty() {
+            signals.again = true;
+            return;
+        }
+        let [.., nodes] = signals.numbers;
+        let names = self
+            .questions
+            .get(&nodes)
+            .map(|question| match &question.known {
+                Known::Answer(answer) => node_names(answer),
+                _ => Vec::new(),
+            });
+        let names = names.unwrap_or_default();
+        let services = self.of_scope(scope);
+        if names.is_empty() || names.len() >= services.len() {
+            for number in services {
+                self.schedule.sweep(number);
+            }
+            return;
+        }
+        self.look_at_nodes(scope, names);
+    }
+
+    /// Reads what is registered on these nodes, at the pace of a sweep.
+    fn look_at_nodes(&mut self, scope: &Scope, names: impl IntoIterator<Item = String>) {
+        for name in names {
+            let number = self.add(Asked::OnNode(scope.clone(), name), Sort::Errand, None);
+            if let Some(signals) = self.scopes.get_mut(scope) {
+                signals.nodes.insert(number);
+            }
+        }
+    }
+
+    /// What was answered before the signals were there may have changed in between.
+    fn sweep_older(&mut self, scope: &Scope, than: Option<std::time::Instant>) {
+        for number in self.of_scope(scope) {
+            let at = self.schedule.answered_at(number);
+            if at.is_some() && at < than {
+                self.schedule.sweep(number);
+            }
+        }
+    }
+
+    fn looked_at_node(
+        &mut self,
+        number: u64,
+        entries: Option<&[NodeEntry]>,
+        now: std::time::Instant,
+    ) {
+        if entries.is_some() {
+            self.schedule.answered(number, false, 0, now);
+        }
+        let asked = self
+            .questions
+            .get(&number)
+            .map(|question| question.asked.clone());
+        self.remove(number);
+        let Some(Asked::OnNode(scope, node)) = asked else {
+            return;
+        };
+        if let Some(names) = self.services.get(&scope) {
+            for (name, number) in names
+                .iter()
+                .flat_map(|(name, all)| all.iter().map(move |one| (name, *one)))
+            {
+                let Some(question) = self.questions.get(&number) else {
+                    continue;
+                };
+                let Known::Answer(answer) = &question.known else {
+                    continue;
+                };
+                match entries {
+                    Some(entries)
+                        if signals::is_outdated(
+                            name,
+                            answer,
+                            question.position.seen,
+                            &node,
+                            entries,
+                        ) =>
+                    {
+                        self.schedule.name(number, now);
+                    }
+                    None if signals::is_on_node(answer, &node) => self.schedule.sweep(number),
+                    _ => {}
+                }
+            }
+        }
+        let Some(signals) = self.scopes.get_mut(&scope) else {
+            return;
+        };
+        signals.nodes.remove(&number);
+        if signals.nodes.is_empty() && std::mem::take(&mut signals.again) {
+            self.sweep(&scope);
+        }
+    }
+
+    fn of_scope(&self, scope: &Scope) -> Vec<u64> {
+        let names = self.services.get(scope);
+        names
+            .into_iter()
+            .flat_map(|names| names.values().flatten().copied())
+            .collect()
+    }
+
+    /// Counts what is under way, or says when that is to be done.
+    fn count(&mut self, now: Instant) -> Option<Instant> {
+        let count_at = self.counted_at.map(|at| at + COUNTED_EVERY);
+        if count_at.is_some_and(|at| now < at) {
+            return count_at.filter(|_| !self.running.is_empty());
+        }
+        let load = self.schedule.load();
+        if load == self.shared.load() {
+            return None;
+        }
+        self.counted_at = Some(now);
+        self.shared.set_load(load);
+        if let Some(limited) = load.limited() {
+            let before = self.limited_at.replace(now);
+            if before.is_none_or(|at| now - at >= FORGOTTEN) {
+                tracing::warn!("{limited}");
+            }
+        }
+        Some(now + COUNTED_EVERY)
+    }
+}
+
+fn node_names(answer: &Answer) -> Vec<String> {
+    match answer {
+        Answer::Nodes(nodes) => nodes.iter().map(|node| node.name.clone()).collect(),
+        _ => Vec::new(),
+    }
+}

@@ -1,0 +1,87 @@
+//! What lists that cover everything say of single services, so that few connections show the changes of many. Pure.
+//!
+//! The index of `/v1/catalog/services` moves with each registration and each end of one, `/v1/health/state/critical` and
+//! `/warning` change with the health of any instance, `/v1/catalog/nodes` with the address of any node (Consul 1.8 to
+//! 1.21). What a list does not name is found on the nodes: an instance there that was modified after the last answer
+//! about its service, or one of that answer that is not there any more.
+
+use std::collections::BTreeSet;
+
+use super::answer::{Check, NodeEntry};
+use crate::catalog::{Answer, Instance, Node, ServiceName};
+
+/// What a list names.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Named {
+    pub(super) services: BTreeSet<String>,
+    /// All services on these nodes.
+    pub(super) nodes: BTreeSet<String>,
+}
+
+/// The services and nodes whose checks came into a state or left it.
+pub(super) fn by_checks(before: &BTreeSet<Check>, after: &BTreeSet<Check>) -> Named {
+    let mut named = Named::default();
+    for check in before.symmetric_difference(after) {
+        match check.service.is_empty() {
+            true => named.nodes.insert(check.node.clone()),
+            false => named.services.insert(check.service.clone()),
+        };
+    }
+    named
+}
+
+/// What differs in a list of services or nodes.
+pub(super) fn by_lists(before: &Answer, after: &Answer) -> Named {
+    let mut named = Named::default();
+    match (before, after) {
+        (Answer::Services(before), Answer::Services(after)) => {
+            let name = |service: &ServiceName| service.name.clone();
+            named.services = different(before, after).map(name).collect();
+        }
+        (Answer::Nodes(before), Answer::Nodes(after)) => {
+            let name = |node: &Node| node.name.clone();
+            named.nodes = different(before, after).map(name).collect();
+        }
+        _ => {}
+    }
+    named
+}
+
+fn different<'a, T: Ord>(before: &'a [T], after: &'a [T]) -> impl Iterator<Item = &'a T> {
+    let (before, after): (BTreeSet<&T>, BTreeSet<&T>) =
+        (before.iter().collect(), after.iter().collect());
+    let different: Vec<&T> = before.symmetric_difference(&after).copied().collect();
+    different.into_iter()
+}
+
+/// Whether what is registered on a node shows that an answer about a service is out of date. `seen` is the index of
+/// that answer.
+pub(super) fn is_outdated(
+    service: &str,
+    answer: &Answer,
+    seen: u64,
+    node: &str,
+    entries: &[NodeEntry],
+) -> bool {
+    let here = entries.iter().filter(|entry| entry.service == service);
+    if here.clone().any(|entry| entry.modified > seen) {
+        return true;
+    }
+    let Answer::Instances(list) = answer else {
+        return false;
+    };
+    let is_there = |one: &Instance| here.clone().any(|entry| entry.id == one.id);
+    on_node(list, node).any(|one| !is_there(one))
+}
+
+/// Whether an answer holds an instance on a node.
+pub(super) fn is_on_node(answer: &Answer, node: &str) -> bool {
+    match answer {
+        Answer::Instances(list) => on_node(list, node).next().is_some(),
+        _ => false,
+    }
+}
+
+fn on_node<'a>(list: &'a [Instance], node: &'a str) -> impl Iterator<Item = &'a Instance> {
+    list.iter().filter(move |one| one.node == node)
+}
