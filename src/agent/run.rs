@@ -50,6 +50,8 @@ use apply_thread::ApplyThread;
 const LAST_WORK: Duration = Duration::from_secs(10);
 /// For the last snapshot at least.
 const LAST_SNAPSHOT: Duration = Duration::from_secs(3);
+/// For HAProxy to end at once.
+const LAST_KILL: Duration = Duration::from_secs(5);
 /// For what is tidied up last.
 const LAST_FILES: Duration = Duration::from_secs(1);
 
@@ -410,7 +412,8 @@ impl Sidecar {
             _ = interrupt.recv() => true,
         };
         if let Some(supervisor) = self.supervisor.as_ref().filter(|_| at_once) {
-            supervisor.kill().await;
+            // One that is being started from a disk that hangs is left.
+            let _ = timeout(LAST_KILL, supervisor.kill()).await;
         }
         let (socket, applier) = (self.socket, self.applier);
         self.apply_thread.end(move || drop((socket, applier))).await;

@@ -133,6 +133,7 @@ fn wherever_the_disk_hangs_the_status_answers_and_a_second_signal_ends_it() {
         "file looked at",
         "file read",
         "socket looked at",
+        "child started",
     ] {
         consul.deregister("two").ok();
         let (mut scene, disk) = serve(&consul);
