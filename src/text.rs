@@ -6,6 +6,8 @@ use std::io::{Error, ErrorKind, Read as _, Result};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
+use crate::crash;
+
 /// Unit of the limits.
 pub const MEBIBYTE: u64 = 1 << 20;
 /// For settings, templates and other files that people write.
@@ -17,6 +19,7 @@ pub const OWN: u64 = 1024 * MEBIBYTE;
 
 /// Reads a regular file of at most `limit` bytes. Never blocks on a named pipe, and opens no device.
 pub fn bytes(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    crash::reading("file looked at");
     // Before it is opened: opening a device may already do something.
     fits(&std::fs::metadata(path)?, limit)?;
     let file = OpenOptions::new()
@@ -28,6 +31,7 @@ pub fn bytes(path: &Path, limit: u64) -> Result<Vec<u8>> {
     fits(&found, limit)?;
     let mut bytes = Vec::new();
     bytes.try_reserve(found.len().try_into().unwrap_or(0))?;
+    crash::reading("file read");
     // It may have grown, and a file of /proc says that it is empty.
     file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
     match bytes.len() as u64 > limit {

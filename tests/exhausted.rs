@@ -9,6 +9,7 @@ use support::scene::Scene;
 use support::traffic::send;
 
 mod descriptors;
+mod disk;
 mod files;
 mod flood;
 mod names;

@@ -2,6 +2,7 @@
 //! what a token may not see any more is not gone.
 
 use std::collections::BTreeSet;
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
@@ -103,14 +104,15 @@ impl World {
         });
     }
 
-    /// Gatewright is killed and another one started; HAProxy runs on.
-    fn restart(&mut self) {
+    /// Gatewright is killed and another one started; HAProxy runs on. The catalog has changed last at `changed`.
+    fn restart(&mut self, changed: Instant) {
         // What it goes on from is on the disk a moment after each change.
         self.scene.until("the snapshot", |status| {
             let saved = status["snapshot"]["saved_seconds_ago"].as_f64();
             let applied = status["applied"]["seconds_ago"].as_f64();
+            let since = changed.elapsed().as_secs_f64();
             let pending = !status["pending"].is_null();
-            !pending && saved.is_some_and(|saved| applied.is_some_and(|applied| saved < applied))
+            !pending && saved.is_some_and(|saved| saved < since && Some(saved) < applied)
         });
         self.scene.gatewright.process().kill();
         self.scene.gatewright = self.scene.setup.run().unwrap();
@@ -196,11 +198,12 @@ fn new_addresses_take_the_places_of_held_servers_whatever_happens_meanwhile(vers
         let running = world.running();
         (running.len() == 10 && !running.contains(&10)).then_some(())
     });
+    let changed = Instant::now();
     register(&consul, &world.backends[5]);
     world.while_at_least(10, "an old one", |hold| is_held(hold, 6));
 
     // Killed and started again, it goes on where it was; what is lost again is held again.
-    world.restart();
+    world.restart(changed);
     world.while_at_least(10, "the hold of the next process", |hold| is_held(hold, 6));
     consul.deregister("web-5").unwrap();
     world.while_at_least(10, "the hold of one more", |hold| is_held(hold, 7));
@@ -219,10 +222,11 @@ fn new_addresses_take_the_places_of_held_servers_whatever_happens_meanwhile(vers
 #[haproxies(ends)]
 fn a_recovery_that_stops_takes_half_of_the_servers_at_a_time(version: Version) {
     let (consul, mut world) = wiped(&version, 6);
+    let changed = Instant::now();
     register(&consul, &world.backends[0]);
     world.while_at_least(10, "the returned one", |hold| hold["present"] == 1);
     // The next process knows that there was none.
-    world.restart();
+    world.restart(changed);
     world.while_at_least(10, "the hold of the next process", |hold| {
         is_held(hold, 9) && !hold["ends_in_seconds"].is_null()
     });
@@ -292,6 +296,7 @@ fn nodes_hidden_by_rights_are_held_without_end(version: Version) {
         node_prefix "a" { policy = "read" }
         node "test" { policy = "read" }
         key_prefix "data/a" { policy = "read" }"#;
+    let changed = Instant::now();
     consul.update_policy(&policy, "gatewright", half).unwrap();
     let hidden = |hold: &Value, held: usize| {
         is_held(hold, held)
@@ -309,7 +314,7 @@ fn nodes_hidden_by_rights_are_held_without_end(version: Version) {
     });
 
     // The next process asks for itself.
-    world.restart();
+    world.restart(changed);
     world.while_at_least(10, "the hold of the next process", |hold| hidden(hold, 5));
 
     // The rights come back with fewer instances: those that are seen again are not held any more, and of the

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::{Arc, OnceLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,11 +23,10 @@ const LOOK: Duration = Duration::from_secs(2);
 
 /// A running watch; dropping it ends it.
 pub struct FileWatch {
-    _watcher: Option<RecommendedWatcher>,
-    /// Keeps the thread where there is no watcher.
+    /// Wakes the thread.
     events: mpsc::SyncSender<()>,
     end: mpsc::Sender<()>,
-    problem: Option<String>,
+    started: Arc<OnceLock<Option<String>>>,
 }
 
 enum Wake {
@@ -39,22 +38,32 @@ enum Wake {
 impl FileWatch {
     /// Watches groups of files and folders, and calls with a group's number when the content of
     /// one of it differs from before. A folder stands for the files right in it. Where the system does not tell
-    /// of changes, the files are looked at every 2 s.
+    /// of changes, the files are looked at every 2 s; that is said unless it is `known`. A disk that takes its time
+    /// only keeps a thread of the watch's own waiting.
     pub fn start(
         groups: Vec<BTreeSet<PathBuf>>,
+        known: Option<String>,
         changed: impl Fn(usize) + Send + 'static,
     ) -> std::io::Result<FileWatch> {
         let (events, queue) = mpsc::sync_channel(1);
         let (end, ended) = mpsc::channel::<()>();
-        let (watcher, problem) = watcher(&folders(&groups), events.clone());
-        let look = match problem {
-            Some(_) => LOOK,
-            None => AT_LEAST,
-        };
-        let mut before: Vec<_> = groups.iter().map(digest).collect();
+        let started = Arc::new(OnceLock::new());
+        let (wake, tell) = (events.clone(), Arc::clone(&started));
         thread::Builder::new()
             .name("file-watch".to_owned())
             .spawn(move || {
+                let (_watcher, problem) = watcher(&folders(&groups), wake);
+                let look = match problem {
+                    Some(_) => LOOK,
+                    None => AT_LEAST,
+                };
+                if problem != known
+                    && let Some(problem) = &problem
+                {
+                    tracing::warn!("{problem}");
+                }
+                let mut before: Vec<_> = groups.iter().map(digest).collect();
+                let _ = tell.set(problem);
                 loop {
                     match wait(&queue, &ended, look) {
                         Wake::End => return,
@@ -81,16 +90,20 @@ impl FileWatch {
                 }
             })?;
         Ok(FileWatch {
-            _watcher: watcher,
             events,
             end,
-            problem,
+            started,
         })
     }
 
+    /// Set once a change is noticed, to why the files are looked at instead of watched.
+    pub fn started(&self) -> Arc<OnceLock<Option<String>>> {
+        Arc::clone(&self.started)
+    }
+
     /// Why the files are looked at instead of watched, a whole sentence.
-    pub fn problem(&self) -> Option<&str> {
-        self.problem.as_deref()
+    pub fn problem(&self) -> Option<String> {
+        self.started.get().cloned().flatten()
     }
 }
 
@@ -208,7 +221,6 @@ fn digest(files: &BTreeSet<PathBuf>) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
@@ -236,10 +248,11 @@ mod tests {
             BTreeSet::from([at("plain"), at("linked")]),
             BTreeSet::from([at("partials")]),
         ];
-        let watch = FileWatch::start(groups, move |group| {
+        let watch = FileWatch::start(groups, None, move |group| {
             let _ = send.send(group);
         })
         .unwrap();
+        watch.started().wait();
         fs::write(at("plain"), "b").unwrap();
         assert_eq!(told(&queue), Some(0), "written in place");
         fs::write(at("new"), "c").unwrap();

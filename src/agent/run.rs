@@ -14,7 +14,7 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::core::{Core, Timing};
 use super::event::{Action, Answers, Event, Loaded, Rendered, WatchId};
@@ -39,12 +39,21 @@ use crate::status::model::{Frame, Status};
 use crate::status::socket::{Question, Released, StatusSocket};
 use crate::template::{self, NO_TEMPLATES, Slots, TemplateSet, Texts};
 
+mod apply_thread;
 mod messages;
 mod settings;
 mod work;
 
-/// How long the end waits for a set that is being applied.
+use apply_thread::ApplyThread;
+
+/// How long the end waits for a set that is being applied, and for the last snapshot.
 const LAST_WORK: Duration = Duration::from_secs(10);
+/// For the last snapshot at least.
+const LAST_SNAPSHOT: Duration = Duration::from_secs(3);
+/// For HAProxy to end at once.
+const LAST_KILL: Duration = Duration::from_secs(5);
+/// For what is tidied up last.
+const LAST_FILES: Duration = Duration::from_secs(1);
 
 /// Compiles the templates as they are on disk.
 pub type LoadTemplates =
@@ -136,10 +145,17 @@ enum Message {
     Observed {
         applier: Box<Applier>,
         observation: Box<Observation>,
+        /// Whether the snapshot's file exists.
+        snapshot: bool,
     },
     Resumed {
         applier: Box<Applier>,
         verdict: Box<Verdict>,
+    },
+    /// New settings are in force, or why the former ones stay.
+    Opened {
+        applier: Result<Box<Applier>, String>,
+        parts: Result<Box<Parts>, String>,
     },
     Inspected(Evidence),
     Saved(Result<(), String>),
@@ -172,6 +188,15 @@ enum Asked {
     Observe,
 }
 
+/// What the applier is allowed before its next work.
+#[derive(Default)]
+struct Consent {
+    /// To take a set that has lost servers.
+    loss: bool,
+    /// To load again what HAProxy has rejected.
+    rejections: bool,
+}
+
 /// The sidecar.
 pub struct Sidecar {
     core: Core,
@@ -187,10 +212,15 @@ pub struct Sidecar {
     slots: Slots,
     /// Which templates are in force; a rendering of older ones is dropped.
     generation: u64,
+    /// Whether templates are being read.
+    loading: bool,
     /// The applier, while no task has it.
     applier: Option<Box<Applier>>,
-    /// What the core asked for while HAProxy was being started.
+    /// Where it works.
+    apply_thread: ApplyThread,
+    /// What the core asked for while HAProxy was being started or settings came into force.
     asked: Option<Asked>,
+    consent: Consent,
     /// The last good set and what it was made from.
     good: Option<Good>,
     /// The set that was rendered last, as it was compared with the last good one.
@@ -199,10 +229,6 @@ pub struct Sidecar {
     made_from: BTreeMap<Revision, MadeFrom>,
     /// Where the snapshot is.
     snapshot: PathBuf,
-    /// Whether the applier is to take a set that has lost servers, once it is back.
-    allow_loss: bool,
-    /// Whether the applier is to forget what HAProxy has rejected, once it is back.
-    forget_rejections: bool,
     /// Whether a part is gone without which nothing can be applied any more.
     lost: bool,
     /// The HAProxy of ours, whoever has the applier.
@@ -240,7 +266,13 @@ impl Sidecar {
             listener,
             socket,
         } = telling;
+        let now = Instant::now();
+        let path = parts.state_directory.join(snapshot::NAME);
+        let memory = snapshot::recall(&path, &mut applier, &parts.guard, now);
+        let listeners = snapshot::recall_listeners(&path);
+        let apply_thread = ApplyThread::start()?;
         let mut pulse = Pulse::new(sources.heartbeat.clone());
+        // Until here a signal ends the process by itself, whatever the disk does.
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hang_up = signal(SignalKind::hangup())?;
@@ -249,10 +281,7 @@ impl Sidecar {
         let mut user_two = signal(SignalKind::user_defined2())?;
         let (updates, mut update_queue) = mpsc::channel(256);
         let (messages, mut message_queue) = mpsc::channel(16);
-        let now = Instant::now();
         let (core, actions) = Core::new(parts.timing, now);
-        let path = parts.state_directory.join(snapshot::NAME);
-        let memory = snapshot::recall(&path, &mut applier, &parts.guard, now);
         let revision = applier.last_good_revision().cloned();
         let left = memory.left().map(|(answers, of_good)| match of_good {
             true => MadeFrom::Snapshot(answers),
@@ -260,7 +289,7 @@ impl Sidecar {
         });
         let made_from = revision.zip(left).into_iter().collect();
         let core = core.remember(parts.guard.clone(), memory);
-        let core = core.recall_listeners(snapshot::recall_listeners(&path));
+        let core = core.recall_listeners(listeners);
         let mut sidecar = Sidecar {
             core,
             frame: Frame {
@@ -285,14 +314,15 @@ impl Sidecar {
             generation: 0,
             supervisor: applier.guardian(),
             ending: applier.ending(),
+            loading: false,
             applier: Some(Box::new(applier)),
+            apply_thread,
             asked: None,
+            consent: Consent::default(),
             good: None,
             compared: None,
             made_from,
             snapshot: path,
-            allow_loss: false,
-            forget_rejections: false,
             lost: false,
             waiting_settings: None,
             reading_settings: false,
@@ -362,7 +392,7 @@ impl Sidecar {
         Ok(())
     }
 
-    /// Lets a set that is on its way arrive or be taken back, ends a HAProxy of ours, and goes.
+    /// Ends gracefully, or at once at a second signal, whatever the disk does.
     async fn end(
         mut self,
         messages: &mut mpsc::Receiver<Message>,
@@ -374,13 +404,35 @@ impl Sidecar {
         self.listener = None;
         self.watches.clear();
         self.ending.begin();
+        let at_once = tokio::select! {
+            // Cancel-safe: the files are in a state from which HAProxy starts at every moment, and killing HAProxy
+            // takes over where the graceful end was.
+            () = self.end_gracefully(messages) => false,
+            _ = terminate.recv() => true,
+            _ = interrupt.recv() => true,
+        };
+        if let Some(supervisor) = self.supervisor.as_ref().filter(|_| at_once) {
+            // One that is being started from a disk that hangs is left.
+            let _ = timeout(LAST_KILL, supervisor.kill()).await;
+        }
+        let (socket, applier) = (self.socket, self.applier);
+        self.apply_thread.end(move || drop((socket, applier))).await;
+    }
+
+    /// Lets a set that is on its way arrive or be taken back, and ends a HAProxy of ours.
+    async fn end_gracefully(&mut self, messages: &mut mpsc::Receiver<Message>) {
+        let limit = Instant::now() + LAST_WORK;
         let last = async {
             while self.applier.is_none() || self.core.is_saving() {
                 match messages.recv().await {
                     Some(
                         Message::Applied { applier, .. }
                         | Message::Observed { applier, .. }
-                        | Message::Resumed { applier, .. },
+                        | Message::Resumed { applier, .. }
+                        | Message::Opened {
+                            applier: Ok(applier),
+                            ..
+                        },
                     ) => {
                         self.applier = Some(applier);
                     }
@@ -388,41 +440,32 @@ impl Sidecar {
                         // Two at a time would be in each other's way; the last one follows.
                         let _ = self.core.handle(Event::Saved(result), Instant::now());
                     }
+                    Some(Message::Opened { .. }) | None => break,
                     Some(_) => {}
-                    None => break,
                 }
             }
         };
-        let at_once = tokio::select! {
-            // Cancel-safe: the files are in a state from which HAProxy starts at every moment.
-            _ = timeout(LAST_WORK, last) => false,
-            _ = terminate.recv() => true,
-            _ = interrupt.recv() => true,
-        };
-        if let Some(content) = self.core.last_snapshot(Instant::now()).filter(|_| !at_once) {
+        let _ = timeout_at(limit, last).await;
+        if let Some(content) = self.core.last_snapshot(Instant::now()) {
             let path = self.snapshot.clone();
             let left = self.core.listeners().left();
             let write =
                 tokio::task::spawn_blocking(move || snapshot::write(&path, &content, &left));
-            if let Ok(Err(error)) = write.await {
+            let limit = limit.max(Instant::now() + LAST_SNAPSHOT);
+            let problem = match timeout_at(limit, write).await {
+                Ok(Ok(Err(error))) => Some(error),
+                Err(_) => Some("The disk does not answer.".to_owned()),
+                Ok(_) => None,
+            };
+            if let Some(problem) = problem {
                 tracing::warn!(
-                    "The snapshot for a start without the catalog could not be written. {error}"
+                    "The snapshot for a start without the catalog could not be written. {problem}"
                 );
             }
         }
-        let Some(supervisor) = self.supervisor else {
-            return;
-        };
-        if at_once {
-            supervisor.kill().await;
-            return;
-        }
-        tracing::info!("HAProxy is ended gracefully.");
-        tokio::select! {
-            // Cancel-safe: killing takes over where the graceful end was.
-            () = supervisor.stop() => {}
-            _ = terminate.recv() => supervisor.kill().await,
-            _ = interrupt.recv() => supervisor.kill().await,
+        if let Some(supervisor) = &self.supervisor {
+            tracing::info!("HAProxy is ended gracefully.");
+            supervisor.stop().await;
         }
     }
 
@@ -479,7 +522,7 @@ impl Sidecar {
     fn faults(&self) -> impl Iterator<Item = String> {
         let files = self.file_watch.as_ref().and_then(FileWatch::problem);
         [
-            files.map(str::to_owned),
+            files,
             self.socket.problem(),
             self.core.memory().problem().map(str::to_owned),
         ]

@@ -1,5 +1,6 @@
 //! Files written so that a crash or a full disk never leaves half of one: new file with its final
-//! mode and owner, content, fsync, rename, fsync of the directory.
+//! mode and owner, content, fsync, rename, fsync of the directory. A file that Gatewright can do without
+//! after a power failure is not synced: nothing waits for the disk for it.
 //!
 //! Knows nothing of sets. Never follows a link when it creates.
 
@@ -283,6 +284,16 @@ pub fn replace(path: &Path, bytes: &[u8], access: Access) -> Result<(), FileErro
         let _ = std::fs::remove_file(&new);
     })?;
     sync_parent(path)
+}
+
+/// The same, without waiting for the disk. After a power failure the file may hold the former content or be
+/// empty: whoever reads it must do without it then.
+pub fn replace_unsynced(path: &Path, bytes: &[u8], access: Access) -> Result<(), FileError> {
+    let new = beside(path, TEMPORARY);
+    write_unsynced(&new, bytes, access)?;
+    rename(&new, path).inspect_err(|_| {
+        let _ = std::fs::remove_file(&new);
+    })
 }
 
 /// Renames within one directory.

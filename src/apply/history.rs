@@ -7,6 +7,9 @@
 //! journal.json          a change under way (see `journal`)
 //! ```
 //!
+//! Only what HAProxy has rejected is synced, because nothing else knows it. After a power failure the others may be
+//! damaged or those of a moment ago.
+//!
 //! A file here that is damaged, or written by a newer version, is ignored with a warning: the live
 //! files are the truth to start from. What cannot be written is kept in memory and written when that works
 //! again, so that neither a full disk nor a lost directory stops a change. Never touches a destination.
@@ -18,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::files::{
     Access, FileError, TEMPORARY, beside, private_directory, read, remove, remove_directory,
-    replace, write_new,
+    replace, replace_unsynced, write_unsynced,
 };
 use super::journal::{decode, encode};
 use super::origin::Origin;
@@ -154,8 +157,12 @@ impl History {
     pub fn update(&mut self, change: impl FnOnce(&mut State)) {
         let before = self.state.clone();
         change(&mut self.state);
+        let save = match self.state.rejected == before.rejected {
+            true => replace_unsynced,
+            false => replace,
+        };
         if self.state != before
-            && let Err(error) = self.save_state()
+            && let Err(error) = self.save_state(save)
         {
             self.failed(error);
         }
@@ -201,10 +208,10 @@ impl History {
             self.store(set)?;
             self.unsaved.remove(0);
         }
-        self.save_state()
+        self.save_state(replace)
     }
 
-    fn save_state(&self) -> Result<(), FileError> {
+    fn save_state(&self, save: Save) -> Result<(), FileError> {
         let text = |revision: &Option<Revision>| revision.as_ref().map(Revision::to_string);
         let file = StateFile {
             format: FORMAT,
@@ -214,7 +221,7 @@ impl History {
             rejected: None,
             rejections: self.state.rejected.clone(),
         };
-        save(&self.directory.join("state.json"), &file)
+        write(&self.directory.join("state.json"), &file, save)
     }
 
     /// Said once until everything is on the disk again; the status says it for as long.
@@ -329,7 +336,7 @@ impl History {
         let set = StoredSet::from(candidate);
         store(&path, &set, next_sequence(&rejected))?;
         let note = path.join("reason.txt");
-        write_new(
+        write_unsynced(
             &note,
             format!("{}\n", reason.trim_end()).as_bytes(),
             Access::PRIVATE,
@@ -433,7 +440,7 @@ fn store(path: &Path, set: &StoredSet, sequence: u64) -> Result<(), FileError> {
             .take(60)
             .collect();
         let name = format!("{index}-{base}");
-        write_new(&path.join(&name), file.text.as_bytes(), Access::PRIVATE)?;
+        write_unsynced(&path.join(&name), file.text.as_bytes(), Access::PRIVATE)?;
         listed.push(ManifestFile {
             destination: encode(&file.destination),
             role: file.role.into(),
@@ -452,15 +459,18 @@ fn store(path: &Path, set: &StoredSet, sequence: u64) -> Result<(), FileError> {
         files: listed,
         origin: set.origin.clone(),
     };
-    // Last: without it the directory is no set.
-    save(&path.join("manifest.json"), &manifest)
+    // Last: without it the directory is no set. Its digests tell a file that did not reach the disk.
+    write(&path.join("manifest.json"), &manifest, replace_unsynced)
 }
 
-fn save(path: &Path, value: &impl Serialize) -> Result<(), FileError> {
+/// How a file of ours is replaced: synced or not.
+type Save = fn(&Path, &[u8], Access) -> Result<(), FileError>;
+
+fn write(path: &Path, value: &impl Serialize, save: Save) -> Result<(), FileError> {
     let mut text = serde_json::to_vec_pretty(value)
         .map_err(|error| FileError::of("write", path)(error.into()))?;
     text.push(b'\n');
-    replace(path, &text, Access::PRIVATE)
+    save(path, &text, Access::PRIVATE)
 }
 
 fn load<T: DeserializeOwned>(path: &Path, format: impl Fn(&T) -> u32) -> Option<T> {

@@ -5,18 +5,28 @@
 //! finds either all former files or all new ones. The former ones are kept until the change is
 //! confirmed or taken back. Never decides whether a change is good.
 //!
+//! Each new file is synced before it takes its place and each directory after that. The record is synced where several
+//! files change: one file is whole at every moment by its rename alone. Nothing else waits for the disk. A journaling
+//! file system keeps the order of names within a directory, so after a power failure a new name implies that the
+//! former file was kept. What the record then says is held against the content: it may be a moment old.
+//!
 //! Where the state directory cannot be written, a change of one file goes on without a record: its rename alone
 //! is one step. A change of several waits.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::files::{Access, FileError, beside, keep, remove, rename, replace, sync, sync_parent};
+use super::files::{
+    Access, FileError, beside, keep, read, remove, rename, replace, replace_unsynced, sync,
+    sync_parent,
+};
 use super::set::Revision;
 use super::stage::{Entry, OLD, Previous};
+use crate::catalog::snapshot::digest;
 use crate::text;
 
 /// The version of the record.
@@ -48,6 +58,12 @@ struct RecordFile {
     target: String,
     existed: bool,
     changed: bool,
+    /// The digest of what is put back. Earlier builds did not write it.
+    #[serde(default)]
+    former: Option<String>,
+    /// The digest of what takes its place.
+    #[serde(default)]
+    new: Option<String>,
 }
 
 /// A change between its commit and its end. When the process dies, the record on disk stays.
@@ -79,6 +95,8 @@ impl Change {
                         target: encode(&entry.target),
                         existed: entry.previous != Previous::Absent,
                         changed: entry.staged.is_some(),
+                        former: entry.former.clone(),
+                        new: Some(entry.new.clone()),
                     })
                     .collect(),
             },
@@ -106,36 +124,43 @@ impl Change {
                 continue;
             }
             keep(&entry.target, &old)?;
-            sync_parent(&old)?;
         }
         for staged in entries.iter().filter_map(|entry| entry.staged.as_ref()) {
             sync(staged)?;
         }
-        self.save()?;
+        self.save(match self.is_one_step() {
+            true => replace_unsynced,
+            false => replace,
+        })?;
         for entry in entries {
             if let Some(staged) = &entry.staged {
                 rename(staged, &entry.target)?;
-                sync_parent(&entry.target)?;
             }
         }
-        self.reached(Phase::Committed)
+        sync_directories(self.record.files.iter().filter(|file| file.changed))
     }
 
-    /// Notes how far it has come.
-    pub fn reached(&mut self, phase: Phase) -> Result<(), FileError> {
-        self.record.phase = phase;
-        self.save()
+    /// Whether one rename is the whole swap.
+    fn is_one_step(&self) -> bool {
+        self.record.files.iter().filter(|file| file.changed).count() < 2
     }
 
-    fn save(&mut self) -> Result<(), FileError> {
+    /// Notes that HAProxy is told next.
+    pub fn told(&mut self) -> Result<(), FileError> {
+        self.record.phase = Phase::Told;
+        self.save(replace_unsynced)
+    }
+
+    fn save(
+        &mut self,
+        replace: fn(&Path, &[u8], Access) -> Result<(), FileError>,
+    ) -> Result<(), FileError> {
         let text = serde_json::to_vec(&self.record)
             .map_err(|error| FileError::of("write", &self.path)(error.into()))?;
-        let saved = replace(&self.path, &text, Access::PRIVATE);
-        let changed = self.record.files.iter().filter(|file| file.changed);
-        match saved {
+        match replace(&self.path, &text, Access::PRIVATE) {
             Ok(()) => self.recorded = true,
             // A record that stayed there would speak of an earlier moment.
-            Err(_) if changed.count() < 2 && self.forget().is_ok() => {}
+            Err(_) if self.is_one_step() && self.forget().is_ok() => {}
             Err(error) => return Err(error),
         }
         Ok(())
@@ -168,32 +193,64 @@ impl Change {
         for file in self.record.files.iter().rev() {
             result = result.and(file.take_back());
         }
-        result?;
+        result.and_then(|()| sync_directories(&self.record.files))?;
         self.forget()
     }
 
     /// The change stands: it is forgotten, and only then the former files are removed. In the other
     /// order a crash in between would leave a record by which some files are put back and others not.
     pub fn finish(mut self) -> Result<(), FileError> {
-        let result = match self.recorded {
-            true => self.forget().and_then(|()| sync_parent(&self.path)),
-            false => Ok(()),
-        };
         if self.recorded {
-            return result;
+            self.forget()?;
         }
         for file in &self.record.files {
             // One that stays goes at the next change or start.
-            let _ = remove(&beside(&decode(&file.target), OLD));
+            let _ = remove(&file.old());
         }
-        result
+        Ok(())
+    }
+
+    /// Whether all destinations hold the new files.
+    fn is_complete(&self) -> bool {
+        let mut changed = self.record.files.iter().filter(|file| file.changed);
+        changed.all(|file| file.new.is_some() && holds(&file.target(), file.new.as_ref()))
+    }
+
+    /// Whether each former file is at its place or kept.
+    fn can_be_taken_back(&self) -> bool {
+        let is_there = |file: &RecordFile| {
+            file.former.is_none()
+                || holds(&file.target(), file.former.as_ref())
+                || holds(&file.old(), file.former.as_ref())
+        };
+        self.record.files.iter().all(is_there)
     }
 }
 
+fn holds(path: &Path, wanted: Option<&String>) -> bool {
+    matches!(read(path), Ok(Some(text)) if Some(&digest(&text)) == wanted)
+}
+
+/// Makes the names in the directories of these files durable, each directory once.
+fn sync_directories<'a>(files: impl IntoIterator<Item = &'a RecordFile>) -> Result<(), FileError> {
+    let targets = files.into_iter().map(RecordFile::target);
+    let each: BTreeMap<Option<PathBuf>, PathBuf> = targets
+        .map(|target| (target.parent().map(Path::to_owned), target))
+        .collect();
+    each.values().try_for_each(|target| sync_parent(target))
+}
+
 impl RecordFile {
+    fn target(&self) -> PathBuf {
+        decode(&self.target)
+    }
+
+    fn old(&self) -> PathBuf {
+        beside(&self.target(), OLD)
+    }
+
     fn take_back(&self) -> Result<(), FileError> {
-        let target = decode(&self.target);
-        let old = beside(&target, OLD);
+        let (target, old) = (self.target(), self.old());
         if old.exists() {
             rename(&old, &target)?;
             // Renaming one link of a file onto another does nothing at all (rename(2)).
@@ -201,13 +258,14 @@ impl RecordFile {
         } else if !self.existed && self.changed {
             remove(&target)?;
         }
-        sync_parent(&target)
+        Ok(())
     }
 }
 
 /// What a crash has left. An interrupted swap is taken back at once; a complete one is returned, to
-/// be confirmed or taken back when HAProxy has been asked. A damaged record is an error only if
-/// it cannot be removed: it is written before any destination is touched, by rename.
+/// be confirmed or taken back when HAProxy has been asked. One whose former files are gone stands: a power failure
+/// has brought its record back. A damaged record is an error only if it cannot be removed: it is written before any
+/// destination is touched, by rename.
 pub fn recover(state_directory: &Path) -> Result<Option<Change>, FileError> {
     let path = state_directory.join("journal.json");
     let Ok(bytes) = text::bytes(&path, text::WRITTEN) else {
@@ -219,11 +277,30 @@ pub fn recover(state_directory: &Path) -> Result<Option<Change>, FileError> {
         remove(&path)?;
         return Ok(None);
     };
-    let change = Change {
+    let mut change = Change {
         path,
         record,
         recorded: true,
     };
+    if !change.can_be_taken_back() {
+        tracing::warn!(revision = %change.record.revision, "the former files of a change are gone, so the new ones stay");
+        change.finish()?;
+        return Ok(None);
+    }
+    for file in change
+        .record
+        .files
+        .iter()
+        .filter(|file| file.former.is_some())
+    {
+        // That of an earlier change, which a power failure has brought back.
+        if !holds(&file.old(), file.former.as_ref()) {
+            remove(&file.old())?;
+        }
+    }
+    if change.record.phase == Phase::Committing && change.is_complete() {
+        change.record.phase = Phase::Committed;
+    }
     if change.record.phase == Phase::Committing {
         tracing::warn!(revision = %change.record.revision, "an interrupted swap of files is taken back");
         change.take_back()?;
@@ -314,7 +391,7 @@ mod tests {
     /// A crash after each single step of a commit leaves, after recovery, all former or all new files.
     #[test]
     fn a_crash_at_any_step_leaves_a_whole_set() {
-        for steps in 0..=3 {
+        for steps in 0..3 {
             let directory = tempfile::tempdir().unwrap();
             let state = state(directory.path());
             let one = set(directory.path(), "one");
@@ -334,7 +411,7 @@ mod tests {
                 record: change.record,
                 recorded: true,
             };
-            crashed.reached(Phase::Committing).unwrap();
+            crashed.save(replace).unwrap();
             for entry in entries.iter().skip(steps) {
                 // Undo the renames that would have come after the crash.
                 let staged = entry.staged.as_ref().unwrap();
@@ -387,7 +464,7 @@ mod tests {
         let before = contents(directory.path());
         assert_eq!(before["h.cfg"], one("two").files[0].text);
         let mut change = swap("three");
-        change.reached(Phase::Told).unwrap();
+        change.told().unwrap();
         assert_eq!(
             std::fs::read_to_string(directory.path().join("h.cfg")).unwrap(),
             one("three").files[0].text

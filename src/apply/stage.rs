@@ -11,6 +11,7 @@ use super::files::{Access, FileError, TEMPORARY, beside, read, remove, write_new
 use super::plan::configuration;
 use super::set::{Candidate, Role, SetFile};
 use super::target::{resolve, to_replace};
+use crate::catalog::snapshot::digest;
 
 const NEW: &str = "gatewright-new";
 const CHECK: &str = "gatewright-check";
@@ -38,6 +39,10 @@ pub struct Entry {
     pub staged: Option<PathBuf>,
     /// What to restore.
     pub previous: Previous,
+    /// The digest of what to restore; `None` when the file did not exist.
+    pub former: Option<String>,
+    /// The digest of the new content.
+    pub new: String,
 }
 
 /// A staged candidate. What is not committed is removed when it is dropped.
@@ -142,10 +147,17 @@ impl Staged {
             self.checked.insert(file.destination.clone(), path.clone());
             staged = Some(path);
         }
+        let former = match previous {
+            Previous::Live => live.as_deref(),
+            Previous::Written => good,
+            Previous::Absent => None,
+        };
         Ok(Some(Entry {
             target,
             staged,
             previous,
+            former: former.map(digest),
+            new: digest(&file.text),
         }))
     }
 

@@ -168,14 +168,19 @@ pub fn spawn(command: &mut Command, lifetime: Lifetime) -> std::io::Result<Owned
     command
         .process_group(0)
         .kill_on_drop(lifetime == Lifetime::Ours);
-    // Held across the start: the reaper must not see a child that is not noted yet.
+    // Only another start waits for a program on a disk that takes its time.
+    let _one = STARTS.lock().unwrap_or_else(PoisonError::into_inner);
+    noted().starting = true;
+    let started = descriptors::as_before(|| command.spawn());
     let mut noted = noted();
-    let child = descriptors::as_before(|| command.spawn())?;
+    noted.starting = false;
+    let child = started?;
     let pid = child
         .id()
         .and_then(|pid| i32::try_from(pid).ok())
         .ok_or_else(|| std::io::Error::other("the new process has no id"))?;
-    noted.insert(pid);
+    noted.children.insert(pid);
+    drop(noted);
     crash::point("child started");
     Ok(Owned {
         child,
@@ -219,7 +224,7 @@ impl Owned {
 
     fn forget(&mut self) {
         self.reaped = true;
-        noted().remove(&self.pid.as_raw());
+        noted().children.remove(&self.pid.as_raw());
     }
 }
 
@@ -234,9 +239,21 @@ impl Drop for Owned {
     }
 }
 
-static NOTED: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
+/// The children that [`spawn`] has started.
+struct Noted {
+    children: BTreeSet<i32>,
+    /// Whether there may be one that is not among them yet.
+    starting: bool,
+}
 
-fn noted() -> MutexGuard<'static, BTreeSet<i32>> {
+static NOTED: Mutex<Noted> = Mutex::new(Noted {
+    children: BTreeSet::new(),
+    starting: false,
+});
+/// Held across a start.
+static STARTS: Mutex<()> = Mutex::new(());
+
+fn noted() -> MutexGuard<'static, Noted> {
     NOTED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -245,13 +262,18 @@ fn noted() -> MutexGuard<'static, BTreeSet<i32>> {
 /// and on a slow timer.
 pub fn reap_orphans() -> usize {
     let noted = noted();
+    if noted.starting {
+        return 0;
+    }
     let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
     let mut count = 0;
     while let Ok(status) = waitid(Id::All, look) {
         let (WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, ..)) = status else {
             break;
         };
-        if noted.contains(&pid.as_raw()) || waitpid(pid, Some(WaitPidFlag::WNOHANG)).is_err() {
+        if noted.children.contains(&pid.as_raw())
+            || waitpid(pid, Some(WaitPidFlag::WNOHANG)).is_err()
+        {
             break;
         }
         count += 1;

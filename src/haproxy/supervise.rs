@@ -307,7 +307,11 @@ impl Task {
             .stdin(Stdio::null())
             .stdout(Stdio::inherit())
             .stderr(Stdio::piped());
-        let mut child = child::spawn(&mut command, Lifetime::Own).map_err(|cause| {
+        // The program may be on a disk that takes its time.
+        let start = move || child::spawn(&mut command, Lifetime::Own);
+        let started = tokio::task::spawn_blocking(start).await;
+        let started = started.unwrap_or_else(|error| Err(error.into()));
+        let mut child = started.map_err(|cause| {
             format!(
                 "HAProxy could not be started ({}): {cause}",
                 self.options.invocation.binary.display()

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout};
 
 use super::consul::{Load, TokenStatus};
@@ -118,12 +119,14 @@ impl CatalogFile {
 /// Reads the file now and whenever it differs. Runs until it is aborted.
 async fn follow(shared: Arc<Shared>) {
     let changes = Arc::new(Notify::new());
-    let _watcher = watch_folders(&shared.path, &changes);
+    let (path, woken) = (shared.path.clone(), Arc::clone(&changes));
+    let _watcher = spawn_blocking(move || watch_folders(&path, &woken)).await;
     let mut before: Option<(Stamp, Result<Arc<Fixture>, ReadError>)> = None;
     let mut attempts = 0;
     loop {
         let begun = Instant::now();
-        let stamp = stamp(&shared.path);
+        let path = shared.path.clone();
+        let stamp = spawn_blocking(move || stamp(&path)).await.ok().flatten();
         let read = match before.take() {
             // What could not be read may be readable now without any difference in these.
             Some((one, result)) if one == stamp && !is_away(&result) => result,
@@ -205,7 +208,7 @@ impl Shared {
     /// As [`Shared::load`]; a slow disk keeps nobody waiting.
     async fn load_aside(self: &Arc<Self>) -> Result<Fixture, ReadError> {
         let shared = Arc::clone(self);
-        let read = tokio::task::spawn_blocking(move || shared.load()).await;
+        let read = spawn_blocking(move || shared.load()).await;
         read.unwrap_or_else(|error| {
             Err(self.error(ErrorClass::Unreachable, "reading", &error.to_string()))
         })

@@ -21,12 +21,13 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
 use super::model::{Hold, Listener, Status};
 use super::places::{Limits, Room, Seat};
 use crate::apply::files::private_directory;
+use crate::crash;
 use crate::descriptors;
 
 /// How many connections are answered at a time, and how long each may take.
@@ -84,6 +85,7 @@ struct File {
 
 impl File {
     fn at(path: &Path) -> Option<File> {
+        crash::reading("socket looked at");
         let found = std::fs::symlink_metadata(path).ok()?;
         Some(File {
             device: found.dev(),
@@ -174,7 +176,10 @@ async fn keep(
                 tokio::time::sleep(LOOK).await;
             }
         }
-        made = make_again(&path);
+        let place = path.clone();
+        made = spawn_blocking(move || make_again(&place))
+            .await
+            .unwrap_or_else(|error| Err(error.into()));
     }
 }
 
@@ -187,7 +192,13 @@ fn make_again(path: &Path) -> io::Result<(UnixListener, File)> {
 }
 
 async fn gone(path: &Path, file: File) {
-    while File::at(path) == Some(file) {
+    loop {
+        let place = path.to_owned();
+        // Nothing waits for a disk that takes its time.
+        let found = spawn_blocking(move || File::at(&place)).await;
+        if !matches!(found, Ok(Some(found)) if found == file) {
+            return;
+        }
         tokio::time::sleep(LOOK).await;
     }
 }

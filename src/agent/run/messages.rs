@@ -35,11 +35,12 @@ impl Sidecar {
             Message::Observed {
                 applier,
                 observation,
+                snapshot,
             } => {
                 self.applier = Some(applier);
                 self.good_again();
                 self.applier_is_back();
-                if !self.snapshot.exists() {
+                if !snapshot {
                     self.core.snapshot_is_gone(Instant::now());
                 }
                 self.event(Event::Observed(observed(&observation)));
@@ -49,12 +50,8 @@ impl Sidecar {
                 self.good_again();
                 resumed(&verdict);
                 self.applier_is_back();
-                match self.asked.take() {
-                    Some(Asked::Apply(candidate, means)) => self.apply(candidate, means),
-                    Some(Asked::Observe) => self.observe(),
-                    None => {}
-                }
             }
+            Message::Opened { applier, parts } => self.opened(applier, parts),
             Message::Inspected(evidence) => self.event(Event::Inspected(evidence)),
             Message::Saved(result) => self.event(Event::Saved(result)),
             Message::Lost => self.lost = true,
@@ -76,8 +73,10 @@ impl Sidecar {
     }
 
     fn loaded(&mut self, generation: u64, result: Result<Templates, Vec<Diagnostic>>) {
+        self.loading = false;
         if generation != self.generation {
-            return; // Newer templates are being read.
+            self.read_templates();
+            return;
         }
         let result = result.map(|templates| {
             let literal = templates.set.literal_queries().clone();

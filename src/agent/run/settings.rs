@@ -35,55 +35,68 @@ impl Sidecar {
         }
     }
 
-    /// New settings come into force when nothing is being applied.
+    /// New settings come into force when nothing is being applied, and what was asked for meanwhile is done.
     pub(super) fn applier_is_back(&mut self) {
-        if self.applier.is_none() {
+        let Some(former) = self.applier.take_if(|_| self.waiting_settings.is_some()) else {
+            match self.asked.take() {
+                Some(Asked::Apply(candidate, means)) => self.apply(candidate, means),
+                Some(Asked::Observe) => self.observe(),
+                None => {}
+            }
             return;
-        }
-        if std::mem::take(&mut self.allow_loss)
-            && let Some(applier) = &mut self.applier
-        {
-            applier.allow_loss();
-        }
-        if std::mem::take(&mut self.forget_rejections)
-            && let Some(applier) = &mut self.applier
-        {
-            applier.forget_rejections(true);
-        }
+        };
         let Some(parts) = self.waiting_settings.take() else {
             return;
         };
-        // The locks are the old applier's until it is gone. HAProxy stays ours meanwhile.
-        self.applier = None;
-        match open(&parts, self.supervisor.as_ref()) {
-            Ok(mut applier) => {
-                // An operator has looked at it; a set over which HAProxy ended takes more than that.
-                applier.forget_rejections(false);
-                self.applier = Some(Box::new(applier));
+        let open_former = Arc::clone(&self.parts.open_applier);
+        let supervisor = self.supervisor.clone();
+        let messages = self.messages.clone();
+        self.on_apply_thread(async move {
+            // The locks are the old applier's until it is gone. HAProxy stays ours meanwhile.
+            drop(former);
+            let (applier, parts) = match open(&parts.open_applier, supervisor.as_ref()) {
+                Ok(mut applier) => {
+                    // An operator has looked at it; a set over which HAProxy ended takes more than that.
+                    applier.forget_rejections(false);
+                    (Ok(applier), Ok(parts))
+                }
+                Err(error) => (open(&open_former, supervisor.as_ref()), Err(error)),
+            };
+            let applier = applier.map(Box::new);
+            let _ = messages.send(Message::Opened { applier, parts }).await;
+        });
+    }
+
+    pub(super) fn opened(
+        &mut self,
+        applier: Result<Box<Applier>, String>,
+        parts: Result<Box<Parts>, String>,
+    ) {
+        match applier {
+            Ok(applier) => {
+                self.ending = applier.ending();
+                self.applier = Some(applier);
             }
+            Err(error) => {
+                tracing::error!("{error}");
+                self.lost = true;
+            }
+        }
+        match parts {
+            Ok(parts) => self.come_into_force(*parts),
             Err(error) => {
                 self.frame.settings_errors =
                     vec![format!("{error} The settings read before stay in force.")];
                 tracing::error!("{}", self.frame.settings_errors[0]);
-                match open(&self.parts, self.supervisor.as_ref()) {
-                    Ok(applier) => {
-                        self.ending = applier.ending();
-                        self.applier = Some(Box::new(applier));
-                    }
-                    Err(error) => {
-                        tracing::error!("{error}");
-                        self.lost = true;
-                    }
-                }
-                return;
             }
         }
+        self.applier_is_back();
+    }
+
+    fn come_into_force(&mut self, parts: Parts) {
         self.good_again();
         // Under another mode HAProxy is left to those who manage it from now on.
         self.supervisor = self.applier.as_mut().and_then(|applier| applier.guardian());
-        if let Some(applier) = &self.applier {
-            self.ending = applier.ending();
-        }
         let source_changed = parts.source_identity != self.parts.source_identity;
         self.core.settings_changed(parts.timing);
         self.former = None;
@@ -94,7 +107,7 @@ impl Sidecar {
         self.frame.mode.clone_from(&parts.mode);
         self.frame.warnings.clone_from(&parts.warnings);
         self.listen(parts.listen.clone());
-        let old = std::mem::replace(&mut self.parts, *parts);
+        let old = std::mem::replace(&mut self.parts, parts);
         if source_changed {
             tracing::info!("The catalog's settings have changed; every query is asked anew.");
             let actions = self.core.restart_watches();
@@ -147,14 +160,11 @@ impl Sidecar {
             .collect();
         let settings = self.parts.settings_file.iter().cloned().collect();
         let messages = self.messages.clone();
-        // The old watch ends first.
+        // The old watch ends first. What it has said is not said again.
         let former = self.file_watch.take();
-        let known = former
-            .as_ref()
-            .and_then(FileWatch::problem)
-            .map(str::to_owned);
+        let known = former.as_ref().and_then(FileWatch::problem);
         drop(former);
-        self.file_watch = FileWatch::start(vec![templates, settings], move |group| {
+        self.file_watch = FileWatch::start(vec![templates, settings], known, move |group| {
             let message = if group == 0 {
                 Message::TemplatesChanged
             } else {
@@ -166,18 +176,12 @@ impl Sidecar {
             tracing::warn!("Changes of templates and settings are not noticed by themselves: {error}. SIGHUP reads them again.");
         })
         .ok();
-        let problem = self.file_watch.as_ref().and_then(FileWatch::problem);
-        if let Some(problem) = problem
-            && known.as_deref() != Some(problem)
-        {
-            tracing::warn!("{problem}");
-        }
     }
 }
 
 /// Opens an applier that goes on with the HAProxy that is already ours.
-fn open(parts: &Parts, supervisor: Option<&Supervisor>) -> Result<Applier, String> {
-    let mut applier = (parts.open_applier)()?;
+fn open(open: &OpenApplier, supervisor: Option<&Supervisor>) -> Result<Applier, String> {
+    let mut applier = open()?;
     match supervisor {
         Some(supervisor) if !applier.inherit(supervisor.clone()) => Err(
             "The master socket of a supervised HAProxy cannot change while it runs. Restart Gatewright for that.".to_owned(),

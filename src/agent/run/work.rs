@@ -13,7 +13,7 @@ impl Sidecar {
             return;
         };
         let messages = self.messages.clone();
-        self.task(async move {
+        self.on_apply_thread(async move {
             let verdict = Box::new(applier.resume().await);
             let _ = messages.send(Message::Resumed { applier, verdict }).await;
         });
@@ -38,14 +38,8 @@ impl Sidecar {
                 Action::Observe => self.observe(),
                 Action::Inspect(inquiry) => self.inspect(*inquiry),
                 Action::Save(content) => self.save(content),
-                Action::AllowLoss => {
-                    self.allow_loss = true;
-                    self.applier_is_back();
-                }
-                Action::ForgetRejections => {
-                    self.forget_rejections = true;
-                    self.applier_is_back();
-                }
+                Action::AllowLoss => self.consent.loss = true,
+                Action::ForgetRejections => self.consent.rejections = true,
                 Action::Say(notice) => say(&notice),
             }
         }
@@ -69,11 +63,24 @@ impl Sidecar {
         });
     }
 
+    /// Asked for while they are read, they are read once more after that.
     fn load_templates(&mut self) {
         self.generation += 1;
+        self.read_templates();
+    }
+
+    pub(super) fn read_templates(&mut self) {
+        if std::mem::replace(&mut self.loading, true) {
+            return;
+        }
+        let watched = self.file_watch.as_ref().map(FileWatch::started);
         let generation = self.generation;
         let load = Arc::clone(&self.parts.load_templates);
         self.work(move || {
+            // A change after this is noticed.
+            if let Some(watched) = watched {
+                watched.wait();
+            }
             let result = load().map(|(set, warnings)| Templates {
                 texts: to_text(&set.texts()),
                 set: Box::new(set),
@@ -166,7 +173,9 @@ impl Sidecar {
             return;
         };
         let messages = self.messages.clone();
-        self.task(async move {
+        let consent = std::mem::take(&mut self.consent);
+        self.on_apply_thread(async move {
+            consent.give(&mut applier);
             let verdict = Box::new(applier.apply(&candidate, means).await);
             let _ = messages
                 .send(Message::Applied {
@@ -184,12 +193,14 @@ impl Sidecar {
             return;
         };
         let messages = self.messages.clone();
-        self.task(async move {
+        let snapshot = self.snapshot.clone();
+        self.on_apply_thread(async move {
             let observation = Box::new(applier.observe().await);
             let _ = messages
                 .send(Message::Observed {
                     applier,
                     observation,
+                    snapshot: snapshot.exists(),
                 })
                 .await;
         });
@@ -202,6 +213,11 @@ impl Sidecar {
             let message = work();
             let _ = messages.blocking_send(message);
         }));
+    }
+
+    /// Runs work of the applier's, whose disk may be slow.
+    pub(super) fn on_apply_thread(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.watch_task(self.apply_thread.spawn(work));
     }
 
     /// Runs something that waits beside the loop.
@@ -217,6 +233,17 @@ impl Sidecar {
                 let _ = messages.send(Message::Lost).await;
             }
         });
+    }
+}
+
+impl Consent {
+    fn give(self, applier: &mut Applier) {
+        if self.loss {
+            applier.allow_loss();
+        }
+        if self.rejections {
+            applier.forget_rejections(true);
+        }
     }
 }
 

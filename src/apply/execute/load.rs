@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::super::journal::{Change, Phase};
+use super::super::journal::Change;
 use super::super::set::{Candidate, Revision};
 use super::super::tell::{Mode, STALE, Seen, Told};
 use super::super::validate::{self, Master};
@@ -60,7 +60,7 @@ impl Applier {
         findings: Vec<Finding>,
     ) -> Result<Verdict, ApplyError> {
         let revision = candidate.revision.clone();
-        if let Err(error) = change.reached(Phase::Told) {
+        if let Err(error) = change.told() {
             change.take_back().map_err(ApplyError::TakeBack)?;
             return Err(error.into());
         }

@@ -510,6 +510,29 @@ async fn a_file_that_cannot_be_replaced_costs_commands_once(version: Version) {
     drop(bench);
 }
 
+// E15
+/// A change of one file waits for the disk twice, by commands as by a reload: for the file and for its directory.
+#[cfg(debug_assertions)]
+#[haproxies(ends)]
+async fn a_change_of_one_file_waits_for_the_disk_twice(version: Version) {
+    let bench = Bench::with_proxy(&version).await;
+    let mut applier = bench.settled().await;
+    for (means, by_reload) in [(Means::Any, false), (Means::Reload, true)] {
+        faults::calm();
+        let verdict = applier.apply(&bench.set(Servers::Next), means).await;
+        let waits: Vec<_> = faults::taken()
+            .into_iter()
+            .filter(|taken| matches!(taken.step, faults::Step::Sync | faults::Step::SyncNames))
+            .collect();
+        let done = matches!(verdict, Verdict::Confirmed { reloaded, .. } if reloaded == by_reload);
+        assert!(done, "{verdict:?}");
+        assert_eq!(waits.len(), 2, "{version} {means:?}: {waits:#?}");
+        bench.bring(&mut applier, Servers::Former).await;
+        bench.tidy(&mut applier).await;
+    }
+    drop(bench);
+}
+
 // E02 H11
 /// A disk that breaks when the commands are out already: the files and the worker are brought together.
 #[cfg(debug_assertions)]
