@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::catalog::{Catalog, places};
+use super::catalog::places;
 use super::subject::{Subject, free_address};
 use super::wire::{Closer, Connection, request};
 use support::haproxies::Version;
@@ -31,7 +31,7 @@ pub struct Hand {
 
 impl Hand {
     /// Starts it on a copy of `model`'s configuration.
-    pub fn start(catalog: &Catalog, version: &str, model: &dyn Subject) -> Outcome<Hand> {
+    pub fn start(consul: SocketAddr, version: &str, model: &dyn Subject) -> Outcome<Hand> {
         let directory = temp::directory()?;
         let stats = directory.path().join("stats.sock");
         let entrance = free_address()?;
@@ -53,7 +53,7 @@ impl Hand {
         let target = format!("{}/{server}", model.service());
         let haproxy = HAProxy::start(&Version::known(version)?, &text)?;
 
-        let mut connection = Connection::open(catalog.consul().address(), Duration::from_secs(90))
+        let mut connection = Connection::open(consul, Duration::from_secs(90))
             .map_err(|error| format!("Consul cannot be reached: {error}."))?;
         let closer = connection
             .closer()

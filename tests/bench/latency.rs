@@ -81,7 +81,7 @@ fn start(bench: &mut Bench, version: &str, size: usize) -> Outcome<Vec<Turn>> {
     begin(catalog, "moved")?;
     begin(catalog, super::hand::SERVICE)?;
     let sidecar = Sidecar::start(catalog, version, Mode::Supervise, "moved", size)?;
-    let hand = Hand::start(catalog, version, &sidecar)?;
+    let hand = Hand::start(catalog.consul().address(), version, &sidecar)?;
     let mut subjects: Vec<Box<dyn Subject>> = vec![Box::new(sidecar), Box::new(hand)];
     for peer in peers::named(&bench.options) {
         begin(catalog, peer.service())?;

@@ -15,6 +15,7 @@ mod numbers;
 mod options;
 mod peers;
 mod report;
+mod scale;
 mod servers;
 mod subject;
 mod wire;
@@ -82,9 +83,12 @@ fn measure(options: Options) -> Outcome<Vec<String>> {
     }
     if options.has("latency") || options.has("churn") || options.has("cost") {
         real_parts(options.clone(), &mut report)?;
+        for remark in peers::missing(&options) {
+            report.note(&remark);
+        }
     }
-    for remark in peers::missing(&options) {
-        report.note(&remark);
+    if options.has(options::SCALE) {
+        scale::run(&options, &mut report)?;
     }
     if profile == "debug" {
         report.note("This was a debug build: the times mean nothing.");
@@ -93,7 +97,7 @@ fn measure(options: Options) -> Outcome<Vec<String>> {
     if let Some(path) = &options.json {
         let frame = json!({
             "version": env!("CARGO_PKG_VERSION"), "profile": profile, "quick": options.quick,
-            "haproxy": options.haproxy, "sizes": options.sizes,
+            "haproxy": options.haproxy, "sizes": options.sizes, "parts": options.parts,
             "processors": std::thread::available_parallelism().map_or(0, |count| count.get()),
             "seconds": began.elapsed().as_secs(),
         });

@@ -1,6 +1,9 @@
 //! The command line of the benchmark. Pure; it never touches the files it names.
 
+use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use support::{Outcome, tools};
 
@@ -11,13 +14,77 @@ tests/bench/run [--quick] [--haproxy VERSION]… [--sizes N,…] [--parts PART,�
   --quick              fewer samples, 10 and 1,000 servers, the first HAProxy only; within 90 s
   --haproxy VERSION    2.6, 2.8, 3.0 or 3.2; may be given more than once; else 2.6 and 3.2
   --sizes N,…          how many other servers the configuration has; else 10,1000,10000
-  --parts PART,…       latency, churn, cost, alone; else all of them
+  --parts PART,…       latency, churn, cost, alone; else these four. The part scale runs only when named
   --json FILE          writes the figures there as well
+
+For the part scale, which measures many services on a Consul with its default limits (HAProxy 3.2 unless named):
+  --scale SxI,…        services × instances of each; else 10x3,300x10,1000x10
+  --ways WAY,…         template, routes; else both
+  --nodes N            nodes of the instances; else one for each 10 instances, 100 at most
+  --rest SECONDS       how long idle requests are counted; else 65, longer than a blocking query, or 20 with --quick
+Each size takes 2 to 5 minutes by each way, with --quick half of that.
 
 CONSUL_TEMPLATE and FABIO name programs that are measured beside Gatewright.";
 
-/// The parts of the benchmark, in the order in which they are shown.
-pub const PARTS: [&str; 4] = ["latency", "churn", "cost", "alone"];
+/// The parts that run unless some are named, in the order in which they are shown.
+pub const USUAL_PARTS: [&str; 4] = ["latency", "churn", "cost", "alone"];
+/// The part that runs only when it is named.
+pub const SCALE: &str = "scale";
+
+/// How many services Consul has, and how many instances each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    pub services: usize,
+    pub instances: usize,
+}
+
+impl Shape {
+    /// All instances.
+    pub fn total(self) -> usize {
+        self.services * self.instances
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let services = super::numbers::thousands(self.services as u64);
+        write!(f, "{services} × {}", self.instances)
+    }
+}
+
+/// Which configuration the part scale measures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// A template that names each service.
+    Template,
+    /// `gatewright run --routes` on the tags of the services.
+    Routes,
+}
+
+impl Way {
+    /// As the command line names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Way::Template => "template",
+            Way::Routes => "routes",
+        }
+    }
+}
+
+/// What the part scale measures.
+#[derive(Debug, Clone)]
+pub struct Scale {
+    /// The HAProxy versions.
+    pub haproxy: Vec<String>,
+    /// The sizes.
+    pub shapes: Vec<Shape>,
+    /// The configurations.
+    pub ways: Vec<Way>,
+    /// How many nodes, when it does not depend on the size.
+    pub nodes: Option<usize>,
+    /// How long idle requests are counted.
+    pub rest: Duration,
+}
 
 /// What is asked for.
 #[derive(Debug, Clone)]
@@ -30,6 +97,8 @@ pub struct Options {
     pub sizes: Vec<usize>,
     /// The parts that run.
     pub parts: Vec<String>,
+    /// What the part scale measures.
+    pub scale: Scale,
     /// Where the figures go as JSON.
     pub json: Option<PathBuf>,
     /// consul-template, when it is to be measured.
@@ -46,6 +115,13 @@ impl Options {
             haproxy: Vec::new(),
             sizes: Vec::new(),
             parts: Vec::new(),
+            scale: Scale {
+                haproxy: Vec::new(),
+                shapes: Vec::new(),
+                ways: Vec::new(),
+                nodes: None,
+                rest: Duration::ZERO,
+            },
             json: None,
             consul_template: program("CONSUL_TEMPLATE"),
             fabio: program("FABIO"),
@@ -68,8 +144,28 @@ impl Options {
                 }
                 "--parts" => {
                     for part in value()?.split(',') {
-                        options.parts.push(one_of(part, &PARTS)?);
+                        let known = [USUAL_PARTS.as_slice(), &[SCALE]].concat();
+                        options.parts.push(one_of(part, &known)?);
                     }
+                }
+                "--scale" => {
+                    for shape in value()?.split(',') {
+                        options.scale.shapes.push(read_shape(shape)?);
+                    }
+                }
+                "--ways" => {
+                    for way in value()?.split(',') {
+                        options.scale.ways.push(match way {
+                            "template" => Way::Template,
+                            "routes" => Way::Routes,
+                            _ => return Err(format!("{way} is none of template, routes.")),
+                        });
+                    }
+                }
+                "--nodes" => options.scale.nodes = Some(read_number(&value()?, 1..=5_000)?),
+                "--rest" => {
+                    let seconds = read_number(&value()?, 20..=600)?;
+                    options.scale.rest = Duration::from_secs(seconds as u64);
                 }
                 "--json" => options.json = Some(PathBuf::from(value()?)),
                 _ => return Err(format!("The benchmark knows no {word}.\n\n{USAGE}")),
@@ -80,6 +176,7 @@ impl Options {
     }
 
     fn fill(&mut self) {
+        self.fill_scale();
         if self.haproxy.is_empty() {
             let usual: &[&str] = if self.quick {
                 &["2.6"]
@@ -99,7 +196,29 @@ impl Options {
         self.sizes.sort_unstable();
         self.sizes.dedup();
         if self.parts.is_empty() {
-            self.parts = PARTS.iter().map(|part| (*part).to_owned()).collect();
+            self.parts = USUAL_PARTS.map(str::to_owned).into();
+        }
+    }
+
+    fn fill_scale(&mut self) {
+        let scale = &mut self.scale;
+        scale.haproxy = match self.haproxy.as_slice() {
+            [] => vec!["3.2".to_owned()],
+            named => named.to_vec(),
+        };
+        if scale.shapes.is_empty() {
+            scale.shapes = [(10, 3), (300, 10), (1_000, 10)]
+                .map(|(services, instances)| Shape {
+                    services,
+                    instances,
+                })
+                .into();
+        }
+        if scale.ways.is_empty() {
+            scale.ways = vec![Way::Template, Way::Routes];
+        }
+        if scale.rest.is_zero() {
+            scale.rest = Duration::from_secs(if self.quick { 20 } else { 65 });
         }
     }
 
@@ -124,6 +243,26 @@ fn read_size(word: &str) -> Outcome<usize> {
             "--sizes takes multiples of 10 from 10 to 20000, not {word}."
         )),
     }
+}
+
+fn read_shape(word: &str) -> Outcome<Shape> {
+    let (services, instances) = word
+        .split_once('x')
+        .ok_or_else(|| format!("--scale takes sizes such as 300x10, not {word}."))?;
+    Ok(Shape {
+        services: read_number(services, 2..=5_000)?,
+        instances: read_number(instances, 2..=50)?,
+    })
+}
+
+fn read_number(word: &str, range: RangeInclusive<usize>) -> Outcome<usize> {
+    let number = word.trim().parse().ok();
+    number
+        .filter(|number| range.contains(number))
+        .ok_or_else(|| {
+            let (least, most) = (range.start(), range.end());
+            format!("{word} is no number from {least} to {most}.")
+        })
 }
 
 fn program(variable: &str) -> Option<PathBuf> {

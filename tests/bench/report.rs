@@ -7,6 +7,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::numbers::written;
+use super::options::Shape;
 use support::Outcome;
 
 /// The widest bar, in characters.
@@ -23,6 +24,8 @@ pub struct Row {
     pub who: String,
     /// How many other servers the configuration had.
     pub servers: usize,
+    /// What Consul had, where that says it better.
+    pub shape: Option<Shape>,
     /// What came out, in words.
     pub measured: String,
     /// What is wanted, in words; empty when nothing is.
@@ -101,12 +104,19 @@ impl Report {
 
     /// The table, as Markdown.
     pub fn table(&self) -> String {
-        let head = ["", "other servers", "HAProxy", "measured", "goal", "met"].map(str::to_owned);
+        let size = match self.rows.iter().all(|row| row.shape.is_some()) {
+            true => "services × instances",
+            false => "other servers",
+        };
+        let head = ["", size, "HAProxy", "measured", "goal", "met"].map(str::to_owned);
         let mut lines = vec![head];
         for row in &self.rows {
             lines.push([
                 format!("{}: {}", row.part, row.who),
-                super::numbers::thousands(row.servers as u64),
+                match row.shape {
+                    Some(shape) => shape.to_string(),
+                    None => super::numbers::thousands(row.servers as u64),
+                },
                 row.haproxy.clone(),
                 row.measured.clone(),
                 row.goal.to_owned(),
@@ -180,11 +190,19 @@ impl Report {
             .rows
             .iter()
             .map(|row| {
-                json!({
+                let mut line = json!({
                     "part": row.part, "who": row.who, "haproxy": row.haproxy,
-                    "other_servers": row.servers, "measured": row.measured, "goal": row.goal,
+                    "measured": row.measured, "goal": row.goal,
                     "met": row.met, "figures": row.figures,
-                })
+                });
+                match row.shape {
+                    Some(shape) => {
+                        line["services"] = json!(shape.services);
+                        line["instances"] = json!(shape.instances);
+                    }
+                    None => line["other_servers"] = json!(row.servers),
+                }
+                line
             })
             .collect();
         let whole = json!({"run": frame, "rows": rows, "notes": self.notes});
@@ -199,10 +217,16 @@ pub fn say(text: &str) {
 }
 
 fn about(row: &Row) -> String {
-    let servers = super::numbers::thousands(row.servers as u64);
+    let size = match row.shape {
+        Some(shape) => format!("with {shape} instances"),
+        None => {
+            let servers = super::numbers::thousands(row.servers as u64);
+            format!("with {servers} other servers")
+        }
+    };
     if row.haproxy.is_empty() {
-        format!("with {servers} other servers")
+        size
     } else {
-        format!("with {servers} other servers on HAProxy {}", row.haproxy)
+        format!("{size} on HAProxy {}", row.haproxy)
     }
 }
