@@ -249,8 +249,6 @@ impl Core {
         now: Instant,
         actions: &mut Vec<Action>,
     ) {
-        let known = |watched: &&Watched| watched.known.is_some();
-        let keep = self.watches.values().filter(known).count();
         let Some(watched) = current(&mut self.watches, id, query) else {
             return;
         };
@@ -273,6 +271,8 @@ impl Core {
         match outage {
             Some(sentence) if self.outage.is_none() => {
                 self.outage = Some(now);
+                let known = |watched: &&Watched| watched.known.is_some();
+                let keep = self.watches.values().filter(known).count();
                 let message = format!("{sentence}{}", kept(keep));
                 say(actions, Weight::Warning, message);
             }

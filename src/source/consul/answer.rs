@@ -180,6 +180,8 @@ pub(super) struct Check {
     pub(super) check: String,
     /// The name of the service it is about; empty when it is about the node.
     pub(super) service: String,
+    /// The index at which it changed last: it may have been in another state meanwhile.
+    pub(super) modified: u64,
 }
 
 /// The checks in the body of a 200.
@@ -190,6 +192,7 @@ pub(super) fn checks(body: &[u8]) -> Result<BTreeSet<Check>, String> {
             node: entry.node,
             check: entry.check_id,
             service: entry.service_name,
+            modified: entry.modify_index,
         });
     };
     read_each(body, take)?;
@@ -444,6 +447,7 @@ struct StateEntry {
     check_id: String,
     #[serde(default, deserialize_with = "or_null")]
     service_name: String,
+    modify_index: u64,
 }
 
 #[derive(Deserialize)]

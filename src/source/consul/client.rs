@@ -197,7 +197,9 @@ impl Client {
 
     /// How many connections watches may have.
     pub(super) fn followed(&self) -> usize {
-        (most(&self.options) - beside(&self.options)).max(1)
+        most(&self.options)
+            .saturating_sub(beside(&self.options))
+            .max(1)
     }
 
     /// Why few connections are shared, where that is for want of descriptors.

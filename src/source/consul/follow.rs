@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, Id, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
 use super::answer::{Check, NodeEntry};
@@ -25,6 +25,8 @@ const TURN: Duration = Duration::from_secs(5);
 /// How often what is under way is counted for people.
 const COUNTED_EVERY: Duration = Duration::from_secs(1);
 
+/// A signal that fails for so long is not relied on.
+const UNRELIABLE: Duration = Duration::from_secs(5);
 /// A limit of Consul's that comes after so long without one is told of again.
 const FORGOTTEN: Duration = Duration::from_secs(600);
 
@@ -59,10 +61,21 @@ struct Question {
     told: Option<watch::Sender<Seen<Answer>>>,
     position: Position,
     known: Known,
+    /// What was told last, for watches that come later.
+    seen: Seen<Answer>,
     /// Of the signals of this scope.
     signals: Option<Scope>,
-    /// Whether its last request failed.
-    fails: bool,
+    /// Since when its requests fail.
+    fails: Option<std::time::Instant>,
+}
+
+impl Question {
+    fn tell(&mut self, seen: Seen<Answer>) {
+        if let Some(told) = &self.told {
+            told.send_replace(seen.clone());
+        }
+        self.seen = seen;
+    }
 }
 
 /// The last good answer.
@@ -77,8 +90,8 @@ struct Signals {
     numbers: [u64; 4],
     /// Whether each of them has been answered, and none fails.
     live: bool,
-    /// Nodes that are still to be read, by the number of the question.
-    nodes: BTreeSet<u64>,
+    /// Nodes that are still to be read, with the number of the question.
+    nodes: BTreeMap<String, u64>,
     /// Something has changed since the nodes are being read.
     again: bool,
 }
@@ -125,8 +138,8 @@ impl Follower {
             };
             tokio::select! {
                 // Cancel safety: a request that has ended is taken here or in the next turn.
-                Some(ended) = self.running.join_next() => match ended {
-                    Ok((number, result)) => self.ended(number, result),
+                Some(ended) = self.running.join_next_with_id() => match ended {
+                    Ok((id, (number, result))) => self.ended(number, id, result),
                     // Given up.
                     Err(error) if error.is_cancelled() => {}
                     // Our caller begins anew.
@@ -191,8 +204,9 @@ impl Follower {
                     let Some(question) = self.questions.get_mut(&number) else {
                         continue;
                     };
+                    let seen = std::mem::replace(&mut question.seen, Seen::Nothing);
                     question.told = Some(told);
-                    self.schedule.name(number, Instant::now().into_std());
+                    question.tell(seen);
                 }
                 (None, Some(number)) => {
                     let Some(question) = self.questions.get_mut(&number) else {
@@ -214,7 +228,7 @@ impl Follower {
         let number = self.last;
         if let Some((scope, name)) = asked.service() {
             let scope = self.services.entry(scope.clone()).or_default();
-            scope.entry(name.to_owned()).or_default().insert(number);
+            scope.entry(name.to_lowercase()).or_default().insert(number);
         }
         if sort != Sort::Errand {
             self.numbers.insert(asked.clone(), number);
@@ -224,8 +238,9 @@ impl Follower {
             told,
             position: Position::default(),
             known: Known::Nothing,
+            seen: Seen::Nothing,
             signals: None,
-            fails: false,
+            fails: None,
         };
         self.questions.insert(number, question);
         self.schedule.add(number, sort);
@@ -244,10 +259,11 @@ impl Follower {
         if let Some((scope, name)) = question.asked.service()
             && let Some(names) = self.services.get_mut(scope)
         {
-            if let Some(numbers) = names.get_mut(name) {
+            let name = name.to_lowercase();
+            if let Some(numbers) = names.get_mut(&name) {
                 numbers.remove(&number);
                 if numbers.is_empty() {
-                    names.remove(name);
+                    names.remove(&name);
                 }
             }
             if names.is_empty() {
@@ -256,11 +272,16 @@ impl Follower {
         }
     }
 
-    fn ended(&mut self, number: u64, result: Result<Read, Miss>) {
-        self.handles.remove(&number);
+    fn ended(&mut self, number: u64, id: Id, result: Result<Read, Miss>) {
         if !self.questions.contains_key(&number) {
             return;
         }
+        if self.handles.get(&number).map(AbortHandle::id) != Some(id) {
+            // It had been given up, but Consul had answered: there may be news.
+            self.schedule.name(number, Instant::now().into_std());
+            return;
+        }
+        self.handles.remove(&number);
         match result {
             Ok(read) => self.answered(number, read),
             Err(miss) => self.failed(number, miss),
@@ -274,9 +295,11 @@ impl Follower {
             return;
         };
         let first = matches!(question.known, Known::Nothing);
-        let moved = read.position.seen != question.position.seen;
-        let failed = std::mem::take(&mut question.fails);
-        question.position = read.position;
+        let before = std::mem::replace(&mut question.position, read.position);
+        let moved = read.position.seen != before.seen;
+        // Another agent, or another history: what was modified there may bear any index.
+        let anew = read.position.seen < before.seen || read.position.epoch != before.epoch;
+        question.fails = None;
         let mut named = Named::default();
         let mut changed = false;
         match read.reply {
@@ -293,9 +316,7 @@ impl Follower {
                     }
                 };
                 question.known = Known::Answer(Arc::clone(&known));
-                if let Some(told) = &question.told {
-                    told.send_replace(Seen::Known(known, read.freshness));
-                }
+                question.tell(Seen::Known(known, read.freshness));
             }
             Reply::Checks(checks) => {
                 if let Known::Checks(before) = &question.known {
@@ -312,20 +333,22 @@ impl Follower {
         let registered = matches!(kind, Some(Kind::Services { .. }));
         let nodes = matches!(kind, Some(Kind::Nodes { .. }));
         let signals = question.signals.clone();
-        // Each wake of a signal is followed, as long as Consul shows that something has happened.
-        let changed = changed || (signals.is_some() && moved && !first);
+        // Each registration moves the list of services, whose content need not change.
+        let wakes = (registered && moved && !first) || named != Named::default();
+        let changed = changed || (signals.is_some() && wakes);
         self.schedule
             .answered(number, changed, read.extra_requests, now);
         if let Some(scope) = signals {
             self.signalled(&scope, &named, now);
-            if nodes {
+            if nodes && !anew {
                 // One may be new, with instances of services that are known.
                 self.look_at_nodes(&scope, named.nodes);
             }
-            let sent = self.schedule.answered_at(number);
             if first {
-                self.sweep_older(&scope, sent);
-            } else if failed || (registered && moved) {
+                self.sweep_older(&scope, now);
+            } else if anew {
+                self.sweep_services(&scope);
+            } else if registered && moved {
                 self.sweep(&scope);
             }
             self.look_at_signals(&scope, now);
@@ -350,7 +373,7 @@ impl Follower {
         };
         // After any failure Consul may be another one, with another history.
         question.position.index = index::FRESH;
-        question.fails = true;
+        question.fails.get_or_insert(now);
         if let Asked::OnNode(..) = question.asked {
             return self.looked_at_node(number, None, now);
         }
@@ -372,17 +395,15 @@ impl Follower {
             outage,
         };
         let says = |seen: &Seen<Answer>| match seen {
-            Seen::Failed { error, .. } => Some(error.of_all()),
+            Seen::Failed { error, .. } => Some((error.class, error.detail.clone())),
             _ => None,
         };
         let said = self.outage.as_ref().and_then(says);
         let all = outage && said != says(&seen);
         self.outage = outage.then(|| seen.clone());
-        for (other, question) in &self.questions {
-            if (all || *other == number)
-                && let Some(told) = &question.told
-            {
-                told.send_replace(seen.clone());
+        for (other, question) in &mut self.questions {
+            if all || *other == number {
+                question.tell(seen.clone());
             }
         }
     }
@@ -441,12 +462,12 @@ impl Follower {
         let signals = Signals {
             numbers,
             live: false,
-            nodes: BTreeSet::new(),
+            nodes: BTreeMap::new(),
             again: false,
         };
         self.scopes.insert(scope.clone(), signals);
         // Some of them may have been answered long ago.
-        self.sweep_older(&scope, Some(now));
+        self.sweep_older(&scope, now);
         self.look_at_signals(&scope, now);
     }
 
@@ -454,7 +475,7 @@ impl Follower {
         let Some(signals) = self.scopes.remove(scope) else {
             return;
         };
-        for number in signals.nodes {
+        for number in signals.nodes.into_values() {
             self.remove(number);
         }
         for number in signals.numbers {
@@ -477,9 +498,10 @@ impl Follower {
         };
         let questions = &self.questions;
         let good = |number: &u64| {
-            questions
-                .get(number)
-                .is_some_and(|one| !one.fails && !matches!(one.known, Known::Nothing))
+            let fails = |since: std::time::Instant| now - since >= UNRELIABLE;
+            questions.get(number).is_some_and(|one| {
+                !one.fails.is_some_and(fails) && !matches!(one.known, Known::Nothing)
+            })
         };
         let live = signals.numbers.iter().all(good);
         if std::mem::replace(&mut signals.live, live) != live {
@@ -503,7 +525,7 @@ impl Follower {
             return;
         };
         for service in &named.services {
-            for number in names.get(service).into_iter().flatten() {
+            for number in names.get(&service.to_lowercase()).into_iter().flatten() {
                 self.schedule.name(*number, now);
             }
         }
@@ -511,13 +533,17 @@ impl Follower {
             return;
         }
         for number in names.values().flatten() {
-            let known = self.questions.get(number).map(|question| &question.known);
-            if let Some(Known::Answer(answer)) = known
-                && named
-                    .nodes
-                    .iter()
-                    .any(|node| signals::is_on_node(answer, node))
-            {
+            let there = self
+                .questions
+                .get(number)
+                .is_some_and(|one| match &one.known {
+                    Known::Answer(answer) => named
+                        .nodes
+                        .iter()
+                        .any(|node| signals::is_on_node(answer, node)),
+                    _ => true,
+                });
+            if there {
                 self.schedule.name(*number, now);
             }
         }
@@ -544,10 +570,7 @@ impl Follower {
         let names = names.unwrap_or_default();
         let services = self.of_scope(scope);
         if names.is_empty() || names.len() >= services.len() {
-            for number in services {
-                self.schedule.sweep(number);
-            }
-            return;
+            return self.sweep_services(scope);
         }
         self.look_at_nodes(scope, names);
     }
@@ -555,18 +578,37 @@ impl Follower {
     /// Reads what is registered on these nodes, at the pace of a sweep.
     fn look_at_nodes(&mut self, scope: &Scope, names: impl IntoIterator<Item = String>) {
         for name in names {
-            let number = self.add(Asked::OnNode(scope.clone(), name), Sort::Errand, None);
-            if let Some(signals) = self.scopes.get_mut(scope) {
-                signals.nodes.insert(number);
+            let reads = |signals: &Signals| signals.nodes.get(&name).copied();
+            match self.scopes.get(scope).and_then(reads) {
+                Some(number) if self.schedule.is_under_way(number) => {
+                    if let Some(signals) = self.scopes.get_mut(scope) {
+                        signals.again = true;
+                    }
+                }
+                Some(_) => {}
+                None => {
+                    let asked = Asked::OnNode(scope.clone(), name.clone());
+                    let number = self.add(asked, Sort::Errand, None);
+                    if let Some(signals) = self.scopes.get_mut(scope) {
+                        signals.nodes.insert(name, number);
+                    }
+                }
             }
         }
     }
 
-    /// What was answered before the signals were there may have changed in between.
-    fn sweep_older(&mut self, scope: &Scope, than: Option<std::time::Instant>) {
+    /// All services of a scope are read, whatever is known of them.
+    fn sweep_services(&mut self, scope: &Scope) {
+        for number in self.of_scope(scope) {
+            self.schedule.sweep(number);
+        }
+    }
+
+    /// What was asked before a signal was there may have changed in between.
+    fn sweep_older(&mut self, scope: &Scope, than: std::time::Instant) {
         for number in self.of_scope(scope) {
             let at = self.schedule.answered_at(number);
-            if at.is_some() && at < than {
+            if at.is_none_or(|at| at < than) {
                 self.schedule.sweep(number);
             }
         }
@@ -581,46 +623,39 @@ impl Follower {
         if entries.is_some() {
             self.schedule.answered(number, false, 0, now);
         }
-        let asked = self
-            .questions
-            .get(&number)
-            .map(|question| question.asked.clone());
+        let asked = self.questions.get(&number).map(|one| one.asked.clone());
         self.remove(number);
         let Some(Asked::OnNode(scope, node)) = asked else {
             return;
         };
-        if let Some(names) = self.services.get(&scope) {
-            for (name, number) in names
-                .iter()
-                .flat_map(|(name, all)| all.iter().map(move |one| (name, *one)))
-            {
-                let Some(question) = self.questions.get(&number) else {
-                    continue;
-                };
-                let Known::Answer(answer) = &question.known else {
-                    continue;
-                };
-                match entries {
-                    Some(entries)
-                        if signals::is_outdated(
-                            name,
-                            answer,
-                            question.position.seen,
-                            &node,
-                            entries,
-                        ) =>
-                    {
-                        self.schedule.name(number, now);
+        match entries {
+            Some(entries) => {
+                let here = signals::by_service(entries);
+                for (name, numbers) in self.services.get(&scope).into_iter().flatten() {
+                    let here = here.get(name).map_or(&[][..], Vec::as_slice);
+                    for number in numbers {
+                        let outdated =
+                            self.questions
+                                .get(number)
+                                .is_some_and(|one| match &one.known {
+                                    Known::Answer(answer) => {
+                                        signals::is_outdated(answer, one.position.seen, &node, here)
+                                    }
+                                    _ => !here.is_empty(),
+                                });
+                        if outdated {
+                            self.schedule.name(*number, now);
+                        }
                     }
-                    None if signals::is_on_node(answer, &node) => self.schedule.sweep(number),
-                    _ => {}
                 }
             }
+            // A service may be new there.
+            None => self.sweep_services(&scope),
         }
         let Some(signals) = self.scopes.get_mut(&scope) else {
             return;
         };
-        signals.nodes.remove(&number);
+        signals.nodes.remove(&node);
         if signals.nodes.is_empty() && std::mem::take(&mut signals.again) {
             self.sweep(&scope);
         }

@@ -47,9 +47,12 @@ const AWAY_MOST: Duration = Duration::from_secs(4);
 const REFUSED: Duration = Duration::from_millis(250);
 /// Failures of held questions so close together are one.
 const TOGETHER: Duration = Duration::from_secs(1);
-/// Within how long after an outage a source begins to ask for everything. Not less for few questions: Consul 1.8.7
-/// holds those of an election and then answers those of all sources at once.
-const APART: Duration = Duration::from_secs(1);
+/// Within how long after an outage a source begins to ask for everything: half as long as the outage, within these.
+/// Not less for few questions: Consul 1.8.7 holds those of an election and then answers those of all sources at once.
+const APART_LEAST: Duration = Duration::from_secs(1);
+const APART_MOST: Duration = Duration::from_secs(3);
+/// A question whose connection is refused so often in a row, while others are answered, fails.
+const REFUSALS: u32 = 3;
 
 /// How a question takes part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,7 +139,23 @@ struct Entry {
     changed: Option<Instant>,
     /// Whether its last request failed for a reason of its own.
     fails: bool,
+    /// How often in a row its connection was refused.
+    refusals: u32,
 }
+
+impl Entry {
+    /// Its place in `first`: those that fail come last, signals before others, then the newest.
+    fn urgency(&self, number: u64) -> Urgency {
+        (self.fails, self.sort != Sort::Signal, Reverse(number))
+    }
+
+    /// Its place in `named` and `sweep`: the one that was asked longest ago comes first.
+    fn turn(&self, number: u64) -> (Option<Instant>, u64) {
+        (self.asked, number)
+    }
+}
+
+type Urgency = (bool, bool, Reverse<u64>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum At {
@@ -161,10 +180,12 @@ struct Asking {
     sent: Instant,
     /// How many requests were under way then, this one among them.
     beside: usize,
-    /// Something has changed in the answer since, or may have.
-    again: bool,
+    /// Something has changed in the answer since ([`Then::Named`]), or may have ([`Then::Swept`]).
+    again: Option<Then>,
     /// It is part of a sweep.
     sweep: bool,
+    /// The last request failed, too.
+    struggles: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -178,6 +199,7 @@ enum Then {
 
 #[derive(Debug)]
 struct Outage {
+    began: Instant,
     step: u32,
     /// When the next question is asked.
     at: Instant,
@@ -238,16 +260,17 @@ pub(super) struct Schedule {
     under_way: usize,
     /// Of those, requests of sweeps.
     sweeping: usize,
-    /// Signals first, then the newest.
-    first: BTreeSet<(bool, Reverse<u64>)>,
-    named: BTreeSet<u64>,
+    /// And those whose last request failed, too.
+    struggling: usize,
+    first: BTreeSet<Urgency>,
+    named: BTreeSet<(Option<Instant>, u64)>,
     later: BTreeSet<(Instant, u64)>,
     /// When each settled question is read if it is not held.
     due: BTreeSet<(Instant, u64)>,
     candidates: BTreeSet<Rank>,
     held: BTreeSet<Rank>,
     /// To be read at the pace of a sweep.
-    sweep: BTreeSet<u64>,
+    sweep: BTreeSet<(Option<Instant>, u64)>,
     /// When the last requests of sweeps went out.
     swept: VecDeque<Instant>,
     /// When the sweep began that goes on.
@@ -255,6 +278,8 @@ pub(super) struct Schedule {
     /// How long the last one took.
     sweep_took: Duration,
     outage: Option<Outage>,
+    /// The question that failed as if all did, before another one has.
+    doubt: Option<u64>,
     /// Held since before an outage: whether Consul still knows of it is not known.
     suspect: Vec<u64>,
     /// When the last good answer came.
@@ -272,6 +297,7 @@ impl Schedule {
             entries: BTreeMap::new(),
             under_way: 0,
             sweeping: 0,
+            struggling: 0,
             first: BTreeSet::new(),
             named: BTreeSet::new(),
             later: BTreeSet::new(),
@@ -283,6 +309,7 @@ impl Schedule {
             sweep_began: None,
             sweep_took: Duration::ZERO,
             outage: None,
+            doubt: None,
             suspect: Vec::new(),
             answered: None,
             not_before: None,
@@ -303,6 +330,7 @@ impl Schedule {
             answered: None,
             changed: None,
             fails: false,
+            refusals: 0,
         };
         self.entries.insert(number, entry);
         self.enter(number, at);
@@ -328,15 +356,18 @@ impl Schedule {
             }
             return;
         }
-        let swept = self.sweep.contains(&number);
+        let swept = self.sweep.contains(&entry.turn(number));
         self.leave(number);
         self.replace_sort(number, sort);
         match at {
-            At::Settled(_) => self.settle(number, now),
+            At::Settled(due) => {
+                let due = due.min(self.due_at(sort, now));
+                self.enter(number, At::Settled(due));
+            }
             at => self.enter(number, at),
         }
         if swept {
-            self.sweep.insert(number);
+            self.add_to_sweep(number);
         }
     }
 
@@ -370,7 +401,7 @@ impl Schedule {
             | At::Errand
             | At::Nowhere
             | At::Later(_, Then::First | Then::Named) => {}
-            At::Asking(asking) => asking.again = true,
+            At::Asking(asking) => asking.again = Some(Then::Named),
             At::Later(_, Then::Settled | Then::Swept) | At::Settled(_) => {
                 let pause = entry.pace.soonest(now);
                 self.leave(number);
@@ -385,10 +416,10 @@ impl Schedule {
             return;
         };
         match &mut entry.at {
-            At::Asking(asking) => asking.again = true,
-            At::Settled(_) => {
-                self.sweep.insert(number);
+            At::Asking(asking) => {
+                asking.again.get_or_insert(Then::Swept);
             }
+            At::Settled(_) => self.add_to_sweep(number),
             At::Later(_, then) if *then == Then::Settled => *then = Then::Swept,
             At::First | At::Named | At::Later(..) | At::Errand | At::Nowhere => {}
         }
@@ -397,6 +428,12 @@ impl Schedule {
     /// When the request went out that brought the last answer.
     pub(super) fn answered_at(&self, number: u64) -> Option<Instant> {
         self.entries.get(&number)?.answered
+    }
+
+    /// Whether its request has gone out.
+    pub(super) fn is_under_way(&self, number: u64) -> bool {
+        let at = self.entries.get(&number).map(|entry| entry.at);
+        matches!(at, Some(At::Asking(_)))
     }
 
     /// What to do next; to be asked again until there is nothing.
@@ -420,14 +457,17 @@ impl Schedule {
             return self.give_up(now);
         }
         if self.under_way < self.budget.places() {
-            if let Some(number) = self.named.first().copied() {
+            if let Some((_, number)) = self.named.first().copied() {
                 return Some(self.ask(number, How::Read, false, now));
             }
-            if let Some((_, Reverse(number))) = self.first.first().copied() {
+            // Those that fail, which may take long to do so, leave half of the places to others.
+            if let Some((fails, _, Reverse(number))) = self.first.first().copied()
+                && (!fails || self.struggling < self.budget.places().div_ceil(2))
+            {
                 return Some(self.ask(number, How::Read, false, now));
             }
         }
-        if !self.first.is_empty() {
+        if self.first.first().is_some_and(|(fails, ..)| !fails) {
             return None;
         }
         if let Some((heat, _, number)) = self.candidates.last().copied() {
@@ -464,7 +504,8 @@ impl Schedule {
             return Some(at);
         }
         if let Some(outage) = &self.outage {
-            return outage.asking.is_none().then_some(outage.at);
+            let at = outage.asking.is_none().then_some(outage.at);
+            return at.filter(|at| now < *at);
         }
         let later = self.later.first().map(|(at, _)| *at);
         let due = match self.sweep.is_empty() {
@@ -487,6 +528,7 @@ impl Schedule {
             return;
         };
         self.answered = Some(now);
+        self.doubt = None;
         let chance = self.random.f64();
         if let Some(entry) = self.entries.get_mut(&number) {
             for _ in 0..extra {
@@ -499,6 +541,7 @@ impl Schedule {
             entry.pace.answered(changed, held);
             entry.answered = Some(asking.sent);
             entry.fails = false;
+            entry.refusals = 0;
             if changed {
                 entry.changed = Some(now);
             }
@@ -508,15 +551,21 @@ impl Schedule {
                     let pause = every.mul_f64(0.9 + 0.2 * chance);
                     self.enter(number, At::Later(now + pause, Then::First));
                 }
-                // One that was held has been answered since it was named, or is again at once.
-                _ if asking.again && asking.how == How::Read => {
+                // One that was held and brought news has been answered since it was named.
+                _ if asking.again == Some(Then::Named) && (asking.how == How::Read || !changed) => {
                     let pause = entry.pace.soonest(now);
                     self.enter(number, At::Later(now + pause, Then::Named));
                 }
-                _ => match entry.pace.wait(now) {
-                    Duration::ZERO => self.settle(number, now),
-                    pause => self.enter(number, At::Later(now + pause, Then::Settled)),
-                },
+                _ => {
+                    let then = match asking.again {
+                        Some(Then::Swept) if asking.how == How::Read => Then::Swept,
+                        _ => Then::Settled,
+                    };
+                    let pause = entry.pace.wait(now);
+                    self.enter(number, At::Later(now + pause, then));
+                    // Without a pause it may be held at once.
+                    self.wake(now);
+                }
             }
         }
         self.returned(now);
@@ -536,14 +585,15 @@ impl Schedule {
             let jitter = (asked / 4)
                 .min(Duration::from_secs(5))
                 .mul_f64(self.random.f64());
-            self.not_before = Some(now + asked + jitter);
+            self.not_before = self.not_before.max(Some(now + asked + jitter));
         }
         if failure.unreachable {
             self.budget.forget();
         }
         // Of many that are refused at once the last one shows that it is no limit.
         let lives = self.answered.is_some_and(|at| at >= asking.sent) || self.under_way > 0;
-        let refused = failure.refused && lives && self.outage.is_none();
+        let refusals = self.entries.get(&number).map_or(0, |entry| entry.refusals);
+        let refused = failure.refused && lives && self.outage.is_none() && refusals < REFUSALS;
         let lost = failure.lost && asking.how != How::Read;
         let Some(entry) = self.entries.get_mut(&number) else {
             return Told::Nothing;
@@ -552,6 +602,7 @@ impl Schedule {
             let mut pause = entry.pace.broke(chance);
             if refused {
                 pause += REFUSED;
+                entry.refusals += 1;
             }
             if entry.sort != Sort::Errand {
                 self.enter(number, At::Later(now + pause, Then::First));
@@ -562,6 +613,9 @@ impl Schedule {
             return Told::Nothing;
         }
         entry.fails = true;
+        if !failure.refused {
+            entry.refusals = 0;
+        }
         let all_fail = || self.entries.values().all(|entry| entry.fails);
         let everyone =
             failure.everyone || (failure.address && (self.outage.is_some() || all_fail()));
@@ -572,7 +626,19 @@ impl Schedule {
         };
         let none_since = self.answered.is_none_or(|at| at < since);
 
-        if everyone && (self.outage.is_some() || none_since) {
+        let doubted = self.doubt.is_some_and(|doubted| doubted != number);
+        let alone = self
+            .entries
+            .values()
+            .filter(|entry| entry.sort != Sort::Errand)
+            .count()
+            < 2;
+        let sure = failure.unreachable || doubted || alone;
+        if everyone && none_since && !sure && self.outage.is_none() {
+            self.doubt = Some(number);
+            self.ask_another(number);
+        }
+        if everyone && (self.outage.is_some() || (none_since && sure)) {
             if let Some(entry) = self.entries.get_mut(&number) {
                 entry.pace.given_up();
             }
@@ -638,7 +704,9 @@ impl Schedule {
             self.budget.forget();
         }
         let (step, at) = (0, now);
+        let began = now;
         let outage = self.outage.get_or_insert(Outage {
+            began,
             step,
             at,
             asking: None,
@@ -658,17 +726,15 @@ impl Schedule {
 
     /// Consul answers; if it did not before, everything is asked anew, for it may be another one.
     fn returned(&mut self, now: Instant) {
-        if self.outage.take().is_none() {
+        let Some(outage) = self.outage.take() else {
             return;
-        }
-        self.not_before = Some(now + APART.mul_f64(self.random.f64()));
-        self.suspect = self.held.iter().map(|(.., number)| *number).collect();
-        let idle = |at: At| {
-            matches!(
-                at,
-                At::Settled(_) | At::Later(_, Then::Settled | Then::Swept)
-            )
         };
+        // The longer it was, the more others come back with this one.
+        let apart = ((now - outage.began) / 2).clamp(APART_LEAST, APART_MOST);
+        let at = now + apart.mul_f64(self.random.f64());
+        self.not_before = self.not_before.max(Some(at));
+        self.suspect = self.held.iter().map(|(.., number)| *number).collect();
+        let idle = |at: At| matches!(at, At::Settled(_) | At::Later(..) | At::Named);
         let idle = self.entries.iter().filter(|(_, entry)| idle(entry.at));
         for number in idle.map(|(number, _)| *number).collect::<Vec<_>>() {
             self.leave(number);
@@ -684,17 +750,34 @@ impl Schedule {
         if !ready || self.under_way >= self.budget.places() {
             return None;
         }
-        let idle = |(_, entry): &(&u64, &Entry)| {
-            !matches!(entry.at, At::Asking(_) | At::Errand | At::Nowhere)
-        };
-        let any = || Some(*self.entries.iter().find(idle)?.0);
-        let first = self.first.first().map(|(_, Reverse(number))| *number);
-        let number = first.or_else(any)?;
+        let number = self.longest_unasked(|entry| !matches!(entry.at, At::Asking(_)))?;
         let step = self.ask(number, How::Read, false, now);
         if let Some(outage) = &mut self.outage {
             outage.asking = Some(number);
         }
         Some(step)
+    }
+
+    /// One failed as if all did: another one shows whether that is so.
+    fn ask_another(&mut self, number: u64) {
+        let idle = |entry: &Entry| !matches!(entry.at, At::Asking(_));
+        let other = self.longest_unasked(|entry| idle(entry) && entry.at != At::Nowhere);
+        match other.filter(|other| *other != number) {
+            Some(other) => {
+                self.leave(other);
+                self.enter(other, At::First);
+            }
+            None => self
+                .suspect
+                .extend(self.held.first().map(|(.., other)| *other)),
+        }
+    }
+
+    fn longest_unasked(&self, among: impl Fn(&Entry) -> bool) -> Option<u64> {
+        let all = self.entries.iter();
+        let all = all.filter(|(_, entry)| entry.sort != Sort::Errand && among(entry));
+        let all = all.min_by_key(|(_, entry)| entry.asked);
+        all.map(|(number, _)| *number)
     }
 
     fn next_of_sweep(&mut self, now: Instant) -> Option<u64> {
@@ -707,7 +790,7 @@ impl Schedule {
             .first()
             .filter(|(at, _)| *at <= now)
             .map(|(_, number)| *number);
-        self.sweep.first().copied().or(due)
+        due.or_else(|| self.sweep.first().map(|(_, number)| *number))
     }
 
     /// When a sweep may make the next request.
@@ -727,8 +810,12 @@ impl Schedule {
             entry.pace.given_up();
         }
         match asking.again {
-            true => self.enter(number, At::Named),
-            false => self.settle(number, now),
+            Some(Then::Named) => self.enter(number, At::Named),
+            Some(_) => {
+                self.settle(number, now);
+                self.add_to_sweep(number);
+            }
+            None => self.settle(number, now),
         }
         Some(Step::GiveUp(number))
     }
@@ -747,6 +834,7 @@ impl Schedule {
         let beside = self.under_way;
         if let Some(entry) = self.entries.get_mut(&number) {
             entry.asked = Some(now);
+            self.struggling += usize::from(entry.fails);
             entry.pace.asked(now);
             // The one that named it has its own pace, and so has a failure after which it is asked anew.
             let again = from == Some(At::First) && entry.answered.is_some();
@@ -757,8 +845,9 @@ impl Schedule {
                 how,
                 sent: now,
                 beside,
-                again: false,
+                again: None,
                 sweep,
+                struggles: entry.fails,
             });
         }
         if how != How::Read {
@@ -800,20 +889,27 @@ impl Schedule {
                 Then::Settled => self.settle(number, now),
                 Then::Swept => {
                     self.settle(number, now);
-                    self.sweep.insert(number);
+                    self.add_to_sweep(number);
                 }
             }
         }
     }
 
     fn settle(&mut self, number: u64, now: Instant) {
-        let Some(entry) = self.entries.get(&number) else {
-            return;
-        };
-        let every = self
-            .every(entry.sort)
-            .mul_f64(0.9 + 0.2 * self.random.f64());
-        self.enter(number, At::Settled(now + every));
+        if let Some(sort) = self.entries.get(&number).map(|entry| entry.sort) {
+            let due = self.due_at(sort, now);
+            self.enter(number, At::Settled(due));
+        }
+    }
+
+    fn due_at(&mut self, sort: Sort, now: Instant) -> Instant {
+        now + self.every(sort).mul_f64(0.9 + 0.2 * self.random.f64())
+    }
+
+    fn add_to_sweep(&mut self, number: u64) {
+        if let Some(entry) = self.entries.get(&number) {
+            self.sweep.insert(entry.turn(number));
+        }
     }
 
     /// How often a question is read that is not held.
@@ -856,14 +952,14 @@ impl Schedule {
             return;
         };
         let (at, rank) = (entry.at, self.rank(number));
-        let first = (entry.sort != Sort::Signal, Reverse(number));
-        self.sweep.remove(&number);
+        let (urgency, turn) = (entry.urgency(number), entry.turn(number));
+        self.sweep.remove(&turn);
         match at {
             At::First => {
-                self.first.remove(&first);
+                self.first.remove(&urgency);
             }
             At::Named => {
-                self.named.remove(&number);
+                self.named.remove(&turn);
             }
             At::Later(at, _) => {
                 self.later.remove(&(at, number));
@@ -875,6 +971,7 @@ impl Schedule {
             At::Asking(asking) => {
                 self.under_way -= 1;
                 self.sweeping -= usize::from(asking.sweep);
+                self.struggling -= usize::from(asking.struggles);
                 self.held.remove(&rank);
                 if let Some(outage) = &mut self.outage
                     && outage.asking == Some(number)
@@ -898,11 +995,10 @@ impl Schedule {
         entry.at = at;
         match at {
             At::First => {
-                self.first
-                    .insert((entry.sort != Sort::Signal, Reverse(number)));
+                self.first.insert(entry.urgency(number));
             }
             At::Named => {
-                self.named.insert(number);
+                self.named.insert(entry.turn(number));
             }
             At::Later(at, _) => {
                 self.later.insert((at, number));
@@ -912,7 +1008,7 @@ impl Schedule {
                 self.candidates.insert(rank);
             }
             At::Errand => {
-                self.sweep.insert(number);
+                self.sweep.insert(entry.turn(number));
             }
             At::Asking(_) | At::Nowhere => {}
         }

@@ -5,7 +5,7 @@
 //! 1.21). What a list does not name is found on the nodes: an instance there that was modified after the last answer
 //! about its service, or one of that answer that is not there any more.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::answer::{Check, NodeEntry};
 use crate::catalog::{Answer, Instance, Node, ServiceName};
@@ -54,24 +54,24 @@ fn different<'a, T: Ord>(before: &'a [T], after: &'a [T]) -> impl Iterator<Item 
     different.into_iter()
 }
 
-/// Whether what is registered on a node shows that an answer about a service is out of date. `seen` is the index of
-/// that answer.
-pub(super) fn is_outdated(
-    service: &str,
-    answer: &Answer,
-    seen: u64,
-    node: &str,
-    entries: &[NodeEntry],
-) -> bool {
-    let here = entries.iter().filter(|entry| entry.service == service);
-    if here.clone().any(|entry| entry.modified > seen) {
-        return true;
+/// What is registered on a node, by service; Consul's names of services are the same in any case.
+pub(super) fn by_service(entries: &[NodeEntry]) -> BTreeMap<String, Vec<&NodeEntry>> {
+    let mut services: BTreeMap<String, Vec<&NodeEntry>> = BTreeMap::new();
+    for entry in entries {
+        services
+            .entry(entry.service.to_lowercase())
+            .or_default()
+            .push(entry);
     }
-    let Answer::Instances(list) = answer else {
-        return false;
-    };
-    let is_there = |one: &Instance| here.clone().any(|entry| entry.id == one.id);
-    on_node(list, node).any(|one| !is_there(one))
+    services
+}
+
+/// Whether what a node has of a service shows that an answer about that service is out of date. `seen` is the index of
+/// that answer.
+pub(super) fn is_outdated(answer: &Answer, seen: u64, node: &str, here: &[&NodeEntry]) -> bool {
+    let is_there = |one: &Instance| here.iter().any(|entry| entry.id == one.id);
+    here.iter().any(|entry| entry.modified > seen)
+        || matches!(answer, Answer::Instances(list) if !on_node(list, node).all(is_there))
 }
 
 /// Whether an answer holds an instance on a node.

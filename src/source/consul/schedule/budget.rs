@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 
 /// How long a limit of Consul's is believed before more is tried.
 const BELIEVED: Duration = Duration::from_secs(60);
+/// A limit of fewer than this is believed when two requests were refused, so shortly after each other.
+const FEW: usize = 8;
+const SHORTLY: Duration = Duration::from_secs(10);
 /// What is refused so soon after a limit was found says nothing new.
 const TOGETHER: Duration = Duration::from_secs(1);
 
@@ -18,11 +21,17 @@ pub(super) struct Budget {
     most: usize,
     /// So many Consul took before it refused one, and when that was.
     found: Option<(usize, Instant)>,
+    /// When a request was refused that alone is no sign of a limit.
+    refused: Option<Instant>,
 }
 
 impl Budget {
     pub(super) fn new(most: usize) -> Budget {
-        Budget { most, found: None }
+        Budget {
+            most,
+            found: None,
+            refused: None,
+        }
     }
 
     /// How many requests may be under way. Where Consul takes fewer than wanted, a quarter is left to others.
@@ -45,12 +54,24 @@ impl Budget {
     /// Consul refused a request for its connection that was sent when so many were under way, this one among them.
     pub(super) fn refused(&mut self, sent: Instant, under_way: usize, now: Instant) {
         let taken = under_way.saturating_sub(1).max(1);
-        match &mut self.found {
-            Some((known, at)) if sent <= *at => *known = taken.min(*known),
+        match self.found {
+            Some((known, at)) if sent <= at => self.found = Some((known.min(taken), at)),
             // Consul may not have noticed yet what was closed for the limit.
-            Some((_, at)) if now.saturating_duration_since(*at) < TOGETHER => {}
-            _ => self.found = Some((taken, now)),
+            Some((_, at)) if now.saturating_duration_since(at) < TOGETHER => {}
+            _ => {
+                // One alone may have another cause.
+                let again = self.again(now);
+                self.found = (again || taken >= FEW)
+                    .then_some((taken, now))
+                    .or(self.found);
+            }
         }
+    }
+
+    /// Whether a request was refused not long before, too.
+    fn again(&mut self, now: Instant) -> bool {
+        let before = self.refused.replace(now);
+        before.is_some_and(|at| now.saturating_duration_since(at) < SHORTLY)
     }
 
     /// When more is tried again.
