@@ -2,8 +2,9 @@
 //! and asserts nothing about time.
 //!
 //! A catalog of services with ten instances each is rendered by two templates, one line a server:
-//! a loop like that of the shipped templates, and the helper `servers`. Then one instance of one
-//! service gets another address, and everything is rendered again.
+//! a loop like that of the shipped templates, and the helper `servers`. The shipped set of `run --routes` routes
+//! one host to each service; its first rendering begins without answers, as that of `run` does. Then one
+//! instance of one service gets another address, and everything is rendered again.
 #![allow(clippy::print_stdout)] // It is what this program is for.
 
 use std::collections::BTreeMap;
@@ -11,12 +12,27 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gatewright::catalog::{Answer, Instance, Kind, Known, Query, Scope, ServiceName, Status};
-use gatewright::template::{Grammar, Options, Outcome, Source, TemplateSet};
+use gatewright::catalog::{
+    Answer, HealthFilter, Instance, Kind, Known, Query, Scope, ServiceName, Status,
+};
+use gatewright::template::{
+    Grammar, Options, Outcome, Source, TemplateSet, shipped, shipped_partials,
+};
 
 const EACH: &str =
     "    server {{serverName this}} {{serverAddress this}} check weight {{Weights.Passing}}";
 const COMPACT: &str = "{{servers (service name) options=\"check\" weight=true}}";
+
+/// What `run --routes` renders.
+const ROUTES: [(&str, Grammar); 7] = [
+    ("routes", Grammar::Haproxy),
+    ("routes-exact", Grammar::Map),
+    ("routes-wild", Grammar::Map),
+    ("routes-paths", Grammar::Map),
+    ("routes-sni", Grammar::Map),
+    ("routes-noroute", Grammar::Plain),
+    ("routes-unavailable", Grammar::Plain),
+];
 
 fn main() -> ExitCode {
     println!(
@@ -39,6 +55,7 @@ fn main() -> ExitCode {
         ("each", Shape::Loop),
         ("servers", Shape::Servers),
         ("one", Shape::One),
+        ("routes", Shape::Routes),
     ] {
         for servers in [10, 100, 1_000, 10_000] {
             match measure(shape, servers) {
@@ -81,6 +98,7 @@ enum Shape {
     Loop,
     Servers,
     One,
+    Routes,
 }
 
 struct Row {
@@ -98,51 +116,57 @@ fn measure(shape: Shape, servers: usize) -> Result<Row, String> {
         .collect();
     let mut answers = BTreeMap::new();
     for (index, name) in names.iter().enumerate() {
-        let list = (0..each).map(|item| instance(name, index, item)).collect();
+        let tag = tag(shape, index);
+        let list = (0..each).map(|item| instance(name, index, item, &tag));
+        let list: Vec<Instance> = list.collect();
+        if shape == Shape::Routes {
+            learn(&mut answers, any(name), Answer::Instances(list.clone()));
+        }
         learn(&mut answers, Query::service(name), Answer::Instances(list));
     }
-    let list = names
-        .iter()
-        .map(|name| ServiceName {
-            name: name.clone(),
-            tags: vec!["prod".to_owned()],
-        })
-        .collect();
-    let all = Query {
-        kind: Kind::Services {
-            node_meta: Default::default(),
-            filter: None,
-        },
-        scope: Scope::default(),
-    };
-    learn(&mut answers, all, Answer::Services(list));
-
-    let lines = match shape {
-        Shape::Servers => format!("    {COMPACT}\n"),
-        _ => format!(
-            "{{{{#each (service name)}}}}\n{EACH}\n{{{{else}}}}\n    # nothing passes\n{{{{/each}}}}\n"
-        ),
-    };
-    let text = format!(
-        "global\n    maxconn 1000\n{{{{#each (services) as |service|}}}}{{{{#let service.Name as |name|}}}}\n\nbackend {{{{name}}}}\n    balance roundrobin\n    option httpchk\n{lines}{{{{/let}}}}{{{{/each}}}}\n"
+    let list = names.iter().enumerate().map(|(index, name)| ServiceName {
+        name: name.clone(),
+        tags: vec![tag(shape, index)],
+    });
+    let all = query(Kind::Services {
+        node_meta: Default::default(),
+        filter: None,
+    });
+    learn(&mut answers, all, Answer::Services(list.collect()));
+    for key in [
+        "fabio/config",
+        "fabio/noroute.html",
+        "fabio/unavailable.html",
+    ] {
+        let path = key.to_owned();
+        learn(&mut answers, query(Kind::Key { path }), Answer::Key(None));
+    }
+    let prefix = "fabio/config".to_owned();
+    learn(
+        &mut answers,
+        query(Kind::Tree { prefix }),
+        Answer::Tree(Vec::new()),
     );
-    let source = Source {
-        name: "haproxy.cfg".to_owned(),
-        path: "haproxy.cfg.hbs".into(),
-        text,
-        grammar: Grammar::Haproxy,
-    };
+
     let (mut compile, mut first, mut again, mut same) = (vec![], vec![], vec![], vec![]);
     let mut bytes = 0;
     for round in 0..3 {
         let begun = Instant::now();
-        let loaded = TemplateSet::load(vec![source.clone()], Vec::new(), Options::default());
+        let (sources, partials, options) = templates(shape)?;
+        let loaded = TemplateSet::load(sources, partials, options);
         let (mut set, _) = loaded.map_err(|wrong| format!("{wrong:?}"))?;
         compile.push(begun.elapsed());
-        first.push(timed(&mut set, &answers, &mut bytes)?);
+        let known = match shape {
+            Shape::Routes => BTreeMap::new(),
+            _ => answers.clone(),
+        };
+        first.push(discovered(&mut set, known, &answers, &mut bytes)?);
         for change in 0..10 {
             let name = &names[(change * 7 + round) % names.len()];
-            if let Some(known) = answers.get_mut(&Query::service(name)) {
+            for query in [Query::service(name), any(name)] {
+                let Some(known) = answers.get_mut(&query) else {
+                    continue;
+                };
                 let mut list = match known.answer.as_ref() {
                     Answer::Instances(list) => list.clone(),
                     _ => Vec::new(),
@@ -167,23 +191,111 @@ fn measure(shape: Shape, servers: usize) -> Result<Row, String> {
     })
 }
 
+/// The templates and partials of a shape, and what they may do.
+fn templates(shape: Shape) -> Result<(Vec<Source>, Vec<Source>, Options), String> {
+    if shape == Shape::Routes {
+        let sources = ROUTES.into_iter().map(|(name, grammar)| {
+            Ok(Source {
+                name: name.to_owned(),
+                path: format!("shipped:{name}").into(),
+                text: shipped(name)
+                    .ok_or(format!("{name} is not shipped"))?
+                    .into(),
+                grammar,
+            })
+        });
+        let parameters = [("folder", "/run/routes"), ("stats_socket", "/run/stats")];
+        let options = Options {
+            parameters: parameters
+                .map(|(name, value)| (name.to_owned(), value.into()))
+                .into_iter()
+                .collect(),
+            ..Options::default()
+        };
+        return Ok((
+            sources.collect::<Result<_, String>>()?,
+            shipped_partials(),
+            options,
+        ));
+    }
+    let lines = match shape {
+        Shape::Servers => format!("    {COMPACT}\n"),
+        _ => format!(
+            "{{{{#each (service name)}}}}\n{EACH}\n{{{{else}}}}\n    # nothing passes\n{{{{/each}}}}\n"
+        ),
+    };
+    let text = format!(
+        "global\n    maxconn 1000\n{{{{#each (services) as |service|}}}}{{{{#let service.Name as |name|}}}}\n\nbackend {{{{name}}}}\n    balance roundrobin\n    option httpchk\n{lines}{{{{/let}}}}{{{{/each}}}}\n"
+    );
+    let source = Source {
+        name: "haproxy.cfg".to_owned(),
+        path: "haproxy.cfg.hbs".into(),
+        text,
+        grammar: Grammar::Haproxy,
+    };
+    Ok((vec![source], Vec::new(), Options::default()))
+}
+
+/// Renders until nothing is missing any more; what is asked for is answered at once.
+fn discovered(
+    set: &mut TemplateSet,
+    mut known: BTreeMap<Query, Known>,
+    answers: &BTreeMap<Query, Known>,
+    bytes: &mut usize,
+) -> Result<Duration, String> {
+    let mut took = Duration::ZERO;
+    loop {
+        let begun = Instant::now();
+        let outcome = set.render(&known);
+        took += begun.elapsed();
+        match outcome {
+            Ok(Outcome::Complete(rendering)) => {
+                *bytes = rendering.files.iter().map(String::len).sum();
+                return Ok(took);
+            }
+            Ok(Outcome::Incomplete { needed, .. }) => {
+                for query in needed {
+                    let answer = answers.get(&query);
+                    let answer = answer.ok_or_else(|| format!("{query} is not answered"))?;
+                    known.insert(query, answer.clone());
+                }
+            }
+            Err(wrong) => return Err(format!("{wrong:?}")),
+        }
+    }
+}
+
 fn timed(
     set: &mut TemplateSet,
     answers: &BTreeMap<Query, Known>,
     bytes: &mut usize,
 ) -> Result<Duration, String> {
-    let begun = Instant::now();
-    let outcome = set.render(answers);
-    let took = begun.elapsed();
-    match outcome {
-        Ok(Outcome::Complete(rendering)) => {
-            *bytes = rendering.files.iter().map(String::len).sum();
-            Ok(took)
-        }
-        Ok(Outcome::Incomplete { needed, .. }) => {
-            Err(format!("{} answers are missing", needed.len()))
-        }
-        Err(wrong) => Err(format!("{wrong:?}")),
+    discovered(set, answers.clone(), answers, bytes)
+}
+
+fn query(kind: Kind) -> Query {
+    let scope = Scope::default();
+    Query { kind, scope }
+}
+
+/// Every instance of a service.
+fn any(service: &str) -> Query {
+    query(Kind::Service {
+        name: service.to_owned(),
+        tag: None,
+        connect: false,
+        health: HealthFilter::Any,
+        near: None,
+        filter: None,
+        node_meta: Default::default(),
+    })
+}
+
+/// The tag of a service and its instances.
+fn tag(shape: Shape, index: usize) -> String {
+    match shape {
+        Shape::Routes => format!("urlprefix-s{index}.example/"),
+        _ => "prod".to_owned(),
     }
 }
 
@@ -198,7 +310,7 @@ fn learn(answers: &mut BTreeMap<Query, Known>, query: Query, answer: Answer) {
 }
 
 /// As much as Consul tells of a small instance.
-fn instance(service: &str, index: usize, item: usize) -> Instance {
+fn instance(service: &str, index: usize, item: usize, tag: &str) -> Instance {
     let meta = |pairs: &[(&str, &str)]| {
         pairs
             .iter()
@@ -219,7 +331,7 @@ fn instance(service: &str, index: usize, item: usize) -> Instance {
         node_meta: meta(&[("consul-network-segment", "")]),
         service_tagged_addresses: Default::default(),
         service_meta: meta(&[("version", "1.2.3")]),
-        tags: vec!["prod".to_owned()],
+        tags: vec![tag.to_owned()],
         status: Status::Passing,
         weight_passing: 1,
         weight_warning: 1,
