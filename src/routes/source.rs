@@ -67,22 +67,28 @@ impl Source {
         matches!(self, Source::Http { host, .. } if host.contains(['*', '?']))
     }
 
-    /// What tells routes apart in the order in which they are tried: hosts by their letters from the
-    /// end, so that an exact one comes before `*.a.b` and that before `*.b`, then paths, both backwards; a
-    /// longer path comes before what it begins with.
-    fn rank(&self) -> (u8, String, &str, u16) {
+    /// What tells routes apart in the order in which they are tried, as far as it need not be turned round.
+    fn parts(&self) -> (u8, &str, &str, u16) {
         match self {
-            Source::Http { host, path } => (2, host.chars().rev().collect(), path, 0),
-            Source::Sni { host } => (1, host.chars().rev().collect(), "", 0),
-            Source::Tcp { port } => (0, String::new(), "", *port),
+            Source::Http { host, path } => (2, host, path, 0),
+            Source::Sni { host } => (1, host, "", 0),
+            Source::Tcp { port } => (0, "", "", *port),
         }
     }
 }
 
 impl Ord for Source {
-    /// The first is tried first.
+    /// The first is tried first. Hosts are compared by their letters from the end, so that an exact one comes
+    /// before `*.a.b` and that before `*.b`, then paths, both backwards; a longer path comes before what it
+    /// begins with.
     fn cmp(&self, other: &Source) -> Ordering {
-        other.rank().cmp(&self.rank())
+        let (kind, host, path, port) = self.parts();
+        let (other_kind, other_host, other_path, other_port) = other.parts();
+        let hosts = || other_host.chars().rev().cmp(host.chars().rev());
+        other_kind
+            .cmp(&kind)
+            .then_with(hosts)
+            .then_with(|| (other_path, other_port).cmp(&(path, port)))
     }
 }
 
