@@ -6,6 +6,7 @@
 //! it, so that instances come and go without a reload.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::weights::{is_fine, scaled};
 use super::{HostHeader, Options, Route, Source, Table, Target};
@@ -65,7 +66,7 @@ pub struct Backend {
     /// The options.
     pub options: Options,
     /// The targets that get requests, and their weights.
-    pub servers: Vec<(Target, u16)>,
+    pub servers: Vec<(Arc<Target>, u16)>,
 }
 
 /// What keeps targets of one route apart: their options, the target itself where the Host header names it,
@@ -83,7 +84,7 @@ pub fn lay_out(
     let mut used = BTreeMap::new();
     for route in &table.routes {
         let groups = groups(route);
-        let named: Vec<(String, &Apart, &Vec<&Target>)> = groups
+        let named: Vec<(String, &Apart, &Vec<&Arc<Target>>)> = groups
             .iter()
             .enumerate()
             .map(|(index, (apart, targets))| {
@@ -160,8 +161,8 @@ fn members(table: &Table) -> BTreeMap<&str, BTreeSet<(&str, &str)>> {
     members
 }
 
-fn groups(route: &Route) -> BTreeMap<Apart, Vec<&Target>> {
-    let mut groups: BTreeMap<(Options, String), Vec<&Target>> = BTreeMap::new();
+fn groups(route: &Route) -> BTreeMap<Apart, Vec<&Arc<Target>>> {
+    let mut groups: BTreeMap<(Options, String), Vec<&Arc<Target>>> = BTreeMap::new();
     for target in &route.targets {
         let own = match target.options.host {
             Some(HostHeader::Target) => format!("{}:{}", target.address, target.port),
@@ -170,7 +171,7 @@ fn groups(route: &Route) -> BTreeMap<Apart, Vec<&Target>> {
         let key = (target.options.clone(), own);
         groups.entry(key).or_default().push(target);
     }
-    let mut apart: BTreeMap<Apart, Vec<&Target>> = BTreeMap::new();
+    let mut apart: BTreeMap<Apart, Vec<&Arc<Target>>> = BTreeMap::new();
     for ((options, own), targets) in groups {
         let largest = targets.iter().map(|one| one.share).fold(0.0, f64::max);
         for target in targets {
@@ -184,7 +185,7 @@ fn groups(route: &Route) -> BTreeMap<Apart, Vec<&Target>> {
 fn backend_of(
     source: &Source,
     (fine, options, own): &Apart,
-    targets: &[&Target],
+    targets: &[&Arc<Target>],
     alone: bool,
     members: &BTreeMap<&str, BTreeSet<(&str, &str)>>,
     name: &impl Fn(&str, Option<&str>) -> String,
@@ -214,8 +215,8 @@ fn backend_of(
 }
 
 /// All but the first get their part of what is left.
-fn splits(named: &[(String, &Apart, &Vec<&Target>)]) -> Vec<Split> {
-    let share = |targets: &[&Target]| targets.iter().map(|one| one.share).sum::<f64>();
+fn splits(named: &[(String, &Apart, &Vec<&Arc<Target>>)]) -> Vec<Split> {
+    let share = |targets: &[&Arc<Target>]| targets.iter().map(|one| one.share).sum::<f64>();
     let Some(((main, ..), others)) = named.split_first() else {
         return Vec::new();
     };
@@ -238,8 +239,8 @@ fn splits(named: &[(String, &Apart, &Vec<&Target>)]) -> Vec<Split> {
     splits
 }
 
-fn filled((_, options, _): &Apart, targets: &[&Target]) -> Backend {
-    let up: Vec<&Target> = targets
+fn filled((_, options, _): &Apart, targets: &[&Arc<Target>]) -> Backend {
+    let up: Vec<&Arc<Target>> = targets
         .iter()
         .filter(|one| one.up && one.options.redirect.is_none())
         .copied()

@@ -2,6 +2,7 @@
 //! are tried, with the share of each target.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::overrides::{Add, Command, Line, Select};
 use super::tag::{self, Request};
@@ -10,7 +11,7 @@ use super::{Options, Source};
 use crate::catalog::{Instance, Status};
 
 /// How the table is made.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Rules {
     /// How a tag begins that is a route.
     pub prefix: String,
@@ -50,7 +51,7 @@ pub struct Route {
     /// What comes in.
     pub source: Source,
     /// By service, node and id; also those that get nothing because of their state.
-    pub targets: Vec<Target>,
+    pub targets: Vec<Arc<Target>>,
 }
 
 /// One instance in one route.
@@ -81,9 +82,10 @@ pub struct Target {
 /// The node of targets that a line adds.
 const ADDED: &str = "override";
 
-/// Makes the table. `fault` says what is wrong with an address that a line names, to follow "because".
+/// Makes the table of instances, each with whether it gets requests. `fault` says what is wrong with an address
+/// that a line names, to follow "because".
 pub fn build<'a>(
-    instances: impl IntoIterator<Item = &'a Instance>,
+    instances: impl IntoIterator<Item = (&'a Instance, bool)>,
     lines: &[Line],
     rules: &Rules,
     fault: impl Fn(&str, u16) -> Option<String>,
@@ -93,12 +95,12 @@ pub fn build<'a>(
         routes: BTreeMap::new(),
         table: Table::default(),
     };
-    for instance in instances {
-        making.instance(instance);
+    for (instance, up) in instances {
+        making.instance(instance, up);
     }
     for line in lines {
         let outcome = match &line.command {
-            Ok(command) => making.command(command, &line.what(), &fault),
+            Ok(command) => making.command(command, &|| line.what(), &fault),
             Err(reason) => Err(reason.clone()),
         };
         if let Err(reason) = outcome {
@@ -119,31 +121,71 @@ pub fn shown(text: &str) -> String {
 
 struct Making<'a> {
     rules: &'a Rules,
-    routes: BTreeMap<Source, Vec<Target>>,
+    routes: BTreeMap<Source, Targets>,
     table: Table,
 }
 
+/// The targets of one route.
+#[derive(Default)]
+struct Targets {
+    list: Vec<Target>,
+    /// The place in the list of each target that others may be the same as.
+    places: BTreeMap<Sameness, usize>,
+}
+
+/// What two targets of one route share that are the same one: service, address, port, and whether it redirects.
+type Sameness = (String, String, u16, bool);
+
+impl Targets {
+    fn same(&self, target: &Target) -> Option<&Target> {
+        self.list.get(*self.places.get(&sameness(target))?)
+    }
+
+    fn push(&mut self, target: Target) {
+        self.places.insert(sameness(&target), self.list.len());
+        self.list.push(target);
+    }
+
+    fn retain(&mut self, keep: impl FnMut(&Target) -> bool) {
+        self.list.retain(keep);
+        let targets = self.list.iter().enumerate();
+        self.places = targets.map(|(place, one)| (sameness(one), place)).collect();
+    }
+}
+
+fn sameness(one: &Target) -> Sameness {
+    let redirects = one.options.redirect.is_some();
+    (
+        one.service.clone(),
+        one.address.clone(),
+        one.port,
+        redirects,
+    )
+}
+
 impl Making<'_> {
-    fn instance(&mut self, one: &Instance) {
+    fn instance(&mut self, one: &Instance, up: bool) {
         let prefix = self.rules.prefix.as_str();
         let (routes, others): (Vec<&String>, Vec<&String>) = one
             .tags
             .iter()
             .partition(|tag| tag.trim().starts_with(prefix));
         for tag in routes {
-            let what = format!(
-                "Tag `{}` of instance {} on node {}",
-                shown(tag),
-                shown(&one.id),
-                shown(&one.node)
-            );
+            let what = || {
+                format!(
+                    "Tag `{}` of instance {} on node {}",
+                    shown(tag),
+                    shown(&one.id),
+                    shown(&one.node)
+                )
+            };
             let outcome = match tag::parse(tag, prefix, &one.node_datacenter) {
                 None => continue,
-                Some(Ok(request)) => self.target(one, request, &others, &what),
+                Some(Ok(request)) => self.target(one, up, request, &others, &what),
                 Some(Err(reason)) => Err(reason),
             };
             if let Err(reason) = outcome {
-                self.refuse(what, reason);
+                self.refuse(what(), reason);
             }
         }
     }
@@ -151,9 +193,10 @@ impl Making<'_> {
     fn target(
         &mut self,
         one: &Instance,
+        up: bool,
         request: Request,
         tags: &[&String],
-        what: &str,
+        what: &dyn Fn() -> String,
     ) -> Result<(), String> {
         let port = u16::try_from(one.port).map_err(|_| "its port is none".to_owned())?;
         let target = Target {
@@ -162,7 +205,7 @@ impl Making<'_> {
             id: one.id.clone(),
             address: one.address.clone(),
             port,
-            up: self.rules.states.contains(&one.status),
+            up,
             weight: request.weight,
             share: 0.0,
             options: request.options,
@@ -176,7 +219,7 @@ impl Making<'_> {
         source: Source,
         target: Target,
         notes: Vec<String>,
-        what: &str,
+        what: &dyn Fn() -> String,
     ) -> Result<(), String> {
         if let Source::Tcp { port } = source
             && !self.rules.ports.contains(&port)
@@ -188,13 +231,11 @@ impl Making<'_> {
         if matches!(source, Source::Sni { .. }) && !self.rules.sni {
             return Err("the parameter sni_listen names no address for TLS connections that are passed through".to_owned());
         }
-        let known = self.routes.entry(source.clone()).or_default();
-        let same = |one: &&Target| {
-            (&one.service, &one.address, one.port)
-                == (&target.service, &target.address, target.port)
-                && one.options.redirect.is_some() == target.options.redirect.is_some()
-        };
-        if let Some(other) = known.iter().find(same) {
+        let same = self
+            .routes
+            .get(&source)
+            .and_then(|known| known.same(&target));
+        if let Some(other) = same {
             // Fabio drops the second one too, without a word.
             return match other.options == target.options {
                 true => Ok(()),
@@ -207,12 +248,12 @@ impl Making<'_> {
             && !self.rules.users.contains(auth)
         {
             self.note(
-                what,
+                what(),
                 format!("There is no list of users `{auth}`, so it answers 401 to everybody. Name it in [parameters.auth.{auth}]."),
             );
         }
         for note in notes {
-            self.note(what, note);
+            self.note(what(), note);
         }
         self.routes.entry(source).or_default().push(target);
         Ok(())
@@ -221,7 +262,7 @@ impl Making<'_> {
     fn command(
         &mut self,
         command: &Command,
-        what: &str,
+        what: &dyn Fn() -> String,
         fault: &impl Fn(&str, u16) -> Option<String>,
     ) -> Result<(), String> {
         match command {
@@ -235,7 +276,7 @@ impl Making<'_> {
                         !gone
                     });
                 }
-                self.routes.retain(|_, targets| !targets.is_empty());
+                self.routes.retain(|_, targets| !targets.list.is_empty());
                 found.then_some(()).ok_or_else(nothing)
             }
             Command::Weigh(select, weight) => {
@@ -243,6 +284,7 @@ impl Making<'_> {
                 for (source, targets) in &mut self.routes {
                     found.extend(
                         targets
+                            .list
                             .iter_mut()
                             .filter(|target| select.fits(source, target)),
                     );
@@ -264,7 +306,7 @@ impl Making<'_> {
     fn add(
         &mut self,
         add: &Add,
-        what: &str,
+        what: &dyn Fn() -> String,
         fault: &impl Fn(&str, u16) -> Option<String>,
     ) -> Result<(), String> {
         let redirects = add.request.options.redirect.is_some();
@@ -291,26 +333,30 @@ impl Making<'_> {
         self.table.refused.push(Item { what, text: reason });
     }
 
-    fn note(&mut self, what: &str, text: String) {
-        self.table.notes.push(Item {
-            what: what.to_owned(),
-            text,
-        });
+    fn note(&mut self, what: String, text: String) {
+        self.table.notes.push(Item { what, text });
     }
 
     fn finish(mut self) -> Table {
-        for (source, mut targets) in self.routes {
-            let key = |one: &Target| (one.service.clone(), one.node.clone(), one.id.clone());
-            targets.sort_by_cached_key(key);
+        for (source, Targets { list, .. }) in self.routes {
+            let mut targets = list;
+            targets.sort_by(|one, two| one.key().cmp(&two.key()));
             let up = targets.iter().filter(|target| target.up);
             let fixed: Vec<Option<f64>> = up.map(|target| target.weight).collect();
             let up = targets.iter_mut().filter(|target| target.up);
             for (target, share) in up.zip(shares(&fixed)) {
                 target.share = share;
             }
+            let targets = targets.into_iter().map(Arc::new).collect();
             self.table.routes.push(Route { source, targets });
         }
         self.table
+    }
+}
+
+impl Target {
+    fn key(&self) -> (&str, &str, &str) {
+        (&self.service, &self.node, &self.id)
     }
 }
 

@@ -50,7 +50,10 @@ fn instances(service: &str, list: &[&[&str]]) -> Vec<Instance> {
 
 fn made(instances: &[Instance], lines: &str) -> Table {
     let lines = overrides::parse("fabio/config", lines, "dc1");
-    build(instances, &lines, &rules(&[9000]), |_, _| None)
+    let each = instances
+        .iter()
+        .map(|one| (one, one.status == Status::Passing));
+    build(each, &lines, &rules(&[9000]), |_, _| None)
 }
 
 fn laid(table: &Table) -> Layout {

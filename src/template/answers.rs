@@ -12,7 +12,7 @@ use super::judge::{
 };
 use super::names::server_ids;
 use crate::catalog::{
-    ANOTHER_PATH, Answer, Instance, ItemName, KeyValue, Known, Meta, Node, Query,
+    ANOTHER_PATH, Answer, Instance, ItemName, KeyValue, Known, Meta, Node, Query, ServiceName,
 };
 
 /// The field of an instance with its server's id, which is settled among those of one answer. No
@@ -133,6 +133,15 @@ impl Slot {
     /// The instances that are not left out; none if it is another kind of answer.
     pub fn kept_instances(&self) -> impl Iterator<Item = &Instance> {
         let list = self.instances();
+        self.kept.iter().filter_map(|place| list.get(*place))
+    }
+
+    /// The services that are not left out; none if it is another kind of answer.
+    pub fn kept_services(&self) -> impl Iterator<Item = &ServiceName> {
+        let list = match self.answer.as_ref() {
+            Answer::Services(list) => list.as_slice(),
+            _ => &[],
+        };
         self.kept.iter().filter_map(|place| list.get(*place))
     }
 
@@ -274,7 +283,7 @@ fn stamps<T: Ord>(new: &[T], old: &[T], items: &[Item], next: &mut u64) -> Vec<I
 
 /// The tags that can stand in a file. One instance's tag must not stop what lists all of them; where
 /// the instance itself is used, it is put aside and named.
-fn printable(tags: &[String]) -> Vec<&String> {
+pub fn printable(tags: &[String]) -> Vec<&String> {
     tags.iter()
         .filter(|tag| !tag.contains(char::is_control))
         .collect()

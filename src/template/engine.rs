@@ -463,6 +463,7 @@ impl TemplateSet {
                 ),
             }
         }
+        self.recorder.state().end();
         if wrong.is_empty() {
             Ok((files, marks))
         } else {

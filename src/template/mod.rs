@@ -26,6 +26,7 @@ pub mod shape;
 mod shipped;
 mod slots;
 mod source_map;
+mod tables;
 mod writer;
 
 use std::collections::{BTreeMap, BTreeSet};

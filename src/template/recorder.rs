@@ -17,6 +17,7 @@ use super::listeners::Listeners;
 use super::memo::Memo;
 use super::slots::{Crowded, Group, Slots};
 use super::source_map::Item;
+use super::tables::{Made, Tables, Wanted};
 use super::writer::{END, LineMarks, POSITION, Snapshot, Stop, Writer};
 use super::{Noted, Options};
 use crate::catalog::{Known, Query};
@@ -75,6 +76,7 @@ pub struct State {
     pub assigned: Slots,
     /// Slots that are nearly all used.
     pub crowded: Vec<Crowded>,
+    tables: Tables,
 
     // For one file.
     writer: Option<Writer>,
@@ -268,6 +270,25 @@ impl Recorder {
             state.memo.spoil();
         }
         Some((edition, slot))
+    }
+
+    /// The route table that this rendering made by these rules. What is rendered now depends on the answers that
+    /// the table was made from.
+    pub fn table(&self, wanted: &Wanted) -> Option<Arc<Made>> {
+        let mut state = self.state();
+        let State {
+            used, memo, tables, ..
+        } = &mut *state;
+        let (made, asked) = tables.find(wanted)?;
+        used.extend(asked);
+        asked.iter().for_each(|edition| memo.asked(*edition));
+        Some(made)
+    }
+
+    /// Keeps a route table, made from the answers of these editions, for the rest of this rendering.
+    pub fn keep_table(&self, wanted: Wanted, asked: Vec<u64>, made: &Arc<Made>) {
+        let mut state = self.state();
+        state.tables.keep(wanted, asked, Arc::clone(made));
     }
 
     /// An answer by its edition.
@@ -536,7 +557,13 @@ impl State {
         self.last = None;
         self.near = None;
         self.culprit = None;
+        self.tables = Tables::default();
         self.marked = marked;
+    }
+
+    /// After a rendering.
+    pub fn end(&mut self) {
+        self.tables = Tables::default();
     }
 
     /// Before a file: what it is written by, and where the pen is.

@@ -730,3 +730,38 @@ proptest! {
         }
     }
 }
+
+/// `toJSON` writes quotes, which only a plain file takes as they are.
+fn routes_of(call: &str) -> Result<serde_json::Value, Vec<Diagnostic>> {
+    let plain = Source {
+        grammar: Grammar::Plain,
+        ..source(&format!(
+            "{{{{toJSON ({call} prefix=\"pr\" overrides=\"\")}}}}"
+        ))
+    };
+    let (mut set, _) = TemplateSet::load(vec![plain], Vec::new(), options())?;
+    let rendering = complete(&mut set, CATALOG)?;
+    Ok(serde_json::from_str(&rendering.files[0]).unwrap())
+}
+
+#[test]
+fn a_part_of_the_routes_is_the_field_of_that_name() {
+    let whole = routes_of("routes").unwrap();
+    let parts = whole.as_object().unwrap();
+    for (name, part) in parts {
+        assert_eq!(
+            routes_of(&format!("routes \"{name}\"")).as_ref(),
+            Ok(part),
+            "{name}"
+        );
+    }
+    // The tag `prod` asks for the host `od`.
+    assert_eq!(parts["exact"][0]["key"], "od/");
+    assert_eq!(parts["backends"][0]["servers"][1]["Address"], "fd00::2");
+    let wrong = routes_of("routes \"servers\"").unwrap_err();
+    assert!(
+        wrong[0]
+            .message
+            .starts_with("`routes` has no part `servers`. It has: exact,")
+    );
+}

@@ -1,7 +1,8 @@
-//! `{{#with (routes)}}`: the route table of all services' tags, as values for a template.
+//! `{{#each (routes "backends")}}`: the route table of all services' tags, as values for a template.
 //!
 //! It asks for the names of all services, then for the instances of those that have a tag of a route,
-//! and for the keys with lines. What is not known yet is noted all at once, as with any other query.
+//! and for the keys with lines. What is not known yet is noted all at once, as with any other query. The
+//! table is made once for all that asks for it in one rendering; values are made of the part that is named.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,17 +10,33 @@ use std::sync::Arc;
 use handlebars::{Context, Handlebars, Helper, HelperDef, RenderContext, RenderError, ScopedJson};
 use serde_json::{Value, json};
 
-use super::super::answers::{SERVER_ID, Slot};
+use super::super::answers::{SERVER_ID, Slot, printable};
 use super::super::engine::PARAMETERS;
 use super::super::names::{backend_name, server_ids, server_name};
 use super::super::recorder::Recorder;
+use super::super::tables::{Made, Wanted};
 use super::{as_number, as_text, failed, refuse_missing};
 use crate::catalog::{HealthFilter, Instance, Kind, Query, Scope, Status};
-use crate::routes::layout::{Backend, Layout, Split, lay_out, literal};
+use crate::routes::layout::{Backend, Split, lay_out, literal};
 use crate::routes::{
-    Access, HostHeader, Item, Options, Protocol, Redirect, Route, Rules, Source, Table, overrides,
-    table, tag,
+    Access, HostHeader, Item, Options, Protocol, Redirect, Route, Rules, Source, overrides, table,
+    tag,
 };
+
+/// The parts of a table, by which they can be asked for.
+const PARTS: [&str; 11] = [
+    "exact",
+    "wild",
+    "paths",
+    "sni",
+    "sniSplits",
+    "splits",
+    "listeners",
+    "backends",
+    "routes",
+    "refused",
+    "notes",
+];
 
 /// The helper at work.
 pub struct RoutesHelper {
@@ -59,110 +76,158 @@ impl HelperDef for RoutesHelper {
                 "`prefix` of `routes` is empty, so every tag would be a route.",
             ));
         }
-        let table = self.table(&rules, &text("overrides", "overrides", "fabio/config")?);
-        for refused in &table.refused {
+        let wanted = Wanted {
+            rules,
+            overrides: text("overrides", "overrides", "fabio/config")?,
+        };
+        let made = match self.recorder.table(&wanted) {
+            Some(made) => made,
+            None => self.make(&wanted),
+        };
+        for refused in &made.table.refused {
             self.recorder.refuse(&refused.what, &refused.text);
         }
-        for note in &table.notes {
+        for note in &made.table.notes {
             self.recorder.note("route", sentence(note, ": ", ""));
         }
+        let Some(name) = helper.param(0) else {
+            let parts = PARTS.iter().map(|name| (*name).to_owned());
+            let whole = parts.map(|name| {
+                let part = part(&made, &wanted.rules, &name).unwrap_or_default();
+                (name, part)
+            });
+            return Ok(ScopedJson::Derived(whole.collect()));
+        };
+        let name = as_text(name.value()).unwrap_or_default();
+        let part = part(&made, &wanted.rules, &name);
+        part.map(ScopedJson::Derived).ok_or_else(|| {
+            let parts = PARTS.join(", ");
+            let name = super::shorten(&name);
+            failed(format!("`routes` has no part `{name}`. It has: {parts}."))
+        })
+    }
+}
+
+impl RoutesHelper {
+    /// Makes a table, and keeps it where everything was known.
+    fn make(&self, wanted: &Wanted) -> Arc<Made> {
+        let mut asking = Asking {
+            recorder: &self.recorder,
+            asked: Some(Vec::new()),
+        };
+        let rules = &wanted.rules;
+        let services: Vec<Service> = asking
+            .names(&rules.prefix)
+            .iter()
+            .map(|name| asking.service(name, rules))
+            .collect();
+        let instances = || services.iter().flat_map(|service| service.instances(rules));
+        let datacenter = instances()
+            .next()
+            .map_or("", |(one, _)| one.node_datacenter.as_str());
+        let lines: Vec<overrides::Line> = asking
+            .keys(&wanted.overrides)
+            .iter()
+            .flat_map(|(key, text)| overrides::parse(key, text, datacenter))
+            .collect();
+        let table = table::build(instances(), &lines, rules, |address, _| {
+            self.recorder.address_fault(address)
+        });
         let name = |service: &str, special: Option<&str>| match special {
             None => backend_name(service),
             // With a slash, a colon or a sign in it, which no plain name has.
             Some(special) => server_name(service, special),
         };
         let layout = lay_out(&table, &rules.ports, name);
-        Ok(ScopedJson::Derived(value(&table, &layout, &rules)))
+        let made = Arc::new(Made { table, layout });
+        if let Some(asked) = asking.asked {
+            self.recorder.keep_table(wanted.clone(), asked, &made);
+        }
+        made
     }
 }
 
-impl RoutesHelper {
-    fn table(&self, rules: &Rules, overrides: &str) -> Table {
-        let listed = |tags: &Value| {
-            let mut tags = tags.as_array().into_iter().flatten();
-            tags.any(|tag| {
-                let tag = tag.as_str().unwrap_or_default();
-                tag.trim().starts_with(&rules.prefix)
-            })
-        };
+/// The answers about one service.
+struct Service {
+    counting: Option<Arc<Slot>>,
+    all: Option<Arc<Slot>>,
+}
+
+impl Service {
+    /// Every instance by node and id, each with whether it gets requests. Which of them do is not read off
+    /// their state but asked for by a query of its own: the guard keeps there what fails or vanishes in mass,
+    /// and HAProxy's checks decide about it.
+    fn instances(&self, rules: &Rules) -> Vec<(&Instance, bool)> {
+        let counting = self.counting.iter().flat_map(|slot| slot.kept_instances());
+        let counting: BTreeMap<(&str, &str), &Instance> =
+            counting.map(|one| (key(one), one)).collect();
+        let others = self.all.iter().flat_map(|slot| slot.kept_instances());
+        let others = others.filter(|one| !counting.contains_key(&key(one)));
+        // The answer about all of them may be newer, and it is the other one that counts.
+        let every = [Status::Critical, Status::Maintenance, Status::Warning];
+        let every = every.iter().all(|status| rules.states.contains(status));
+        let others = others.map(|one| (one, every && rules.states.contains(&one.status)));
+        let up = !rules.states.is_empty();
+        let mut all: Vec<(&Instance, bool)> = others.collect();
+        all.extend(counting.values().map(|one| (*one, up)));
+        all.sort_by_key(|&(one, _)| key(one));
+        all
+    }
+}
+
+fn key(one: &Instance) -> (&str, &str) {
+    (&one.node, &one.id)
+}
+
+/// Asks for answers, and keeps account of them.
+struct Asking<'a> {
+    recorder: &'a Recorder,
+    /// The editions of the answers; `None` once there is none to a query.
+    asked: Option<Vec<u64>>,
+}
+
+impl Asking<'_> {
+    /// The services that have a tag of a route.
+    fn names(&mut self, prefix: &str) -> Vec<String> {
         let services = self.ask(Kind::Services {
             node_meta: BTreeMap::new(),
             filter: None,
         });
-        let services = services.map(|slot| slot.value()).unwrap_or_default();
-        let names: Vec<String> = services
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter(|service| listed(&service["Tags"]))
-            .filter_map(|service| service["Name"].as_str().map(str::to_owned))
-            .collect();
-        let known: Vec<Instance> = names
-            .iter()
-            .flat_map(|name| self.instances(name, rules))
-            .collect();
-        let instances = || known.iter();
-        let datacenter = instances()
-            .next()
-            .map_or("", |one| one.node_datacenter.as_str());
-        let lines: Vec<overrides::Line> = self
-            .keys(overrides)
-            .iter()
-            .flat_map(|(key, text)| overrides::parse(key, text, datacenter))
-            .collect();
-        table::build(instances(), &lines, rules, |address, _| {
-            self.recorder.address_fault(address)
-        })
+        let listed = |tags: &[String]| {
+            let mut tags = printable(tags).into_iter();
+            tags.any(|tag| tag.trim().starts_with(prefix))
+        };
+        let services = services.iter().flat_map(|slot| slot.kept_services());
+        services
+            .filter(|service| listed(&service.tags))
+            .map(|service| service.name.clone())
+            .collect()
     }
 
-    /// Every instance of a service. Which of them count is not read off their state but asked for by a query of
-    /// its own: the guard keeps there what fails or vanishes in mass, and HAProxy's checks decide about it.
-    fn instances(&self, service: &str, rules: &Rules) -> Vec<Instance> {
-        let ask = |health: HealthFilter| {
-            let slot = self.ask(Kind::Service {
-                name: service.to_owned(),
+    fn service(&mut self, name: &str, rules: &Rules) -> Service {
+        let mut ask = |health: HealthFilter| {
+            self.ask(Kind::Service {
+                name: name.to_owned(),
                 tag: None,
                 connect: false,
                 health,
                 near: None,
                 filter: None,
                 node_meta: BTreeMap::new(),
-            });
-            let kept = |slot: Arc<Slot>| slot.kept_instances().cloned().collect::<Vec<_>>();
-            slot.map(kept).unwrap_or_default()
+            })
         };
         let states: BTreeSet<Status> = rules.states.iter().copied().collect();
-        let first = states.first().copied().unwrap_or(Status::Passing);
-        let mut counting = ask(match states.iter().eq([&Status::Passing]) {
-            true => HealthFilter::Passing,
-            false => HealthFilter::Only(states.into_iter().collect()),
-        });
-        counting.iter_mut().for_each(|one| one.status = first);
-        let counts: BTreeSet<(String, String)> = counting
-            .iter()
-            .map(|one| (one.node.clone(), one.id.clone()))
-            .collect();
-        let others = ask(HealthFilter::Any)
-            .into_iter()
-            .filter(|one| !counts.contains(&(one.node.clone(), one.id.clone())));
-        let others = others.map(|mut one| {
-            // The other answer may be newer, and it is the one that counts.
-            let not_counting = [Status::Critical, Status::Maintenance, Status::Warning];
-            let not_counting = not_counting
-                .into_iter()
-                .find(|status| !rules.states.contains(status));
-            if rules.states.contains(&one.status) {
-                one.status = not_counting.unwrap_or(one.status);
-            }
-            one
-        });
-        let mut all: Vec<Instance> = others.chain(counting.iter().cloned()).collect();
-        all.sort_by(|a, b| (&a.node, &a.id).cmp(&(&b.node, &b.id)));
-        all
+        Service {
+            counting: ask(match states.iter().eq([&Status::Passing]) {
+                true => HealthFilter::Passing,
+                false => HealthFilter::Only(states.into_iter().collect()),
+            }),
+            all: ask(HealthFilter::Any),
+        }
     }
 
     /// The key and those below it, in their order.
-    fn keys(&self, path: &str) -> Vec<(String, String)> {
+    fn keys(&mut self, path: &str) -> Vec<(String, String)> {
         let path = path.trim_matches('/');
         if path.is_empty() {
             return Vec::new();
@@ -186,12 +251,16 @@ impl RoutesHelper {
             .collect()
     }
 
-    fn ask(&self, kind: Kind) -> Option<Arc<Slot>> {
+    fn ask(&mut self, kind: Kind) -> Option<Arc<Slot>> {
         let query = Query {
             kind,
             scope: Scope::default(),
         };
         let found = self.recorder.look_up(&query, None, |_| false);
+        match (&found, &mut self.asked) {
+            (Some((edition, _)), Some(asked)) => asked.push(*edition),
+            _ => self.asked = None,
+        }
         found.map(|(_, slot)| slot)
     }
 }
@@ -235,7 +304,8 @@ fn sentence(item: &Item, joint: &str, end: &str) -> String {
     format!("{}{joint}{}{end}", item.what, item.text)
 }
 
-fn value(table: &Table, layout: &Layout, rules: &Rules) -> Value {
+/// A part of a table by its name.
+fn part(Made { table, layout }: &Made, rules: &Rules, name: &str) -> Option<Value> {
     let entries = |list: &[(String, String)]| -> Value {
         list.iter()
             .map(|(key, backend)| json!({ "key": key, "backend": backend }))
@@ -248,28 +318,27 @@ fn value(table: &Table, layout: &Layout, rules: &Rules) -> Value {
             })
             .collect()
     };
-    let backends: Value = layout
-        .backends
-        .iter()
-        .map(|(name, one)| backend(name, one, rules))
-        .collect();
-    let listeners: Value = layout
-        .listeners
-        .iter()
-        .map(|one| json!({ "port": one.port, "backend": one.backend, "splits": splits(&one.splits) }))
-        .collect();
-    json!({
-        "exact": entries(&layout.exact),
-        "wild": entries(&layout.wild),
-        "paths": entries(&layout.paths),
-        "sni": entries(&layout.sni),
-        "sniSplits": splits(&layout.sni_splits),
-        "splits": splits(&layout.splits),
-        "listeners": listeners,
-        "backends": backends,
-        "routes": table.routes.iter().map(route).collect::<Value>(),
-        "refused": items(&table.refused, " is left out because ", "."),
-        "notes": items(&table.notes, ": ", ""),
+    Some(match name {
+        "exact" => entries(&layout.exact),
+        "wild" => entries(&layout.wild),
+        "paths" => entries(&layout.paths),
+        "sni" => entries(&layout.sni),
+        "sniSplits" => splits(&layout.sni_splits),
+        "splits" => splits(&layout.splits),
+        "listeners" => layout
+            .listeners
+            .iter()
+            .map(|one| json!({ "port": one.port, "backend": one.backend, "splits": splits(&one.splits) }))
+            .collect(),
+        "backends" => layout
+            .backends
+            .iter()
+            .map(|(name, one)| backend(name, one, rules))
+            .collect(),
+        "routes" => table.routes.iter().map(route).collect(),
+        "refused" => items(&table.refused, " is left out because ", "."),
+        "notes" => items(&table.notes, ": ", ""),
+        _ => return None,
     })
 }
 
