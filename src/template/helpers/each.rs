@@ -9,6 +9,7 @@ use handlebars::{
     BlockContext, BlockParams, Context, Handlebars, Helper, HelperDef, HelperResult, Output,
     RenderContext, RenderError, RenderErrorReason, Renderable, StringOutput,
 };
+use ring::digest::{SHA256, digest};
 use serde_json::{Map, Value};
 
 use super::super::answers::{SERVER_ID, Slot};
@@ -25,10 +26,12 @@ pub const SPOT: &str = "@spot";
 /// Lists that are shorter are not remembered item by item, unless an item asks the catalog:
 /// rendering them costs about as much as remembering.
 const LONG: usize = if cfg!(test) { 2 } else { 32 };
-/// What a value in a key may consist of, at most.
-const PARTS: usize = 16;
-/// And how long its texts may be.
-const BYTES: usize = 4096;
+/// How large a value in a key may be: the bytes of its texts, and [`PART`] for each of its parts.
+const LARGE: usize = 1 << 20;
+/// See [`LARGE`].
+const PART: usize = 16;
+/// Of a value that takes more bytes than this, a digest is in the key.
+const WHOLE: usize = 512;
 
 /// `{{#each}}`.
 pub struct EachHelper {
@@ -341,19 +344,29 @@ fn key(
     }
 }
 
-/// Writes a small value so that no two values, and no value and a missing one, are written alike,
-/// whatever follows. Large ones are not worth it.
+/// Writes a value so that no two values, and no value and a missing one, are written alike, whatever follows.
+/// Very large ones are not worth it.
 fn write(value: &Value, key: &mut Vec<u8>) -> bool {
-    let mut left = PARTS;
-    let limit = key.len() + BYTES;
-    write_part(value, key, &mut left) && key.len() <= limit
+    let mut left = LARGE;
+    let begin = key.len();
+    if !write_part(value, key, &mut left) {
+        return false;
+    }
+    if key.len() > begin + WHOLE {
+        let digest = digest(&SHA256, &key[begin..]);
+        key.truncate(begin);
+        key.push(9);
+        key.extend(digest.as_ref());
+    }
+    true
 }
 
 fn write_part(value: &Value, key: &mut Vec<u8>, left: &mut usize) -> bool {
-    if *left == 0 {
+    let text = value.as_str().map_or(0, str::len);
+    let Some(rest) = left.checked_sub(PART + text) else {
         return false;
-    }
-    *left -= 1;
+    };
+    *left = rest;
     let sized = |key: &mut Vec<u8>, kind: u8, len: usize| {
         key.push(kind);
         key.extend((len as u64).to_le_bytes());
@@ -366,7 +379,6 @@ fn write_part(value: &Value, key: &mut Vec<u8>, left: &mut usize) -> bool {
             sized(key, 5, text.len());
             key.extend(text.as_bytes());
         }
-        Value::String(text) if text.len() > BYTES => return false,
         Value::String(text) => {
             sized(key, 6, text.len());
             key.extend(text.as_bytes());
