@@ -10,9 +10,11 @@ use tokio::time::Instant;
 use super::core::Memory;
 use super::listeners::Left;
 use crate::apply::execute::Applier;
-use crate::apply::files::{Access, FileError, TEMPORARY, beside, read, remove, replace};
+use crate::apply::files::{
+    Access, FileError, TEMPORARY, beside, read, remove, replace, replace_by,
+};
 use crate::catalog::guard::Rules;
-use crate::catalog::snapshot::{Content, Snapshot, decode, encode};
+use crate::catalog::snapshot::{self, Content, Snapshot, decode};
 
 /// The file's name.
 pub const NAME: &str = "snapshot.json";
@@ -26,7 +28,11 @@ const LISTENERS_MAX: u64 = 4 << 20;
 /// once the snapshot is that of the set without it. The error is a whole sentence.
 pub fn write(path: &Path, content: &Content, left: &Left) -> Result<(), String> {
     write_listeners(&path.with_file_name(LISTENERS), left)
-        .and_then(|()| replace(path, &encode(content, wall()), Access::PRIVATE))
+        .and_then(|()| {
+            replace_by(path, Access::PRIVATE, |file| {
+                snapshot::write(content, wall(), file)
+            })
+        })
         .map_err(|error| error.to_string())
 }
 

@@ -158,6 +158,10 @@ impl Access {
 /// nothing is left.
 pub fn write_new(path: &Path, bytes: &[u8], access: Access) -> Result<(), FileError> {
     write_unsynced(path, bytes, access)?;
+    sync_new(path)
+}
+
+fn sync_new(path: &Path) -> Result<(), FileError> {
     sync(path).inspect_err(|_| {
         let _ = std::fs::remove_file(path);
     })
@@ -165,6 +169,14 @@ pub fn write_new(path: &Path, bytes: &[u8], access: Access) -> Result<(), FileEr
 
 /// The same, without waiting for the disk: [`sync`] must follow before the file replaces another.
 pub fn write_unsynced(path: &Path, bytes: &[u8], access: Access) -> Result<(), FileError> {
+    write_by(path, access, |file| file.write_all(bytes))
+}
+
+fn write_by(
+    path: &Path,
+    access: Access,
+    content: impl FnOnce(&mut File) -> std::io::Result<()>,
+) -> Result<(), FileError> {
     remove(path)?;
     let write = || -> std::io::Result<()> {
         step(Step::Create, path)?;
@@ -180,7 +192,7 @@ pub fn write_unsynced(path: &Path, bytes: &[u8], access: Access) -> Result<(), F
         // After the owner: a change of owner clears some bits. Not subject to the umask.
         file.set_permissions(std::fs::Permissions::from_mode(access.mode))?;
         step(Step::Write, path)?;
-        file.write_all(bytes)?;
+        content(&mut file)?;
         crash::point("file written");
         Ok(())
     };
@@ -278,8 +290,18 @@ pub const TEMPORARY: &str = "gatewright-tmp";
 
 /// Replaces a file as one step that is on the disk when this returns.
 pub fn replace(path: &Path, bytes: &[u8], access: Access) -> Result<(), FileError> {
+    replace_by(path, access, |file| file.write_all(bytes))
+}
+
+/// The same, with content that `content` writes.
+pub fn replace_by(
+    path: &Path,
+    access: Access,
+    content: impl FnOnce(&mut File) -> std::io::Result<()>,
+) -> Result<(), FileError> {
     let new = beside(path, TEMPORARY);
-    write_new(&new, bytes, access)?;
+    write_by(&new, access, content)?;
+    sync_new(&new)?;
     rename(&new, path).inspect_err(|_| {
         let _ = std::fs::remove_file(&new);
     })?;

@@ -7,16 +7,18 @@
 //! ```
 //!
 //! `catalog` is a fixture ([`super::fixture`]), so `gatewright render --catalog` reads this file too.
-//! What is damaged, or was written by a newer version, is refused as a whole. Pure: no file is read
-//! or written here.
+//! What is damaged, or was written by a newer version, is refused as a whole. Pure: no file is opened
+//! here.
 
 use std::collections::BTreeMap;
+use std::io::{self, BufWriter, Seek, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ring::digest::{Context, Digest, SHA256};
 use serde::{Deserialize, Serialize};
 
-use super::fixture::Fixture;
+use super::fixture::{Fixture, Recording};
 use super::{Answer, Query};
 
 /// The format that is written here.
@@ -68,7 +70,7 @@ pub struct Kept {
 }
 
 /// A snapshot as it was read.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Snapshot {
     /// The revision of the set that was rendered from these answers.
@@ -79,7 +81,7 @@ pub struct Snapshot {
     /// The answers.
     pub catalog: Fixture,
     /// The templates that the set was rendered by, as one text; older files have none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub templates: Option<String>,
 }
 
@@ -98,6 +100,41 @@ struct About {
 struct Header {
     gatewright_snapshot: u32,
     sha256: String,
+}
+
+/// A snapshot as it is written.
+#[derive(Serialize)]
+struct Body<'a> {
+    revision: &'a str,
+    canary_seen: &'a [Option<String>],
+    queries: BTreeMap<&'a str, About>,
+    catalog: Catalog<'a>,
+    templates: &'a str,
+}
+
+/// A [`Fixture`] of recorded answers only.
+#[derive(Serialize)]
+struct Catalog<'a> {
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    answers: BTreeMap<&'a str, Recording<'a>>,
+}
+
+/// Passes on what is written and takes its digest.
+struct Digesting<W> {
+    out: W,
+    digest: Context,
+}
+
+impl<W: Write> Write for Digesting<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.out.write(bytes)?;
+        self.digest.update(bytes.get(..count).unwrap_or_default());
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
 }
 
 /// An answer of a snapshot.
@@ -127,46 +164,63 @@ pub enum Unusable {
     Damaged,
 }
 
-/// The bytes of a snapshot. `wall` is the time in seconds since 1970.
-pub fn encode(content: &Content, wall: u64) -> Vec<u8> {
-    let mut catalog = Fixture::default();
-    let mut queries = BTreeMap::new();
-    for kept in &content.answers {
-        if !is_text(&kept.answer) {
-            continue;
-        }
-        catalog.record(&kept.query, &kept.answer);
-        let about = About {
-            read_at: wall.saturating_sub(kept.age.as_secs()),
-            reference: kept.reference,
-            eased: kept.eased,
-        };
-        queries.insert(kept.query.to_string(), about);
-    }
-    let snapshot = Snapshot {
-        revision: content.revision.clone(),
-        canary_seen: content.canary_seen.clone(),
-        queries,
-        catalog,
-        templates: Some(content.templates.to_string()),
+/// Writes a snapshot. `wall` is the time in seconds since 1970.
+///
+/// Neither the text nor a second form of the answers is ever in memory as a whole. The header, which holds the digest
+/// of what follows, is written twice: its length is always the same.
+pub fn write(content: &Content, wall: u64, out: &mut (impl Write + Seek)) -> io::Result<()> {
+    let kept: BTreeMap<String, &Kept> = content
+        .answers
+        .iter()
+        .filter(|kept| is_text(&kept.answer))
+        .map(|kept| (kept.query.to_string(), kept))
+        .collect();
+    let about = |kept: &Kept| About {
+        read_at: wall.saturating_sub(kept.age.as_secs()),
+        reference: kept.reference,
+        eased: kept.eased,
     };
-    // The digest in the header has the same length whatever follows: no second copy is made of that.
-    let header = |sha256: String| {
+    let body = Body {
+        revision: &content.revision,
+        canary_seen: &content.canary_seen,
+        queries: kept
+            .iter()
+            .map(|(query, kept)| (query.as_str(), about(kept)))
+            .collect(),
+        catalog: Catalog {
+            answers: kept
+                .iter()
+                .map(|(query, kept)| (query.as_str(), Recording(&kept.answer)))
+                .collect(),
+        },
+        templates: &content.templates,
+    };
+    let header = |sha256: String| -> io::Result<String> {
         let header = Header {
             gatewright_snapshot: FORMAT,
             sha256,
         };
-        serde_json::to_string(&header).unwrap_or_default() + "\n"
+        Ok(serde_json::to_string(&header)? + "\n")
     };
-    let mut bytes = header(digest("")).into_bytes();
-    let start = bytes.len();
-    // Maps of text to plain values always have a JSON form, and a Vec takes it.
-    let _ = serde_json::to_writer(&mut bytes, &snapshot);
-    drop(snapshot);
-    bytes.push(b'\n');
-    let (space, body) = bytes.split_at_mut(start);
-    space.copy_from_slice(header(digest_of(body)).as_bytes());
-    bytes
+    let mut out = Digesting {
+        out: BufWriter::new(out),
+        digest: Context::new(&SHA256),
+    };
+    out.out.write_all(header(digest(""))?.as_bytes())?;
+    serde_json::to_writer(&mut out, &body)?;
+    out.write_all(b"\n")?;
+    let Digesting { mut out, digest } = out;
+    out.rewind()?;
+    out.write_all(header(hexadecimal(&digest.finish()))?.as_bytes())?;
+    out.flush()
+}
+
+/// The bytes of a snapshot.
+#[cfg(test)]
+pub fn encode(content: &Content, wall: u64) -> Vec<u8> {
+    let mut bytes = io::Cursor::new(Vec::new());
+    write(content, wall, &mut bytes).expect("memory takes all");
+    bytes.into_inner()
 }
 
 /// Reads a snapshot.
@@ -245,11 +299,11 @@ fn is_text(answer: &Answer) -> bool {
 
 /// What shows that a text is stored as it was written: its SHA-256, in hexadecimal digits.
 pub fn digest(text: &str) -> String {
-    digest_of(text.as_bytes())
+    hexadecimal(&ring::digest::digest(&SHA256, text.as_bytes()))
 }
 
-fn digest_of(bytes: &[u8]) -> String {
-    ring::digest::digest(&ring::digest::SHA256, bytes)
+fn hexadecimal(digest: &Digest) -> String {
+    digest
         .as_ref()
         .iter()
         .map(|byte| format!("{byte:02x}"))
