@@ -125,7 +125,7 @@ pub(super) async fn tell<T>(
     query: Query,
     out: mpsc::Sender<Update>,
 ) {
-    let mut last: Option<(Arc<T>, Arc<Answer>)> = None;
+    let mut last = None;
     seen.mark_changed();
     loop {
         tokio::select! {
@@ -134,59 +134,75 @@ pub(super) async fn tell<T>(
             // Cancel safety: waiting for the receiver's end loses nothing.
             () = out.closed() => return,
         }
-        let now = seen.borrow_and_update().clone();
-        let query = query.clone();
-        let update = match now {
-            Seen::Nothing => continue,
-            Seen::Failed {
-                error,
-                attempts,
-                retry_in,
-                outage,
-            } => Update::Failed {
-                watch,
-                query,
-                error,
-                attempts,
-                retry_in,
-                outage,
-            },
-            Seen::Known(known, freshness) => {
-                let answered = match &last {
-                    Some((before, answer)) if Arc::ptr_eq(before, &known) => Ok(Arc::clone(answer)),
-                    _ => answer(&known, &query),
-                };
-                match answered {
-                    Err(error) => Update::Failed {
-                        watch,
-                        query,
-                        error,
-                        attempts: 1,
-                        retry_in: AGAIN,
-                        outage: false,
-                    },
-                    Ok(answer) => {
-                        let same = last.as_ref().is_some_and(|(_, before)| *before == answer);
-                        last = Some((known, Arc::clone(&answer)));
-                        match same {
-                            true => Update::Unchanged {
-                                watch,
-                                query,
-                                freshness,
-                            },
-                            false => Update::Answered {
-                                watch,
-                                query,
-                                answer,
-                                freshness,
-                            },
-                        }
-                    }
-                }
-            }
-        };
-        if out.send(update).await.is_err() {
+        // The update is made once there is room for it: every query has this task, and a task takes the memory of all
+        // that it holds while it waits.
+        let Ok(room) = out.reserve().await else {
             return;
+        };
+        let now = seen.borrow_and_update().clone();
+        if let Some(update) = update(now, &mut last, &answer, watch, &query) {
+            room.send(update);
         }
     }
+}
+
+/// What to tell of what is known now; nothing before anything is.
+fn update<T>(
+    now: Seen<T>,
+    last: &mut Option<(Arc<T>, Arc<Answer>)>,
+    answer: impl Fn(&Arc<T>, &Query) -> Result<Arc<Answer>, ReadError>,
+    watch: WatchId,
+    query: &Query,
+) -> Option<Update> {
+    let (known, freshness) = match now {
+        Seen::Nothing => return None,
+        Seen::Failed {
+            error,
+            attempts,
+            retry_in,
+            outage,
+        } => {
+            return Some(Update::Failed {
+                watch,
+                query: query.clone(),
+                error,
+                attempts,
+                retry_in,
+                outage,
+            });
+        }
+        Seen::Known(known, freshness) => (known, freshness),
+    };
+    let answered = match last {
+        Some((before, answer)) if Arc::ptr_eq(before, &known) => Ok(Arc::clone(answer)),
+        _ => answer(&known, query),
+    };
+    let query = query.clone();
+    Some(match answered {
+        Err(error) => Update::Failed {
+            watch,
+            query,
+            error,
+            attempts: 1,
+            retry_in: AGAIN,
+            outage: false,
+        },
+        Ok(answer) => {
+            let same = last.as_ref().is_some_and(|(_, before)| *before == answer);
+            *last = Some((known, Arc::clone(&answer)));
+            match same {
+                true => Update::Unchanged {
+                    watch,
+                    query,
+                    freshness,
+                },
+                false => Update::Answered {
+                    watch,
+                    query,
+                    answer,
+                    freshness,
+                },
+            }
+        }
+    })
 }
