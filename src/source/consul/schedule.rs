@@ -811,11 +811,16 @@ impl Schedule {
         }
         match asking.again {
             Some(Then::Named) => self.enter(number, At::Named),
-            Some(_) => {
-                self.settle(number, now);
-                self.add_to_sweep(number);
+            again => {
+                // What it waited for may never have reached Consul.
+                let entry = self.entries.get(&number)?;
+                let (sort, since) = (entry.sort, entry.answered.unwrap_or(now));
+                let due = self.due_at(sort, since);
+                self.enter(number, At::Settled(due));
+                if again.is_some() {
+                    self.add_to_sweep(number);
+                }
             }
-            None => self.settle(number, now),
         }
         Some(Step::GiveUp(number))
     }
