@@ -3,6 +3,8 @@
 
 use proptest::prelude::*;
 
+use super::outage::{APART_MOST, AWAY_MOST};
+use super::queues::SWEEP_RATE;
 use super::*;
 
 const WAIT: Duration = Duration::from_secs(60);
