@@ -264,31 +264,43 @@ impl Check<'_> {
         const MANY: usize = 1_000;
         const GIB: usize = 1 << 30;
         let templates = &settings.templates;
-        for (keys, value, most) in [
-            (["consul", "max_connections"], consul.max_connections, MANY),
-            (["state", "keep"], settings.state.keep, MANY),
+        for (keys, value, least, most) in [
+            (
+                ["consul", "max_connections"],
+                consul.max_connections,
+                2,
+                MANY,
+            ),
+            (["state", "keep"], settings.state.keep, 1, MANY),
             (
                 ["haproxy", "max_old_workers"],
                 haproxy.max_old_workers,
+                1,
                 MANY,
             ),
             (
                 ["catalog", "max_discovery_rounds"],
                 settings.catalog.max_discovery_rounds as usize,
+                1,
                 MANY,
             ),
-            (["consul", "max_answer"], consul.max_answer.0, GIB),
-            (["serf", "max_answer"], settings.serf.max_answer.0, GIB),
-            (["templates", "max_template"], templates.max_template.0, GIB),
-            (["templates", "max_output"], templates.max_output.0, GIB),
+            (["consul", "max_answer"], consul.max_answer.0, 1, GIB),
+            (["serf", "max_answer"], settings.serf.max_answer.0, 1, GIB),
+            (
+                ["templates", "max_template"],
+                templates.max_template.0,
+                1,
+                GIB,
+            ),
+            (["templates", "max_output"], templates.max_output.0, 1, GIB),
         ] {
-            if value == 0 || value > most {
+            if value < least || value > most {
                 let most = match most {
                     GIB => "1GiB".to_owned(),
                     most => most.to_string(),
                 };
                 let message = format!("`{}` is {value}, which is out of range.", keys.join("."));
-                let range = format!("Choose from 1 to {most}.");
+                let range = format!("Choose from {least} to {most}.");
                 self.wrong(&keys, "out-of-range", message, &range);
             }
         }
