@@ -20,8 +20,10 @@ use super::wanted::Shared;
 use crate::catalog::{Answer, Kind, Scope, Status};
 use crate::source::seen::Seen;
 
-/// How long Consul may hold a question while others wait for the connection.
-const TURN: Duration = Duration::from_secs(5);
+/// How long Consul may hold a question while others wait for the connection: so that ten take turns each second,
+/// within these.
+const TURN_LEAST: Duration = Duration::from_secs(1);
+const TURN_MOST: Duration = Duration::from_secs(5);
 /// How often what is under way is counted for people.
 const COUNTED_EVERY: Duration = Duration::from_secs(1);
 
@@ -170,7 +172,7 @@ impl Follower {
                 }
                 let (client, asked) = (Arc::clone(&self.shared.client), question.asked.clone());
                 let wait = match how {
-                    How::Turn => client.options.wait.min(TURN),
+                    How::Turn => client.options.wait.min(turn(self.schedule.holds())),
                     How::Read | How::Hold => client.options.wait,
                 };
                 let read = async move { (number, client.read(&asked, position, wait).await) };
@@ -689,6 +691,13 @@ impl Follower {
         }
         Some(now + COUNTED_EVERY)
     }
+}
+
+/// How long one of so many that are held at a time may be.
+fn turn(held: usize) -> Duration {
+    Duration::from_millis(100)
+        .saturating_mul(u32::try_from(held).unwrap_or(u32::MAX))
+        .clamp(TURN_LEAST, TURN_MOST)
 }
 
 fn node_names(answer: &Answer) -> Vec<String> {
