@@ -257,15 +257,13 @@ impl Core {
             attempts,
             outage,
         } = failure;
-        let former = watched.failing.replace(Failing {
+        let former = watched.failing.take();
+        let same = former.as_ref().is_some_and(|former| former.error == error);
+        watched.failing = Some(Failing {
             error: error.clone(),
-            since: now,
+            since: former.map_or(now, |former| former.since),
             outage: outage.is_some(),
         });
-        let same = former.as_ref().is_some_and(|former| former.error == error);
-        if let (Some(failing), Some(former)) = (&mut watched.failing, former) {
-            failing.since = former.since;
-        }
         let unknown = watched.known.is_none();
         // Said once when it begins or turns into something else; repeats are a detail.
         match outage {

@@ -167,6 +167,7 @@ impl Follower {
                     return;
                 };
                 let mut position = question.position;
+                // A read is also what follows a failure: Consul may be another one then, with another history.
                 if how == How::Read {
                     position.index = index::FRESH;
                 }
@@ -373,8 +374,6 @@ impl Follower {
         let Some(question) = self.questions.get_mut(&number) else {
             return;
         };
-        // After any failure Consul may be another one, with another history.
-        question.position.index = index::FRESH;
         question.fails.get_or_insert(now);
         if let Asked::OnNode(..) = question.asked {
             return self.looked_at_node(number, None, now);
@@ -539,10 +538,7 @@ impl Follower {
                 .questions
                 .get(number)
                 .is_some_and(|one| match &one.known {
-                    Known::Answer(answer) => named
-                        .nodes
-                        .iter()
-                        .any(|node| signals::is_on_node(answer, node)),
+                    Known::Answer(answer) => signals::is_on_one(answer, &named.nodes),
                     _ => true,
                 });
             if there {
@@ -671,17 +667,17 @@ impl Follower {
             .collect()
     }
 
-    /// Counts what is under way, or says when that is to be done.
+    /// Counts what is under way, at most once a second; says when that is to be done.
     fn count(&mut self, now: Instant) -> Option<Instant> {
         let count_at = self.counted_at.map(|at| at + COUNTED_EVERY);
-        if count_at.is_some_and(|at| now < at) {
-            return count_at.filter(|_| !self.running.is_empty());
+        if let Some(at) = count_at.filter(|at| now < *at) {
+            return Some(at);
         }
+        self.counted_at = Some(now);
         let load = self.schedule.load();
         if load == self.shared.load() {
             return None;
         }
-        self.counted_at = Some(now);
         self.shared.set_load(load);
         if let Some(limited) = load.limited() {
             let before = self.limited_at.replace(now);

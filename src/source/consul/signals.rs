@@ -36,22 +36,21 @@ pub(super) fn by_lists(before: &Answer, after: &Answer) -> Named {
     match (before, after) {
         (Answer::Services(before), Answer::Services(after)) => {
             let name = |service: &ServiceName| service.name.clone();
-            named.services = different(before, after).map(name).collect();
+            named.services = different(before, after).into_iter().map(name).collect();
         }
         (Answer::Nodes(before), Answer::Nodes(after)) => {
             let name = |node: &Node| node.name.clone();
-            named.nodes = different(before, after).map(name).collect();
+            named.nodes = different(before, after).into_iter().map(name).collect();
         }
         _ => {}
     }
     named
 }
 
-fn different<'a, T: Ord>(before: &'a [T], after: &'a [T]) -> impl Iterator<Item = &'a T> {
+fn different<'a, T: Ord>(before: &'a [T], after: &'a [T]) -> BTreeSet<&'a T> {
     let (before, after): (BTreeSet<&T>, BTreeSet<&T>) =
         (before.iter().collect(), after.iter().collect());
-    let different: Vec<&T> = before.symmetric_difference(&after).copied().collect();
-    different.into_iter()
+    &before ^ &after
 }
 
 /// What is registered on a node, by service; Consul's names of services are the same in any case.
@@ -69,19 +68,13 @@ pub(super) fn by_service(entries: &[NodeEntry]) -> BTreeMap<String, Vec<&NodeEnt
 /// Whether what a node has of a service shows that an answer about that service is out of date. `seen` is the index of
 /// that answer.
 pub(super) fn is_outdated(answer: &Answer, seen: u64, node: &str, here: &[&NodeEntry]) -> bool {
-    let is_there = |one: &Instance| here.iter().any(|entry| entry.id == one.id);
+    let is_gone = |one: &Instance| one.node == node && !here.iter().any(|entry| entry.id == one.id);
     here.iter().any(|entry| entry.modified > seen)
-        || matches!(answer, Answer::Instances(list) if !on_node(list, node).all(is_there))
+        || matches!(answer, Answer::Instances(list) if list.iter().any(is_gone))
 }
 
-/// Whether an answer holds an instance on a node.
-pub(super) fn is_on_node(answer: &Answer, node: &str) -> bool {
-    match answer {
-        Answer::Instances(list) => on_node(list, node).next().is_some(),
-        _ => false,
-    }
-}
-
-fn on_node<'a>(list: &'a [Instance], node: &'a str) -> impl Iterator<Item = &'a Instance> {
-    list.iter().filter(move |one| one.node == node)
+/// Whether an answer holds an instance on one of these nodes.
+pub(super) fn is_on_one(answer: &Answer, nodes: &BTreeSet<String>) -> bool {
+    let here = |one: &Instance| nodes.contains(&one.node);
+    matches!(answer, Answer::Instances(list) if list.iter().any(here))
 }

@@ -4,9 +4,8 @@
 use std::time::{Duration, Instant};
 
 use super::super::super::backoff::backoff;
-use super::Schedule;
-use super::Step;
 use super::question::{At, Entry, How, Sort, Then};
+use super::{Schedule, Step};
 
 /// The longest pause between two questions during an outage.
 pub(super) const AWAY_MOST: Duration = Duration::from_secs(4);
@@ -103,9 +102,7 @@ impl Schedule {
                 pause += REFUSED;
                 entry.refusals += 1;
             }
-            if entry.sort != Sort::Errand {
-                self.enter(number, At::Later(now + pause, Then::First));
-            }
+            self.ask_again(number, At::Later(now + pause, Then::First));
             if refused {
                 self.budget.refused(asking.sent, asking.beside, now);
             }
@@ -152,9 +149,7 @@ impl Schedule {
         };
         let retry_in = entry.pace.failed(chance, failure.retry_after);
         let attempts = entry.pace.failures();
-        if entry.sort != Sort::Errand {
-            self.enter(number, At::Later(now + retry_in, Then::First));
-        }
+        self.ask_again(number, At::Later(now + retry_in, Then::First));
         Told::Fails {
             attempts,
             retry_in,
@@ -162,31 +157,29 @@ impl Schedule {
         }
     }
 
-    /// An outage begins or goes on.
-    pub(super) fn out(&mut self, number: u64, probes: bool, now: Instant) -> Told {
-        if self
-            .entries
-            .get(&number)
-            .is_some_and(|entry| entry.sort != Sort::Errand)
-        {
-            self.enter(number, At::First);
+    /// An errand is not asked again: whoever sent it hears that it failed.
+    fn ask_again(&mut self, number: u64, at: At) {
+        let entry = self.entries.get(&number);
+        if entry.is_some_and(|entry| entry.sort != Sort::Errand) {
+            self.enter(number, at);
         }
-        let begins = self.outage.is_none();
-        if begins {
+    }
+
+    /// An outage begins or goes on.
+    fn out(&mut self, number: u64, probes: bool, now: Instant) -> Told {
+        self.ask_again(number, At::First);
+        if self.outage.is_none() {
             // What looked like a limit was the beginning of this.
             self.budget.forget();
-        }
-        let (step, at) = (0, now);
-        let began = now;
-        let outage = self.outage.get_or_insert(Outage {
-            began,
-            step,
-            at,
-            asking: None,
-        });
-        if !begins && !probes {
+        } else if !probes {
             return Told::Nothing;
         }
+        let outage = self.outage.get_or_insert(Outage {
+            began: now,
+            step: 0,
+            at: now,
+            asking: None,
+        });
         let retry_in = backoff(outage.step, self.random.f64(), AWAY_MOST);
         outage.step = outage.step.saturating_add(1);
         outage.at = now + retry_in;
@@ -232,7 +225,7 @@ impl Schedule {
     }
 
     /// One failed as if all did: another one shows whether that is so.
-    pub(super) fn ask_another(&mut self, number: u64) {
+    fn ask_another(&mut self, number: u64) {
         let idle = |entry: &Entry| !matches!(entry.at, At::Asking(_));
         let other = self.longest_unasked(|entry| idle(entry) && entry.at != At::Nowhere);
         match other.filter(|other| *other != number) {
@@ -246,7 +239,7 @@ impl Schedule {
         }
     }
 
-    pub(super) fn longest_unasked(&self, among: impl Fn(&Entry) -> bool) -> Option<u64> {
+    fn longest_unasked(&self, among: impl Fn(&Entry) -> bool) -> Option<u64> {
         let all = self.entries.iter();
         let all = all.filter(|(_, entry)| entry.sort != Sort::Errand && among(entry));
         let all = all.min_by_key(|(_, entry)| entry.asked);

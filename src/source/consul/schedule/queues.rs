@@ -99,10 +99,12 @@ impl Schedule {
 
     /// Whether the questions of a kind that nothing signals are more than can be held.
     pub(super) fn takes_turns(&self, number: u64) -> bool {
-        let (kind, _) = self.heat(number);
-        let others = |rank: &&Rank| rank.0.0 == kind && rank.2 != number;
-        let waits = self.candidates.iter().rev().filter(others).count();
-        kind == ALONE && self.held.len() + waits >= self.budget.holds()
+        if self.heat(number).0 != ALONE {
+            return false;
+        }
+        let others = |rank: &&Rank| rank.0.0 == ALONE && rank.2 != number;
+        let waits = self.candidates.iter().filter(others).count();
+        self.held.len() + waits >= self.budget.holds()
     }
 
     /// A request is no longer under way.
