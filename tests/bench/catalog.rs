@@ -133,17 +133,7 @@ impl Catalog {
 
     /// Reads the answer to [`Catalog::send`].
     pub fn finish(&mut self) -> Outcome<()> {
-        let answer = self
-            .writer
-            .receive()
-            .map_err(|error| format!("Consul did not answer: {error}."))?;
-        match answer.status {
-            200 => Ok(()),
-            status => Err(format!(
-                "Consul answered by {status}: {}",
-                String::from_utf8_lossy(&answer.body)
-            )),
-        }
+        self.writer.confirmed()
     }
 
     /// The passing instances of a service.

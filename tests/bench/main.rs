@@ -107,14 +107,19 @@ fn measure(options: Options) -> Outcome<Vec<String>> {
     Ok(report.broken())
 }
 
-/// The parts with Consul and HAProxy: sizes ascend, because Consul is filled further for each.
-fn real_parts(options: Options, report: &mut Report) -> Outcome<()> {
-    support::interrupt_on_signals()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+/// What clients and servers of the benchmark run on.
+fn runtime() -> Outcome<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
-        .map_err(|error| format!("The asynchronous runtime cannot be started: {error}."))?;
+        .map_err(|error| format!("The asynchronous runtime cannot be started: {error}."))
+}
+
+/// The parts with Consul and HAProxy: sizes ascend, because Consul is filled further for each.
+fn real_parts(options: Options, report: &mut Report) -> Outcome<()> {
+    support::interrupt_on_signals()?;
+    let runtime = runtime()?;
     let mut bench = Bench {
         servers: servers::start(runtime.handle(), SERVERS)?,
         catalog: Catalog::start(options.fabio.is_some())?,

@@ -43,11 +43,7 @@ struct Case<'a> {
 /// Measures all sizes by all ways on all versions that are asked for.
 pub fn run(options: &Options, report: &mut Report) -> Outcome<()> {
     support::interrupt_on_signals()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(|error| format!("The asynchronous runtime cannot be started: {error}."))?;
+    let runtime = crate::runtime()?;
     let port = answers::start(runtime.handle())?;
     let scale = &options.scale;
     for shape in &scale.shapes {

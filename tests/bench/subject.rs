@@ -196,13 +196,11 @@ impl Subject for Sidecar {
     }
 
     fn log(&mut self) -> String {
-        let log = self.gatewright.process().last_lines(10);
-        format!("Its log ends:\n{log}")
+        log_of(&mut self.gatewright)
     }
 
     fn ended(&mut self) -> Option<String> {
-        let running = self.gatewright.process().is_running();
-        (!running).then(|| format!("Gatewright ended. {}", self.log()))
+        end_of(&mut self.gatewright)
     }
 }
 
@@ -211,6 +209,18 @@ impl Drop for Sidecar {
         // Graceful, so that a supervised HAProxy ends with it; else everything is killed.
         let _ = self.gatewright.stop(Duration::from_secs(15));
     }
+}
+
+/// The end of Gatewright's log.
+pub fn log_of(gatewright: &mut Gatewright) -> String {
+    let log = gatewright.process().last_lines(10);
+    format!("Its log ends:\n{log}")
+}
+
+/// Why Gatewright ended, if it did.
+pub fn end_of(gatewright: &mut Gatewright) -> Option<String> {
+    let running = gatewright.process().is_running();
+    (!running).then(|| format!("Gatewright ended. {}", log_of(gatewright)))
 }
 
 /// A loopback address that nobody listens on at this moment.

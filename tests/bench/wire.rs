@@ -5,6 +5,8 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
+use support::Outcome;
+
 /// An answer.
 #[derive(Debug, Clone)]
 pub struct Answer {
@@ -55,6 +57,20 @@ impl Connection {
                 return Ok(answer);
             }
             self.fill()?;
+        }
+    }
+
+    /// Reads Consul's answer to a change.
+    pub fn confirmed(&mut self) -> Outcome<()> {
+        let answer = self
+            .receive()
+            .map_err(|error| format!("Consul did not answer: {error}."))?;
+        match answer.status {
+            200 => Ok(()),
+            status => Err(format!(
+                "Consul answered by {status}: {}",
+                String::from_utf8_lossy(&answer.body)
+            )),
         }
     }
 

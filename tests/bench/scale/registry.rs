@@ -210,17 +210,7 @@ impl Registry {
 
     /// Reads the answer to the last change.
     pub fn finish(&mut self) -> Outcome<()> {
-        let answer = self
-            .writer
-            .receive()
-            .map_err(|error| format!("Consul did not answer: {error}."))?;
-        match answer.status {
-            200 => Ok(()),
-            status => Err(format!(
-                "Consul answered by {status}: {}",
-                String::from_utf8_lossy(&answer.body)
-            )),
-        }
+        self.writer.confirmed()
     }
 
     fn write(&mut self, path: &str, body: &Value) -> Outcome<()> {

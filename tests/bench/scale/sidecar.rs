@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::registry::{Registry, host, name};
 use crate::options::Way;
-use crate::subject::{Subject, free_address, revision};
+use crate::subject::{Subject, end_of, free_address, log_of, revision};
 use support::gatewright::{Gatewright, Setup};
 use support::{Outcome, haproxy, tools, wait_for};
 
@@ -184,13 +184,11 @@ impl Subject for Sidecar {
     }
 
     fn log(&mut self) -> String {
-        let log = self.gatewright.process().last_lines(10);
-        format!("Its log ends:\n{log}")
+        log_of(&mut self.gatewright)
     }
 
     fn ended(&mut self) -> Option<String> {
-        let running = self.gatewright.process().is_running();
-        (!running).then(|| format!("Gatewright ended. {}", self.log()))
+        end_of(&mut self.gatewright)
     }
 }
 

@@ -6,9 +6,10 @@ use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use support::fault_proxy::FaultProxy;
-
+use gatewright::catalog::Instance;
 use gatewright::source::SourceStatus;
+use support::Outcome;
+use support::fault_proxy::FaultProxy;
 
 use super::*;
 
@@ -41,8 +42,14 @@ struct Crowd {
 }
 
 impl Crowd {
-    /// Watches all services, whatever their health, and the keys.
-    fn start(consul: Consul, keys: &[&str]) -> Crowd {
+    /// Watches all services of the agent at this address, whatever their health, and the keys.
+    fn start(url: &str, token: TokenSource, keys: &[&str]) -> Crowd {
+        let consul = Consul::new(Options {
+            addresses: vec![url.parse().unwrap()],
+            token,
+            ..Options::default()
+        })
+        .unwrap();
         let (out, mut updates) = mpsc::channel(64);
         let services = (0..SERVICES).map(|service| {
             let mut query = Query::service(&name(service));
@@ -79,12 +86,7 @@ impl Crowd {
     }
 
     /// Waits until a service is as it should be.
-    async fn sees(
-        &self,
-        what: &str,
-        service: usize,
-        holds: impl Fn(&[gatewright::catalog::Instance]) -> bool,
-    ) {
+    async fn sees(&self, what: &str, service: usize, holds: impl Fn(&[Instance]) -> bool) {
         let began = Instant::now();
         loop {
             if let Some(Answer::Instances(list)) = self.answer(service).as_deref()
@@ -101,6 +103,30 @@ impl Crowd {
             );
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    }
+
+    /// Waits until a service is as it should be after this change.
+    async fn follows(
+        &self,
+        what: &str,
+        change: Outcome<()>,
+        service: usize,
+        holds: impl Fn(&[Instance]) -> bool,
+    ) {
+        change.unwrap();
+        self.sees(what, service, holds).await;
+    }
+
+    /// An instance of a service ends: the one on the service's first node.
+    async fn loses(&self, agent: &Agent, service: usize) {
+        let node = service % NODES;
+        let id = format!("{}-{node}", name(service));
+        let end = json!({"Node": format!("n{node}"), "ServiceID": id});
+        let change = agent.catalog_deregister(&end);
+        self.follows("an end of one instance", change, service, |list| {
+            list.len() == 1
+        })
+        .await;
     }
 
     /// Waits until the source says so.
@@ -177,13 +203,8 @@ impl Neighbour {
 async fn every_kind_of_change_in_a_crowd_is_seen() {
     let agent = Agent::start().unwrap();
     fill(&agent);
-    let consul = Consul::new(Options {
-        addresses: vec![address(&agent)],
-        ..Options::default()
-    })
-    .unwrap();
     let neighbour = Neighbour::start(&agent);
-    let crowd = Crowd::start(consul, &[]);
+    let crowd = Crowd::start(&agent.url(), TokenSource::None, &[]);
     crowd.settles().await;
     let service = |service: usize, id: &str, port: u16| json!({"ID": id, "Service": name(service), "Port": port});
     let on = |node: &str, service| json!({"Node": node, "Address": "127.0.0.1", "SkipNodeUpdate": false, "Service": service});
@@ -193,64 +214,65 @@ async fn every_kind_of_change_in_a_crowd_is_seen() {
     };
 
     // A new instance on a known node, without a check.
-    agent
-        .catalog_register(&on("n5", service(1, "s1-new", 7)))
-        .unwrap();
     crowd
-        .sees("a new instance", 1, |list| list.len() == 3)
+        .follows(
+            "a new instance",
+            agent.catalog_register(&on("n5", service(1, "s1-new", 7))),
+            1,
+            |list| list.len() == 3,
+        )
         .await;
     // On a new node.
-    agent
-        .catalog_register(&on("other", service(20, "s20-new", 7)))
-        .unwrap();
     crowd
-        .sees("an instance on a new node", 20, |list| list.len() == 3)
+        .follows(
+            "an instance on a new node",
+            agent.catalog_register(&on("other", service(20, "s20-new", 7))),
+            20,
+            |list| list.len() == 3,
+        )
         .await;
     // Another port and another address.
-    agent
-        .catalog_register(&on("n7", service(39, "s39-7", 4711)))
-        .unwrap();
     crowd
-        .sees("another port", 39, |list| {
-            list.iter().any(|one| one.port == 4711)
-        })
+        .follows(
+            "another port",
+            agent.catalog_register(&on("n7", service(39, "s39-7", 4711))),
+            39,
+            |list| list.iter().any(|one| one.port == 4711),
+        )
         .await;
-    agent
-        .catalog_register(&json!({"Node": "other", "Address": "127.0.0.9"}))
-        .unwrap();
     crowd
-        .sees("another address of a node", 20, |list| {
-            list.iter().any(|one| one.address == "127.0.0.9")
-        })
+        .follows(
+            "another address of a node",
+            agent.catalog_register(&json!({"Node": "other", "Address": "127.0.0.9"})),
+            20,
+            |list| list.iter().any(|one| one.address == "127.0.0.9"),
+        )
         .await;
     // An instance goes, and a node.
-    agent
-        .catalog_deregister(&json!({"Node": "n0", "ServiceID": "s40-0"}))
-        .unwrap();
+    crowd.loses(&agent, 40).await;
     crowd
-        .sees("an end of one instance", 40, |list| list.len() == 1)
-        .await;
-    agent.catalog_deregister(&json!({"Node": "other"})).unwrap();
-    crowd
-        .sees("an end of a node", 20, |list| list.len() == 2)
+        .follows(
+            "an end of a node",
+            agent.catalog_deregister(&json!({"Node": "other"})),
+            20,
+            |list| list.len() == 2,
+        )
         .await;
     // Health: of an instance, of a node, and back.
-    let states = |list: &[gatewright::catalog::Instance], state: Status| {
-        list.iter().any(|one| one.status == state)
-    };
+    let states = |list: &[Instance], state: Status| list.iter().any(|one| one.status == state);
     for (status, state) in [("critical", Status::Critical), ("warning", Status::Warning)] {
         agent
             .catalog_register(&check("n1", "s57-1", status))
             .unwrap();
         crowd.sees(status, 57, |list| states(list, state)).await;
     }
-    agent
-        .catalog_register(&check("n1", "s57-1", "passing"))
-        .unwrap();
     crowd
-        .sees("passing", 57, |list| {
-            list.iter().all(|one| one.status == Status::Passing)
-        })
+        .follows(
+            "passing",
+            agent.catalog_register(&check("n1", "s57-1", "passing")),
+            57,
+            |list| list.iter().all(|one| one.status == Status::Passing),
+        )
         .await;
     agent.set_node_check("n3", false).unwrap();
     for of_node in (0..SERVICES).filter(|service| service % NODES == 3) {
@@ -262,11 +284,13 @@ async fn every_kind_of_change_in_a_crowd_is_seen() {
     }
     // Tags.
     let tagged = json!({"ID": "s66-2", "Service": name(66), "Port": 9, "Tags": ["new"]});
-    agent.catalog_register(&on("n2", tagged)).unwrap();
     crowd
-        .sees("a tag", 66, |list| {
-            list.iter().any(|one| one.tags == ["new"])
-        })
+        .follows(
+            "a tag",
+            agent.catalog_register(&on("n2", tagged)),
+            66,
+            |list| list.iter().any(|one| one.tags == ["new"]),
+        )
         .await;
 
     let load = crowd.consul.status().load;
@@ -284,12 +308,7 @@ async fn a_lower_limit_of_consul_s_is_told_of_and_leaves_room() {
     // Consul counts by address, and what the test asks must not count.
     let proxy = FaultProxy::start_from(Ipv4Addr::new(127, 0, 0, 2), agent.address()).unwrap();
     fill(&agent);
-    let consul = Consul::new(Options {
-        addresses: vec![proxy.url().parse().unwrap()],
-        ..Options::default()
-    })
-    .unwrap();
-    let crowd = Crowd::start(consul, &[]);
+    let crowd = Crowd::start(&proxy.url(), TokenSource::None, &[]);
     for service in 0..SERVICES {
         crowd
             .sees("the first answer", service, |list| list.len() == 2)
@@ -308,12 +327,7 @@ async fn a_lower_limit_of_consul_s_is_told_of_and_leaves_room() {
     );
     // A limit is no failure of Consul's.
     assert!(status.errors.is_empty(), "{status:?}");
-    agent
-        .catalog_deregister(&json!({"Node": "n0", "ServiceID": "s40-0"}))
-        .unwrap();
-    crowd
-        .sees("an end of one instance", 40, |list| list.len() == 1)
-        .await;
+    crowd.loses(&agent, 40).await;
 }
 
 // A08 A11
@@ -324,13 +338,8 @@ async fn a_question_that_is_always_refused_costs_the_others_nothing() {
     let rules = "node_prefix \"\" { policy = \"read\" } service_prefix \"\" { policy = \"read\" }";
     agent.create_policy("services", rules).unwrap();
     let token = agent.create_token("services").unwrap();
-    let consul = Consul::new(Options {
-        addresses: vec![address(&agent)],
-        token: TokenSource::Value(Secret::new(token.secret.clone())),
-        ..Options::default()
-    })
-    .unwrap();
-    let crowd = Crowd::start(consul, &["not/allowed"]);
+    let token = TokenSource::Value(Secret::new(token.secret.clone()));
+    let crowd = Crowd::start(&agent.url(), token, &["not/allowed"]);
     crowd.settles().await;
     crowd
         .until("the key is refused", |status| {
@@ -340,12 +349,7 @@ async fn a_question_that_is_always_refused_costs_the_others_nothing() {
                 .is_some_and(|count| *count > 1)
         })
         .await;
-    agent
-        .catalog_deregister(&json!({"Node": "n0", "ServiceID": "s40-0"}))
-        .unwrap();
-    crowd
-        .sees("an end of one instance", 40, |list| list.len() == 1)
-        .await;
+    crowd.loses(&agent, 40).await;
     let status = crowd.consul.status();
     assert!(status.load.crowded && status.load.held > 30, "{status:?}");
 }
@@ -355,29 +359,16 @@ async fn a_question_that_is_always_refused_costs_the_others_nothing() {
 async fn a_crowd_is_current_after_the_agent_was_away() {
     let mut agent = Agent::start_persistent().unwrap();
     fill(&agent);
-    let consul = Consul::new(Options {
-        addresses: vec![address(&agent)],
-        ..Options::default()
-    })
-    .unwrap();
-    let crowd = Crowd::start(consul, &[]);
+    let crowd = Crowd::start(&agent.url(), TokenSource::None, &[]);
     crowd.settles().await;
     agent.kill();
     crowd
         .until("an error is told of", |status| !status.errors.is_empty())
         .await;
     agent.restart().unwrap();
-    agent
-        .catalog_deregister(&json!({"Node": "n0", "ServiceID": "s40-0"}))
-        .unwrap();
-    crowd
-        .sees("an end of one instance", 40, |list| list.len() == 1)
-        .await;
+    crowd.loses(&agent, 40).await;
     crowd
         .until("as many are held as before", |status| status.load.held > 30)
         .await;
-    agent
-        .catalog_deregister(&json!({"Node": "n1", "ServiceID": "s57-1"}))
-        .unwrap();
-    crowd.sees("the next one", 57, |list| list.len() == 1).await;
+    crowd.loses(&agent, 57).await;
 }
