@@ -130,10 +130,10 @@ pub fn compare(old: &[SetFile], new: &[SetFile]) -> Comparison {
 impl Comparison {
     fn take_pools(&mut self, before: &Config, after: &Config, changes: &Changes) {
         let pools = |config: &Config| -> BTreeMap<String, Pool> {
-            let backends = config.backends().into_iter();
-            backends
-                .filter(|backend| changes.servers.contains_key(&backend.name))
-                .map(|backend| (backend.name.clone(), Pool::of(config, &backend)))
+            let sections = config.backend_sections();
+            sections
+                .filter(|section| changes.servers.contains_key(&section.name))
+                .map(|section| (section.name.clone(), Pool::of(config, section)))
                 .collect()
         };
         let (mut before, mut after) = (pools(before), pools(after));
@@ -256,11 +256,8 @@ impl Comparison {
 /// Every backend of a set.
 pub fn pools(files: &[SetFile]) -> Vec<Pool> {
     let config = configuration(files);
-    let backends = config.backends();
-    backends
-        .iter()
-        .map(|backend| Pool::of(&config, backend))
-        .collect()
+    let sections = config.backend_sections();
+    sections.map(|section| Pool::of(&config, section)).collect()
 }
 
 /// The revision that the configuration of a set carries.

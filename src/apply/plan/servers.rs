@@ -91,13 +91,10 @@ impl fmt::Display for Difference {
 }
 
 impl Pool {
-    /// The servers of a backend of a configuration.
-    pub fn of(config: &Config, backend: &Backend) -> Pool {
-        let section = config
-            .sections
-            .iter()
-            .find(|section| (section.file, section.line) == (backend.file, backend.line));
-        let hash_type = section.and_then(|section| last_words(config, section, "hash-type"));
+    /// The servers of a section of a configuration.
+    pub fn of(config: &Config, section: &Section) -> Pool {
+        let backend = config.backend(section);
+        let hash_type = last_words(config, section, "hash-type");
         let mut pool = Pool {
             backend: backend.name.clone(),
             servers: BTreeMap::new(),
@@ -119,7 +116,7 @@ impl Pool {
                 pool.templates.push((server.name.clone(), low, high));
                 continue;
             }
-            match wanted(backend, server) {
+            match wanted(&backend, server) {
                 Ok(mut wanted) if defaults_last => {
                     match &shared {
                         Some(shared) if *shared == wanted.options => {

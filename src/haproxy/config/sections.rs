@@ -136,6 +136,11 @@ impl Config {
         self.sections.iter().filter(move |s| s.kind == kind)
     }
 
+    /// The sections that have servers.
+    pub fn backend_sections(&self) -> impl Iterator<Item = &Section> {
+        self.sections.iter().filter(|section| section.is_backend())
+    }
+
     /// Whether some part can only be known by HAProxy: an `.if` block, a section whose name is a variable.
     pub fn is_conditional(&self) -> bool {
         let mut directives = self.sections.iter().flat_map(|s| &s.directives);
@@ -320,7 +325,9 @@ impl Reader<'_> {
         }
     }
 
-    fn directive(&mut self, line: usize, words: Vec<Word>, conditional: bool) {
+    fn directive(&mut self, line: usize, mut words: Vec<Word>, conditional: bool) {
+        // A configuration may have ten thousand lines, and room for twice its words.
+        words.shrink_to_fit();
         let section = self.config.sections.last_mut().filter(|_| self.in_section);
         let mut directive = Directive {
             line,

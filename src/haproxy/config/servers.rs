@@ -60,11 +60,12 @@ pub struct Server {
 impl Config {
     /// All backends and listen sections.
     pub fn backends(&self) -> Vec<Backend> {
-        let sections = self.sections.iter().filter(|s| s.is_backend());
+        let sections = self.backend_sections();
         sections.map(|section| self.backend(section)).collect()
     }
 
-    fn backend(&self, section: &Section) -> Backend {
+    /// The section of a backend, or of a listen section, as a value.
+    pub fn backend(&self, section: &Section) -> Backend {
         let defaults = self.defaults_of(section);
         let inherited = defaults.iter().rev();
         let mut default_server: Vec<String> = inherited

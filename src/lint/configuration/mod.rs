@@ -27,10 +27,8 @@ pub struct About<'a> {
 /// What is most likely not meant in a configuration.
 pub fn configuration(config: &Config, about: &About<'_>) -> Vec<Finding> {
     let pools = config
-        .sections
-        .iter()
-        .filter(|section| section.is_backend())
-        .zip(config.backends())
+        .backend_sections()
+        .map(|section| (section, config.backend(section)))
         .filter(|(section, backend)| !section.conditional && !backend.disabled)
         .map(|(section, backend)| Pool::new(section, backend, about))
         .collect();
