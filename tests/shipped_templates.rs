@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use gatewright::agent::explain::explain;
 use gatewright::apply::set::{Role, SetFile};
-use gatewright::catalog::{Answer, Instance, Known, Query, Status};
+use gatewright::catalog::{Answer, Instance, Known, Query};
 use gatewright::diagnostic::{self, Diagnostic};
 use gatewright::haproxy::config::Config;
 use gatewright::lint;
@@ -262,22 +262,11 @@ fn known(list: &Value) -> Known {
 
 fn instance(from: &Value) -> Instance {
     let text = |field: &str| from[field].as_str().unwrap().to_owned();
+    let port = from["Port"].as_i64().unwrap();
+    let [node, id, name, address] = ["Node", "ID", "Name", "Address"].map(text);
     Instance {
-        node: text("Node"),
-        id: text("ID"),
-        node_id: String::new(),
-        name: text("Name"),
-        address: text("Address"),
-        port: from["Port"].as_i64().unwrap(),
-        node_address: text("Address"),
-        node_datacenter: "dc1".to_owned(),
-        node_tagged_addresses: Default::default(),
-        node_meta: Default::default(),
-        service_tagged_addresses: Default::default(),
-        service_meta: Default::default(),
-        tags: Vec::new(),
-        status: Status::Passing,
         weight_passing: from["Weights"]["Passing"].as_i64().unwrap(),
         weight_warning: from["Weights"]["Warning"].as_i64().unwrap(),
+        ..Instance::plain(&name, &node, &id, &address, port)
     }
 }

@@ -125,7 +125,7 @@ pub async fn inspect(source: &Source, inquiry: Inquiry) -> Evidence {
 
 /// The rights that nothing of what is shown proves.
 fn unproven(rights: Vec<Right>, shown: &[Instance]) -> Vec<Right> {
-    let nodes: BTreeSet<&str> = shown.iter().map(|one| one.node.as_str()).collect();
+    let nodes: BTreeSet<&str> = shown.iter().map(|one| one.node.name.as_str()).collect();
     let services: BTreeSet<&str> = shown.iter().map(|one| one.name.as_str()).collect();
     let proved = |right: &Right| match right {
         Right::Node(name) => nodes.contains(name.as_str()),

@@ -3,6 +3,7 @@
 //! A field that no template can read (check output, modify indexes) is not here, so a change of
 //! it is no change. Every value is hostile until the template engine has escaped it.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -16,40 +17,80 @@ pub type Meta = Pairs<String>;
 /// One instance of a service, from `/v1/health/service/NAME`.
 ///
 /// Field names in templates keep Consul's spelling and consul-template's choice of them.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Instance {
-    /// `Node`: the node's name.
-    pub node: String,
+    /// The node that it is registered on; all its instances share one copy.
+    pub node: Arc<Node>,
     /// `ID`: the service instance's id, unique on its node.
     pub id: String,
-    /// `NodeID`: the node's uuid, empty when Consul has none.
-    pub node_id: String,
     /// `Name`: the service's name.
     pub name: String,
     /// `Address`: the service's address, or the node's where the service has none.
     pub address: String,
     /// `Port`, as Consul holds it: any number until the instance has been judged.
     pub port: i64,
-    /// `NodeAddress`: the node's address.
-    pub node_address: String,
-    /// `NodeDatacenter`: the node's datacenter.
-    pub node_datacenter: String,
-    /// `NodeTaggedAddresses`: `lan`, `wan` and others.
-    pub node_tagged_addresses: Meta,
-    /// `NodeMeta`.
-    pub node_meta: Meta,
     /// `ServiceTaggedAddresses`: name to (address, port).
     pub service_tagged_addresses: Pairs<(String, i64)>,
     /// `ServiceMeta`.
     pub service_meta: Meta,
-    /// `Tags`, sorted.
-    pub tags: Vec<String>,
+    /// `Tags`, sorted. Instances with the same ones share them.
+    pub tags: Arc<[String]>,
     /// `Status`: the worst of its checks and its node's.
     pub status: Status,
     /// `Weights.Passing`.
     pub weight_passing: i64,
     /// `Weights.Warning`.
     pub weight_warning: i64,
+}
+
+impl Instance {
+    /// The node's name and the id, which tell it from all other instances of the service.
+    pub fn key(&self) -> (&str, &str) {
+        (&self.node.name, &self.id)
+    }
+
+    /// A passing instance without tags or metadata, on a node in `dc1` with the same address.
+    pub fn plain(service: &str, node: &str, id: &str, address: &str, port: i64) -> Instance {
+        Instance {
+            node: Arc::new(Node {
+                address: address.to_owned(),
+                datacenter: "dc1".to_owned(),
+                ..Node::named(node)
+            }),
+            id: id.to_owned(),
+            name: service.to_owned(),
+            address: address.to_owned(),
+            port,
+            service_tagged_addresses: Pairs::new(),
+            service_meta: Meta::new(),
+            tags: Arc::default(),
+            status: Status::Passing,
+            weight_passing: 1,
+            weight_warning: 1,
+        }
+    }
+}
+
+/// By [`Instance::key`] first.
+impl Ord for Instance {
+    fn cmp(&self, other: &Instance) -> Ordering {
+        fn rest(one: &Instance) -> impl Ord {
+            (
+                &one.node,
+                (&one.name, &one.address, one.port),
+                (&one.service_tagged_addresses, &one.service_meta, &one.tags),
+                (one.status, one.weight_passing, one.weight_warning),
+            )
+        }
+        let by_key = self.key().cmp(&other.key());
+        by_key.then_with(|| rest(self).cmp(&rest(other)))
+    }
+}
+
+impl PartialOrd for Instance {
+    fn partial_cmp(&self, other: &Instance) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 /// A service's name and tags, from `/v1/catalog/services`.
@@ -62,7 +103,7 @@ pub struct ServiceName {
 }
 
 /// A node, from `/v1/catalog/nodes`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Node {
     /// `Node`: the name.
     pub name: String,
@@ -78,6 +119,16 @@ pub struct Node {
     pub meta: Meta,
 }
 
+impl Node {
+    /// A node of which only the name is known.
+    pub fn named(name: &str) -> Node {
+        Node {
+            name: name.to_owned(),
+            ..Node::default()
+        }
+    }
+}
+
 /// A service as `/v1/catalog/node/NAME` lists it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NodeService {
@@ -86,7 +137,7 @@ pub struct NodeService {
     /// `Service`: the service's name.
     pub name: String,
     /// `Tags`, sorted.
-    pub tags: Vec<String>,
+    pub tags: Arc<[String]>,
     /// `Meta`.
     pub meta: Meta,
     /// `Address`, empty when the node's is meant.
@@ -163,7 +214,7 @@ impl Answer {
     pub fn has(&self, item: &ItemName) -> Option<bool> {
         Some(match (self, item) {
             (Answer::Instances(list), ItemName::Instance { node, id }) => {
-                list.iter().any(|one| (&one.node, &one.id) == (node, id))
+                list.iter().any(|one| one.key() == (node, id))
             }
             (Answer::Services(list), ItemName::Service(name)) => {
                 list.iter().any(|one| one.name == *name)
@@ -180,7 +231,7 @@ impl Answer {
             Answer::Instances(list) => {
                 let one = list.get(place)?;
                 ItemName::Instance {
-                    node: one.node.clone(),
+                    node: one.node.name.clone(),
                     id: one.id.clone(),
                 }
             }

@@ -5,18 +5,19 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::slice;
+use std::sync::Arc;
 
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Names with their values, sorted by name.
+/// Names with their values, sorted by name. A clone shares them.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Pairs<V>(Box<[(String, V)]>);
+pub struct Pairs<V>(Arc<[(String, V)]>);
 
 impl<V> Pairs<V> {
     /// No pair.
     pub fn new() -> Pairs<V> {
-        Pairs(Box::default())
+        Pairs(Arc::default())
     }
 
     /// How many pairs there are.
@@ -27,6 +28,11 @@ impl<V> Pairs<V> {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Whether a clone has the same pairs.
+    pub fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
     }
 
     /// The value of a name.
@@ -60,19 +66,29 @@ impl<V> Pairs<V> {
     }
 
     /// The pairs, with values that may be changed.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&String, &mut V)> {
-        self.0.iter_mut().map(|(name, value)| (&*name, value))
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&String, &mut V)>
+    where
+        V: Clone,
+    {
+        let pairs = Arc::make_mut(&mut self.0).iter_mut();
+        pairs.map(|(name, value)| (&*name, value))
     }
 
     /// The values, by name, to be changed.
-    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
-        self.0.iter_mut().map(|(_, value)| value)
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut V>
+    where
+        V: Clone,
+    {
+        self.iter_mut().map(|(_, value)| value)
     }
 
     /// Adds a pair, or replaces the one of its name. Not for many: each moves all.
-    pub fn insert(&mut self, name: String, value: V) {
-        let all = std::mem::take(&mut self.0).into_vec();
-        *self = all.into_iter().chain([(name, value)]).collect();
+    pub fn insert(&mut self, name: String, value: V)
+    where
+        V: Clone,
+    {
+        let all = self.0.iter().cloned();
+        *self = all.chain([(name, value)]).collect();
     }
 }
 
@@ -89,7 +105,7 @@ impl<V> FromIterator<(String, V)> for Pairs<V> {
         all.reverse();
         all.sort_by(|(one, _), (two, _)| one.cmp(two));
         all.dedup_by(|(later, _), (first, _)| later == first);
-        Pairs(all.into_boxed_slice())
+        Pairs(all.into())
     }
 }
 
@@ -109,15 +125,6 @@ impl<'a, V> IntoIterator for &'a Pairs<V> {
 
     fn into_iter(self) -> Iter<'a, V> {
         self.iter()
-    }
-}
-
-impl<V> IntoIterator for Pairs<V> {
-    type Item = (String, V);
-    type IntoIter = std::vec::IntoIter<(String, V)>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.0.into_vec().into_iter()
     }
 }
 

@@ -315,26 +315,24 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::catalog::{Instance, Kind, Meta, Pairs, Status};
+    use crate::catalog::{Instance, Kind, Meta, Node, Pairs, Status};
 
     fn content() -> Content {
         let instance = |node: &str, id: &str| Instance {
-            node: node.into(),
-            id: id.into(),
-            node_id: "uuid".into(),
-            name: "web".into(),
-            address: "10.0.0.1".into(),
-            port: 80,
-            node_address: "10.0.0.9".into(),
-            node_datacenter: "dc1".into(),
-            node_tagged_addresses: Meta::from([("lan".into(), "10.0.0.9".into())]),
-            node_meta: Meta::new(),
+            node: Arc::new(Node {
+                id: "uuid".into(),
+                address: "10.0.0.9".into(),
+                datacenter: "dc1".into(),
+                tagged_addresses: Meta::from([("lan".into(), "10.0.0.9".into())]),
+                ..Node::named(node)
+            }),
             service_tagged_addresses: Pairs::from([("wan".into(), ("1.2.3.4".into(), 8080))]),
             service_meta: Meta::from([("version".into(), "\u{1}\"2\"".into())]),
-            tags: vec!["a".into()],
+            tags: ["a".into()].into(),
             status: Status::Warning,
             weight_passing: 10,
             weight_warning: 2,
+            ..Instance::plain("web", node, id, "10.0.0.1", 80)
         };
         let mut nearest = Query::service("web");
         if let Kind::Service { near, .. } = &mut nearest.kind {

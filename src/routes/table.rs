@@ -176,10 +176,10 @@ impl Making<'_> {
                     "Tag `{}` of instance {} on node {}",
                     shown(tag),
                     shown(&one.id),
-                    shown(&one.node)
+                    shown(&one.node.name)
                 )
             };
-            let outcome = match tag::parse(tag, prefix, &one.node_datacenter) {
+            let outcome = match tag::parse(tag, prefix, &one.node.datacenter) {
                 None => continue,
                 Some(Ok(request)) => self.target(one, up, request, &others, &what),
                 Some(Err(reason)) => Err(reason),
@@ -201,7 +201,7 @@ impl Making<'_> {
         let port = u16::try_from(one.port).map_err(|_| "its port is none".to_owned())?;
         let target = Target {
             service: one.name.clone(),
-            node: one.node.clone(),
+            node: one.node.name.clone(),
             id: one.id.clone(),
             address: one.address.clone(),
             port,

@@ -36,12 +36,12 @@ impl<S: Send + Sync + 'static> Followed<S> {
         self.watches.load(Ordering::Relaxed)
     }
 
-    /// A watch that does what `told` does. `follow` is the task, begun anew should it end by a mistake.
+    /// A watch that does what `told` does, which keeps what counts it. `follow` is the task, begun anew should it end by a mistake.
     pub fn watch<F, T>(
         self: &Arc<Self>,
         name: &'static str,
         follow: impl Fn(Arc<S>) -> F + Send + 'static,
-        told: impl FnOnce(Arc<S>) -> T,
+        told: impl FnOnce(Arc<S>, Counted<S>) -> T,
     ) -> Watch
     where
         F: Future<Output = ()> + Send + 'static,
@@ -52,16 +52,12 @@ impl<S: Send + Sync + 'static> Followed<S> {
             Watch::begin(keep_alive(name, move || follow(Arc::clone(&shared))))
         });
         let counted = Counted::new(Arc::clone(self));
-        let told = told(Arc::clone(&self.shared));
-        Watch::begin(async move {
-            let _counted = counted;
-            told.await;
-        })
+        Watch::begin(told(Arc::clone(&self.shared), counted))
     }
 }
 
 /// One of the watches that are alive; keeps the follower running.
-struct Counted<S>(Arc<Followed<S>>);
+pub(super) struct Counted<S>(Arc<Followed<S>>);
 
 impl<S> Counted<S> {
     fn new(followed: Arc<Followed<S>>) -> Counted<S> {

@@ -172,7 +172,7 @@ impl Slot {
         let what = match self.answer.as_ref() {
             Answer::Instances(list) => {
                 let one = list.get(place)?;
-                instance_words(&one.node, &one.id)
+                instance_words(&one.node.name, &one.id)
             }
             Answer::Services(list) => format!("Service {}", shorten(&list.get(place)?.name)),
             Answer::Nodes(list) => format!("Node {}", shorten(&list.get(place)?.name)),
@@ -298,10 +298,7 @@ fn sieve<T>(list: &[T], mut fault: impl FnMut(&T) -> Option<()>) -> Vec<usize> {
 
 /// Gives each kept instance the id of its server.
 fn settle(list: &[Instance], kept: &[usize], items: &mut [Item], next: &mut u64) {
-    let identities: Vec<(&str, &str)> = kept
-        .iter()
-        .map(|place| (list[*place].node.as_str(), list[*place].id.as_str()))
-        .collect();
+    let identities: Vec<(&str, &str)> = kept.iter().map(|place| list[*place].key()).collect();
     for (place, id) in kept.iter().zip(server_ids(&identities)) {
         let item = &mut items[*place];
         if item.server_id != id {
@@ -315,6 +312,7 @@ fn settle(list: &[Instance], kept: &[usize], items: &mut [Item], next: &mut u64)
 }
 
 fn instance(one: &Instance, server_id: u32) -> Value {
+    let node = &one.node;
     let tagged: Map<String, Value> = one
         .service_tagged_addresses
         .iter()
@@ -322,19 +320,19 @@ fn instance(one: &Instance, server_id: u32) -> Value {
         .collect();
     json!({
         SERVER_ID: server_id,
-        "Node": one.node,
-        "NodeID": one.node_id,
-        "NodeAddress": one.node_address,
-        "NodeDatacenter": one.node_datacenter,
-        "NodeTaggedAddresses": one.node_tagged_addresses,
-        "NodeMeta": one.node_meta,
+        "Node": node.name,
+        "NodeID": node.id,
+        "NodeAddress": node.address,
+        "NodeDatacenter": node.datacenter,
+        "NodeTaggedAddresses": node.tagged_addresses,
+        "NodeMeta": node.meta,
         "ID": one.id,
         "Name": one.name,
         "Address": one.address,
         "Port": one.port,
         "ServiceTaggedAddresses": tagged,
         "ServiceMeta": one.service_meta,
-        "Tags": one.tags,
+        "Tags": &one.tags[..],
         "Status": one.status.as_str(),
         // HAProxy takes weights from 0 to 256 (configuration manual 5.2).
         "Weights": { "Passing": weight(one.weight_passing), "Warning": weight(one.weight_warning) },

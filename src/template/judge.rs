@@ -61,7 +61,7 @@ pub fn judge(
     quarantined: &mut Vec<Quarantined>,
 ) -> Vec<usize> {
     // In a sorted list nothing is listed twice.
-    let distinct = list.is_sorted_by(|one, next| (&one.node, &one.id) < (&next.node, &next.id));
+    let distinct = list.is_sorted_by(|one, next| one.key() < next.key());
     let mut names: BTreeSet<(&str, &str)> = BTreeSet::new();
     let faults: Vec<Option<String>> = list
         .iter()
@@ -80,7 +80,7 @@ pub fn judge(
                     one.address, one.port
                 ));
             }
-            (!distinct && !names.insert((&one.node, &one.id)))
+            (!distinct && !names.insert(one.key()))
                 .then(|| "its node and id were listed before".to_owned())
         })
         .collect();
@@ -116,14 +116,14 @@ pub fn judge(
             (None, Some(best)) => format!(
                 "instance {} on node {} has the same address {}:{}",
                 shorten(&best.id),
-                shorten(&best.node),
+                shorten(&best.node.name),
                 one.address,
                 one.port
             ),
         };
         quarantined.push(Quarantined {
             query: Some(query.clone()),
-            what: instance_words(&one.node, &one.id),
+            what: instance_words(&one.node.name, &one.id),
             reason,
         });
     }
@@ -133,7 +133,7 @@ pub fn judge(
 /// What makes an instance unfit, if anything.
 fn fault(one: &Instance, addresses: Addresses<'_>) -> Option<String> {
     for (name, text) in [
-        ("node", &one.node),
+        ("node", &one.node.name),
         ("id", &one.id),
         ("service name", &one.name),
     ] {
@@ -147,15 +147,12 @@ fn fault(one: &Instance, addresses: Addresses<'_>) -> Option<String> {
     if !(1..=65535).contains(&one.port) {
         return Some(format!("its port {} is not between 1 and 65535", one.port));
     }
+    let node = &one.node;
     let texts = one
         .tags
         .iter()
-        .chain([&one.node_address, &one.node_id, &one.node_datacenter]);
-    let pairs = [
-        &one.service_meta,
-        &one.node_meta,
-        &one.node_tagged_addresses,
-    ];
+        .chain([&node.address, &node.id, &node.datacenter]);
+    let pairs = [&one.service_meta, &node.meta, &node.tagged_addresses];
     let pairs = pairs
         .into_iter()
         .flatten()

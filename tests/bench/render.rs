@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gatewright::catalog::{
-    Answer, HealthFilter, Instance, Kind, Known, Query, Scope, ServiceName, Status,
+    Answer, HealthFilter, Instance, Kind, Known, Node, Query, Scope, ServiceName,
 };
 use gatewright::template::{
     Grammar, Options, Outcome, Source, TemplateSet, shipped, shipped_partials,
@@ -319,22 +319,17 @@ fn instance(service: &str, index: usize, item: usize, tag: &str) -> Instance {
     };
     let address = format!("10.{}.{}.{}", index % 200, item / 250, item % 250 + 1);
     Instance {
-        node: format!("node-{:02}", item % 20),
-        id: format!("{service}-{item:05}"),
-        node_id: "8f2a7c1e-1111-2222-3333-444455556666".to_owned(),
-        name: service.to_owned(),
-        node_tagged_addresses: meta(&[("lan", &address), ("wan", &address)]),
-        node_address: address.clone(),
-        address,
-        port: 8080,
-        node_datacenter: "dc1".to_owned(),
-        node_meta: meta(&[("consul-network-segment", "")]),
-        service_tagged_addresses: Default::default(),
+        node: Arc::new(Node {
+            name: format!("node-{:02}", item % 20),
+            id: "8f2a7c1e-1111-2222-3333-444455556666".to_owned(),
+            address: address.clone(),
+            datacenter: "dc1".to_owned(),
+            tagged_addresses: meta(&[("lan", &address), ("wan", &address)]),
+            meta: meta(&[("consul-network-segment", "")]),
+        }),
         service_meta: meta(&[("version", "1.2.3")]),
-        tags: vec![tag.to_owned()],
-        status: Status::Passing,
-        weight_passing: 1,
-        weight_warning: 1,
+        tags: [tag.to_owned()].into(),
+        ..Instance::plain(service, "", &format!("{service}-{item:05}"), &address, 8080)
     }
 }
 

@@ -73,7 +73,7 @@ pub(super) fn rights<'a>(items: impl Iterator<Item = &'a Item>) -> Vec<Right> {
             Item::Instance(instance) => {
                 // One in nearly all cases; the sidecar of a service has a name of its own.
                 services.insert(Right::Service(instance.name.clone()));
-                Right::Node(instance.node.clone())
+                Right::Node(instance.node.name.clone())
             }
             Item::Service(service) => Right::Service(service.name.clone()),
             Item::Node(node) => Right::Node(node.name.clone()),
@@ -224,7 +224,7 @@ impl<'a> States<'a> {
         States(
             instances
                 .iter()
-                .map(|one| ((one.node.as_str(), one.id.as_str()), one.status))
+                .map(|one| (one.key(), one.status))
                 .collect(),
         )
     }

@@ -80,7 +80,7 @@ trait Keyed: Clone {
 
 impl Keyed for Instance {
     fn key(&self) -> (&str, &str) {
-        (&self.node, &self.id)
+        Instance::key(self)
     }
     fn item(&self) -> Item {
         Item::Instance(Box::new(self.clone()))

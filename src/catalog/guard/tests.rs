@@ -5,30 +5,13 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::catalog::{HealthFilter, Instance, Status};
+use crate::catalog::{HealthFilter, Instance, Node, Status};
 
 mod recovery;
 mod rights;
 
 fn instance(id: &str) -> Instance {
-    Instance {
-        node: "node".into(),
-        id: id.into(),
-        node_id: String::new(),
-        name: "web".into(),
-        address: format!("10.0.0.{id}"),
-        port: 80,
-        node_address: String::new(),
-        node_datacenter: "dc1".into(),
-        node_tagged_addresses: Default::default(),
-        node_meta: Default::default(),
-        service_tagged_addresses: Default::default(),
-        service_meta: Default::default(),
-        tags: Vec::new(),
-        status: Status::Passing,
-        weight_passing: 1,
-        weight_warning: 1,
-    }
+    Instance::plain("web", "node", id, &format!("10.0.0.{id}"), 80)
 }
 
 fn instances(ids: impl IntoIterator<Item = usize>) -> Vec<Instance> {
@@ -435,7 +418,7 @@ fn instances_of_one_node_are_told_apart_by_their_ids() {
 
     // The same id on two nodes is two instances.
     let mut twins = vec![instance("01"), instance("01")];
-    twins[1].node = "other".into();
+    twins[1].node = Node::named("other").into();
     twins[1].address = "10.0.1.1".into();
     let mut bench = Bench::new(Rules::default());
     shown(&mut bench, &twins);
@@ -492,8 +475,8 @@ fn lists_of_every_size_are_held_when_they_are_emptied() {
         assert_eq!(bench.view().held, count);
         // All of them back, one of them on another node.
         let mut list = instances(0..count);
-        list[0].node = "other".into();
-        list.sort_by(|a, b| (&a.node, &a.id).cmp(&(&b.node, &b.id)));
+        list[0].node = Node::named("other").into();
+        list.sort();
         assert_eq!(shown(&mut bench, &list).len(), count);
         assert_eq!(bench.guard.views(), []);
     }

@@ -168,7 +168,7 @@ fn fields(item: &Item, origin: &Origin, gathered: &Gathered) -> Vec<(String, Str
         };
         let one = list
             .iter()
-            .find(|one| instance_words(&one.node, &one.id) == item.what)?;
+            .find(|one| instance_words(&one.node.name, &one.id) == item.what)?;
         let mut only = Fixture::default();
         only.record(query, &Answer::Instances(vec![one.clone()]));
         let value = serde_json::to_value(&only).ok()?;

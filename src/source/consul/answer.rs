@@ -6,11 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, de::DeserializeOwned};
 
+use super::intern::Interner;
 use super::stream::Stream;
 use crate::catalog::{
     Answer, HealthFilter, Instance, KeyValue, Kind, Meta, Node, NodeDetail, NodeService, Pairs,
@@ -110,6 +112,7 @@ struct Instances<'a> {
     /// Whether their order says nothing.
     sorts: bool,
     list: Vec<Instance>,
+    interner: Interner,
     /// With so many, those that are there too often are left out.
     sieve_at: usize,
 }
@@ -123,15 +126,17 @@ impl Instances<'_> {
             health,
             sorts,
             list: Vec::new(),
+            interner: Interner::new(),
             sieve_at: FEW,
         }
     }
 
     fn take(&mut self, entry: HealthEntry) {
-        let instance = instance(entry);
+        let mut instance = instance(entry);
         if !lets_through(self.health, instance.status) {
             return;
         }
+        self.interner.intern(&mut instance);
         self.list.push(instance);
         if self.list.len() >= self.sieve_at {
             sieve(&mut self.list);
@@ -290,22 +295,17 @@ fn instance(entry: HealthEntry) -> Instance {
         } else {
             service.address
         },
-        node: node.node,
         id: service.id,
-        node_id: node.id,
         name: service.service,
         port: service.port.0.unwrap_or(0),
-        node_address: node.address,
-        node_datacenter: node.datacenter,
-        node_tagged_addresses: node.tagged_addresses,
-        node_meta: node.meta,
+        node: Arc::new(self::node(node)),
         service_tagged_addresses: service
             .tagged_addresses
-            .into_iter()
-            .map(|(name, at)| (name, (at.address, at.port.0.unwrap_or(0))))
+            .iter()
+            .map(|(name, at)| (name.clone(), (at.address.clone(), at.port.0.unwrap_or(0))))
             .collect(),
         service_meta: service.meta,
-        tags: sorted(service.tags),
+        tags: sorted(service.tags).into(),
         status: aggregated(&checks),
         weight_passing: weights.passing.0.unwrap_or(1),
         weight_warning: weights.warning.0.unwrap_or(1),
@@ -347,7 +347,7 @@ fn node_detail(body: DetailBody) -> NodeDetail {
         .map(|service| NodeService {
             id: service.id,
             name: service.service,
-            tags: sorted(service.tags),
+            tags: sorted(service.tags).into(),
             meta: service.meta,
             address: service.address,
             port: service.port.0.unwrap_or(0),
@@ -610,7 +610,7 @@ mod tests {
         assert_eq!(list[0].id, "w1");
         let first = &list[0];
         assert_eq!((first.address.as_str(), first.port), ("10.0.0.1", 81));
-        assert_eq!(first.tags, ["a", "b"]);
+        assert_eq!(first.tags[..], ["a", "b"]);
         assert_eq!((first.weight_passing, first.weight_warning), (3, 1));
         assert_eq!(
             first.service_tagged_addresses.get("lan"),

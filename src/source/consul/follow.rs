@@ -14,6 +14,7 @@ use super::asked::{Asked, Reply};
 use super::client::{Miss, Position, Read};
 use super::error::ErrorClass;
 use super::index;
+use super::intern::Interner;
 use super::schedule::{Failure, How, Schedule, Sort, Step, Told};
 use super::signals::{self, Named};
 use super::wanted::Shared;
@@ -49,6 +50,7 @@ struct Follower {
     /// The questions about each service.
     services: BTreeMap<Scope, BTreeMap<String, BTreeSet<u64>>>,
     scopes: BTreeMap<Scope, Signals>,
+    interner: Interner,
     /// What is told of an outage.
     outage: Option<Seen<Answer>>,
     /// How many questions could be held when signals were chosen.
@@ -112,6 +114,7 @@ impl Follower {
             handles: BTreeMap::new(),
             services: BTreeMap::new(),
             scopes: BTreeMap::new(),
+            interner: Interner::new(),
             outage: None,
             holds: 0,
             counted_at: None,
@@ -306,10 +309,13 @@ impl Follower {
         let mut named = Named::default();
         let mut changed = false;
         match read.reply {
-            Reply::Answer(answer) => {
+            Reply::Answer(mut answer) => {
                 let known = match std::mem::replace(&mut question.known, Known::Nothing) {
                     Known::Answer(before) if *before == answer => before,
                     before => {
+                        if let Answer::Instances(list) = &mut answer {
+                            list.iter_mut().for_each(|one| self.interner.intern(one));
+                        }
                         let answer = Arc::new(answer);
                         if let (Known::Answer(before), Some(_)) = (&before, &question.signals) {
                             named = signals::by_lists(before, &answer);

@@ -26,6 +26,7 @@ mod follow;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod index;
+mod intern;
 mod limit;
 mod permission;
 mod query;
@@ -175,11 +176,11 @@ impl Consul {
         }
         let asked = Asked::of(&query, &self.client.defaults);
         self.followed
-            .watch("Consul", follow::follow, |shared| async move {
+            .watch("Consul", follow::follow, |shared, counted| async move {
                 let (interest, seen) = shared.want(asked);
                 let part = |answer: &Arc<Answer>, query: &Query| Ok(asked::part(query, answer));
                 seen::tell(seen, part, id, query, out).await;
-                drop(interest);
+                drop((interest, counted));
             })
     }
 

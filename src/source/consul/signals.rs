@@ -68,13 +68,14 @@ pub(super) fn by_service(entries: &[NodeEntry]) -> BTreeMap<String, Vec<&NodeEnt
 /// Whether what a node has of a service shows that an answer about that service is out of date. `seen` is the index of
 /// that answer.
 pub(super) fn is_outdated(answer: &Answer, seen: u64, node: &str, here: &[&NodeEntry]) -> bool {
-    let is_gone = |one: &Instance| one.node == node && !here.iter().any(|entry| entry.id == one.id);
+    let is_gone =
+        |one: &Instance| one.node.name == node && !here.iter().any(|entry| entry.id == one.id);
     here.iter().any(|entry| entry.modified > seen)
         || matches!(answer, Answer::Instances(list) if list.iter().any(is_gone))
 }
 
 /// Whether an answer holds an instance on one of these nodes.
 pub(super) fn is_on_one(answer: &Answer, nodes: &BTreeSet<String>) -> bool {
-    let here = |one: &Instance| nodes.contains(&one.node);
+    let here = |one: &Instance| nodes.contains(&one.node.name);
     matches!(answer, Answer::Instances(list) if list.iter().any(here))
 }

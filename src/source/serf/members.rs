@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -160,7 +161,7 @@ pub struct Members {
     pub unreadable: usize,
     /// By service, sorted by node and id, whatever their state; those of members that left, too.
     instances: BTreeMap<String, Vec<(State, Instance)>>,
-    nodes: BTreeMap<String, Node>,
+    nodes: BTreeMap<String, Arc<Node>>,
 }
 
 impl Members {
@@ -195,7 +196,7 @@ impl Members {
         let mut nodes = BTreeMap::new();
         let all = list.iter().chain(untold.iter().map(|(member, _)| member));
         for member in all.filter(|member| member.state != State::Unknown) {
-            let node = node(member, mapping);
+            let node = Arc::new(node(member, mapping));
             for service in services(member, mapping) {
                 let counts = failed.contains_key(&member.name);
                 let one = instance(member, counts, &node, &service, mapping);
@@ -207,7 +208,7 @@ impl Members {
             }
         }
         for list in instances.values_mut() {
-            list.sort_by(|(_, a), (_, b)| (&a.node, &a.id).cmp(&(&b.node, &b.id)));
+            list.sort_by(|(_, a), (_, b)| a.key().cmp(&b.key()));
         }
         Members {
             list,
@@ -267,10 +268,12 @@ impl Members {
                 let services = self.instances.iter().filter_map(|(name, list)| {
                     let here: Vec<_> = list
                         .iter()
-                        .filter(|(state, one)| is_here(*state) && has(&one.node_meta, node_meta))
+                        .filter(|(state, one)| is_here(*state) && has(&one.node.meta, node_meta))
                         .collect();
-                    let tags: BTreeSet<String> =
-                        here.iter().flat_map(|(_, one)| one.tags.clone()).collect();
+                    let tags: BTreeSet<String> = here
+                        .iter()
+                        .flat_map(|(_, one)| one.tags.iter().cloned())
+                        .collect();
                     (!here.is_empty()).then(|| ServiceName {
                         name: name.clone(),
                         tags: tags.into_iter().collect(),
@@ -283,13 +286,13 @@ impl Members {
                     .nodes
                     .values()
                     .filter(|node| has(&node.meta, node_meta));
-                Answer::Nodes(nodes.cloned().collect())
+                Answer::Nodes(nodes.map(|node| Node::clone(node)).collect())
             }
             Kind::Node { name } => Answer::Node(self.nodes.get(name).map(|node| {
                 let services = self.instances.values().flatten();
-                let services = services.filter(|(_, one)| one.node == *name);
+                let services = services.filter(|(_, one)| one.node.name == *name);
                 Box::new(NodeDetail {
-                    node: node.clone(),
+                    node: Node::clone(node),
                     services: services.map(|(_, one)| node_service(one)).collect(),
                 })
             })),
@@ -336,7 +339,7 @@ impl Members {
         all.filter(|(state, one)| {
             lets(*state)
                 && tag.as_ref().is_none_or(|tag| one.tags.contains(tag))
-                && has(&one.node_meta, node_meta)
+                && has(&one.node.meta, node_meta)
         })
         .map(|(_, one)| one.clone())
         .collect()
@@ -429,7 +432,7 @@ fn node(member: &Member, mapping: &Mapping) -> Node {
 fn instance(
     member: &Member,
     counts_as_failed: bool,
-    node: &Node,
+    node: &Arc<Node>,
     service: &str,
     mapping: &Mapping,
 ) -> Instance {
@@ -454,24 +457,19 @@ fn instance(
     tags.dedup();
     let meta = member.tags.iter().filter(|(name, _)| !mapping.means(name));
     Instance {
-        node: member.name.clone(),
+        node: Arc::clone(node),
         id: tag(&mapping.id).unwrap_or(service).to_owned(),
-        node_id: String::new(),
         name: service.to_owned(),
         address: tag(&mapping.address).unwrap_or(&node.address).to_owned(),
         // What is no number is no port; the instance is left out and shown.
         port: tag(&mapping.port)
             .and_then(|port| port.parse().ok())
             .unwrap_or(0),
-        node_address: node.address.clone(),
-        node_datacenter: node.datacenter.clone(),
-        node_tagged_addresses: Default::default(),
-        node_meta: member.tags.clone().into_iter().collect(),
         service_tagged_addresses: Default::default(),
         service_meta: meta
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect(),
-        tags,
+        tags: tags.into(),
         status,
         weight_passing: tag(&mapping.weight)
             .and_then(|weight| weight.parse().ok())

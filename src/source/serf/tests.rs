@@ -126,8 +126,8 @@ fn tags_become_an_instance_in_consuls_words() {
         (api.address.as_str(), api.port, api.weight_passing),
         ("10.0.0.1", 8930, 50)
     );
-    assert_eq!((api.node.as_str(), api.id.as_str()), ("gw1", "api"));
-    assert_eq!(api.tags, ["a", "b"]);
+    assert_eq!((api.node.name.as_str(), api.id.as_str()), ("gw1", "api"));
+    assert_eq!(api.tags[..], ["a", "b"]);
     let meta: Vec<_> = api.service_meta.iter().collect();
     assert_eq!(meta, [(&"version".to_owned(), &"2".to_owned())]);
     assert_eq!(instances(&members, &Query::service("profile")), []);
@@ -203,7 +203,9 @@ fn a_member_of_which_the_agent_says_nothing_stays_for_a_while() {
     };
     let passing = |members: &Members| {
         let list = instances(members, &Query::service("api"));
-        list.into_iter().map(|one| one.node).collect::<Vec<_>>()
+        list.into_iter()
+            .map(|one| one.node.name.clone())
+            .collect::<Vec<_>>()
     };
     let all = list(&["a", "b", "c"], None, 0);
     assert_eq!((all.untold(), all.next_end()), (0, None));
@@ -257,7 +259,9 @@ fn when_half_fail_at_once_nobody_goes_and_nobody_comes_back_who_was_out_before()
     };
     let passing = |members: &Members| {
         let list = instances(members, &Query::service("api"));
-        list.into_iter().map(|one| one.node).collect::<Vec<_>>()
+        list.into_iter()
+            .map(|one| one.node.name.clone())
+            .collect::<Vec<_>>()
     };
     let (alive, failed) = (State::Alive, State::Failed);
     let one_is_out = list(&[failed, alive, alive, alive, alive], None, 0);

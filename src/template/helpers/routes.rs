@@ -124,7 +124,7 @@ impl RoutesHelper {
         let instances = || services.iter().flat_map(|service| service.instances(rules));
         let datacenter = instances()
             .next()
-            .map_or("", |(one, _)| one.node_datacenter.as_str());
+            .map_or("", |(one, _)| one.node.datacenter.as_str());
         let lines: Vec<overrides::Line> = asking
             .keys(&wanted.overrides)
             .iter()
@@ -160,9 +160,9 @@ impl Service {
     fn instances(&self, rules: &Rules) -> Vec<(&Instance, bool)> {
         let counting = self.counting.iter().flat_map(|slot| slot.kept_instances());
         let counting: BTreeMap<(&str, &str), &Instance> =
-            counting.map(|one| (key(one), one)).collect();
+            counting.map(|one| (one.key(), one)).collect();
         let others = self.all.iter().flat_map(|slot| slot.kept_instances());
-        let others = others.filter(|one| !counting.contains_key(&key(one)));
+        let others = others.filter(|one| !counting.contains_key(&one.key()));
         // The answer about all of them may be newer, and it is the other one that counts.
         let every = [Status::Critical, Status::Maintenance, Status::Warning];
         let every = every.iter().all(|status| rules.states.contains(status));
@@ -170,13 +170,9 @@ impl Service {
         let up = !rules.states.is_empty();
         let mut all: Vec<(&Instance, bool)> = others.collect();
         all.extend(counting.values().map(|one| (*one, up)));
-        all.sort_by_key(|&(one, _)| key(one));
+        all.sort_by_key(|&(one, _)| one.key());
         all
     }
-}
-
-fn key(one: &Instance) -> (&str, &str) {
-    (&one.node, &one.id)
 }
 
 /// Asks for answers, and keeps account of them.

@@ -126,7 +126,7 @@ impl Catalog {
             Kind::Services { .. } => {
                 let services = self.services.iter().map(|(name, list)| ServiceName {
                     name: name.clone(),
-                    tags: list.iter().flat_map(|one| one.tags.clone()).collect(),
+                    tags: list.iter().flat_map(|one| one.tags.to_vec()).collect(),
                 });
                 Answer::Services(services.collect())
             }
@@ -161,23 +161,12 @@ fn instance(service: &str, id: usize, looks: u8) -> Instance {
             format!("z{looks}")
         },
     )];
+    // The second id twice on one node: one of the two is put aside.
+    let own = if id == 5 { 1 } else { id };
+    let address = format!("10.0.0.{id}");
+    let address = if looks == 2 { "bad" } else { &address };
+    let port = 80 + i64::from(looks / 4);
     Instance {
-        node: format!("n{}", id % 2),
-        // The second id twice on one node: one of the two is put aside.
-        id: format!("i{}", if id == 5 { 1 } else { id }),
-        node_id: String::new(),
-        name: service.to_owned(),
-        address: if looks == 2 {
-            "bad".to_owned()
-        } else {
-            format!("10.0.0.{id}")
-        },
-        port: 80 + i64::from(looks / 4),
-        node_address: "10.9.9.9".to_owned(),
-        node_datacenter: "dc1".to_owned(),
-        node_tagged_addresses: Default::default(),
-        node_meta: Default::default(),
-        service_tagged_addresses: Default::default(),
         service_meta: meta.into(),
         tags: (0..looks % 3).map(|tag| format!("t{tag}")).collect(),
         status: if looks == 3 {
@@ -186,7 +175,13 @@ fn instance(service: &str, id: usize, looks: u8) -> Instance {
             Status::Passing
         },
         weight_passing: i64::from(looks / 2),
-        weight_warning: 1,
+        ..Instance::plain(
+            service,
+            &format!("n{}", id % 2),
+            &format!("i{own}"),
+            address,
+            port,
+        )
     }
 }
 

@@ -6,23 +6,9 @@ use crate::catalog::snapshot::{Content, decode, encode};
 use crate::catalog::{Instance, Scope};
 
 pub(super) fn web(count: usize) -> Arc<Answer> {
-    let list = (0..count).map(|id| Instance {
-        node: "node".into(),
-        id: id.to_string(),
-        node_id: String::new(),
-        name: "web".into(),
-        address: "10.0.0.1".into(),
-        port: id as i64 + 1,
-        node_address: String::new(),
-        node_datacenter: String::new(),
-        node_tagged_addresses: Default::default(),
-        node_meta: Default::default(),
-        service_tagged_addresses: Default::default(),
-        service_meta: Default::default(),
-        tags: Vec::new(),
-        status: crate::catalog::Status::Passing,
-        weight_passing: 1,
-        weight_warning: 1,
+    let list = (0..count).map(|id| {
+        let port = id as i64 + 1;
+        Instance::plain("web", "node", &id.to_string(), "10.0.0.1", port)
     });
     Arc::new(Answer::Instances(list.collect()))
 }

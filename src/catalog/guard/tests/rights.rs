@@ -109,7 +109,7 @@ fn all_nodes_of_what_vanished_are_asked_about_or_an_even_part() {
     for (count, most) in [(3, 4), (2_000, 513)] {
         let item = |number: usize| {
             let mut one = instance("1");
-            one.node = format!("n{number:04}");
+            one.node = Node::named(&format!("n{number:04}")).into();
             items::Item::Instance(Box::new(one))
         };
         let items: Vec<items::Item> = (0..count).chain([0]).map(item).collect();

@@ -139,7 +139,7 @@ async fn instances_come_and_go() {
     assert_eq!(
         (
             first.id.as_str(),
-            first.node.as_str(),
+            first.node.name.as_str(),
             first.address.as_str()
         ),
         ("w1", "test", "127.0.0.1")
@@ -149,7 +149,7 @@ async fn instances_come_and_go() {
         ("a,b".to_owned(), 3)
     );
     assert_eq!(first.service_meta.get("k").map(String::as_str), Some("v"));
-    assert_eq!(first.node_datacenter, "dc1");
+    assert_eq!(first.node.datacenter, "dc1");
 
     agent.deregister("w1").unwrap();
     answer_where(&mut updates, Answer::is_empty).await;

@@ -289,7 +289,7 @@ async fn every_kind_of_change_in_a_crowd_is_seen() {
             "a tag",
             agent.catalog_register(&on("n2", tagged)),
             66,
-            |list| list.iter().any(|one| one.tags == ["new"]),
+            |list| list.iter().any(|one| one.tags[..] == ["new"]),
         )
         .await;
 
