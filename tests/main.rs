@@ -14,6 +14,7 @@ mod environment;
 mod exhausted;
 mod faults;
 mod field;
+mod first_start;
 mod formats;
 mod guard;
 mod hostile;

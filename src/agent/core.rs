@@ -35,6 +35,8 @@ use crate::diagnostic::Diagnostic;
 
 /// The first and the longest pause before something that failed here is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// The longest while nothing is in force: HAProxy serves nothing meanwhile.
+const RETRY_FIRST: Duration = Duration::from_secs(10);
 /// How long a set that was refused is left alone while nothing changes. Asking again touches neither the
 /// live files nor a HAProxy that has rejected it.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
@@ -454,6 +456,24 @@ fn say_about(actions: &mut Vec<Action>, weight: Weight, message: String, revisio
 fn pause(retries: u32) -> Duration {
     let doubled = RETRY.0 * 2u32.saturating_pow(retries.clamp(1, 8) - 1);
     doubled.min(RETRY.1)
+}
+
+impl Core {
+    /// The pause before what failed is tried again.
+    fn pause(&self) -> Duration {
+        match self.has_last_good() {
+            true => pause(self.retries),
+            false => pause(self.retries).min(RETRY_FIRST),
+        }
+    }
+
+    /// What is in force while a set is not.
+    fn in_force_now(&self) -> &'static str {
+        match self.has_last_good() {
+            true => "The last good configuration stays in force",
+            false => "No configuration is in force yet",
+        }
+    }
 }
 
 fn seconds(time: Duration) -> String {

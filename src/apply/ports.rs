@@ -21,12 +21,7 @@ const PROBES_MAX: usize = 256;
 /// An error for each new address that is taken. Addresses that cannot be tried (another
 /// transport, no such address here, a port that only root may take) are left to HAProxy.
 pub fn busy(new: &[SetFile], last_good: &[SetFile]) -> Vec<Finding> {
-    let old = listeners(last_good);
-    listeners(new)
-        .into_iter()
-        .filter(|listener| !old.iter().any(|held| overlap(held.address, listener.address)))
-        .take(PROBES_MAX)
-        .filter(|listener| is_taken(listener.address))
+    taken(new, last_good)
         .map(|listener| Finding {
             severity: Severity::Error,
             code: "address-in-use",
@@ -42,8 +37,21 @@ pub fn busy(new: &[SetFile], last_good: &[SetFile]) -> Vec<Finding> {
         .collect()
 }
 
-struct Listener {
-    address: SocketAddr,
+/// The listeners of a set that the last good one does not have and whose address is taken.
+pub(super) fn taken(new: &[SetFile], last_good: &[SetFile]) -> impl Iterator<Item = Listener> {
+    let old = listeners(last_good);
+    listeners(new)
+        .into_iter()
+        .filter(move |listener| {
+            !old.iter()
+                .any(|held| overlap(held.address, listener.address))
+        })
+        .take(PROBES_MAX)
+        .filter(|listener| is_taken(listener.address))
+}
+
+pub(super) struct Listener {
+    pub(super) address: SocketAddr,
     file: PathBuf,
     line: usize,
 }

@@ -83,6 +83,11 @@ pub enum Told {
         /// By what it ended.
         death: Death,
     },
+    /// It was down, and did not start from them either.
+    NotStarted {
+        /// How it ended and its last words.
+        reason: String,
+    },
     /// It is not running.
     Absent {
         /// What shows it.
@@ -364,16 +369,14 @@ impl Haproxy {
             _ => false,
         };
         let status = if was_down {
-            self.serving(self.reload_timeout).await
+            supervisor.start_again(self.reload_timeout).await
         } else {
             supervisor.start(self.reload_timeout).await
         };
         let status = match status {
             // It ended over the former files: the next start loads these.
             Status::Down { .. } if was_starting => {
-                supervisor.hold_restarts(true);
-                supervisor.hold_restarts(false);
-                self.serving(self.reload_timeout).await
+                supervisor.start_again(self.reload_timeout).await
             }
             status => status,
         };
@@ -381,7 +384,8 @@ impl Haproxy {
             // It runs what an earlier Gatewright gave it.
             Status::Running { .. } if adopted || was_starting => self.tell_master(socket).await,
             Status::Running { .. } => Told::Loaded,
-            Status::Down { reason, death } => Told::Ended { reason, death },
+            Status::Down { reason, death } if adopted => Told::Ended { reason, death },
+            Status::Down { reason, .. } => Told::NotStarted { reason },
             Status::Stopping { .. } | Status::Stopped => Told::Absent {
                 reason: "HAProxy was told to end".into(),
             },

@@ -99,7 +99,7 @@ pub(super) fn not_running(path: &Path, error: &std::io::Error) -> Failure {
 fn describe(status: &Status) -> String {
     let mut lines = Vec::new();
     let bold = anstyle::Style::new().bold();
-    let state = format!("{}: {}", status.state.as_str(), status.state.meaning());
+    let state = format!("{}: {}", status.state.as_str(), status.meaning());
     lines.push(format!("{bold}{state}{bold:#}"));
     if let Some(why) = &status.not_ready {
         lines.push(format!("  not ready  {why}"));

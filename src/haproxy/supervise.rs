@@ -166,6 +166,23 @@ impl Supervisor {
         self.settled(limit).await
     }
 
+    /// Starts a HAProxy that is down without a further wait, and waits until it serves or has failed.
+    pub async fn start_again(&self, limit: Duration) -> Status {
+        let mut status = self.status.clone();
+        status.mark_unchanged();
+        let _ = self.orders.send(Order::Start);
+        let settled = async {
+            while status.changed().await.is_ok()
+                && matches!(
+                    *status.borrow_and_update(),
+                    Status::Waiting | Status::Starting { .. }
+                )
+            {}
+        };
+        let _ = timeout(limit, settled).await;
+        self.status()
+    }
+
     /// Waits until HAProxy serves, is down or has ended for good.
     pub async fn settled(&self, limit: Duration) -> Status {
         let mut status = self.status.clone();
@@ -385,11 +402,8 @@ impl Task {
     }
 
     fn set(&self, status: Status) {
-        self.publish.send_if_modified(|current| {
-            let changed = *current != status;
-            *current = status;
-            changed
-        });
+        // A second end like the first one is told as well.
+        self.publish.send_replace(status);
     }
 }
 

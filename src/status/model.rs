@@ -34,6 +34,9 @@ pub struct Status {
     pub not_ready: Option<String>,
     /// What HAProxy has taken.
     pub applied: Option<Applied>,
+    /// Whether no set was good so far, so that none is in force while one is held or waits.
+    #[serde(default)]
+    pub no_last_good: bool,
     /// What was refused, and why.
     pub held: Option<Held>,
     /// The last good structure, where it is kept because the newest set cannot be applied.
@@ -137,7 +140,7 @@ impl State {
     }
 
     /// What it means, for a person.
-    pub fn meaning(self) -> &'static str {
+    fn meaning(self) -> &'static str {
         match self {
             State::Starting => "nothing was applied yet",
             State::Confirmed => "HAProxy runs what the catalog says",
@@ -302,6 +305,16 @@ pub struct Frame {
 }
 
 impl Status {
+    /// What the state means, for a person.
+    pub fn meaning(&self) -> &'static str {
+        match self.state {
+            State::Held | State::Waiting if self.no_last_good => {
+                "no configuration has been good yet, so none is in force"
+            }
+            state => state.meaning(),
+        }
+    }
+
     /// Reads the core and the source.
     pub fn of(core: &Core, source: &SourceStatus, frame: &Frame, now: Instant) -> Status {
         let since = |then: Instant| (now - then).as_secs_f64();
@@ -331,6 +344,7 @@ impl Status {
                 seconds_ago: since(applied.at),
                 story: applied.story.clone(),
             }),
+            no_last_good: !core.has_last_good(),
             held: core.refused().map(|refused| Held {
                 revision: refused.revision.to_string(),
                 by: if refused.by_haproxy {

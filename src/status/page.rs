@@ -27,7 +27,7 @@ table{width:100%;border-collapse:collapse;margin:.4rem 0;font-size:.95rem}th{tex
 /// The page of a sidecar that answers.
 pub fn page(status: &Status) -> String {
     let (class, title) = headline(status);
-    let mut out = begin(class, title, status.state.meaning());
+    let mut out = begin(class, title, status.meaning());
     look_at(&mut out, status);
     facts(&mut out, status);
     queries(&mut out, &status.queries);

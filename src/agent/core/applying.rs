@@ -207,12 +207,13 @@ impl Core {
             Outcome::Failed(error) | Outcome::Unconfirmed(error) => {
                 self.retries += 1;
                 self.failure.clone_from(&error);
-                let pause = pause(self.retries);
+                let pause = self.pause();
                 say_about(
                     actions,
                     Weight::Error,
                     format!(
-                        "{error} The last good configuration stays in force; trying again in {}.",
+                        "{error} {}; trying again in {}.",
+                        self.in_force_now(),
                         seconds(pause)
                     ),
                     revision,
@@ -257,10 +258,11 @@ impl Core {
             .refused
             .as_ref()
             .is_some_and(|refused| refused.revision == *revision && refused.why == why);
-        let who = if by_haproxy {
-            "HAProxy did not take it and the last good files are back"
-        } else {
-            "Nothing was changed; the last good configuration stays in force"
+        let who = match (by_haproxy, self.has_last_good()) {
+            (true, true) => "HAProxy did not take it and the last good files are back",
+            (true, false) => "HAProxy did not take it; no configuration is in force yet",
+            (false, true) => "Nothing was changed; the last good configuration stays in force",
+            (false, false) => "Nothing was changed; no configuration is in force yet",
         };
         for (index, diagnostic) in why.iter().enumerate() {
             let message = if index == 0 {

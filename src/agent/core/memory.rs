@@ -186,6 +186,11 @@ impl Memory {
 }
 
 impl Core {
+    /// Whether there is a set that a failed change goes back to.
+    pub fn has_last_good(&self) -> bool {
+        self.in_force.is_some() || self.memory.last_good || self.memory.good.is_some()
+    }
+
     /// A query that fails is answered by the snapshot, where that is not older than the files.
     pub(super) fn answer_from_memory(
         &mut self,

@@ -132,7 +132,7 @@ impl Core {
                     say(
                         actions,
                         Weight::Error,
-                        format!("{error} The last good configuration stays in force{next}."),
+                        format!("{error} {}{next}.", self.in_force_now()),
                     );
                 }
                 self.render_errors = errors;
@@ -208,8 +208,10 @@ impl Core {
                     Weight::Error,
                     format!(
                         "The templates still asked for new queries after {} rounds, the last one being {}. \
-                         The last good configuration stays in force. Raise catalog.max_discovery_rounds if this is meant.",
-                        self.timing.max_rounds, fresh[0]
+                         {}. Raise catalog.max_discovery_rounds if this is meant.",
+                        self.timing.max_rounds,
+                        fresh[0],
+                        self.in_force_now()
                     ),
                 );
             } else {
@@ -224,7 +226,11 @@ impl Core {
                 actions,
                 Weight::Warning,
                 format!(
-                    "A template waits for {query}, which the catalog does not have. The last good structure stays in force until it exists; {} would not wait.",
+                    "A template waits for {query}, which the catalog does not have. {} until it exists; {} would not wait.",
+                    match self.has_last_good() {
+                        true => "The last good structure stays in force",
+                        false => "Nothing is rendered",
+                    },
                     match query.kind {
                         Kind::Tree { .. } => "ls and tree",
                         _ => "keyOrDefault",

@@ -263,6 +263,11 @@ fn resumed(verdict: &Verdict) {
         }
         Verdict::Unchanged => tracing::info!("HAProxy runs the last good set."),
         Verdict::Written { reason, .. } => tracing::warn!("{reason}"),
+        Verdict::Unconfirmed { reason, .. } => {
+            tracing::warn!(
+                "HAProxy did not start with the last good set, and is started again and again: {reason}"
+            );
+        }
         other => tracing::warn!(
             "HAProxy could not be started with the last good set and waits for the first new one: {other:?}"
         ),

@@ -1,10 +1,12 @@
 //! The files are swapped in and HAProxy must load them: reloaded and confirmed, or brought back to the
 //! former ones.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::super::journal::Change;
+use super::super::ports;
 use super::super::set::{Candidate, Revision};
 use super::super::tell::{Mode, STALE, Seen, Told};
 use super::super::validate::{self, Master};
@@ -14,10 +16,13 @@ use crate::diagnostic::Severity;
 use crate::haproxy::Finding;
 use crate::haproxy::redact;
 use crate::haproxy::stats::Running;
-use crate::haproxy::supervise::Death;
+use crate::haproxy::supervise::{Death, Status};
 
 /// For a service manager to bring a HAProxy back that ended.
 const RETURN: Duration = Duration::from_secs(5);
+
+/// As many taken addresses are named.
+const TAKEN: usize = 3;
 
 /// A new worker reports what it has loaded.
 const READS_ANOTHER: &str = " It is a new worker, so HAProxy reads another file than Gatewright writes. Mount the directory of the file for both, not the file alone, and start HAProxy with `-f` for it.";
@@ -31,8 +36,10 @@ enum Blame {
     Fatal,
     /// HAProxy was told in a way that may be lost, and still runs what it ran.
     Perhaps,
-    /// HAProxy was killed while it was told.
+    /// HAProxy was killed while it was told, or it was down and started from the former set alone.
     Hardly,
+    /// HAProxy was down and did not start. Only if it starts from the former set is this one the reason.
+    AtRest,
     /// Nothing is known.
     Unknown,
 }
@@ -78,7 +85,7 @@ impl Applier {
             _ => Duration::ZERO,
         };
         let mut seen = match &told {
-            Told::Absent { .. } | Told::Ended { .. } => Seen::Absent {
+            Told::Absent { .. } | Told::Ended { .. } | Told::NotStarted { .. } => Seen::Absent {
                 reason: String::new(),
             },
             _ => self.haproxy.confirm(limit, wanted).await,
@@ -181,6 +188,11 @@ impl Applier {
                 self.back(candidate, change, reason, Vec::new(), Blame::of(death))
                     .await
             }
+            Told::NotStarted { reason } => {
+                let reason = format!("{reason}{}", in_use(candidate));
+                self.back(candidate, change, reason, Vec::new(), Blame::AtRest)
+                    .await
+            }
             Told::Unanswered { reason } => {
                 // A reload command prints what HAProxy said.
                 let secrets = validate::secrets(candidate, &invocation(&self.options), master);
@@ -219,6 +231,11 @@ impl Applier {
         }
         let restored = self.bring_back(blame != Blame::Unknown).await;
         let kept = self.set_aside(candidate, &reason);
+        let blame = match blame {
+            Blame::AtRest if restored => Blame::Hardly,
+            Blame::AtRest => Blame::Unknown,
+            blame => blame,
+        };
         if blame == Blame::Unknown {
             return Ok(Verdict::Unconfirmed { reason, restored });
         }
@@ -292,6 +309,13 @@ impl Applier {
                     return runs_it(self.haproxy.confirm(limit, wanted).await);
                 }
                 Told::Failed { .. } => return false,
+                // It is started again and again, with growing pauses.
+                Told::NotStarted { .. } => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    let status = self.haproxy.serving(left).await;
+                    return matches!(status, Status::Running { .. })
+                        && runs_it(self.haproxy.confirm(STALE, wanted).await);
+                }
                 _ if Instant::now() >= deadline => return false,
                 _ => tokio::time::sleep(Duration::from_millis(100)).await,
             }
@@ -307,6 +331,17 @@ fn takes_its_word(told: &Told, seen: &Seen) -> bool {
         return false;
     };
     *told == Told::Loaded || why.lasts()
+}
+
+/// Which addresses of a set other programs hold, as sentences to follow HAProxy's own words.
+fn in_use(candidate: &Candidate) -> String {
+    let taken = ports::taken(&candidate.files, &[]);
+    let sentence = |address: SocketAddr| {
+        format!(
+            " Another program listens on {address}. Stop that program or choose another address."
+        )
+    };
+    taken.map(|one| sentence(one.address)).take(TAKEN).collect()
 }
 
 fn describe(seen: &Seen) -> String {

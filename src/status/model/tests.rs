@@ -32,6 +32,7 @@ pub fn status() -> Status {
             servers_current: false,
             not_current: Some("They quote `canary-config-word`.".to_owned()),
         }),
+        no_last_good: false,
         not_applied: Some("HAProxy said `canary-config-word`.".to_owned()),
         pending: Some("aaaa".to_owned()),
         waiting_for: vec!["key \"a/b\"".to_owned()],
