@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 mod coverage;
 mod loss;
+mod shared;
 
 pub use self::coverage::is_covered;
 pub use self::loss::{LAST_SERVERS_LOST, SERVERS_LOST, judge_loss};
@@ -15,7 +16,7 @@ use super::plan::{configuration, is_marker, map_entries};
 use super::set::{Candidate, Role, SetFile};
 use crate::diagnostic::{Severity, nearest};
 use crate::haproxy::Finding;
-use crate::haproxy::config::{Backend, Config, Endpoint, MapUse, Section, Target};
+use crate::haproxy::config::{Backend, Bind, Config, Endpoint, MapUse, Section, Target};
 
 /// The code of a set that does not listen where the last good one does.
 pub const BIND_LOST: &str = "bind-lost";
@@ -242,10 +243,12 @@ impl Gate<'_> {
             self.error("no-frontend", place, message.into()).help =
                 Some("HAProxy would accept no connection.".into());
         }
-        let Some(last_good) = last_good.filter(|_| !self.rules.allow_bind_loss) else {
+        let good = last_good.map(|files| configuration(files).binds());
+        self.shared(&binds, good.as_deref().unwrap_or_default());
+        let Some(good) = good.filter(|_| !self.rules.allow_bind_loss) else {
             return;
         };
-        for lost in lost(&binds, &configuration(last_good).binds()) {
+        for lost in lost(&binds, &good) {
             if self.may_lose.contains(&lost.endpoint) {
                 continue;
             }
@@ -260,6 +263,33 @@ impl Gate<'_> {
                 in_shell(&lost.endpoint.to_string())
             ));
             if lost.conditional {
+                finding.severity = Severity::Warning;
+            }
+        }
+    }
+
+    /// Two sections on one address. Where the last good set has that, too, its operator lives with it.
+    fn shared(&mut self, binds: &[Bind], good: &[Bind]) {
+        let known: BTreeSet<&Endpoint> = shared::shared(good)
+            .iter()
+            .map(|one| one.endpoint)
+            .collect();
+        for one in shared::shared(binds) {
+            let (first, second) = (one.first, one.second);
+            let message = format!(
+                "The {} `{}` listens on {}, and so does the {} `{}` on line {}{}: the kernel would give each of them some of the connections.",
+                second.kind,
+                second.section,
+                one.endpoint,
+                first.kind,
+                first.section,
+                first.line,
+                self.of_other_file(first.file, second.file),
+            );
+            let place = self.at(second.file, second.line);
+            let finding = self.error("address-shared", place, message);
+            finding.help = Some("Give each section an address of its own, or put the lines of both into one section.".into());
+            if known.contains(one.endpoint) {
                 finding.severity = Severity::Warning;
             }
         }

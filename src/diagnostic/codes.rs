@@ -69,6 +69,7 @@ pub static CODES: &[Code] = &[
     Code { code: "no-frontend", what: "HAProxy would listen nowhere.", help: "Give a frontend a bind line." },
     Code { code: "bind-lost", what: "An address that was listened on is not any more.", help: "Run `gatewright release --listener ADDRESS` if it is meant." },
     Code { code: "address-in-use", what: "A new address is taken by another program.", help: "Choose another, or end that program." },
+    Code { code: "address-shared", what: "Two sections listen on one address, so that the kernel splits the connections between them.", help: "Give each an address of its own, or put the lines of both into one section." },
     Code { code: "too-few-servers", what: "A backend has fewer servers than it must have.", help: "Look at the health of its service, or lower gate.min_servers." },
     Code { code: "servers-lost", what: "More servers vanished than may at once.", help: "See `gatewright status`, and `gatewright release`." },
     Code { code: "last-servers-lost", what: "Too few servers would be left.", help: "See `gatewright status`, and `gatewright release`." },

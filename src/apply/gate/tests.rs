@@ -344,3 +344,103 @@ fn the_last_good_files_are_the_measure_of_a_first_set() {
     assert_eq!(lost(&ten, &backend("other", 10)), []);
     assert_eq!(lost(&ten, "backend other\n")[0].0, LAST_SERVERS_LOST);
 }
+
+fn two(first: &str, second: &str) -> Vec<(Severity, &'static str, usize)> {
+    let text = format!(
+        "frontend a\n bind {first}\n default_backend b\nfrontend c\n bind {second}\n default_backend b\n\
+         backend b\n server s 10.0.0.1:80\n"
+    );
+    codes(set(&text), None, &Rules::default())
+}
+
+// F05
+#[test]
+fn two_sections_on_one_address_are_refused() {
+    for (first, second) in [
+        ("*:80", ":80"),
+        (":80", "0.0.0.0:80"),
+        ("127.0.0.1:80", "ipv4@127.0.0.1:80 ssl crt /c.pem"),
+        ("10.0.0.1:80,10.0.0.2:80", "10.0.0.2:80 accept-proxy"),
+        (":8000-8100", ":8050"),
+        (":8000-8100", ":8100-8200"),
+        ("[::]:80", ":::80"),
+        ("[::]:80 v4v6", "[::]:80 v6only"),
+        ("[::1]:80", "ipv6@::1:80"),
+        (
+            "quic4@:443 ssl crt /c.pem",
+            "quic4@0.0.0.0:443 ssl crt /c.pem",
+        ),
+        (":80 interface eth0", ":80 interface eth0 mss 1400"),
+        (":80 namespace a", ":80 namespace a"),
+        (":80 process 1/1-2", ":80 process 1/3-4"),
+        (":80 thread 1", ":80 thread 2"),
+        ("localhost:80", "localhost:80"),
+        ("\"${IP}:80\"", "\"${IP}:80\""),
+    ] {
+        let found = two(first, second);
+        assert_eq!(found, [(E, "address-shared", 5)], "{first} and {second}");
+    }
+}
+
+// F05
+#[test]
+fn what_the_kernel_tells_apart_may_listen_beside_each_other() {
+    for (first, second) in [
+        ("0.0.0.0:80", "127.0.0.1:80"),
+        ("[::]:80", "*:80"),
+        ("[::]:80 v4v6", "127.0.0.1:80"),
+        (":443 ssl crt /c.pem", "quic4@:443 ssl crt /c.pem"),
+        (":80 interface eth0", ":80 interface eth1"),
+        (":80 interface eth0", ":80"),
+        (":80 namespace a", ":80 namespace b"),
+        (":8000-8100", ":8101-8200"),
+        ("/run/a.sock", "/run/b.sock"),
+        ("\"${ONE}:80\"", "\"${TWO}:80\""),
+        ("10.0.0.1:80", "10.0.0.2:80"),
+    ] {
+        assert_eq!(two(first, second), [], "{first} and {second}");
+    }
+    let one_section = "frontend a\n bind :80 shards by-thread\n bind :80 thread 1\n bind :80 thread 2\n\
+                       \x20default_backend b\nbackend b\n server s 10.0.0.1:80\n";
+    assert_eq!(codes(set(one_section), None, &Rules::default()), []);
+    let either = "frontend a\n.if defined(X)\n bind :80\n.endif\n bind :81\nfrontend c\n.if !defined(X)\n bind :80\n.endif\n bind :82\n";
+    assert_eq!(codes(set(either), None, &Rules::default()), []);
+    let off = "frontend a\n bind :80\nfrontend c\n disabled\n bind :80\n";
+    assert_eq!(codes(set(off), None, &Rules::default()), []);
+}
+
+// F05
+#[test]
+fn other_kinds_of_section_share_no_address_either() {
+    for (kind, word) in [
+        ("listen", "bind"),
+        ("peers", "bind"),
+        ("log-forward", "bind"),
+    ] {
+        let text = format!("frontend a\n bind :1514\n{kind} c\n {word} :1514\n");
+        let found = codes(set(&text), None, &Rules::default());
+        assert_eq!(found, [(E, "address-shared", 4)], "{kind}");
+    }
+    let datagrams =
+        "log-forward a\n dgram-bind :514\nlog-forward c\n bind :514\n dgram-bind :514\n";
+    let found = codes(set(datagrams), None, &Rules::default());
+    assert_eq!(found, [(E, "address-shared", 5)]);
+}
+
+// F05
+#[test]
+fn an_address_that_the_last_good_set_shares_is_a_warning() {
+    let text = "frontend a\n bind :80\nfrontend c\n bind :80\n";
+    assert_eq!(
+        codes(set(text), Some(text), &Rules::default()),
+        [(W, "address-shared", 4)]
+    );
+    let more = format!("{text} bind :81\nlisten d\n bind :81\n");
+    let found = codes(set(&more), Some(text), &Rules::default());
+    assert_eq!(found, [(E, "address-shared", 7), (W, "address-shared", 4)]);
+    // Each line is told of once, however many sections there are.
+    let many: String = (0..90)
+        .map(|n| format!("frontend f{n}\n bind :80\n"))
+        .collect();
+    assert_eq!(codes(set(&many), None, &Rules::default()).len(), 89);
+}

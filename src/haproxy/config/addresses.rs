@@ -287,7 +287,7 @@ pub(crate) fn endpoint(text: &str, default_transport: Transport) -> Endpoint {
 }
 
 /// Address and port at the last colon that is not inside brackets, as HAProxy cuts them.
-pub(super) fn split_port(text: &str) -> (&str, Option<&str>) {
+pub(crate) fn split_port(text: &str) -> (&str, Option<&str>) {
     match text.rfind([':', ']']) {
         Some(at) if text[at..].starts_with(':') => (&text[..at], Some(&text[at + 1..])),
         _ => (text, None),

@@ -12,6 +12,7 @@ mod servers;
 mod variables;
 
 pub(crate) use addresses::endpoint;
+pub(crate) use addresses::split_port;
 pub use addresses::{Bind, Endpoint, Level, StatsSocket, Transport, endpoints};
 pub use lexer::{LexError, LexErrorKind, WORDS_MAX, Word, lex, quote};
 pub use references::{BackendUse, FileKind, FileUse, MapUse, Target};
