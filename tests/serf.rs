@@ -4,4 +4,5 @@
 mod agents;
 mod file;
 mod members;
+mod routes;
 mod stage;

@@ -437,10 +437,11 @@ pub fn template_options(settings: &Settings, environment: &Environment) -> templ
         .iter()
         .map(|(name, value)| (name.clone(), json(value)))
         .collect();
-    // Serf has no keys, so no lines of routes in them.
+    // Serf has no keys, so no lines of routes and no pages in them.
     if settings.catalog.source == Origin::Serf {
-        let none = || serde_json::Value::from("");
-        parameters.entry("overrides").or_insert_with(none);
+        for name in ["overrides", "noroute_key", "unavailable_key"] {
+            parameters.entry(name).or_insert_with(|| "".into());
+        }
     }
     template::Options {
         host_names: settings.catalog.allow_host_names,
