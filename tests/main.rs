@@ -23,6 +23,7 @@ mod interim;
 mod layouts;
 mod listeners;
 mod load;
+mod local_users;
 mod map;
 mod migrate;
 mod modes;

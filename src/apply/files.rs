@@ -442,6 +442,29 @@ pub fn private_directory(path: &Path) -> Result<(), FileError> {
     Ok(())
 }
 
+/// Whether nobody but us and root owns the state directory or may write to it: what lies there decides what HAProxy loads.
+pub fn ours_alone(state_directory: &Path) -> Result<(), FileError> {
+    let failed = FileError::of("use the state directory", state_directory);
+    let found = std::fs::metadata(state_directory).map_err(&failed)?;
+    let Some(why) = who_else_writes(&found) else {
+        return Ok(());
+    };
+    let (user, place) = (nix::unistd::geteuid(), state_directory.display());
+    let cause = format!(
+        "{why}, who could change what HAProxy loads. If its content is yours, run `chown {user} {place}` and `chmod go-w {place}`; else name another directory in state.directory"
+    );
+    Err(failed(std::io::Error::other(cause)))
+}
+
+/// Who may write to a file or directory besides us and root: a clause about it.
+fn who_else_writes(found: &std::fs::Metadata) -> Option<String> {
+    let (owner, mode) = (found.uid(), found.mode() & 0o7777);
+    if ![0, nix::unistd::geteuid().as_raw()].contains(&owner) {
+        return Some(format!("it belongs to the user {owner}"));
+    }
+    (mode & 0o022 != 0).then(|| format!("its mode {mode:o} lets other users write to it"))
+}
+
 /// Removes a directory of ours with all that is in it, if it is there.
 pub fn remove_directory(path: &Path) {
     if std::fs::remove_dir_all(path).is_ok() {

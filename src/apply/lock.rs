@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
 
-use super::files::{FileError, beside, private_directory};
+use super::files::{FileError, beside, ours_alone, private_directory};
 
 /// What stands beside a destination, after its name.
 const LOCK: &str = "gatewright.lock";
@@ -27,6 +27,9 @@ pub enum LockError {
         /// The process that wrote its number into it, if it is readable.
         pid: Option<i32>,
     },
+    /// Others may write to the state directory.
+    #[error(transparent)]
+    Open(FileError),
     /// The lock file cannot be made.
     #[error(transparent)]
     File(#[from] FileError),
@@ -75,8 +78,10 @@ impl Lock {
 
     /// Takes again what could not be taken, and what somebody has removed.
     pub fn renew(&mut self) {
-        self.problem = private_directory(&self.state_directory)
-            .map_err(LockError::from)
+        let directory = &self.state_directory;
+        self.problem = private_directory(directory)
+            .map_err(LockError::File)
+            .and_then(|()| ours_alone(directory).map_err(LockError::Open))
             .err();
         for (path, held) in &mut self.held {
             if held.as_ref().is_some_and(|file| stands_at(file, path)) {
@@ -193,6 +198,58 @@ mod tests {
         let another = directory.path().join("another.cfg");
         let held = Lock::acquire(&state, &another).unwrap_err();
         assert!(matches!(held, LockError::Held { .. }), "{held}");
+    }
+
+    // L07
+    #[test]
+    fn a_state_directory_that_others_may_write_to_is_refused() {
+        use std::os::unix::fs::{PermissionsExt, chown};
+        let directory = tempfile::tempdir().unwrap();
+        let destination = directory.path().join("h.cfg");
+        std::fs::write(&destination, "global\n").unwrap();
+        let state = directory.path().join("state");
+        let acquire = || Lock::acquire(&state, &destination);
+        drop(acquire().unwrap());
+        let bits = |bits| {
+            let bits = std::fs::Permissions::from_mode(bits);
+            std::fs::set_permissions(&state, bits).unwrap();
+        };
+        for (mode, taken) in [
+            (0o700, true),
+            (0o755, true),
+            (0o2750, true),
+            (0o770, false),
+            (0o702, false),
+            (0o1777, false),
+        ] {
+            bits(mode);
+            let lock = acquire();
+            assert_eq!(lock.is_ok(), taken, "{mode:o}");
+            if let Err(error) = lock {
+                assert!(matches!(error, LockError::Open(_)), "{error}");
+                let said = error.to_string();
+                let named = format!("its mode {mode:o} lets other users write to it");
+                assert!(
+                    said.contains(&named) && said.contains("chmod go-w"),
+                    "{said}"
+                );
+            }
+        }
+        // While it runs, it is only told.
+        bits(0o700);
+        let mut lock = acquire().unwrap();
+        bits(0o777);
+        lock.renew();
+        assert!(matches!(lock.problem(), Some(LockError::Open(_))));
+        bits(0o700);
+        lock.renew();
+        assert!(lock.problem().is_none());
+        drop(lock);
+        if nix::unistd::geteuid().is_root() {
+            chown(&state, Some(61_234), None).unwrap();
+            let said = acquire().unwrap_err().to_string();
+            assert!(said.contains("it belongs to the user 61234"), "{said}");
+        }
     }
 
     // E10 E11

@@ -25,6 +25,8 @@ use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
 
+use crate::diagnostic::Diagnostic;
+
 pub use failure::Failure;
 
 /// Keeps HAProxy's configuration equal to what Consul says is healthy, without ever making it worse.
@@ -90,6 +92,15 @@ Exit codes:
   3  the settings are wrong             9  the compared texts differ
   4  a template or fixture is wrong    10  no sidecar answers on the status socket";
 
+/// From here on no core dump and no other process of the same user shows what is in memory: tokens, values of keys and
+/// of the environment. A program that is started from here may dump its core: the flag ends with `exec`.
+fn keep_memory_private() {
+    if let Err(error) = nix::sys::prctl::set_dumpable(false) {
+        let message = format!("Core dumps cannot be switched off: {error}.");
+        failure::print_diagnostics(&[Diagnostic::warning("core-dumps", message)]);
+    }
+}
+
 /// Closes what was open when the program was started, beside the three standard streams: a child of ours
 /// would inherit it from us. Only for the very beginning, when nothing of ours is open.
 pub fn close_inherited() {
@@ -118,6 +129,7 @@ pub fn near(path: &Path) -> PathBuf {
 /// Reads the arguments, runs the command and returns the exit code.
 pub fn main() -> u8 {
     let cli = Cli::parse();
+    keep_memory_private();
     let result = match cli.command {
         Command::Run(command) => command.run(),
         Command::Render(command) => command.run(),

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 
 use crate::agent::run::{Sidecar, Telling};
 use crate::apply::execute::ApplyError;
+use crate::apply::lock::LockError;
 use crate::descriptors;
 use crate::diagnostic::Diagnostic;
 use crate::exit;
@@ -46,14 +47,6 @@ impl Run {
         let settings = self.load(&environment)?;
         let _logging = log::start(&settings.log);
         descriptors::raise();
-        if settings.consul.token.is_some()
-            || settings.consul.token_file.is_some()
-            || settings.consul.http_auth.is_some()
-            || settings.serf.auth_key.is_some()
-            || settings.serf.auth_key_file.is_some()
-        {
-            keep_memory_private();
-        }
         let status_socket = settings.status_socket(&environment);
         let mode = wiring::mode_word(wiring::resolve_mode(&settings));
         let file = self.settings.config.clone();
@@ -143,22 +136,12 @@ impl Run {
     }
 }
 
-/// No core dump and no other process of the same user shows a secret that is in memory. What is
-/// started from here may dump its core again: the hard limit stays, and the flag ends with `exec`.
-fn keep_memory_private() {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let limited = getrlimit(Resource::RLIMIT_CORE)
-        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_CORE, 0, hard));
-    let private = nix::sys::prctl::set_dumpable(false);
-    if let Err(error) = limited.and(private) {
-        tracing::warn!("Core dumps cannot be switched off: {error}.");
-    }
-}
-
 fn open_failure(error: ApplyError) -> Failure {
     let code = match &error {
-        ApplyError::Lock(crate::apply::lock::LockError::Held { .. }) => exit::LOCKED,
-        ApplyError::NoConfiguration | ApplyError::Destination(_) => exit::SETTINGS,
+        ApplyError::Lock(LockError::Held { .. }) => exit::LOCKED,
+        ApplyError::Lock(LockError::Open(_))
+        | ApplyError::NoConfiguration
+        | ApplyError::Destination(_) => exit::SETTINGS,
         _ => exit::FAILURE,
     };
     Failure::one(code, Diagnostic::error("state", error.to_string()))

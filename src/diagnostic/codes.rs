@@ -107,6 +107,7 @@ pub static CODES: &[Code] = &[
     Code { code: "watch", what: "Files cannot be watched.", help: "Raise the system's limit of inotify watches." },
     Code { code: "check", what: "The check itself failed.", help: "The message says why." },
     // The sidecar.
+    Code { code: "core-dumps", what: "Core dumps of Gatewright, which may hold secrets, cannot be switched off.", help: "Set `ulimit -c 0` where it is started." },
     Code { code: "missing-root", what: "A set names a root (`chroot`) that is not there.", help: "Make the directory, or correct the line." },
     Code { code: "section-lost", what: "A value of the catalog or a file has lost sections of HAProxy's configuration.", help: "Look at the value. If it is meant, run `gatewright release --all`." },
     Code { code: "text-cut", what: "A value of the catalog or a file ends in the middle of a line.", help: "Look at the value. If it is meant, run `gatewright release --all`." },

@@ -25,6 +25,9 @@ pub const DEFAULT_SERF: &str = "127.0.0.1:7373";
 /// The master socket of Debian's HAProxy package.
 pub const DEFAULT_MASTER_SOCKET: &str = "/run/haproxy-master.sock";
 
+/// The state directory of root, and of a user who has no place for one.
+const SYSTEM_STATE: &str = "/var/lib/gatewright";
+
 /// Where settings come from.
 pub struct Sources<'a> {
     /// The settings file, if there is one.
@@ -271,20 +274,9 @@ impl Settings {
         if let Some(directory) = &self.state.directory {
             return directory.clone();
         }
-        let home = |name: &str| {
-            environment
-                .get(name)
-                .filter(|value| value.starts_with('/'))
-                .map(PathBuf::from)
-        };
-        if nix::unistd::geteuid().is_root() {
-            PathBuf::from("/var/lib/gatewright")
-        } else if let Some(state) = home("XDG_STATE_HOME") {
-            state.join("gatewright")
-        } else if let Some(home) = home("HOME") {
-            home.join(".local/state/gatewright")
-        } else {
-            std::env::temp_dir().join(format!("gatewright-{}", nix::unistd::geteuid()))
+        match nix::unistd::geteuid().is_root() {
+            true => PathBuf::from(SYSTEM_STATE),
+            false => of_user(environment).unwrap_or_else(|| PathBuf::from(SYSTEM_STATE)),
         }
     }
 
@@ -295,6 +287,23 @@ impl Settings {
             .clone()
             .unwrap_or_else(|| self.state_directory(environment).join("status.sock"))
     }
+}
+
+/// The state directory below a user's own ones. What lies where everybody may put files is none.
+fn of_user(environment: &Environment) -> Option<PathBuf> {
+    let own = |name: &str, below: &str| {
+        let folder = Path::new(environment.get(name)?);
+        let open = [
+            Path::new("/tmp"),
+            Path::new("/var/tmp"),
+            Path::new("/dev/shm"),
+        ];
+        let temporary = std::env::temp_dir();
+        let shared = open.into_iter().chain([temporary.as_path()]);
+        let is_own = folder.is_absolute() && !shared.into_iter().any(|one| folder.starts_with(one));
+        is_own.then(|| folder.join(below))
+    };
+    own("XDG_STATE_HOME", "gatewright").or_else(|| own("HOME", ".local/state/gatewright"))
 }
 
 #[cfg(test)]

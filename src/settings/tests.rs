@@ -577,3 +577,35 @@ fn values_of_variables_are_not_shown() {
         assert!(!told.contains("pa55"), "{told}");
     }
 }
+
+// L07
+#[test]
+fn a_user_without_a_home_has_no_state_where_everybody_writes() {
+    let of = |pairs: &[(&str, &str)]| {
+        let pairs = pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        of_user(&pairs.collect())
+    };
+    for pairs in [
+        &[][..],
+        &[("HOME", "")],
+        &[("HOME", "home")],
+        &[("HOME", "/tmp")],
+        &[("HOME", "/tmp/me")],
+        &[("HOME", "/var/tmp/me"), ("XDG_STATE_HOME", "/dev/shm")],
+    ] {
+        assert_eq!(of(pairs), None, "{pairs:?}");
+    }
+    let home = Some("/home/me/.local/state/gatewright".into());
+    assert_eq!(of(&[("HOME", "/home/me")]), home);
+    assert_eq!(
+        of(&[("HOME", "/home/me"), ("XDG_STATE_HOME", "/tmp/x")]),
+        home
+    );
+    let own = Some("/home/me/state/gatewright".into());
+    assert_eq!(
+        of(&[("HOME", "/tmp"), ("XDG_STATE_HOME", "/home/me/state")]),
+        own
+    );
+}

@@ -1,6 +1,7 @@
 //! One set of templates with one catalog: rendered, validated by the real HAProxy, judged by the gate, and compared
 //! with what is expected.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -227,6 +228,8 @@ pub fn by_haproxy(settings: &Settings, rendered: &Candidate) -> Result<Vec<Findi
     let failed = |message: String| Failure::one(exit::FAILURE, Diagnostic::error("check", message));
     let folder = tempfile::Builder::new()
         .prefix("gatewright-check-")
+        // Whatever the umask: rendered texts may hold secrets.
+        .permissions(std::fs::Permissions::from_mode(0o700))
         .tempdir()
         .map_err(|error| failed(format!("A temporary folder cannot be made: {error}.")))?;
     let moved: Vec<PathBuf> = rendered
