@@ -16,6 +16,7 @@ mod faults;
 mod field;
 mod first_start;
 mod formats;
+mod found_settings;
 mod guard;
 mod hostile;
 mod identity;

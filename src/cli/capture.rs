@@ -47,11 +47,14 @@ pub struct Capture {
 
 impl Capture {
     /// Runs the command.
-    pub fn run(self) -> Result<u8, Failure> {
+    pub fn run(mut self) -> Result<u8, Failure> {
+        self.settings
+            .find_and_say(!self.source.say_what_to_render())?;
         let environment = environment::read();
         let settings = self.settings.load(&environment, |settings| {
             self.source.apply(settings, &environment)
         })?;
+        wiring::says_what_to_render(&settings)?;
         let (mut set, _) = wiring::load_templates(&settings, &environment)
             .map_err(|wrong| Failure::new(exit::TEMPLATE, wrong))?;
         let catalog = Catalog::Live(

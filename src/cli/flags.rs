@@ -1,7 +1,10 @@
 //! Flags that several commands share, laid over the settings file.
 
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use crate::diagnostic::Diagnostic;
 use crate::exit;
 use crate::settings::model::{Format, Kind, Level, Mode, Template};
 use crate::settings::types::{ListenAddress, SecretText};
@@ -13,12 +16,64 @@ use super::Failure;
 /// Where the settings are.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct SettingsFlag {
-    /// The settings file [default: none; flags and Consul's environment variables only]
+    /// The settings file [default: ./gatewright.toml, else /etc/gatewright/gatewright.toml; none where flags say what to render]
     #[arg(short, long, value_name = "FILE", env = "GATEWRIGHT_CONFIG")]
     pub config: Option<PathBuf>,
 }
 
+/// Where settings are looked for that nothing names.
+const FOUND: [&str; 2] = ["gatewright.toml", "/etc/gatewright/gatewright.toml"];
+
 impl SettingsFlag {
+    /// Where `wanted` and nothing is named, takes the settings file that is found.
+    pub fn find(&mut self, wanted: bool) -> Result<(), Failure> {
+        if let Some(path) = self.found(wanted)? {
+            self.config = Some(std::path::absolute(&path).unwrap_or(path));
+        }
+        Ok(())
+    }
+
+    /// The same, and says which.
+    pub fn find_and_say(&mut self, wanted: bool) -> Result<(), Failure> {
+        let named = self.config.is_some();
+        self.find(wanted)?;
+        if let (false, Some(path)) = (named, &self.config) {
+            let mut error = anstream::stderr().lock();
+            let _ = writeln!(error, "{}", reads(path));
+        }
+        Ok(())
+    }
+
+    /// The settings file that is found. One that another user could have put there is refused: it names programs.
+    fn found(&self, wanted: bool) -> Result<Option<PathBuf>, Failure> {
+        if self.config.is_some() || !wanted {
+            return Ok(None);
+        }
+        let found = FOUND.iter().map(Path::new).find_map(|path| {
+            let file = std::fs::metadata(path).ok()?;
+            Some((path.to_owned(), file))
+        });
+        let Some((path, file)) = found else {
+            return Ok(None);
+        };
+        let owner = file.uid();
+        let is_foreign = ![0, nix::unistd::geteuid().as_raw()].contains(&owner);
+        if is_foreign || file.mode() & 0o002 != 0 {
+            let why = match is_foreign {
+                true => format!("belongs to the user {owner}"),
+                false => "can be written by everybody".to_owned(),
+            };
+            let message = format!(
+                "The settings file {} was found and not read, because it {why}.",
+                path.display()
+            );
+            let help = format!("If it is to be used, name it: -c {}.", path.display());
+            let wrong = Diagnostic::error("foreign-settings", message).help(help);
+            return Err(Failure::one(exit::SETTINGS, wrong));
+        }
+        Ok(Some(path))
+    }
+
     /// Reads, completes and checks the settings.
     pub fn load(
         &self,
@@ -32,6 +87,11 @@ impl SettingsFlag {
         .load(flags)
         .map_err(|wrong| Failure::new(exit::SETTINGS, wrong))
     }
+}
+
+/// Says which settings file is read.
+pub fn reads(file: &Path) -> String {
+    format!("Gatewright reads the settings file {}.", file.display())
 }
 
 /// What to read from the catalog and what to render.
@@ -77,6 +137,11 @@ pub struct SourceFlags {
 pub const OWN_CONFIGURATION: &str = "haproxy.cfg";
 
 impl SourceFlags {
+    /// Whether they say what to render, so that no settings file is looked for.
+    pub fn say_what_to_render(&self) -> bool {
+        self.routes || !self.services.is_empty() || !self.templates.is_empty()
+    }
+
     /// Lays the flags over the settings. With no template at all, the shipped one for HTTP is
     /// used; its result goes below the state directory.
     pub fn apply(&self, settings: &mut Settings, environment: &Environment) {

@@ -55,7 +55,8 @@ pub struct Release {
 
 impl Release {
     /// Runs the command.
-    pub fn run(self) -> Result<u8, Failure> {
+    pub fn run(mut self) -> Result<u8, Failure> {
+        self.settings.find_and_say(self.socket.is_none())?;
         let environment = environment::read();
         let path = match &self.socket {
             Some(path) => path.clone(),

@@ -41,7 +41,8 @@ pub struct Routes {
 
 impl Routes {
     /// Runs the command.
-    pub fn run(self) -> Result<u8, Failure> {
+    pub fn run(mut self) -> Result<u8, Failure> {
+        self.settings.find_and_say(true)?;
         let environment = environment::read();
         let settings = self.settings.load(&environment, |settings| {
             self.source.apply(settings, &environment);

@@ -16,7 +16,7 @@ use crate::status::heartbeat::Heartbeat;
 use crate::status::http::{Sources, StatusListener};
 use crate::status::socket::{StatusSocket, cannot_be_made};
 
-use super::flags::{SettingsFlag, SidecarFlags, SourceFlags};
+use super::flags::{SettingsFlag, SidecarFlags, SourceFlags, reads};
 use super::{Failure, log, wiring};
 
 /// Watch the catalog and keep a running HAProxy equal to it
@@ -42,7 +42,8 @@ pub struct Run {
 
 impl Run {
     /// Runs the command.
-    pub fn run(self) -> Result<u8, Failure> {
+    pub fn run(mut self) -> Result<u8, Failure> {
+        self.settings.find(!self.source.say_what_to_render())?;
         let environment = environment::read();
         let settings = self.load(&environment)?;
         let _logging = log::start(&settings.log);
@@ -96,6 +97,9 @@ impl Run {
                 wiring::source_place(&settings),
                 status_socket.display()
             );
+            if let Some(file) = &file {
+                tracing::info!("{}", reads(file));
+            }
             if let Some(listener) = &listener {
                 tracing::info!("The status is served on http://{}/.", listener.address());
             }
@@ -129,10 +133,12 @@ impl Run {
     }
 
     fn load(&self, environment: &crate::settings::Environment) -> Result<Settings, Failure> {
-        self.settings.load(environment, |settings| {
+        let settings = self.settings.load(environment, |settings| {
             self.sidecar.apply(settings);
             self.source.apply(settings, environment);
-        })
+        })?;
+        wiring::says_what_to_render(&settings)?;
+        Ok(settings)
     }
 }
 

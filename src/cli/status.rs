@@ -39,7 +39,8 @@ pub struct StatusCommand {
 
 impl StatusCommand {
     /// Runs the command.
-    pub fn run(self) -> Result<u8, Failure> {
+    pub fn run(mut self) -> Result<u8, Failure> {
+        self.settings.find_and_say(self.socket.is_none())?;
         let environment = environment::read();
         let path = self.path(&environment)?;
         let status = super::run::block_on(socket::ask(&path))?

@@ -18,7 +18,7 @@ use crate::catalog::{Query, guard};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::exit;
 use crate::haproxy::process::is_handed_on;
-use crate::settings::model::GuardedService;
+use crate::settings::model::{GuardedService, Template};
 use crate::settings::{
     DEFAULT_MASTER_SOCKET, Environment, HandWeights, Kind, Mode, NewServers, Settings,
 };
@@ -428,6 +428,28 @@ fn read_partials(folder: &Path, limit: u64) -> Result<Vec<Source>, Vec<Diagnosti
     } else {
         Err(errors)
     }
+}
+
+/// An error where the only template is a shipped one for services, and none is named.
+pub fn says_what_to_render(settings: &Settings) -> Result<(), Failure> {
+    let for_services =
+        |template: &Template| matches!(shipped_name(&template.source), Some("http" | "tcp"));
+    let services = settings.parameters.get("services");
+    let named = services.is_some_and(|list| match list {
+        toml::Value::Array(list) => !list.is_empty(),
+        _ => true,
+    });
+    if named || !settings.template.iter().all(for_services) {
+        return Ok(());
+    }
+    Err(Failure::one(
+        exit::SETTINGS,
+        Diagnostic::error(
+            "nothing-to-render",
+            "Nothing says what to render: neither flags nor settings name a service or a template.",
+        )
+        .help("Name a service (--service), routes (--routes), a template (--template) or a settings file (--config). ./gatewright.toml and /etc/gatewright/gatewright.toml are found by themselves."),
+    ))
 }
 
 pub fn template_options(settings: &Settings, environment: &Environment) -> template::Options {

@@ -95,6 +95,8 @@ pub static CODES: &[Code] = &[
     Code { code: "wrong-value", what: "A setting has an impossible value.", help: "See examples/settings/gatewright.toml." },
     Code { code: "out-of-range", what: "A number is too small or too large.", help: "The message says which are taken." },
     Code { code: "conflict", what: "Settings contradict each other.", help: "Keep one of them." },
+    Code { code: "nothing-to-render", what: "Neither flags nor settings name a service or a template.", help: "Name one, or a settings file." },
+    Code { code: "foreign-settings", what: "A settings file was found that another user could have put there.", help: "Name it with -c if it is to be used." },
     Code { code: "empty", what: "The settings file is empty.", help: "Write settings, or leave --config out." },
     Code { code: "environment", what: "An environment variable has an impossible value.", help: "Correct or unset it." },
     Code { code: "readable-secret", what: "Others can read a file with a secret.", help: "chmod 600." },

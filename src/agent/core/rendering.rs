@@ -4,6 +4,10 @@
 use super::*;
 use crate::template::NO_THREAD;
 
+/// How many services without an instance are named, and what the others are kept under.
+const NAMED: usize = 10;
+const MORE: &str = "more services without an instance";
+
 impl Core {
     // Templates.
 
@@ -178,12 +182,36 @@ impl Core {
             }
         }
         self.quarantined = quarantined;
+        let noted: BTreeMap<String, String> = noted.into_iter().chain(self.never_shown()).collect();
         for (name, sentence) in &noted {
             if !self.noted.contains_key(name) {
                 say(actions, Weight::Warning, sentence.clone());
             }
         }
         self.noted = noted;
+    }
+
+    /// Services that templates read and the catalog has not shown so far: the name may be misspelt.
+    fn never_shown(&self) -> Vec<(String, String)> {
+        let is_never = |query: &&Query| {
+            let watched = self.watches.get(query);
+            matches!(query.kind, Kind::Service { .. })
+                && watched.is_some_and(|one| one.answered_at.is_some() && !one.shown)
+        };
+        let never: Vec<&Query> = self.used.iter().filter(is_never).collect();
+        let named = never.iter().take(NAMED).map(|query| {
+            let sentence = format!(
+                "The catalog has never shown an instance for {query}. Correct the name, or wait: Gatewright adds the instances once they are registered."
+            );
+            (query.to_string(), sentence)
+        });
+        let more = never.len().saturating_sub(NAMED);
+        let more = (more > 0).then(|| {
+            let sentence =
+                format!("The catalog has never shown an instance for {more} more services.");
+            (MORE.to_owned(), sentence)
+        });
+        named.chain(more).collect()
     }
 
     fn incomplete(

@@ -17,6 +17,8 @@ pub struct Watched {
     pub age: Duration,
     /// Whether it is the snapshot's, for want of a live one.
     pub from_snapshot: bool,
+    /// Whether any answer so far, also one of a former process, held something.
+    pub(super) shown: bool,
 }
 
 /// How a query fails.
@@ -126,6 +128,8 @@ impl Core {
             self.guard
                 .restore(&query, answer, reference, recalled.eased, now);
         }
+        let left = self.memory.left_answer(&query);
+        let shown = left.is_some_and(|answer| !answer.is_empty());
         self.next_watch += 1;
         let id = WatchId(self.next_watch);
         actions.push(Action::StartWatch(id, query.clone()));
@@ -136,6 +140,7 @@ impl Core {
             answered_at: None,
             age: Duration::ZERO,
             from_snapshot: false,
+            shown,
         };
         self.watches.insert(query, watched);
     }
@@ -174,6 +179,7 @@ impl Core {
             self.guard.confirm(query, news.filtered);
             return;
         };
+        watched.shown |= !answer.is_empty();
         let easing = self.guard.easing();
         let output = self.guard.take(query, answer, news.filtered, now);
         if self.guard.easing() != easing {

@@ -13,7 +13,7 @@ use crate::settings::model::{Kind, Template};
 use crate::text;
 
 use super::super::gather::read_fixture;
-use super::super::{Failure, near};
+use super::super::{Failure, near, wiring};
 
 /// The folder of catalogs beside a template.
 const FIXTURES: &str = "fixtures";
@@ -75,7 +75,10 @@ pub fn cases(settings: &Settings, paths: &[PathBuf], made: bool) -> Result<Vec<C
         sort_in(path, settings, &mut named)?;
     }
     let sets: Vec<Settings> = match named.templates.as_slice() {
-        [] => vec![settings.clone()],
+        [] => {
+            wiring::says_what_to_render(settings)?;
+            vec![settings.clone()]
+        }
         templates => templates.iter().map(|path| alone(settings, path)).collect(),
     };
     let mut read: BTreeMap<PathBuf, Read> = BTreeMap::new();

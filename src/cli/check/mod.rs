@@ -107,7 +107,9 @@ impl Format {
 
 impl Check {
     /// Runs the command.
-    pub fn run(self) -> Result<u8, Failure> {
+    pub fn run(mut self) -> Result<u8, Failure> {
+        self.settings
+            .find_and_say(self.paths.is_empty() && !self.source.say_what_to_render())?;
         if self.watch {
             return watch::watch(&self);
         }

@@ -68,11 +68,14 @@ pub struct Render {
 
 impl Render {
     /// Runs the command.
-    pub fn run(self) -> Result<u8, Failure> {
+    pub fn run(mut self) -> Result<u8, Failure> {
+        self.settings
+            .find_and_say(!self.source.say_what_to_render())?;
         let environment = environment::read();
         let settings = self.settings.load(&environment, |settings| {
             self.source.apply(settings, &environment)
         })?;
+        wiring::says_what_to_render(&settings)?;
         let (mut set, warnings) = wiring::load_templates(&settings, &environment)
             .map_err(|wrong| Failure::new(exit::TEMPLATE, wrong))?;
         print_diagnostics(&warnings);
