@@ -2,12 +2,13 @@
 //! and the instance behind it.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Output;
 use std::time::Duration;
 
 use support::gatewright::Setup;
 use support::haproxies::{Version, haproxies, oldest};
-use support::process::Process;
+use support::process::{Process, command};
 use support::{ports, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -233,6 +234,36 @@ fn a_watching_check_checks_again_on_each_save() {
     seen("Waiting for a change", 2);
     setup.file("haproxy.cfg.hbs", TEMPLATE).unwrap();
     seen("1 good, 0 refused.", 2);
+    drop(watching);
+}
+
+#[test]
+fn a_watching_check_keeps_its_messages_and_what_was_on_the_screen() {
+    let setup = repository();
+    setup.file("haproxy.cfg.hbs", "{{#each}").unwrap();
+    let watch = format!(
+        "{} check . --no-made --watch --haproxy {}",
+        setup.command(&[]).unwrap().get_program().display(),
+        oldest().program().display()
+    );
+    // A terminal of its own.
+    let log = setup.directory().join("watch.log");
+    let mut command = command(Path::new("script"), ["-qec", &watch, "/dev/null"]);
+    command.current_dir(setup.directory());
+    let watching = Process::start("script", &mut command, &log).unwrap();
+    let read = || String::from_utf8_lossy(&std::fs::read(&log).unwrap_or_default()).into_owned();
+    let seen = |what: &str, count: usize| {
+        let look = || (read().matches(what).count() >= count).then_some(());
+        wait_for(LIMIT, what, look).unwrap_or_else(|error| panic!("{error}\n{}", read()));
+    };
+    seen("Waiting for a change", 1);
+    setup.file("haproxy.cfg.hbs", TEMPLATE).unwrap();
+    seen("Waiting for a change", 2);
+    let text = read();
+    assert!(text.contains("haproxy.cfg.hbs:1:"), "{text}");
+    for erases in ["\u{1b}[2J", "\u{1b}[3J", "\u{1b}[H", "\u{1b}[J", "\u{1b}c"] {
+        assert!(!text.contains(erases), "{text:?}");
+    }
     drop(watching);
 }
 

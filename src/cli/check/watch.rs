@@ -1,7 +1,7 @@
 //! `gatewright check --watch`: checks again whenever something that was read is saved.
 
 use std::collections::BTreeSet;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -43,7 +43,6 @@ pub fn watch(check: &Check) -> Result<u8, Failure> {
                 watched.insert(folder);
             }
         }
-        clear();
         match check.once() {
             Ok(report) => print::text(&report),
             Err(failure) => failure.print(),
@@ -57,6 +56,8 @@ pub fn watch(check: &Check) -> Result<u8, Failure> {
             return Ok(exit::OK);
         }
         while changes.recv_timeout(SETTLE).is_ok() {}
+        // What was told stays on the screen, and what was there before it.
+        let _ = writeln!(std::io::stderr(), "\nA file has changed; checking again.\n");
     }
 }
 
@@ -95,10 +96,4 @@ fn listed(folders: &BTreeSet<PathBuf>) -> String {
         .map(|folder| folder.display().to_string())
         .collect();
     names.join(", ")
-}
-
-fn clear() {
-    if std::io::stdout().is_terminal() {
-        let _ = std::io::stdout().write_all(b"\x1b[2J\x1b[3J\x1b[H");
-    }
 }
