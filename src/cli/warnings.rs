@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::haproxy::redact::names_a_secret;
 use crate::settings::{Environment, Settings};
+use crate::source::Origin;
 use crate::source::consul::Address;
 
 /// What the settings allow that somebody may have forgotten. `file` is the settings file.
@@ -22,14 +23,15 @@ pub fn standing(
     }
     let secret =
         consul.token.is_some() || consul.token_file.is_some() || consul.http_auth.is_some();
-    for address in consul.addresses.iter().filter(|_| secret) {
+    for address in of_source(settings, Origin::Consul, &consul.addresses) {
         let open = address
             .parse::<Address>()
             .is_ok_and(|address| !address.is_tls() && !address.is_local());
         if open {
-            warnings.push(format!(
-                "The token or password goes to {address} unencrypted. Use https there."
-            ));
+            warnings.push(match secret {
+                true => format!("The token or password goes to {address} unencrypted. Use https there."),
+                false => format!("Consul is read from {address} without TLS, so another machine on the way can change what HAProxy loads. Use https there, or an agent on this machine."),
+            });
         }
     }
     let serf = &settings.serf;
@@ -84,6 +86,16 @@ pub fn standing(
         ));
     }
     warnings
+}
+
+/// The addresses of a source that is read.
+fn of_source<'a>(
+    settings: &Settings,
+    origin: Origin,
+    addresses: &'a [String],
+) -> impl Iterator<Item = &'a String> {
+    let is_read = settings.catalog.source == origin;
+    addresses.iter().filter(move |_| is_read)
 }
 
 /// Whether others than its owner and its group have rights on a file.
@@ -165,6 +177,44 @@ mod tests {
             assert!(sentence.contains(part), "{sentence}");
             assert!(!sentence.contains("canary"), "{sentence}");
         }
+    }
+
+    // L12
+    #[test]
+    fn consul_without_tls_on_another_machine_is_told() {
+        let told = |address: &str| {
+            let mut settings = Settings::default();
+            settings.consul.addresses = vec![address.to_owned()];
+            standing(&settings, &Environment::new(), None)
+        };
+        for address in [
+            "http://consul.example:8500",
+            "http://10.0.0.1:8500",
+            "http://[2001:db8::1]:8500",
+            "http://127.example:8500",
+        ] {
+            let told = told(address);
+            assert_eq!(told.len(), 1, "{told:?}");
+            assert!(
+                told[0].contains(address) && told[0].contains("https"),
+                "{told:?}"
+            );
+        }
+        for address in [
+            "http://127.0.0.1:8500",
+            "http://127.8.0.1:8500",
+            "http://localhost:8500",
+            "http://[::1]:8500",
+            "unix:///run/consul.sock",
+            "https://consul.example:8501",
+        ] {
+            assert_eq!(told(address), Vec::<String>::new(), "{address}");
+        }
+        // One that is not read is nobody's.
+        let mut settings = Settings::default();
+        settings.catalog.source = Origin::File;
+        settings.consul.addresses = vec!["http://10.0.0.1:8500".to_owned()];
+        assert!(standing(&settings, &Environment::new(), None).is_empty());
     }
 
     // L07 L12

@@ -10,6 +10,9 @@ use tokio::task::AbortHandle;
 /// An answer that is not taken for so long may be given up for a new connection.
 const SLOW: Duration = Duration::from_secs(1);
 
+/// As many connections of one peer may be without a whole request.
+const UNFINISHED_OF_PEER: usize = 16;
+
 /// How many connections there may be.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -19,6 +22,8 @@ pub struct Limits {
     pub unfinished: usize,
     /// Of one peer.
     pub of_peer: usize,
+    /// Of one peer, without a whole request.
+    pub unfinished_of_peer: usize,
 }
 
 impl Limits {
@@ -28,6 +33,7 @@ impl Limits {
             most,
             unfinished: (most * 3 / 4).max(1),
             of_peer: most.div_ceil(2),
+            unfinished_of_peer: UNFINISHED_OF_PEER.min(most.div_ceil(4)),
         }
     }
 }
@@ -53,12 +59,15 @@ impl<P: Copy + PartialEq> Places<P> {
     /// The number of a new connection and the one that leaves for it; `None` when the new one must leave.
     fn enter(&mut self, peer: P, now: Instant) -> Option<(u64, Option<Taken<P>>)> {
         let of_peer = |one: &Taken<P>| one.peer == peer;
+        let silent = |one: &Taken<P>| one.peer == peer && !one.asked;
         let count = |which: &dyn Fn(&Taken<P>) -> bool| {
             let all = self.taken.values();
             all.filter(|one| which(one)).count()
         };
         let leaves = if count(&of_peer) >= self.limits.of_peer {
             Some(self.first_to_leave(of_peer, now)?)
+        } else if count(&silent) >= self.limits.unfinished_of_peer {
+            Some(self.first_to_leave(silent, now)?)
         } else if count(&|one| !one.asked) >= self.limits.unfinished
             || self.taken.len() >= self.limits.most
         {
@@ -166,6 +175,7 @@ mod tests {
         most: 4,
         unfinished: 3,
         of_peer: 2,
+        unfinished_of_peer: 2,
     };
 
     fn places() -> Places<u8> {
@@ -204,6 +214,29 @@ mod tests {
         assert_eq!(numbers(&places), [1, 3, 4]);
     }
 
+    // L04
+    #[test]
+    fn silent_connections_of_a_peer_take_no_place_of_its_requests() {
+        let (mut places, now) = (places(), Instant::now());
+        places.limits = Limits {
+            most: 8,
+            unfinished: 6,
+            of_peer: 4,
+            unfinished_of_peer: 2,
+        };
+        let (first, _) = places.enter(1, now).unwrap();
+        places.taken.get_mut(&first).unwrap().asked = true;
+        for _ in 0..3 {
+            places.enter(1, now).unwrap();
+        }
+        assert_eq!(numbers(&places), [1, 3, 4]);
+        places.enter(2, now).unwrap();
+        places.enter(1, now).unwrap();
+        assert_eq!(numbers(&places), [1, 4, 5, 6]);
+        assert_eq!(Limits::of(64).unfinished_of_peer, 16);
+        assert_eq!(Limits::of(4).unfinished_of_peer, 1);
+    }
+
     #[test]
     fn answers_under_way_are_given_up_only_when_they_are_slow() {
         let (mut places, now) = (places(), Instant::now());
@@ -237,6 +270,7 @@ mod tests {
                 prop_assert!(places.taken.len() <= LIMITS.most);
                 prop_assert!(of(&|one| !one.asked) <= LIMITS.unfinished);
                 prop_assert!(of(&|one| one.peer == peer) <= LIMITS.of_peer);
+                prop_assert!(of(&|one| one.peer == peer && !one.asked) <= LIMITS.unfinished_of_peer);
             }
         }
     }

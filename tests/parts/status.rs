@@ -166,6 +166,26 @@ fn connections_that_say_nothing_are_ended_and_keep_nobody_out() {
     }
 }
 
+// L04
+#[test]
+fn seven_hundred_half_requests_of_one_peer_do_not_keep_it_from_asking() {
+    let bench = Bench::start(Some(status()));
+    let flood: Vec<TcpStream> = (0..700)
+        .map(|_| {
+            let mut stream = bench.connect();
+            let _ = stream.write_all(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: ");
+            stream
+        })
+        .collect();
+    for path in ["/healthz", "/readyz", "/metrics"] {
+        assert!(bench.get(path).starts_with("HTTP/1.1 200"), "{path}");
+    }
+    // Each is ended in the end.
+    for mut stream in flood {
+        let _ = stream.read_to_end(&mut Vec::new());
+    }
+}
+
 // M09
 #[test]
 fn however_often_it_is_asked_the_loop_is_not() {

@@ -21,7 +21,7 @@ use super::certificate::{self, Certificate};
 use super::error::{ErrorClass, ReadError};
 use super::query::{self, Mode, Request};
 use super::response::{
-    LONGEST_PAUSE, excerpt, freshness, from_consul, is_json, retry_after, sensitive, transport,
+    excerpt, freshness, from_consul, is_json, retry_after, sensitive, transport,
 };
 use super::tls::{self, Endpoint, Stamp};
 use super::token::Token;
@@ -36,6 +36,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 const RACE: Duration = Duration::from_millis(500);
 /// How many queries that cannot be asked are named.
 const NAMED: usize = 10;
+/// A query that cannot be asked is looked at again after this.
+const UNASKABLE: Duration = Duration::from_secs(300);
 /// A larger body is parsed off the loop.
 const LARGE: usize = 256 * 1024;
 
@@ -267,7 +269,7 @@ impl Client {
             let mut error =
                 ReadError::new(ErrorClass::Unaskable, address, &asked.to_string(), &reason);
             // It will be no better until the template changes.
-            error.retry_after = Some(LONGEST_PAUSE);
+            error.retry_after = Some(UNASKABLE);
             self.note(&error);
             error
         })?;

@@ -11,7 +11,7 @@ use super::super::Freshness;
 use super::error::{ErrorClass, clean};
 
 /// No `Retry-After` is honoured for longer.
-pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+const RETRY_AFTER_MOST: Duration = Duration::from_secs(60);
 /// How much of an error's body is read.
 const EXCERPT: usize = 2048;
 
@@ -118,5 +118,36 @@ pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
         .trim()
         .parse()
         .ok()?;
-    Some(Duration::from_secs(seconds).min(LONGEST_PAUSE))
+    Some(Duration::from_secs(seconds).min(RETRY_AFTER_MOST))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // A09
+    #[test]
+    fn a_pause_that_consul_asks_for_is_honoured_up_to_a_minute() {
+        for (text, seconds) in [
+            ("0", Some(0)),
+            ("3", Some(3)),
+            (" 60 ", Some(60)),
+            ("61", Some(60)),
+            ("18446744073709551615", Some(60)),
+            ("18446744073709551616", None),
+            ("-1", None),
+            ("1.5", None),
+            ("", None),
+            ("Sat, 28 Nov 2026 01:00:00 GMT", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, HeaderValue::from_static(text));
+            assert_eq!(
+                retry_after(&headers),
+                seconds.map(Duration::from_secs),
+                "{text}"
+            );
+        }
+        assert_eq!(retry_after(&HeaderMap::new()), None);
+    }
 }
