@@ -8,9 +8,9 @@ use std::path::Path;
 use nix::sys::signal::Signal;
 
 use support::consul::Consul;
-use support::haproxies::oldest;
+use support::haproxies::{Version, haproxies, oldest};
 use support::process::descendants;
-use support::scene::{Catalog, Given};
+use support::scene::{Catalog, Given, Scene, TEMPLATE};
 use support::wait_for;
 
 use crate::reaching::stage::LIMIT;
@@ -120,4 +120,81 @@ fn a_sidecar_that_reads_keys_leaves_no_core_and_haproxy_may() {
     assert_eq!(status.signal(), Some(Signal::SIGABRT as i32));
     assert!(!status.core_dumped());
     assert!(!Path::new(&scene.setup.path("core")).exists());
+}
+
+/// HAProxy's worker in the status, and its effective user.
+fn worker_of(scene: &Scene) -> String {
+    // The status may name one that has ended since.
+    scene.wait("the worker", || {
+        let worker = scene.setup.status().ok()?["haproxy"]["worker"].as_i64()?;
+        let text = std::fs::read_to_string(format!("/proc/{worker}/status")).ok()?;
+        let line = text.lines().find(|line| line.starts_with("Uid:"))?;
+        line.split_whitespace().nth(2).map(str::to_owned)
+    })
+}
+
+// L11
+#[haproxies(ends)]
+fn a_haproxy_that_keeps_the_rights_of_root_is_a_standing_warning(version: Version) {
+    let consul = Consul::start().unwrap();
+    let scene = Given::consul(&consul.url())
+        .binary(version.program())
+        .instances(&consul, &["one"])
+        .run();
+    let told = |status: &serde_json::Value| status["warnings"].to_string().contains("runs as root");
+    scene.until("the warning", told);
+    assert_eq!(worker_of(&scene), "0");
+    for line in ["user nobody", "uid 61234\n    gid 61235"] {
+        scene.template(&format!("global\n    {line}\n{TEMPLATE}"));
+        scene.wait("the line", || scene.file().contains(line).then_some(()));
+        scene.until("no warning", |status| !told(status));
+        assert_ne!(worker_of(&scene), "0");
+    }
+    scene.serve().end();
+}
+
+// L11
+#[haproxies(ends)]
+fn the_shipped_global_gives_up_the_rights_of_root_where_haproxy_has_a_user(version: Version) {
+    let consul = Consul::start().unwrap();
+    let shipped = format!("{{{{> global}}}}\n{TEMPLATE}");
+    for (users, groups, user) in [
+        (
+            "haproxy:x:61234:61235::/nonexistent:/bin/false",
+            "haproxy:x:61235:",
+            "61234",
+        ),
+        (
+            "haproxy:x:61234:61235::/nonexistent:/bin/false",
+            "",
+            "61234",
+        ),
+        ("", "haproxy:x:61235:", "0"),
+        ("", "", "0"),
+    ] {
+        let given = Given::consul(&consul.url())
+            .binary(version.program())
+            .template(&shipped)
+            .instances(&consul, &["one"]);
+        let dir = given.setup.path("");
+        for (name, lines) in [("passwd", users), ("group", groups)] {
+            let first = "root:x:0:0:root:/root:/bin/sh\n";
+            given
+                .setup
+                .file(name, &format!("{first}{lines}\n"))
+                .unwrap();
+        }
+        let own = format!(
+            "mount --bind {dir}passwd /etc/passwd && mount --bind {dir}group /etc/group && exec \"$@\""
+        );
+        let words = ["unshare", "--mount", "sh", "-ec", &own, "sh"].map(str::to_owned);
+        let scene = given.through(&words).run();
+        assert_eq!(
+            worker_of(&scene),
+            user,
+            "{users} {groups}\n{}",
+            scene.file()
+        );
+        scene.serve().end();
+    }
 }

@@ -122,7 +122,7 @@ fn without_any_socket_a_reload_brings_the_master_socket_back(version: Version) {
     stage.serves(&["one", "two"]);
     stage.confirmed("the second instance", |status| {
         stage.file().matches("    server ").count() == 2
-            && status["warnings"].as_array().is_some_and(Vec::is_empty)
+            && !status["warnings"].to_string().contains("master socket")
     });
     stage.logged(&["reload by SIGUSR2, because the master socket is gone"]);
     assert!(stage.path("master.sock").exists());

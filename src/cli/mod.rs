@@ -13,6 +13,7 @@ mod migrate;
 mod place;
 mod release;
 mod render;
+mod rights;
 mod routes;
 mod run;
 mod schema;

@@ -17,7 +17,7 @@ use crate::status::http::{Sources, StatusListener};
 use crate::status::socket::{StatusSocket, cannot_be_made};
 
 use super::flags::{SettingsFlag, SidecarFlags, SourceFlags, reads};
-use super::{Failure, log, wiring};
+use super::{Failure, log, rights, wiring};
 
 /// Watch the catalog and keep a running HAProxy equal to it
 ///
@@ -136,6 +136,7 @@ impl Run {
         let settings = self.settings.load(environment, |settings| {
             self.sidecar.apply(settings);
             self.source.apply(settings, environment);
+            rights::drop_rights(settings);
         })?;
         wiring::says_what_to_render(&settings)?;
         Ok(settings)

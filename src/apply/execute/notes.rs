@@ -24,6 +24,9 @@ use crate::haproxy::stats::Running;
 /// `haproxy -v` takes milliseconds.
 const LIMIT: Duration = Duration::from_secs(5);
 
+/// HAProxy needs root's rights for its start only.
+const AS_ROOT: &str = "HAProxy's worker runs as root, so a fault in it gives away the machine. Add `user haproxy` and `group haproxy` to `global`, or start HAProxy as another user.";
+
 /// The answer of a program to `-v`, as long as the program stays the same.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Program {
@@ -31,6 +34,14 @@ pub(super) struct Program {
     /// Device, inode and the time of the last change of the inode.
     file: (u64, u64, i64),
     version: Result<String, String>,
+}
+
+/// Whether a process has root's rights.
+fn is_of_root(pid: i32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+    // The real one, the effective one, and two more.
+    ids.is_some_and(|ids| ids.split_whitespace().nth(1) == Some("0"))
 }
 
 impl Applier {
@@ -70,6 +81,10 @@ impl Applier {
         if let Some(running) = running {
             self.memory.meet(running);
             self.look_for_others().await;
+            // Without its master the number may be that of another process here.
+            if self.known_master().await.is_some() && is_of_root(running.pid) {
+                notes.push(AS_ROOT.to_owned());
+            }
         }
         notes.extend(self.others.iter().filter_map(Other::note));
         notes.extend(self.warned.clone());

@@ -19,7 +19,7 @@ mod trace;
 use super::failure::print_diagnostics;
 use super::flags::{SettingsFlag, SourceFlags};
 use super::gather::{Catalog, Gathered, gather, read_fixture};
-use super::{Failure, run, wiring};
+use super::{Failure, rights, run, wiring};
 
 /// Render the templates once, to the screen or a file
 ///
@@ -73,7 +73,8 @@ impl Render {
             .find_and_say(!self.source.say_what_to_render())?;
         let environment = environment::read();
         let settings = self.settings.load(&environment, |settings| {
-            self.source.apply(settings, &environment)
+            self.source.apply(settings, &environment);
+            rights::drop_rights(settings);
         })?;
         wiring::says_what_to_render(&settings)?;
         let (mut set, warnings) = wiring::load_templates(&settings, &environment)

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Look;
-use crate::haproxy::config::{Directive, Section};
+use crate::haproxy::config::{Bind, Directive, Endpoint, Section};
 
 /// Keywords of lines that may end in a condition.
 const CONDITIONAL: &[&str] = &[
@@ -37,9 +37,13 @@ const DEPRECATED: &[(&[&str], (u16, u16), &str)] = &[
     ),
 ];
 
+/// Ports below are for root, unless the system says otherwise (ip_unprivileged_port_start).
+const RESERVED: u16 = 1024;
+
 impl Look<'_> {
     pub(super) fn proxies(&mut self) {
         self.hard_stop();
+        self.rights();
         self.sockets();
         self.idle_close();
         self.shared_names();
@@ -61,6 +65,38 @@ impl Look<'_> {
             place,
             "Nothing ends old workers: after a reload each lives as long as its last connection.".to_owned(),
             "Add `hard-stop-after 10m` to `global`, or another time that your longest requests need.",
+        );
+    }
+
+    /// Whether HAProxy keeps the rights of root, where its configuration shows that root starts it.
+    fn rights(&mut self) {
+        let globals = self.config.of_kind("global");
+        let lines: Vec<&Directive> = globals.flat_map(|global| &global.directives).collect();
+        let says = |words: &[&str]| lines.iter().find(|line| words.contains(&line.keyword()));
+        if !self.about.complete || says(&["user", "uid"]).is_some() {
+            return;
+        }
+        let reserved = |bind: &Bind| {
+            let mut ports = bind.endpoints.iter().filter_map(Endpoint::tcp);
+            ports.find_map(|(_, low, _)| (low < RESERVED).then_some(low))
+        };
+        let what = match says(&["chroot", "group", "gid"]) {
+            Some(line) => format!("`{}`", line.keyword()),
+            None => match self.config.binds().iter().find_map(reserved) {
+                Some(port) => format!("Port {port}"),
+                None => return,
+            },
+        };
+        let place = self
+            .config
+            .of_kind("global")
+            .next()
+            .map_or((0, 0, 0), |global| self.section(global));
+        self.warn(
+            "keeps-root",
+            place,
+            format!("{what} needs root's rights, and HAProxy keeps them for its whole life."),
+            "Add `user haproxy` and `group haproxy` to `global`, or allow this where HAProxy is started as another user.",
         );
     }
 

@@ -274,9 +274,28 @@ fn global_and_sockets() {
         ["no-hard-stop-after 1:1 global"]
     );
     assert_eq!(
-        complete(None, "frontend f\n bind :80\n"),
+        complete(None, "frontend f\n bind :8080\n"),
         ["no-hard-stop-after 0:0 frontend"]
     );
+    let listens = "frontend f\n bind :8080\n bind 127.0.0.1:1023\n";
+    for (global, frontend, told) in [
+        ("", listens, &["keeps-root 1:1 global"][..]),
+        (" group haproxy\n", "", &["keeps-root 1:1 global"]),
+        (" chroot /x\n", "", &["keeps-root 1:1 global"]),
+        (
+            " gid 99\nglobal\n maxconn 9\n",
+            "",
+            &["keeps-root 1:1 global"],
+        ),
+        (" chroot /x\n user haproxy\n", listens, &[]),
+        (" uid 99\n gid 99\n", listens, &[]),
+        ("global\n user haproxy\n", listens, &[]),
+        ("", "frontend f\n bind :1024-2000\n bind /run/f.sock\n", &[]),
+    ] {
+        let text = format!("global\n hard-stop-after 10m\n{global}{frontend}");
+        assert_eq!(complete(None, &text), told, "{text}");
+        assert_eq!(codes(&text), NONE, "another file may say it");
+    }
     assert_eq!(
         codes("global\n maxconn 10\n"),
         NONE,

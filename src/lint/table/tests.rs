@@ -43,7 +43,7 @@ fn codes(of: Of, code: &str, text: &str) -> Vec<&'static str> {
                 texts: &[text],
                 version: None,
                 master: Some(code != "no-expose-fd"),
-                complete: code == "no-hard-stop-after",
+                complete: matches!(code, "no-hard-stop-after" | "keeps-root"),
                 from_catalog: &|_, _| true,
             };
             let found = configuration(&Config::parse(text), &about);
