@@ -8,6 +8,7 @@ mod disk;
 #[cfg(debug_assertions)] // A release build has no faults of files.
 mod files;
 mod reloads;
+mod shared_addresses;
 mod supervised;
 mod validation;
 
