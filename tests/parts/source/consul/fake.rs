@@ -18,6 +18,8 @@ pub enum Reply {
     Trickle(Vec<u8>, Vec<u8>),
     /// These bytes, then the connection is closed.
     Cut(Vec<u8>),
+    /// These bytes again and again, until nobody takes them.
+    Flood(Vec<u8>),
 }
 
 /// A running server.
@@ -115,6 +117,10 @@ async fn serve(
                     }
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
+                return;
+            }
+            Reply::Flood(bytes) => {
+                while stream.write_all(&bytes).await.is_ok() {}
                 return;
             }
             Reply::Cut(bytes) => {

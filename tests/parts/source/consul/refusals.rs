@@ -79,6 +79,25 @@ async fn a_429_is_left_alone_for_as_long_as_it_asks() {
     assert!(began.elapsed() >= Duration::from_secs(2));
 }
 
+// A04
+/// The HTTP client takes any number of them, and its time is bounded.
+#[tokio::test]
+async fn a_flood_of_interim_answers_ends_with_the_deadline() {
+    for status in ["100 Continue", "102 Processing", "103 Early Hints"] {
+        let flood = format!("HTTP/1.1 {status}\r\n\r\n").repeat(64);
+        let fake = Fake::start(move |head, n| match n {
+            0 => Reply::Flood(flood.clone().into()),
+            _ => blocks(head, &web(1)),
+        })
+        .await;
+        let consul = fake.consul(|options| options.margin = Duration::from_millis(300));
+        let (_watch, mut updates) = watch(&consul);
+        let error = next_error(&mut updates).await;
+        assert_eq!(error.class, ErrorClass::Timeout, "{status}");
+        assert_eq!(next_port(&mut updates).await, 1, "{status}");
+    }
+}
+
 #[tokio::test]
 async fn only_consul_s_own_404_means_absent() {
     let read = |headers: &'static [&'static str], body: &'static [u8]| async move {
