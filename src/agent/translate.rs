@@ -135,6 +135,9 @@ fn unproven(rights: Vec<Right>, shown: &[Instance]) -> Vec<Right> {
     rights.into_iter().filter(|right| !proved(right)).collect()
 }
 
+/// What is told of a worker that keeps the rights with which it was started.
+const AS_ROOT: &str = "HAProxy's worker runs as root, so a fault in it gives away the machine. Add `user haproxy` and `group haproxy` to `global`, or start HAProxy as another user.";
+
 /// A look at HAProxy in the core's words.
 pub fn observed(observation: &Observation) -> Observed {
     let mut observed = Observed {
@@ -150,7 +153,12 @@ pub fn observed(observation: &Observation) -> Observed {
             .collect(),
         old_workers: observation.old_workers.unwrap_or_default(),
         servers: observation.servers.clone(),
-        notes: observation.notes.clone(),
+        notes: observation
+            .root
+            .then(|| AS_ROOT.to_owned())
+            .into_iter()
+            .chain(observation.notes.clone())
+            .collect(),
         ..Observed::default()
     };
     if let Seen::Running(running) = &observation.seen {

@@ -290,6 +290,8 @@ pub struct Observation {
     pub supervised: Option<Status>,
     /// The servers of the worker, as far as they were looked at.
     pub servers: Servers,
+    /// Whether the worker has root's rights, which it needs for its start only.
+    pub root: bool,
     /// What somebody should know, such as rights that are missing; a sentence each.
     pub notes: Vec<String>,
 }

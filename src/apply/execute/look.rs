@@ -44,6 +44,7 @@ impl Applier {
         };
         let mut notes = self.notes(&seen).await;
         notes.extend(missing);
+        let root = self.is_root(&seen).await;
         let old_workers = match &seen {
             Seen::Absent { .. } => None,
             _ => self.haproxy.old_workers().await,
@@ -59,6 +60,7 @@ impl Applier {
             old_workers,
             supervised: self.haproxy.supervisor().map(Supervisor::status),
             servers,
+            root,
             notes,
         }
     }

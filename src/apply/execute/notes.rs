@@ -24,9 +24,6 @@ use crate::haproxy::stats::Running;
 /// `haproxy -v` takes milliseconds.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// HAProxy needs root's rights for its start only.
-const AS_ROOT: &str = "HAProxy's worker runs as root, so a fault in it gives away the machine. Add `user haproxy` and `group haproxy` to `global`, or start HAProxy as another user.";
-
 /// The answer of a program to `-v`, as long as the program stays the same.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Program {
@@ -45,6 +42,15 @@ fn is_of_root(pid: i32) -> bool {
 }
 
 impl Applier {
+    /// Whether the worker has root's rights, as far as its process is seen.
+    pub(super) async fn is_root(&mut self, seen: &Seen) -> bool {
+        let Seen::Running(running) = seen else {
+            return false;
+        };
+        // Without its master the number may be that of another process here.
+        self.known_master().await.is_some() && is_of_root(running.pid)
+    }
+
     /// A sentence for each.
     pub(super) async fn notes(&mut self, seen: &Seen) -> Vec<String> {
         let mut notes = Vec::new();
@@ -81,10 +87,6 @@ impl Applier {
         if let Some(running) = running {
             self.memory.meet(running);
             self.look_for_others().await;
-            // Without its master the number may be that of another process here.
-            if self.known_master().await.is_some() && is_of_root(running.pid) {
-                notes.push(AS_ROOT.to_owned());
-            }
         }
         notes.extend(self.others.iter().filter_map(Other::note));
         notes.extend(self.warned.clone());
