@@ -5,7 +5,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use support::consul::Consul;
 use support::haproxies::{Version, haproxies, oldest};
@@ -105,7 +106,7 @@ fn a_sidecar_that_reads_keys_leaves_no_core_and_haproxy_may() {
     let pid = scene.gatewright.process().pid();
     let family = descendants(pid);
     assert!(!family.is_empty());
-    for child in family {
+    for child in &family {
         let limits = std::fs::read_to_string(format!("/proc/{child}/limits")).unwrap();
         let line = limits
             .lines()
@@ -119,6 +120,10 @@ fn a_sidecar_that_reads_keys_leaves_no_core_and_haproxy_may() {
     .unwrap();
     assert_eq!(status.signal(), Some(Signal::SIGABRT as i32));
     assert!(!status.core_dumped());
+    // HAProxy outlives it.
+    for child in family {
+        let _ = kill(Pid::from_raw(child.cast_signed()), Signal::SIGKILL);
+    }
     assert!(!Path::new(&scene.setup.path("core")).exists());
 }
 
