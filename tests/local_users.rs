@@ -14,6 +14,7 @@ use support::process::descendants;
 use support::scene::{Catalog, Given, Scene, TEMPLATE};
 use support::wait_for;
 
+use crate::first_start::serves_and_ends;
 use crate::reaching::stage::LIMIT;
 
 // L07
@@ -155,7 +156,7 @@ fn a_haproxy_that_keeps_the_rights_of_root_is_a_standing_warning(version: Versio
         scene.until("no warning", |status| !told(status));
         assert_ne!(worker_of(&scene), "0");
     }
-    scene.serve().end();
+    serves_and_ends(scene, &["one"]);
 }
 
 // L11
@@ -200,6 +201,6 @@ fn the_shipped_global_gives_up_the_rights_of_root_where_haproxy_has_a_user(versi
             "{users} {groups}\n{}",
             scene.file()
         );
-        scene.serve().end();
+        serves_and_ends(scene, &["one"]);
     }
 }
