@@ -69,23 +69,31 @@ fn rendered(setup: &Setup, entrance: SocketAddr) -> String {
 
 /// The status of an answer, and its head and body.
 fn ask(entrance: SocketAddr, host: &str, path: &str, headers: &[(&str, &str)]) -> (u16, String) {
-    use std::io::{Read as _, Write as _};
-    let mut stream = std::net::TcpStream::connect(entrance).unwrap();
-    stream.set_read_timeout(Some(LIMIT)).unwrap();
-    let mut request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n");
+    let mut request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n");
     for (name, value) in headers {
         let _ = write!(request, "{name}: {value}\r\n");
     }
+    ask_raw(entrance, request.as_bytes())
+}
+
+/// The same for the lines of a request as they are.
+fn ask_raw(entrance: SocketAddr, request: &[u8]) -> (u16, String) {
+    use std::io::{Read as _, Write as _};
+    let mut stream = std::net::TcpStream::connect(entrance).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
     stream
-        .write_all(format!("{request}\r\n").as_bytes())
+        .write_all(&[request, b"Connection: close\r\n\r\n"].concat())
         .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let answer = String::from_utf8_lossy(&answer).into_owned();
     let status = answer.split(' ').nth(1).and_then(|word| word.parse().ok());
     (status.unwrap_or(0), answer)
 }
 
 mod conformance;
+mod h2;
+mod hosts;
 mod live;
 mod paths;
 mod upstreams;

@@ -17,7 +17,8 @@ pub const WHOLE: u32 = 1_000_000;
 /// Everything.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Layout {
-    /// Hosts without a pattern: host and path, and the backend.
+    /// Hosts without a pattern: the length of the host, host and path (`3:a.b/x`), and the backend. The length
+    /// says where the path begins, whatever the two strings of a request hold.
     pub exact: Vec<(String, String)>,
     /// Hosts with a pattern, in the order in which they are tried: a regular expression and the backend.
     pub wild: Vec<(String, String)>,
@@ -116,7 +117,9 @@ pub fn lay_out(
                 } else if host.is_empty() {
                     layout.paths.push(entry(path.clone()));
                 } else {
-                    layout.exact.push(entry(format!("{host}{path}")));
+                    layout
+                        .exact
+                        .push(entry(format!("{}:{host}{path}", host.len())));
                 }
             }
         }

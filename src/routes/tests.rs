@@ -240,7 +240,7 @@ fn routes_of_a_whole_service_share_its_backend() {
     let one: &[&str] = &["urlprefix-a.b/", "urlprefix-/x", "urlprefix-/y strip=/y"];
     let table = made(&instances("web", &[one, one]), "");
     let layout = laid(&table);
-    assert_eq!(layout.exact, [("a.b/".to_owned(), "web".to_owned())]);
+    assert_eq!(layout.exact, [("3:a.b/".to_owned(), "web".to_owned())]);
     assert_eq!(
         layout.paths,
         [
@@ -260,7 +260,7 @@ fn nobody_healthy_leaves_the_route_and_no_server() {
     let mut list = instances("web", &[&["urlprefix-a.b/"]]);
     list[0].status = Status::Critical;
     let layout = laid(&made(&list, ""));
-    assert_eq!(layout.exact, [("a.b/".to_owned(), "web".to_owned())]);
+    assert_eq!(layout.exact, [("3:a.b/".to_owned(), "web".to_owned())]);
     assert!(layout.backends["web"].servers.is_empty());
 }
 
@@ -435,7 +435,8 @@ proptest! {
         let in_wild = layout.wild.iter().position(|(pattern, _)| {
             regex_lite::Regex::new(pattern).unwrap().is_match(&base)
         });
-        let found = longest(&layout.exact, &base)
+        let found = longest(&layout.exact, &format!("{}:{base}", host.len()))
+            .and_then(|key| Some(key.split_once(':')?.1.to_owned()))
             .or_else(|| in_wild.map(|at| wild[at].clone()))
             .or_else(|| longest(&layout.paths, &path));
         prop_assert_eq!(found, first(&table, &host, &path).map(ToString::to_string));

@@ -756,7 +756,7 @@ fn a_part_of_the_routes_is_the_field_of_that_name() {
         );
     }
     // The tag `prod` asks for the host `od`.
-    assert_eq!(parts["exact"][0]["key"], "od/");
+    assert_eq!(parts["exact"][0]["key"], "2:od/");
     assert_eq!(parts["backends"][0]["servers"][1]["Address"], "fd00::2");
     let wrong = routes_of("routes \"servers\"").unwrap_err();
     assert!(

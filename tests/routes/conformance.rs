@@ -62,7 +62,7 @@ fn the_same_lists_run_through_fabio_where_there_is_one() {
     for name in ["order", "options", "paths"] {
         let list = List::read(name);
         let consul = Consul::start().unwrap();
-        let echo = Echo::start(&list);
+        let echo = Echo::start(&list.services);
         for (service, port) in &echo.ports {
             let mut body = instance(service, service, at(*port));
             body["Tags"] = list.services[service].clone();
@@ -243,12 +243,12 @@ struct Echo {
 }
 
 impl Echo {
-    fn start(list: &List) -> Echo {
+    fn start(tags: &Value) -> Echo {
         let mut config = String::from(
             "defaults\n    mode http\n    timeout connect 2s\n    timeout client 9s\n    timeout server 9s\n",
         );
         let mut ports = BTreeMap::new();
-        for name in list.services.as_object().unwrap().keys() {
+        for name in tags.as_object().unwrap().keys() {
             let [port] = ports::free().unwrap();
             let _ = write!(
                 config,
@@ -263,35 +263,54 @@ impl Echo {
     }
 }
 
+/// A HAProxy on the routes that tags ask for.
+pub(super) struct Gateway {
+    /// Where clients ask.
+    pub(super) entrance: SocketAddr,
+    _haproxy: HAProxy,
+    _echo: Echo,
+    _setup: Setup,
+}
+
+impl Gateway {
+    /// Starts it on services with their tags. The service `down` is critical; `settings` are lines of settings.
+    pub(super) fn start(version: &Version, tags: &Value, settings: &str) -> Gateway {
+        let echo = Echo::start(tags);
+        let mut services = serde_json::Map::new();
+        for (name, port) in &echo.ports {
+            let status = if name == "down" {
+                "critical"
+            } else {
+                "passing"
+            };
+            let one = json!([{ "Address": "127.0.0.1", "Port": port, "Tags": tags[name], "Status": status }]);
+            services.insert(name.clone(), one);
+        }
+        let setup = Setup::new().unwrap();
+        let catalog = json!({ "services": services });
+        setup.file("catalog.json", &catalog.to_string()).unwrap();
+        setup
+            .settings(&format!("[state]\ndirectory = \"{{dir}}\"\n{settings}"))
+            .unwrap();
+        let [port] = ports::free().unwrap();
+        let entrance = at(port);
+        Gateway {
+            entrance,
+            _haproxy: HAProxy::start(version, &rendered(&setup, entrance)).unwrap(),
+            _echo: echo,
+            _setup: setup,
+        }
+    }
+}
+
 /// Renders the catalog of a list, runs it, and compares each answer.
 pub fn conforms(list: &str, version: &Version) {
     let list = List::read(list);
-    let echo = Echo::start(&list);
-    let mut services = serde_json::Map::new();
-    for (name, port) in &echo.ports {
-        let status = if name == "down" {
-            "critical"
-        } else {
-            "passing"
-        };
-        let tags = &list.services[name];
-        let one = json!([{ "Address": "127.0.0.1", "Port": port, "Tags": tags, "Status": status }]);
-        services.insert(name.clone(), one);
-    }
-    let setup = Setup::new().unwrap();
-    let catalog = json!({ "services": services });
-    setup.file("catalog.json", &catalog.to_string()).unwrap();
-    setup
-        .settings(&format!(
-            "[state]\ndirectory = \"{{dir}}\"\n[parameters.auth.ops]\nuser = \"{HASH}\"\n"
-        ))
-        .unwrap();
-    let [port] = ports::free().unwrap();
-    let entrance = at(port);
-    let _haproxy = HAProxy::start(version, &rendered(&setup, entrance)).unwrap();
+    let users = format!("[parameters.auth.ops]\nuser = \"{HASH}\"\n");
+    let gateway = Gateway::start(version, &list.services, &users);
     let mut wrong = Vec::new();
     for request in &list.requests {
-        let (status, whole) = request.ask(entrance);
+        let (status, whole) = request.ask(gateway.entrance);
         if status != request.status || !whole.contains(&request.text) {
             wrong.push(format!("{request:?} got {status} {whole}"));
         }

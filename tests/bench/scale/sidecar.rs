@@ -127,6 +127,7 @@ impl Sidecar {
                 .read("state/exact.map")?
                 .lines()
                 .filter_map(|line| line.split_once("/ "))
+                .filter_map(|(key, backend)| Some((key.split_once(':')?.1, backend)))
                 .map(|(host, backend)| (host.to_owned(), backend.to_owned()))
                 .collect(),
         };
