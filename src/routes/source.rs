@@ -15,7 +15,7 @@ pub enum Source {
     Http {
         /// In lower case, perhaps with a port, perhaps with `*` or `?`; empty for every host.
         host: String,
-        /// Begins with a slash; without percent-encoding, as requests' paths are compared.
+        /// Begins with a slash; without percent-encoding, dots and double slashes, as requests' paths are compared.
         path: String,
     },
     /// TLS connections whose client asks for this name, passed through as they are.
@@ -54,7 +54,7 @@ impl Source {
         let host = expand(host, datacenter).to_ascii_lowercase();
         let path = match path {
             "" => "/".to_owned(),
-            path => decoded(&expand(path, datacenter))?,
+            path => normal(&decoded(&expand(path, datacenter))?),
         };
         if let Some(fault) = host_fault(&host).or_else(|| path_fault(&path)) {
             return Err(fault);
@@ -156,6 +156,14 @@ fn path_fault(path: &str) -> Option<String> {
     if path.len() > MAX_LENGTH {
         return Some("its path is longer than 1024 bytes".to_owned());
     }
+    // The template refuses requests for such paths.
+    if path.contains('\\')
+        || ["/;", "/.;", "/..;"]
+            .iter()
+            .any(|hidden| path.contains(hidden))
+    {
+        return Some("its path holds a backslash, or a segment of nothing but dots and a parameter, which no request may".to_owned());
+    }
     let unfit = |letter: char| letter.is_whitespace() || letter.is_control();
     path.contains(unfit)
         .then(|| "its path holds a blank or a control character, also without its percent-encoding, which no entry of a map can".to_owned())
@@ -164,6 +172,26 @@ fn path_fault(path: &str) -> Option<String> {
 /// Whether it is `IP:PORT`, with which Fabio's `tcp-dynamic` opens a listener.
 fn is_address(text: &str) -> bool {
     text.parse::<std::net::SocketAddr>().is_ok()
+}
+
+/// A path without `.`, `..` and double slashes, as HAProxy normalizes those of requests: a route that kept them would
+/// match no request, and its rules would protect nothing.
+fn normal(path: &str) -> String {
+    let mut segments: Vec<&str> = Vec::new();
+    for segment in path.split('/') {
+        match segment {
+            "" | "." => {}
+            ".." => drop(segments.pop()),
+            segment => segments.push(segment),
+        }
+    }
+    let folder = path.ends_with('/') || path.ends_with("/.") || path.ends_with("/..");
+    let end = if folder && !segments.is_empty() {
+        "/"
+    } else {
+        ""
+    };
+    format!("/{}{end}", segments.join("/"))
 }
 
 /// A path without its percent-encoding. What is no encoding stays.

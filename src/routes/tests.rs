@@ -94,7 +94,7 @@ fn a_tag_names_a_host_a_path_or_a_port() {
         ("urlprefix-A.b:443/ proto=tcp strip=/x", "tls:a.b"),
         (
             "urlprefix-gw-$DC.example.org/${DC}/$other/x",
-            "gw-iu.example.org/iu//x",
+            "gw-iu.example.org/iu/x",
         ),
         // A host alone; an address alone is a listener of `tcp-dynamic`.
         ("urlprefix-APIServer", "apiserver/"),
@@ -106,6 +106,13 @@ fn a_tag_names_a_host_a_path_or_a_port() {
         ("urlprefix-/\u{e9}", "/\u{e9}"),
         ("urlprefix-/%C3%a9/%41", "/\u{e9}/A"),
         ("urlprefix-/100%/%zz%4", "/100%/%zz%4"),
+        // And without what requests have no more when they are compared.
+        ("urlprefix-a.b//admin", "a.b/admin"),
+        ("urlprefix-a.b/x/../admin/", "a.b/admin/"),
+        ("urlprefix-a.b/x/%2e%2E%2f/./admin", "a.b/admin"),
+        ("urlprefix-a.b/../..", "a.b/"),
+        ("urlprefix-a.b/x/.", "a.b/x/"),
+        ("urlprefix-a.b/.../..x", "a.b/.../..x"),
     ] {
         assert_eq!(source(tag), Some(Ok(expected.to_owned())), "{tag}");
     }
@@ -125,6 +132,9 @@ fn a_tag_names_a_host_a_path_or_a_port() {
         "urlprefix-/a%0ab",
         "urlprefix-/%ff",
         "urlprefix-gw.ex\u{e4}mple.org",
+        "urlprefix-/a\\b",
+        "urlprefix-/x/..;/admin",
+        "urlprefix-/%3b",
     ] {
         assert!(source(tag).unwrap().is_err(), "{tag}");
     }
