@@ -208,11 +208,9 @@ impl SourceFlags {
 
 /// The shipped set for routes: the configuration, its maps and its pages, all in one folder.
 fn route(settings: &mut Settings, own: &Path) {
-    const SET: [(&str, &str, Kind); 7] = [
+    const SET: [(&str, &str, Kind); 5] = [
         ("routes", OWN_CONFIGURATION, Kind::Config),
-        ("routes-exact", "exact.map", Kind::Map),
-        ("routes-wild", "wild.map", Kind::Map),
-        ("routes-paths", "paths.map", Kind::Map),
+        ("routes-http", "http.map", Kind::Map),
         ("routes-sni", "sni.map", Kind::Map),
         ("routes-noroute", "noroute.html", Kind::Other),
         ("routes-unavailable", "unavailable.html", Kind::Other),

@@ -17,18 +17,13 @@ pub const WHOLE: u32 = 1_000_000;
 /// Everything.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Layout {
-    /// Hosts without a pattern: the length of the host, host and path (`3:a.b/x`), and the backend. The length
-    /// says where the path begins, whatever the two strings of a request hold.
-    pub exact: Vec<(String, String)>,
-    /// Hosts with a pattern, in the order in which they are tried: a regular expression and the backend.
-    pub wild: Vec<(String, String)>,
-    /// Names that TLS clients ask for, in the order in which they are tried: a regular expression and the
-    /// backend.
+    /// Requests: what a lookup of the longest beginning finds, and the backend. A key is a path for every host
+    /// (`/x`), else the length of the host or its pattern, both and the path (`3:a.b/x`, `5:*.a.b/`).
+    pub http: Vec<(String, String)>,
+    /// Names that TLS clients ask for, or their patterns, and the backend.
     pub sni: Vec<(String, String)>,
     /// TLS connections for one backend that go to another one, in order.
     pub sni_splits: Vec<Split>,
-    /// Every host: a path and the backend.
-    pub paths: Vec<(String, String)>,
     /// Requests for one backend that go to another one, in order.
     pub splits: Vec<Split>,
     /// One for each port that may be used, whether or not it is.
@@ -108,19 +103,14 @@ pub fn lay_out(
             }
             Source::Sni { host } => {
                 layout.sni_splits.extend(splits);
-                layout.sni.push(entry(format!("{}$", expression(host, ""))));
+                layout.sni.push(entry(host.clone()));
             }
             Source::Http { host, path } => {
                 layout.splits.extend(splits);
-                if route.source.is_wild() {
-                    layout.wild.push(entry(expression(host, path)));
-                } else if host.is_empty() {
-                    layout.paths.push(entry(path.clone()));
-                } else {
-                    layout
-                        .exact
-                        .push(entry(format!("{}:{host}{path}", host.len())));
-                }
+                layout.http.push(entry(match host.len() {
+                    0 => path.clone(),
+                    length => format!("{length}:{host}{path}"),
+                }));
             }
         }
         for (backend, apart, targets) in named {
@@ -253,31 +243,5 @@ fn filled((_, options, _): &Apart, targets: &[&Arc<Target>]) -> Backend {
         services: targets.iter().map(|one| one.service.clone()).collect(),
         options: options.clone(),
         servers: up.into_iter().cloned().zip(weights).collect(),
-    }
-}
-
-/// A host's pattern and a path as a regular expression: `*` crosses dots, as in Fabio.
-fn expression(host: &str, path: &str) -> String {
-    let mut text = String::from("^");
-    for letter in host.chars() {
-        match letter {
-            '*' => text.push_str("[^/]*"),
-            '?' => text.push_str("[^/]"),
-            letter => text.push_str(&escaped(letter)),
-        }
-    }
-    text.extend(path.chars().map(escaped));
-    text
-}
-
-/// A text that means itself in a regular expression.
-pub fn literal(text: &str) -> String {
-    text.chars().map(escaped).collect()
-}
-
-fn escaped(letter: char) -> String {
-    match "\\.[]{}()*+?^$|".contains(letter) {
-        true => format!("\\{letter}"),
-        false => letter.to_string(),
     }
 }

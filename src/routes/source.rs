@@ -7,20 +7,22 @@ use std::fmt;
 
 /// The longest host or path.
 const MAX_LENGTH: usize = 1024;
+/// The most labels behind the stars of a host: the shipped template looks for each number of them.
+const MAX_LABELS: usize = 8;
 
 /// What a route takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     /// Requests whose host is this one and whose path begins so.
     Http {
-        /// In lower case, perhaps with a port, perhaps with `*` or `?`; empty for every host.
+        /// In lower case, perhaps with a port, perhaps with `*.` or `*.*.` before it; empty for every host.
         host: String,
         /// Begins with a slash; without percent-encoding, dots and double slashes, as requests' paths are compared.
         path: String,
     },
     /// TLS connections whose client asks for this name, passed through as they are.
     Sni {
-        /// In lower case, perhaps with `*` or `?`.
+        /// In lower case, perhaps with `*.` or `*.*.` before it.
         host: String,
     },
     /// Connections to this port.
@@ -60,11 +62,6 @@ impl Source {
             return Err(fault);
         }
         Ok(Source::Http { host, path })
-    }
-
-    /// Whether the host stands for more than one.
-    pub fn is_wild(&self) -> bool {
-        matches!(self, Source::Http { host, .. } if host.contains(['*', '?']))
     }
 
     /// What tells routes apart in the order in which they are tried, as far as it need not be turned round.
@@ -135,18 +132,27 @@ fn expand(text: &str, datacenter: &str) -> String {
 }
 
 fn host_fault(host: &str) -> Option<String> {
-    if host.contains(['[', ']', '{', '}', '\\']) {
-        return Some(
-            "its host is a pattern with more than `*` and `?`, which is not known here".to_owned(),
-        );
-    }
-    let (name, port) = match host.split_once(':') {
-        Some((name, port)) => (name, Some(port)),
-        None => (host, None),
+    let end = match host {
+        "*" | "*.*" => "",
+        _ => {
+            let one = host.strip_prefix("*.").unwrap_or(host);
+            one.strip_prefix("*.").unwrap_or(one)
+        }
     };
-    let plain = |letter: char| letter.is_ascii_alphanumeric() || "._-*?".contains(letter);
+    // HAProxy finds these by a few lookups, however long a request and however many routes there are.
+    let wild = end.len() < host.len();
+    if end.contains(['*', '?', '[', ']', '{', '}', '\\'])
+        || wild && end.split('.').count() > MAX_LABELS
+    {
+        return Some("its host is a pattern other than `*`, `*.*`, `*.NAME` and `*.*.NAME` with at most 8 labels in NAME; write such a pattern, or a tag for each host".to_owned());
+    }
+    let (name, port) = match end.split_once(':') {
+        Some((name, port)) => (name, Some(port)),
+        None => (end, None),
+    };
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
     if !name.chars().all(plain) || host.len() > MAX_LENGTH {
-        return Some("its host holds more than letters, digits and `. _ - * ?`".to_owned());
+        return Some("its host holds more than letters, digits and `. _ -`".to_owned());
     }
     port.filter(|port| !port.parse::<u16>().is_ok_and(|port| port > 0))
         .map(|_| "the port of its host is not between 1 and 65535".to_owned())

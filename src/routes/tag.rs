@@ -82,7 +82,7 @@ pub fn request<'a>(
 /// A host that was probably meant to be something else.
 fn is_odd(host: &str) -> bool {
     let name = host.split(':').next().unwrap_or_default();
-    !name.is_empty() && name != "localhost" && !name.contains(['.', '*', '?'])
+    !name.is_empty() && name != "localhost" && !name.contains(['.', '*'])
 }
 
 /// TCP has neither paths nor headers.

@@ -101,6 +101,10 @@ fn a_tag_names_a_host_a_path_or_a_port() {
         ("urlprefix-GW.example.org strip=/x", "gw.example.org/"),
         ("urlprefix-gw.example.org:8080", "gw.example.org:8080/"),
         ("urlprefix-*.example.org", "*.example.org/"),
+        ("urlprefix-*.*.example.org:81", "*.*.example.org:81/"),
+        ("urlprefix-*.*.1.2.3.4.5.6.7.8/", "*.*.1.2.3.4.5.6.7.8/"),
+        ("urlprefix-*", "*/"),
+        ("urlprefix-*.*/x", "*.*/x"),
         ("urlprefix-gw.example.org proto=tcp", "tls:gw.example.org"),
         // Paths are compared without their encoding.
         ("urlprefix-/\u{e9}", "/\u{e9}"),
@@ -132,6 +136,14 @@ fn a_tag_names_a_host_a_path_or_a_port() {
         "urlprefix-/a%0ab",
         "urlprefix-/%ff",
         "urlprefix-gw.ex\u{e4}mple.org",
+        "urlprefix-*.*.*.example.org/",
+        "urlprefix-*foo.org/",
+        "urlprefix-gw-*.example.org/",
+        "urlprefix-gw.*/",
+        "urlprefix-*.*foo.org/",
+        "urlprefix-gw?.example.org/",
+        "urlprefix-*:8080/",
+        "urlprefix-*.1.2.3.4.5.6.7.8.9/",
         "urlprefix-/a\\b",
         "urlprefix-/x/..;/admin",
         "urlprefix-/%3b",
@@ -241,8 +253,7 @@ fn exact_hosts_come_before_longer_patterns_before_shorter_before_none() {
             ":9000",
         ]
     );
-    let wild = laid(&table).wild;
-    assert_eq!(wild[0].0, r"^[^/]*\.edge\.foo\.com/");
+    assert_eq!(laid(&table).http[2].0, "14:*.edge.foo.com/");
 }
 
 #[test]
@@ -250,10 +261,10 @@ fn routes_of_a_whole_service_share_its_backend() {
     let one: &[&str] = &["urlprefix-a.b/", "urlprefix-/x", "urlprefix-/y strip=/y"];
     let table = made(&instances("web", &[one, one]), "");
     let layout = laid(&table);
-    assert_eq!(layout.exact, [("3:a.b/".to_owned(), "web".to_owned())]);
     assert_eq!(
-        layout.paths,
+        layout.http,
         [
+            ("3:a.b/".to_owned(), "web".to_owned()),
             ("/y".to_owned(), "web<strip=/y>".to_owned()),
             ("/x".to_owned(), "web".to_owned()),
         ]
@@ -261,8 +272,8 @@ fn routes_of_a_whole_service_share_its_backend() {
     assert_eq!(layout.backends["web"].servers.len(), 2);
     // An instance that is not in every route parts them.
     let layout = laid(&made(&instances("web", &[one, &one[..2]]), ""));
-    assert_eq!(layout.paths[0].1, "web</y strip=/y>");
-    assert_eq!(layout.paths[1].1, "web");
+    assert_eq!(layout.http[1].1, "web</y strip=/y>");
+    assert_eq!(layout.http[2].1, "web");
 }
 
 #[test]
@@ -270,7 +281,7 @@ fn nobody_healthy_leaves_the_route_and_no_server() {
     let mut list = instances("web", &[&["urlprefix-a.b/"]]);
     list[0].status = Status::Critical;
     let layout = laid(&made(&list, ""));
-    assert_eq!(layout.exact, [("3:a.b/".to_owned(), "web".to_owned())]);
+    assert_eq!(layout.http, [("3:a.b/".to_owned(), "web".to_owned())]);
     assert!(layout.backends["web"].servers.is_empty());
 }
 
@@ -297,7 +308,7 @@ fn a_share_too_small_for_a_weight_is_split_off() {
         &[&["urlprefix-a.b/"], &["urlprefix-a.b/ weight=0.0005"]],
     );
     let layout = laid(&made(&list, ""));
-    let main = &layout.exact[0].1;
+    let main = &layout.http[0].1;
     assert_eq!(layout.splits.len(), 1);
     assert_eq!((&layout.splits[0].from, layout.splits[0].part), (main, 500));
     assert_ne!(layout.splits[0].to, *main);
@@ -316,7 +327,7 @@ fn targets_with_other_options_share_a_route_by_split() {
         ],
     );
     let layout = laid(&made(&list, ""));
-    assert_eq!(layout.exact[0].1, "web<a.b/ strip=/v1>");
+    assert_eq!(layout.http[0].1, "web<a.b/ strip=/v1>");
     assert_eq!(layout.splits[0].part, 250_000);
 }
 
@@ -419,36 +430,38 @@ proptest! {
         let table = made(&instances("web", &[&tags]), &line);
         let layout = laid(&table);
         // Every entry leads to a backend that there is.
-        for (key, backend) in layout.exact.iter().chain(&layout.paths).chain(&layout.wild) {
+        for (key, backend) in layout.http.iter().chain(&layout.sni) {
             prop_assert!(layout.backends.contains_key(backend), "{key} {backend}");
             prop_assert!(!key.contains(char::is_whitespace) && !key.starts_with('#'), "{key}");
         }
     }
 
-    /// The three maps asked one after the other find the route that comes first in Fabio's order.
+    /// The lookups of the shipped template find the route that comes first in Fabio's order.
     #[test]
     fn the_maps_find_what_the_order_says(
-        routes in proptest::collection::vec(("(a\\.b|x\\.a\\.b|\\*\\.a\\.b|\\*\\.b|\\*|)", "/[ab]{0,3}"), 1..8),
-        host in "(a\\.b|x\\.a\\.b|y\\.b|c)",
+        routes in proptest::collection::vec(("(a\\.b|x\\.a\\.b|\\*\\.a\\.b|\\*\\.\\*\\.a\\.b|\\*\\.b|\\*\\.\\*\\.b|\\*\\.\\*|\\*|)", "/[ab]{0,3}"), 1..10),
+        host in "(a\\.b|x\\.a\\.b|z\\.y\\.a\\.b|y\\.b|c)",
         path in "/[ab]{0,4}",
     ) {
         let tags: Vec<String> = routes.iter().map(|(host, path)| format!("urlprefix-{host}{path}")).collect();
         let tags: Vec<&str> = tags.iter().map(String::as_str).collect();
         let table = made(&instances("web", &[&tags]), "");
         let layout = laid(&table);
-        let base = format!("{host}{path}");
-        let longest = |list: &[(String, String)], text: &str| {
-            let found = list.iter().map(|(key, _)| key.clone()).filter(|key| text.starts_with(key.as_str()));
+        let longest = |text: String| {
+            let found = layout.http.iter().map(|(key, _)| key.clone()).filter(|key| text.starts_with(key.as_str()));
             found.max_by_key(String::len)
         };
-        let wild: Vec<String> = table.routes.iter().filter(|route| route.source.is_wild()).map(|route| route.source.to_string()).collect();
-        let in_wild = layout.wild.iter().position(|(pattern, _)| {
-            regex_lite::Regex::new(pattern).unwrap().is_match(&base)
+        let of_host = |host: &str| longest(format!("{}:{host}{path}", host.len()));
+        let labels: Vec<&str> = host.split('.').collect();
+        let patterns = (0..labels.len()).rev().flat_map(|count| {
+            let end: String = labels[labels.len() - count..].iter().map(|label| format!(".{label}")).collect();
+            let two = (labels.len() >= count + 2).then(|| format!("*.*{end}"));
+            two.into_iter().chain([format!("*{end}")])
         });
-        let found = longest(&layout.exact, &format!("{}:{base}", host.len()))
+        let found = of_host(&host)
+            .or_else(|| patterns.filter_map(|pattern| of_host(&pattern)).next())
             .and_then(|key| Some(key.split_once(':')?.1.to_owned()))
-            .or_else(|| in_wild.map(|at| wild[at].clone()))
-            .or_else(|| longest(&layout.paths, &path));
+            .or_else(|| longest(path.clone()));
         prop_assert_eq!(found, first(&table, &host, &path).map(ToString::to_string));
     }
 

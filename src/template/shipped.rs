@@ -7,16 +7,8 @@ const TEMPLATES: &[(&str, &str)] = &[
     ("tcp", include_str!("../../templates/tcp.cfg.hbs")),
     ("routes", include_str!("../../templates/routes.cfg.hbs")),
     (
-        "routes-exact",
-        include_str!("../../templates/routes-exact.map.hbs"),
-    ),
-    (
-        "routes-wild",
-        include_str!("../../templates/routes-wild.map.hbs"),
-    ),
-    (
-        "routes-paths",
-        include_str!("../../templates/routes-paths.map.hbs"),
+        "routes-http",
+        include_str!("../../templates/routes-http.map.hbs"),
     ),
     (
         "routes-sni",

@@ -756,12 +756,12 @@ fn a_part_of_the_routes_is_the_field_of_that_name() {
         );
     }
     // The tag `prod` asks for the host `od`.
-    assert_eq!(parts["exact"][0]["key"], "2:od/");
+    assert_eq!(parts["http"][0]["key"], "2:od/");
     assert_eq!(parts["backends"][0]["servers"][1]["Address"], "fd00::2");
     let wrong = routes_of("routes \"servers\"").unwrap_err();
     assert!(
         wrong[0]
             .message
-            .starts_with("`routes` has no part `servers`. It has: exact,")
+            .starts_with("`routes` has no part `servers`. It has: http,")
     );
 }

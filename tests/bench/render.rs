@@ -24,11 +24,9 @@ const EACH: &str =
 const COMPACT: &str = "{{servers (service name) options=\"check\" weight=true}}";
 
 /// What `run --routes` renders.
-const ROUTES: [(&str, Grammar); 7] = [
+const ROUTES: [(&str, Grammar); 5] = [
     ("routes", Grammar::Haproxy),
-    ("routes-exact", Grammar::Map),
-    ("routes-wild", Grammar::Map),
-    ("routes-paths", Grammar::Map),
+    ("routes-http", Grammar::Map),
     ("routes-sni", Grammar::Map),
     ("routes-noroute", Grammar::Plain),
     ("routes-unavailable", Grammar::Plain),

@@ -267,7 +267,10 @@ impl Echo {
 pub(super) struct Gateway {
     /// Where clients ask.
     pub(super) entrance: SocketAddr,
-    _haproxy: HAProxy,
+    /// The rendered configuration.
+    pub(super) config: String,
+    /// It itself.
+    pub(super) haproxy: HAProxy,
     _echo: Echo,
     _setup: Setup,
 }
@@ -294,9 +297,11 @@ impl Gateway {
             .unwrap();
         let [port] = ports::free().unwrap();
         let entrance = at(port);
+        let config = rendered(&setup, entrance);
         Gateway {
             entrance,
-            _haproxy: HAProxy::start(version, &rendered(&setup, entrance)).unwrap(),
+            haproxy: HAProxy::start(version, &config).unwrap(),
+            config,
             _echo: echo,
             _setup: setup,
         }

@@ -2,7 +2,7 @@
 
 use super::conformance::Gateway;
 use super::*;
-use support::haproxies::{Version, haproxies};
+use support::haproxies::{Version, haproxies, oldest};
 
 fn gateway(version: &Version) -> Gateway {
     let tags = json!({ "web": [
@@ -172,4 +172,82 @@ fn a_request_names_exactly_one_host_unless_it_is_http_1_0(version: Version) {
         );
         assert_ne!(got, 200, "{version}: HTTP/2 {authority} {host} {answer}");
     }
+}
+
+/// Hosts and paths that are long, deep, encoded or full of what lookups look for.
+fn costly() -> Vec<(String, String)> {
+    let host = |part: &str, count: usize| (part.repeat(count), "/none".to_owned());
+    let path = |part: &str, count: usize| {
+        let labels = format!("{}team7.example.net", "a.".repeat(100));
+        (labels, format!("/{}", part.repeat(count)))
+    };
+    vec![
+        host(".", 8000),
+        host(".", 255),
+        host("a.", 127),
+        host("*.", 4000),
+        host("example.org.", 600),
+        path("a/", 7000),
+        path("%41/", 3500),
+        path("/%2f", 510),
+        path("/%2f", 3500),
+        path("a/../", 2800),
+        path("%25", 4600),
+        path(";", 14_000),
+        path("example.org/", 1100),
+    ]
+}
+
+#[haproxies]
+fn a_thousand_patterns_of_hosts_are_found_whatever_is_asked_for(version: Version) {
+    let patterns = (0..500).flat_map(|team| {
+        [
+            format!("urlprefix-*.*.team{team}.example.org/"),
+            format!("urlprefix-*.team{team}.example.org/one"),
+        ]
+    });
+    // Each is refused and leaves the others as they are.
+    let stars = (0..10).map(|count| format!("urlprefix-{}x.example.org/", "*a".repeat(count + 1)));
+    let tags: Vec<String> = patterns.chain(stars).collect();
+    let mut gateway = Gateway::start(&version, &json!({ "web": tags }), "");
+    let worker = gateway.haproxy.worker();
+    for (host, path) in costly() {
+        let (status, answer) = ask(gateway.entrance, &host, &path, &[]);
+        assert!(matches!(status, 400 | 404), "{version}: {path} {answer}");
+        for (host, path, status) in [
+            ("a.b.team499.example.org", "/", 200),
+            ("a.team499.example.org", "/one", 200),
+            ("a.team499.example.org", "/", 404),
+        ] {
+            let (got, answer) = ask(gateway.entrance, host, path, &[]);
+            assert_eq!(got, status, "{version}: {host}{path} {answer}");
+        }
+    }
+    assert_eq!(gateway.haproxy.worker(), worker);
+    assert!(gateway.haproxy.process().is_running());
+}
+
+/// What a lookup costs depends on its kind: trees, and expressions that no tag has a part in and whose texts are short.
+#[test]
+fn no_tag_makes_a_regular_expression() {
+    let expressions = |tags: Value| {
+        let [sni] = ports::free().unwrap();
+        let settings = format!("[parameters]\nsni_listen = \"127.0.0.1:{sni}\"\n");
+        let gateway = Gateway::start(&oldest(), &tags, &settings);
+        let kinds = ["_reg", "-m reg", "regsub", "replace-", "_dom", "_sub("];
+        let lines = gateway.config.lines().map(str::trim);
+        let found = lines.filter(|line| kinds.iter().any(|kind| line.contains(kind)));
+        found.map(str::to_owned).collect::<Vec<String>>()
+    };
+    let none = expressions(json!({ "web": ["urlprefix-a.b"] }));
+    assert_eq!(
+        none.iter().filter(|line| line.contains("_reg")).count(),
+        0,
+        "{none:?}"
+    );
+    let tags = json!({
+        "web": ["urlprefix-*.a.b/x strip=/x", "urlprefix-*.*.c.d/ prepend=/p", "urlprefix-*/.*(a+)+$",
+                "urlprefix-tls.org/ proto=tcp", "urlprefix-*.tls.org/ proto=tcp"],
+    });
+    assert_eq!(expressions(tags), none);
 }

@@ -17,17 +17,15 @@ use super::super::recorder::Recorder;
 use super::super::tables::{Made, Wanted};
 use super::{as_number, as_text, failed, refuse_missing};
 use crate::catalog::{HealthFilter, Instance, Kind, Query, Scope, Status};
-use crate::routes::layout::{Backend, Split, lay_out, literal};
+use crate::routes::layout::{Backend, Split, lay_out};
 use crate::routes::{
     Access, HostHeader, Item, Options, Protocol, Redirect, Route, Rules, Source, overrides, table,
     tag,
 };
 
 /// The parts of a table, by which they can be asked for.
-const PARTS: [&str; 11] = [
-    "exact",
-    "wild",
-    "paths",
+const PARTS: [&str; 9] = [
+    "http",
     "sni",
     "sniSplits",
     "splits",
@@ -315,9 +313,7 @@ fn part(Made { table, layout }: &Made, rules: &Rules, name: &str) -> Option<Valu
             .collect()
     };
     Some(match name {
-        "exact" => entries(&layout.exact),
-        "wild" => entries(&layout.wild),
-        "paths" => entries(&layout.paths),
+        "http" => entries(&layout.http),
         "sni" => entries(&layout.sni),
         "sniSplits" => splits(&layout.sni_splits),
         "splits" => splits(&layout.splits),
@@ -401,7 +397,6 @@ fn backend(name: &str, one: &Backend, rules: &Rules) -> Value {
         "serverName": text(&options.server_name),
         "sendProxy": options.proxy_protocol,
         "strip": text(&options.strip),
-        "stripPattern": options.strip.as_deref().map(literal).unwrap_or_default(),
         "prepend": text(&options.prepend),
         "host": host(options, one),
         "redirectCode": options.redirect.as_ref().map_or(0, |redirect| redirect.code),

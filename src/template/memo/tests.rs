@@ -38,7 +38,7 @@ const TEMPLATES: &[&str] = &[
     "{{#each (service \"a\")}}x {{Nope}}\n{{/each}}",
     "{{slots (service \"a\") name=\"s\" spare=2}}\n{{#each (service \"b\")}}x {{ID}} {{serverId this}}\n{{/each}}",
     "{{#each (routes \"backends\" prefix=\"t\" overrides=\"\")}}backend {{name}}\n{{#each servers}}    server {{serverName this}} {{serverAddress this}} weight {{Weight}}\n{{/each}}{{/each}}",
-    "{{#each (routes \"exact\" prefix=\"t\")}}x {{key}} {{backend}}\n{{/each}}{{#with (routes prefix=\"t\" overrides=\"\")}}{{#each routes}}x {{source}}{{#each targets}} {{id}} {{share}}{{/each}}\n{{/each}}{{/with}}",
+    "{{#each (routes \"http\" prefix=\"t\")}}x {{key}} {{backend}}\n{{/each}}{{#with (routes prefix=\"t\" overrides=\"\")}}{{#each routes}}x {{source}}{{#each targets}} {{id}} {{share}}{{/each}}\n{{/each}}{{/with}}",
 ];
 
 const PARTIALS: &[(&str, &str)] = &[

@@ -124,7 +124,7 @@ impl Sidecar {
                 .collect(),
             Way::Routes => self
                 .setup
-                .read("state/exact.map")?
+                .read("state/http.map")?
                 .lines()
                 .filter_map(|line| line.split_once("/ "))
                 .filter_map(|(key, backend)| Some((key.split_once(':')?.1, backend)))

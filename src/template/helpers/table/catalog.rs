@@ -27,7 +27,7 @@ pub const TABLE: &[Entry] = &[
         examples: &[eg(r#"{{#each (services)}}{{Name}}: {{join ", " Tags}}; {{/each}}"#, "batch: ; web: canary, prod, v1, v2; ")], ..CATALOG },
     Entry { name: "routes", parameters: (0, 1), signature: "[PART:text]", pairs: &["prefix", "overrides", "status"], action: Routes,
         example: r#"{{#each (routes "backends")}}backend {{name}}{{/each}}"#,
-        what: "The route table that tags of services ask for, as Fabio reads them: exact, wild, paths and sni (each with key and backend), splits, sniSplits, listeners, backends, and for people routes, refused and notes. PART names one of them, which takes less time than all. `gatewright routes --json` prints it.",
+        what: "The route table that tags of services ask for, as Fabio reads them: http and sni (each with key and backend), splits, sniSplits, listeners, backends, and for people routes, refused and notes. PART names one of them, which takes less time than all. `gatewright routes --json` prints it.",
         notes: "The parameter tcp_ports lists the TCP ports that tags may use, sni_listen is where TLS is passed through by its name, the table auth the users of `auth=`. What cannot be used is left out and told as an instance that is left out.",
         examples: &[
             eg(r#"{{len (routes "backends" prefix="to:" overrides="")}} backends"#, "0 backends"),
