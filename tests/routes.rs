@@ -43,10 +43,13 @@ fn routed(consul: &Consul) -> (Setup, SocketAddr) {
 
 /// Renders the routes of `catalog.json`, writes the maps and pages, and gives the configuration.
 fn rendered(setup: &Setup, entrance: SocketAddr) -> String {
+    rendered_by(setup, entrance, &["--routes"])
+}
+
+/// The same for other shipped templates.
+fn rendered_by(setup: &Setup, entrance: SocketAddr, words: &[&str]) -> String {
     let (listen, file) = (entrance.to_string(), setup.path("gatewright.toml"));
-    let words = [
-        "render",
-        "--routes",
+    let place = [
         "--listen",
         &listen,
         "-c",
@@ -54,9 +57,11 @@ fn rendered(setup: &Setup, entrance: SocketAddr) -> String {
         "--catalog",
         "catalog.json",
     ];
+    let words = [&["render"], words, &place].concat();
     let output = setup.call(&words).unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    let mut config = None;
+    // One file alone is printed without its name.
+    let mut config = (!text.starts_with("==> ") && output.status.success()).then(|| text.clone());
     for part in text.split("==> ").skip(1) {
         let (destination, content) = part.split_once(" <==\n").unwrap();
         match destination.ends_with("haproxy.cfg") {
@@ -93,6 +98,7 @@ fn ask_raw(entrance: SocketAddr, request: &[u8]) -> (u16, String) {
 
 mod conformance;
 mod h2;
+mod headers;
 mod hosts;
 mod live;
 mod paths;

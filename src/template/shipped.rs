@@ -33,6 +33,10 @@ const PARTIALS: &[(&str, &str)] = &[
         "defaults",
         include_str!("../../templates/partials/defaults.hbs"),
     ),
+    (
+        "forwarded",
+        include_str!("../../templates/partials/forwarded.hbs"),
+    ),
     ("stats", include_str!("../../templates/partials/stats.hbs")),
 ];
 

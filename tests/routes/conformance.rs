@@ -252,7 +252,7 @@ impl Echo {
             let [port] = ports::free().unwrap();
             let _ = write!(
                 config,
-                "frontend {name}\n    bind 127.0.0.1:{port}\n    http-request return status 200 content-type text/plain lf-string \"{name} %[path] host=%[req.hdr(host)] prefix=%[req.hdr(x-forwarded-prefix)]\"\n"
+                "frontend {name}\n    bind 127.0.0.1:{port}\n    http-request return status 200 content-type text/plain lf-string \"{name} %[path] host=%[req.hdr(host)] prefix=%[req.hdr(x-forwarded-prefix)] for=%[req.hdr(x-forwarded-for,1)] proto=%[req.hdr(x-forwarded-proto)] names=%[req.hdr_names(|)]|\"\n"
             );
             ports.insert(name.clone(), port);
         }
@@ -278,6 +278,16 @@ pub(super) struct Gateway {
 impl Gateway {
     /// Starts it on services with their tags. The service `down` is critical; `settings` are lines of settings.
     pub(super) fn start(version: &Version, tags: &Value, settings: &str) -> Gateway {
+        Gateway::start_by(version, tags, settings, &["--routes"])
+    }
+
+    /// The same with other words for the shipped template.
+    pub(super) fn start_by(
+        version: &Version,
+        tags: &Value,
+        settings: &str,
+        words: &[&str],
+    ) -> Gateway {
         let echo = Echo::start(tags);
         let mut services = serde_json::Map::new();
         for (name, port) in &echo.ports {
@@ -297,7 +307,7 @@ impl Gateway {
             .unwrap();
         let [port] = ports::free().unwrap();
         let entrance = at(port);
-        let config = rendered(&setup, entrance);
+        let config = rendered_by(&setup, entrance, words);
         Gateway {
             entrance,
             haproxy: HAProxy::start(version, &config).unwrap(),
