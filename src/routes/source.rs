@@ -54,6 +54,7 @@ impl Source {
         // A host alone takes every path (Fabio 1.7, `hostpath` of route/table.go).
         let (host, path) = text.split_at(text.find('/').unwrap_or(text.len()));
         let host = expand(host, datacenter).to_ascii_lowercase();
+        let host = host.strip_suffix('.').unwrap_or(&host).to_owned();
         let path = match path {
             "" => "/".to_owned(),
             path => normal(&decoded(&expand(path, datacenter))?),

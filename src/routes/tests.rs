@@ -104,6 +104,7 @@ fn a_tag_names_a_host_a_path_or_a_port() {
         ("urlprefix-*.*.example.org:81", "*.*.example.org:81/"),
         ("urlprefix-*.*.1.2.3.4.5.6.7.8/", "*.*.1.2.3.4.5.6.7.8/"),
         ("urlprefix-*", "*/"),
+        ("urlprefix-GW.example.org./x", "gw.example.org/x"),
         ("urlprefix-*.*/x", "*.*/x"),
         ("urlprefix-gw.example.org proto=tcp", "tls:gw.example.org"),
         // Paths are compared without their encoding.

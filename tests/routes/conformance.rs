@@ -252,7 +252,7 @@ impl Echo {
             let [port] = ports::free().unwrap();
             let _ = write!(
                 config,
-                "frontend {name}\n    bind 127.0.0.1:{port}\n    http-request return status 200 content-type text/plain lf-string \"{name} %[path] host=%[req.hdr(host)] prefix=%[req.hdr(x-forwarded-prefix)] for=%[req.hdr(x-forwarded-for,1)] proto=%[req.hdr(x-forwarded-proto)] names=%[req.hdr_names(|)]|\"\n"
+                "frontend {name}\n    bind 127.0.0.1:{port}\n    http-request return status 200 content-type text/plain lf-string \"{name} %[path] host=%[req.hdr(host)] prefix=%[req.hdr(x-forwarded-prefix)] for=%[req.hdr(x-forwarded-for,1)] proto=%[req.hdr(x-forwarded-proto)] names=%[req.hdr_names(|)] named=%[req.fhdr(connection)] upgrades=%[req.hdr(upgrade)]\"\n"
             );
             ports.insert(name.clone(), port);
         }

@@ -1,4 +1,4 @@
-//! Headers by which a proxy tells of a client: from a client itself they go no further.
+//! Headers by which a proxy tells of a client, or by which a client makes a tunnel: they go no further.
 
 use super::conformance::Gateway;
 use super::*;
@@ -106,5 +106,76 @@ fn the_template_for_http_passes_on_what_trusted_proxies_tell(version: Version) {
             );
         }
         assert!(got.contains("x-forwarded-for"), "{version}: {answer}");
+    }
+}
+
+#[haproxies]
+fn only_websocket_makes_a_tunnel(version: Version) {
+    let tags = json!({ "web": ["urlprefix-/"] });
+    let gateway = Gateway::start(&version, &tags, "");
+    let settings = ("HTTP2-Settings", "AAMAAABkAAQAAP__");
+    for protocol in ["h2c", "h2", "TLS/1.0", "websocket2"] {
+        let lines = [
+            ("Upgrade", protocol),
+            settings,
+            ("Connection", "Upgrade, HTTP2-Settings"),
+        ];
+        let (status, answer) = ask(gateway.entrance, "a.b", "/", &lines);
+        let got = names(&answer);
+        assert_eq!(status, 200, "{version}: {protocol} {answer}");
+        for name in ["upgrade", "http2-settings"] {
+            assert!(!got.contains(name), "{version}: {protocol} {answer}");
+        }
+    }
+    for second in ["h2c", "websocket"] {
+        let key = ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==");
+        let lines = [
+            ("Connection", "Upgrade"),
+            ("Upgrade", second),
+            ("Upgrade", "WebSocket"),
+            key,
+        ];
+        // HAProxy itself refuses some of them.
+        let (status, answer) = ask(gateway.entrance, "a.b", "/", &lines);
+        assert!(
+            status == 400
+                || answer.contains(" upgrades=websocket\r\n")
+                || answer.ends_with(" upgrades=websocket"),
+            "{version}: {second} {answer}"
+        );
+    }
+    // The client names headers that a target is to drop.
+    let lines = [("Connection", "X-Forwarded-For, X-Forwarded-Proto")];
+    let (_, answer) = ask(gateway.entrance, "a.b", "/", &lines);
+    assert!(
+        !answer
+            .to_lowercase()
+            .contains("x-forwarded-for, x-forwarded-proto"),
+        "{version}: {answer}"
+    );
+}
+
+#[haproxies]
+fn a_websocket_over_http_2_meets_the_rules_of_its_route(version: Version) {
+    let tags = json!({ "web": ["urlprefix-/public", "urlprefix-/admin allow=ip:10.0.0.0/8"] });
+    let gateway = Gateway::start(&version, &tags, "");
+    for path in [
+        "/admin",
+        "/public/../admin",
+        "/public/%2e%2e/admin",
+        "/%61dmin",
+    ] {
+        let fields = [
+            (":method", "CONNECT"),
+            (":protocol", "websocket"),
+            (":scheme", "http"),
+            (":authority", "a.b"),
+            (":path", path),
+        ];
+        let (status, answer) = h2::ask(gateway.entrance, &fields);
+        assert!(
+            matches!(status, 0 | 400 | 403),
+            "{version}: {path} {status} {answer}"
+        );
     }
 }

@@ -74,6 +74,8 @@ fn a_host_that_is_one_meets_its_route_and_its_rules(version: Version) {
     for (host, public) in [
         ("gw.example.org", 200),
         ("GW.Example.ORG:80", 200),
+        ("gw.example.org.", 200),
+        ("gw.example.org.:80", 200),
         ("gw.example.org:8080", 404),
         ("a-1_b.wild.example.org", 200),
         (&longest, 200),
