@@ -97,6 +97,7 @@ fn ask_raw(entrance: SocketAddr, request: &[u8]) -> (u16, String) {
 }
 
 mod conformance;
+mod generated;
 mod h2;
 mod headers;
 mod hosts;
