@@ -102,5 +102,6 @@ mod h2;
 mod headers;
 mod hosts;
 mod live;
+mod owners;
 mod paths;
 mod upstreams;

@@ -30,6 +30,15 @@ impl Network {
             _ => false,
         }
     }
+
+    /// What lies in both: the narrower one, or nothing.
+    pub fn overlap(self, other: Network) -> Option<Network> {
+        let (narrow, wide) = match self.bits >= other.bits {
+            true => (self, other),
+            false => (other, self),
+        };
+        wide.contains(narrow.address).then_some(narrow)
+    }
 }
 
 /// An address in the one spelling by which it is compared: IPv6 has several, and IPv4 may be written as IPv6. Any other
@@ -77,6 +86,26 @@ impl fmt::Display for Network {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn two_networks_have_the_narrower_one_in_common_or_nothing() {
+        let overlap = |one: &str, two: &str| {
+            let one: Network = one.parse().unwrap();
+            one.overlap(two.parse().unwrap())
+                .map(|found| found.to_string())
+        };
+        for (one, two, both) in [
+            ("10.0.0.0/8", "10.1.0.0/16", Some("10.1.0.0/16")),
+            ("10.1.0.0/16", "10.0.0.0/8", Some("10.1.0.0/16")),
+            ("0.0.0.0/0", "192.0.2.7", Some("192.0.2.7/32")),
+            ("fd00::/8", "fd00::/8", Some("fd00::/8")),
+            ("10.0.0.0/8", "11.0.0.0/16", None),
+            ("::/0", "10.0.0.0/8", None),
+            ("0.0.0.0/0", "fd00::1", None),
+        ] {
+            assert_eq!(overlap(one, two).as_deref(), both, "{one} {two}");
+        }
+    }
 
     #[test]
     fn a_network_holds_what_shares_its_leading_bits() {

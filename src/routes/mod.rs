@@ -6,15 +6,20 @@
 //! refused by itself, with its reason, and never keeps the rest from being used. The rules are those of
 //! Fabio 1.6 and 1.7; where this differs on purpose the place says so.
 
+mod access;
 pub mod layout;
 mod options;
 pub mod overrides;
+mod owners;
+mod sharing;
 mod source;
 pub mod table;
 pub mod tag;
 mod weights;
 
-pub use options::{Access, HostHeader, Options, Protocol, Redirect};
+pub use access::Access;
+pub use options::{HostHeader, Options, Protocol, Redirect};
+pub use owners::Owner;
 pub use source::Source;
 pub use table::{Item, Route, Rules, Table, Target};
 pub use weights::{scaled, shares};

@@ -1,5 +1,9 @@
 //! The options of a route: `strip=/api`, `proto=https`, `allow=ip:10.0.0.0/8`.
 
+use std::collections::BTreeSet;
+
+use super::Access;
+use super::access::sorted;
 use crate::catalog::Network;
 
 /// How a target is spoken to.
@@ -39,20 +43,6 @@ impl Protocol {
     }
 }
 
-/// Who may use a route.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Access {
-    /// Everybody.
-    #[default]
-    Open,
-    /// Only these.
-    Allow(Vec<Network>),
-    /// All but these.
-    Deny(Vec<Network>),
-    /// Nobody: the rule could not be read. Fabio lets everybody in then.
-    Closed,
-}
-
 /// What the Host header becomes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum HostHeader {
@@ -85,10 +75,8 @@ pub struct Options {
     pub host: Option<HostHeader>,
     /// `redirect=`.
     pub redirect: Option<Redirect>,
-    /// `allow=` or `deny=`.
+    /// `allow=` or `deny=`, and `auth=`.
     pub access: Access,
-    /// `auth=`: the name of a list of users.
-    pub auth: Option<String>,
     /// `tlsskipverify=true`.
     pub skip_verify: bool,
     /// `grpcservername=`.
@@ -118,7 +106,7 @@ impl Read {
             read.field(key, value, &mut rules)?;
         }
         if rules > 1 {
-            read.options.access = Access::Closed;
+            read.options.access.allow = Some(Vec::new());
             read.notes.push("It has more than one rule of access, so it answers 403 to everybody. Write one of allow and deny, once.".to_owned());
         }
         Ok(read)
@@ -142,18 +130,18 @@ impl Read {
             "redirect" => options.redirect = Some(redirect(value)?),
             "allow" | "deny" => {
                 *rules += 1;
-                options.access = match (networks(value), key) {
-                    (Ok(list), "allow") => Access::Allow(list),
-                    (Ok(list), _) => Access::Deny(list),
+                match (networks(value), key) {
+                    (Ok(list), "allow") => options.access.allow = Some(list),
+                    (Ok(list), _) => options.access.deny = list,
                     (Err(reason), _) => {
                         self.notes.push(format!(
                             "Its rule of access `{key}={value}` cannot be read, so it answers 403 to everybody: {reason}"
                         ));
-                        Access::Closed
+                        options.access.allow = Some(Vec::new());
                     }
-                };
+                }
             }
-            "auth" => options.auth = Some(name(key, value)?),
+            "auth" => options.access.auth = BTreeSet::from([name(key, value)?]),
             "tlsskipverify" => options.skip_verify = value == "true",
             "grpcservername" => options.server_name = Some(name(key, value)?),
             "pxyproto" => options.proxy_protocol = value == "true",
@@ -233,9 +221,7 @@ fn networks(value: &str) -> Result<Vec<Network>, String> {
             .ok_or_else(|| format!("each part begins with `ip:`, and `{part}` does not."))?;
         list.push(text.parse()?);
     }
-    list.sort_unstable();
-    list.dedup();
-    Ok(list)
+    Ok(sorted(list))
 }
 
 /// As Fabio writes them.
@@ -265,13 +251,15 @@ impl std::fmt::Display for Options {
             "redirect",
             redirect.map(|redirect| format!("{},{}", redirect.code, redirect.url)),
         );
-        match &self.access {
-            Access::Open => {}
-            Access::Allow(networks) => push("allow", Some(list(networks))),
-            Access::Deny(networks) => push("deny", Some(list(networks))),
-            Access::Closed => push("access", Some("closed".to_owned())),
+        let Access { allow, deny, auth } = &self.access;
+        match self.access.is_closed() {
+            true => push("access", Some("closed".to_owned())),
+            false => push("allow", allow.as_deref().map(list)),
         }
-        push("auth", self.auth.clone());
+        push("deny", (!deny.is_empty()).then(|| list(deny)));
+        for name in auth {
+            push("auth", Some(name.clone()));
+        }
         push("tlsskipverify", self.skip_verify.then(|| "true".to_owned()));
         push("grpcservername", self.server_name.clone());
         push("pxyproto", self.proxy_protocol.then(|| "true".to_owned()));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::overrides::{Add, Command, Line, Select};
 use super::tag::{self, Request};
 use super::weights::shares;
-use super::{Options, Source};
+use super::{Options, Owner, Source, owners, sharing};
 use crate::catalog::{Instance, Status};
 
 /// How the table is made.
@@ -23,6 +23,8 @@ pub struct Rules {
     pub sni: bool,
     /// The lists of users that there are.
     pub users: BTreeSet<String>,
+    /// Which service may claim what.
+    pub owners: Vec<Owner>,
 }
 
 /// All routes.
@@ -231,6 +233,9 @@ impl Making<'_> {
         if matches!(source, Source::Sni { .. }) && !self.rules.sni {
             return Err("the parameter sni_listen names no address for TLS connections that are passed through".to_owned());
         }
+        if let Some(reason) = owners::fault(&self.rules.owners, &target.service, &source) {
+            return Err(reason);
+        }
         let same = self
             .routes
             .get(&source)
@@ -244,9 +249,7 @@ impl Making<'_> {
                 )),
             };
         }
-        if let Some(auth) = &target.options.auth
-            && !self.rules.users.contains(auth)
-        {
+        for auth in target.options.access.auth.difference(&self.rules.users) {
             self.note(
                 what(),
                 format!("There is no list of users `{auth}`, so it answers 401 to everybody. Name it in [parameters.auth.{auth}]."),
@@ -347,9 +350,14 @@ impl Making<'_> {
             for (target, share) in up.zip(shares(&fixed)) {
                 target.share = share;
             }
+            let told = sharing::shared(&source, &targets, &self.rules.owners);
+            self.table.notes.extend(told);
+            sharing::protect(&mut targets);
             let targets = targets.into_iter().map(Arc::new).collect();
             self.table.routes.push(Route { source, targets });
         }
+        let told = sharing::taken(&self.table.routes, &self.rules.owners);
+        self.table.notes.extend(told);
         self.table
     }
 }

@@ -1,7 +1,9 @@
 //! One tag: `urlprefix-host/path strip=/path`.
 
+use std::collections::BTreeSet;
+
 use super::options::Read;
-use super::{Options, Protocol, Source};
+use super::{Access, Options, Protocol, Source};
 
 /// Fabio's own beginning of tags that are routes.
 pub const PREFIX: &str = "urlprefix-";
@@ -89,7 +91,10 @@ fn is_odd(host: &str) -> bool {
 fn plain(options: &mut Options, notes: &mut Vec<String>) {
     let kept = Options {
         protocol: options.protocol,
-        access: options.access.clone(),
+        access: Access {
+            auth: BTreeSet::new(),
+            ..options.access.clone()
+        },
         proxy_protocol: options.proxy_protocol,
         ..Options::default()
     };

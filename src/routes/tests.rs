@@ -9,6 +9,8 @@ use super::*;
 use crate::catalog::fixture::Fixture;
 use crate::catalog::{Answer, HealthFilter, Instance, Kind, Query, Scope, Status};
 
+mod claims;
+
 fn rules(ports: &[u16]) -> Rules {
     Rules {
         prefix: tag::PREFIX.to_owned(),
@@ -16,6 +18,7 @@ fn rules(ports: &[u16]) -> Rules {
         ports: ports.iter().copied().collect(),
         sni: false,
         users: BTreeSet::from(["ops".to_owned()]),
+        owners: Vec::new(),
     }
 }
 
@@ -49,11 +52,15 @@ fn instances(service: &str, list: &[&[&str]]) -> Vec<Instance> {
 }
 
 fn made(instances: &[Instance], lines: &str) -> Table {
+    made_by(instances, lines, &rules(&[9000]))
+}
+
+fn made_by(instances: &[Instance], lines: &str, rules: &Rules) -> Table {
     let lines = overrides::parse("fabio/config", lines, "dc1");
     let each = instances
         .iter()
         .map(|one| (one, one.status == Status::Passing));
-    build(each, &lines, &rules(&[9000]), |_, _| None)
+    build(each, &lines, rules, |_, _| None)
 }
 
 fn laid(table: &Table) -> Layout {
@@ -197,7 +204,7 @@ fn a_rule_of_access_that_cannot_be_read_closes_the_route() {
     ] {
         let tag = format!("urlprefix-a.b/ {words}");
         let request = tag::parse(&tag, "urlprefix-", "").unwrap().unwrap();
-        assert_eq!(request.options.access, Access::Closed, "{words}");
+        assert!(request.options.access.is_closed(), "{words}");
         assert!(!request.notes.is_empty(), "{words}");
         assert!(
             request

@@ -163,7 +163,7 @@ impl Fabio {
 /// `secret` for Fabio, which knows other hashes than HAProxy.
 const FABIO_HASH: &str = "{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=";
 /// `secret` for HAProxy.
-const HASH: &str = "$5$abc$qsg6EHbUzHQzF1POlD7zUwBINSELQxypPaeDcZe6vH0";
+pub(super) const HASH: &str = "$5$abc$qsg6EHbUzHQzF1POlD7zUwBINSELQxypPaeDcZe6vH0";
 
 /// Tags by service, and what is answered.
 struct List {

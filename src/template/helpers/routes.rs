@@ -16,10 +16,10 @@ use super::super::names::{backend_name, server_ids, server_name};
 use super::super::recorder::Recorder;
 use super::super::tables::{Made, Wanted};
 use super::{as_number, as_text, failed, refuse_missing};
-use crate::catalog::{HealthFilter, Instance, Kind, Query, Scope, Status};
+use crate::catalog::{HealthFilter, Instance, Kind, Network, Query, Scope, Status};
 use crate::routes::layout::{Backend, Split, lay_out};
 use crate::routes::{
-    Access, HostHeader, Item, Options, Protocol, Redirect, Route, Rules, Source, overrides, table,
+    HostHeader, Item, Options, Owner, Protocol, Redirect, Route, Rules, Source, overrides, table,
     tag,
 };
 
@@ -64,6 +64,7 @@ impl HelperDef for RoutesHelper {
             states: states(&text("status", "route_status", "passing")?).map_err(failed)?,
             ports: ports(parameter("tcp_ports")).map_err(failed)?,
             sni: parameter("sni_listen").is_some_and(|value| value.as_str() != Some("")),
+            owners: owners(parameter("owners")).map_err(failed)?,
             users: match parameter("auth") {
                 Some(Value::Object(lists)) => lists.keys().cloned().collect(),
                 _ => BTreeSet::new(),
@@ -294,6 +295,43 @@ fn ports(value: Option<&Value>) -> Result<BTreeSet<u16>, String> {
         .collect()
 }
 
+/// `[parameters.owners.NAME]`, each with hosts, paths and ports.
+fn owners(value: Option<&Value>) -> Result<Vec<Owner>, String> {
+    let wrong = || {
+        "The parameter owners has a table for each service, or for the beginning of names with `*` behind it: [parameters.owners.NAME] with lists of hosts, paths and ports.".to_owned()
+    };
+    let entries = match value {
+        None | Some(Value::Null) => return Ok(Vec::new()),
+        Some(Value::Object(entries)) => entries,
+        Some(_) => return Err(wrong()),
+    };
+    let owner = |(service, entry): (&String, &Value)| {
+        let mut owner = Owner {
+            service: service.clone(),
+            ..Owner::default()
+        };
+        for (key, value) in entry.as_object().ok_or_else(wrong)? {
+            let list = match value {
+                Value::Array(list) => list.as_slice(),
+                one => std::slice::from_ref(one),
+            };
+            let texts = list.iter().map(|one| one.as_str().map(str::to_owned));
+            match key.as_str() {
+                "hosts" => {
+                    let hosts: Option<Vec<String>> = texts.collect();
+                    let hosts = hosts.ok_or_else(wrong)?;
+                    owner.hosts = hosts.iter().map(|one| one.to_ascii_lowercase()).collect();
+                }
+                "paths" => owner.paths = texts.collect::<Option<_>>().ok_or_else(wrong)?,
+                "ports" => owner.ports = ports(Some(value)).map_err(|_| wrong())?,
+                _ => return Err(wrong()),
+            }
+        }
+        Ok(owner)
+    };
+    entries.iter().map(owner).collect()
+}
+
 fn sentence(item: &Item, joint: &str, end: &str) -> String {
     format!("{}{joint}{}{end}", item.what, item.text)
 }
@@ -378,15 +416,14 @@ fn backend(name: &str, one: &Backend, rules: &Rules) -> Value {
             })
         })
         .collect();
-    let list = |wanted: bool| -> Vec<String> {
-        match &options.access {
-            Access::Allow(networks) if wanted => networks.iter().map(ToString::to_string).collect(),
-            Access::Deny(networks) if !wanted => networks.iter().map(ToString::to_string).collect(),
-            _ => Vec::new(),
-        }
-    };
+    let access = &options.access;
+    let list = |networks: &[Network]| networks.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let auth: Value = access
+        .auth
+        .iter()
+        .map(|name| json!({ "name": name, "known": rules.users.contains(name) }))
+        .collect();
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
-    let auth = text(&options.auth);
     json!({
         "name": name,
         "services": one.services.iter().cloned().collect::<Vec<String>>().join(", "),
@@ -401,10 +438,9 @@ fn backend(name: &str, one: &Backend, rules: &Rules) -> Value {
         "host": host(options, one),
         "redirectCode": options.redirect.as_ref().map_or(0, |redirect| redirect.code),
         "redirect": options.redirect.as_ref().map(parts).unwrap_or_default(),
-        "closed": options.access == Access::Closed,
-        "allow": list(true),
-        "deny": list(false),
-        "userlist": if rules.users.contains(&auth) { auth.clone() } else { String::new() },
+        "closed": access.is_closed(),
+        "allow": list(access.allow.as_deref().unwrap_or_default()),
+        "deny": list(&access.deny),
         "auth": auth,
         "servers": servers,
     })

@@ -1,0 +1,53 @@
+//! Who may use a route.
+
+use std::collections::BTreeSet;
+
+use crate::catalog::Network;
+
+/// Who may use a route: a request has to pass all of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Access {
+    /// `allow=`: only these. An empty list lets nobody in, as does a rule that cannot be read; Fabio ignores such a rule.
+    pub allow: Option<Vec<Network>>,
+    /// `deny=`: not these.
+    pub deny: Vec<Network>,
+    /// `auth=`: members of each of these lists of users.
+    pub auth: BTreeSet<String>,
+}
+
+impl Access {
+    /// Whether everybody may.
+    pub fn is_open(&self) -> bool {
+        *self == Access::default()
+    }
+
+    /// Whether nobody may.
+    pub fn is_closed(&self) -> bool {
+        self.allow.as_ref().is_some_and(Vec::is_empty)
+    }
+
+    /// For whom both are open.
+    pub fn and(&self, other: &Access) -> Access {
+        let allow = match (&self.allow, &other.allow) {
+            (Some(one), Some(two)) => {
+                let both = one
+                    .iter()
+                    .flat_map(|one| two.iter().filter_map(|two| one.overlap(*two)));
+                Some(sorted(both.collect()))
+            }
+            (one, two) => one.clone().or_else(|| two.clone()),
+        };
+        Access {
+            allow,
+            deny: sorted([self.deny.as_slice(), other.deny.as_slice()].concat()),
+            auth: self.auth.union(&other.auth).cloned().collect(),
+        }
+    }
+}
+
+/// In one order, each once.
+pub(super) fn sorted(mut list: Vec<Network>) -> Vec<Network> {
+    list.sort_unstable();
+    list.dedup();
+    list
+}
