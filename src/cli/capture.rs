@@ -40,7 +40,7 @@ pub struct Capture {
     /// Record secrets as well
     #[arg(long, conflicts_with = "secret")]
     keep_secrets: bool,
-    /// How long one question to Consul may take, in seconds
+    /// How long one query to Consul may take, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     timeout: u64,
 }

@@ -17,7 +17,7 @@ use super::Failure;
 
 /// Where answers come from.
 pub enum Catalog {
-    /// A live one, and how long one question may take.
+    /// A live one, and how long one query may take.
     Live(Source, Duration),
     /// A file.
     Fixture(Box<Fixture>, std::path::PathBuf),

@@ -34,7 +34,7 @@ pub struct Routes {
     /// As JSON: what the helper `routes` gives to templates
     #[arg(long)]
     json: bool,
-    /// How long one question to Consul may take, in seconds
+    /// How long one query to Consul may take, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     timeout: u64,
 }

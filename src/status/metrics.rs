@@ -229,13 +229,13 @@ fn consul(out: &mut Exposition, status: &Status) {
     out.value("gatewright_consul_watches", consul.watches as f64);
     let load = &consul.load;
     for (name, count) in [
-        ("gatewright_consul_questions", load.questions),
+        ("gatewright_consul_queries", load.queries),
         ("gatewright_consul_connections", load.connections),
         (
             "gatewright_consul_connections_allowed",
             load.connections_allowed,
         ),
-        ("gatewright_consul_held_questions", load.held),
+        ("gatewright_consul_blocking_queries", load.blocking_queries),
     ] {
         out.value(name, count as f64);
     }

@@ -47,20 +47,20 @@ pub struct Consul {
     pub cut_off: bool,
 }
 
-/// The questions to Consul and the connections that they share.
+/// The queries to Consul and the connections that they share.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Load {
-    /// Distinct questions; several watches may share one.
-    pub questions: usize,
+    /// Distinct queries; several watches may share one.
+    pub queries: usize,
     /// Requests under way, each on a connection.
     pub connections: usize,
     /// The most there may be at the moment.
     pub connections_allowed: usize,
-    /// Questions that Consul holds until something changes.
-    pub held: usize,
-    /// The last sweep over what is not held.
+    /// Blocking queries.
+    pub blocking_queries: usize,
+    /// How long the last sweep over the queries that do not block took.
     pub sweep_seconds: f64,
-    /// How old an answer can become that is not held and that no list names; 0 when all are held.
+    /// The greatest age of an answer whose query does not block and whose changes no list names; 0 when all block.
     pub worst_age_seconds: f64,
     /// Why a change may be seen late.
     pub late: Option<String>,
@@ -69,10 +69,10 @@ pub struct Load {
 impl Load {
     fn of(load: &consul::Load) -> Load {
         Load {
-            questions: load.asked,
+            queries: load.asked,
             connections: load.under_way,
             connections_allowed: load.budget,
-            held: load.held,
+            blocking_queries: load.held,
             sweep_seconds: load.sweep.as_secs_f64(),
             worst_age_seconds: load.worst_age.as_secs_f64(),
             late: load.late(),

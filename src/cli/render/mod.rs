@@ -61,7 +61,7 @@ pub struct Render {
     /// Tell what would be done to the running HAProxy, and why, without doing it
     #[arg(long, conflicts_with_all = ["diff", "explain", "output", "trace"])]
     plan: bool,
-    /// How long one question to Consul may take, in seconds
+    /// How long one query to Consul may take, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     timeout: u64,
 }

@@ -209,7 +209,7 @@ impl Client {
         let few = load.crowded && most(&self.options) < self.options.max_connections;
         few.then(|| {
             format!(
-                "Gatewright may open few files (ulimit -n, LimitNOFILE), so {} questions share {} connections to Consul and changes are seen later. Raise the limit.",
+                "Gatewright may open few files (ulimit -n, LimitNOFILE), so {} queries share {} connections to Consul and changes are seen later. Raise the limit.",
                 load.asked, load.budget
             )
         })

@@ -370,7 +370,7 @@ async fn many_watches_share_few_connections() {
     assert_eq!((status.watches, status.load.asked), (400, 204));
     let late = status.load.late().unwrap();
     assert!(
-        late.starts_with("204 questions share 53 connections"),
+        late.starts_with("204 queries share 53 connections"),
         "{late}"
     );
 }

@@ -28,7 +28,7 @@ impl Load {
     pub fn limited(&self) -> Option<String> {
         let limit = self.limit?;
         Some(format!(
-            "Consul takes no more than {limit} connections of this address at the moment, so {} questions share {} and leave the rest to others. \
+            "Consul takes no more than {limit} connections of this address at the moment, so {} queries share {} and leave the rest to others. \
              Raise limits.http_max_conns_per_client in Consul's configuration, or set consul.max_connections to less.",
             self.asked, self.budget
         ))
@@ -38,8 +38,8 @@ impl Load {
     pub fn late(&self) -> Option<String> {
         self.crowded.then(|| {
             format!(
-                "{} questions share {} connections to Consul, which holds {} of them. A change that Consul's lists of services, nodes and failing checks \
-                 do not name may take up to {} s. Raise consul.max_connections to have more of them held.",
+                "{} queries share {} connections to Consul; {} of them block. A change that Consul's lists of services, nodes and failing checks \
+                 do not name may take up to {} s. Raise consul.max_connections for more blocking queries.",
                 self.asked, self.budget, self.held, self.worst_age.as_secs()
             )
         })
