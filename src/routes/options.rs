@@ -97,13 +97,26 @@ pub struct Read {
 }
 
 impl Read {
-    /// Reads `key=value` words. An error is the end of a sentence that begins with what is refused.
+    /// Reads `key=value` words. An error is the end of a sentence that begins with what is refused. What has rules of access
+    /// is closed instead: its requests would go to a less exact route without these rules.
     pub fn parse<'a>(fields: impl Iterator<Item = &'a str>) -> Result<Read, String> {
         let mut read = Read::default();
-        let mut rules = 0;
+        let (mut rules, mut has_rules, mut fault) = (0, false, None);
         for field in fields {
             let (key, value) = field.split_once('=').unwrap_or((field, ""));
-            read.field(key, value, &mut rules)?;
+            has_rules |= matches!(key, "allow" | "deny" | "auth");
+            let outcome = read.field(key, value, &mut rules);
+            fault = fault.or(outcome.err());
+        }
+        match fault {
+            Some(reason) if has_rules => {
+                read.options.access.allow = Some(Vec::new());
+                read.notes.push(format!(
+                    "It has a rule of access and an option that cannot be used, so it answers 403 to everybody: {reason}."
+                ));
+            }
+            Some(reason) => return Err(reason),
+            None => {}
         }
         if rules > 1 {
             read.options.access.allow = Some(Vec::new());

@@ -164,12 +164,14 @@ fn path_fault(path: &str) -> Option<String> {
         return Some("its path is longer than 1024 bytes".to_owned());
     }
     // The template refuses requests for such paths.
+    let (_, parameter) = path.split_once(';').unwrap_or_default();
     if path.contains('\\')
+        || parameter.contains('/')
         || ["/;", "/.;", "/..;"]
             .iter()
             .any(|hidden| path.contains(hidden))
     {
-        return Some("its path holds a backslash, or a segment of nothing but dots and a parameter, which no request may".to_owned());
+        return Some("its path holds a backslash, or a parameter (`;`) in an inner segment or in one of nothing but dots, which no request may".to_owned());
     }
     let unfit = |letter: char| letter.is_whitespace() || letter.is_control();
     path.contains(unfit)

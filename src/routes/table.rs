@@ -139,8 +139,8 @@ struct Targets {
 type Sameness = (String, String, u16, bool);
 
 impl Targets {
-    fn same(&self, target: &Target) -> Option<&Target> {
-        self.list.get(*self.places.get(&sameness(target))?)
+    fn same(&mut self, target: &Target) -> Option<&mut Target> {
+        self.list.get_mut(*self.places.get(&sameness(target))?)
     }
 
     fn push(&mut self, target: Target) {
@@ -238,16 +238,19 @@ impl Making<'_> {
         }
         let same = self
             .routes
-            .get(&source)
+            .get_mut(&source)
             .and_then(|known| known.same(&target));
         if let Some(other) = same {
+            // Two registrations of one process: an old one may not have ended.
+            other.up |= target.up;
             // Fabio drops the second one too, without a word.
-            return match other.options == target.options {
-                true => Ok(()),
-                false => Err(format!(
-                    "the same target has the route {source} already, with other options"
-                )),
-            };
+            if other.options == target.options {
+                return Ok(());
+            }
+            other.options.access = other.options.access.and(&target.options.access);
+            return Err(format!(
+                "the same target has the route {source} already, with other options; of these only the rules of access count"
+            ));
         }
         for auth in target.options.access.auth.difference(&self.rules.users) {
             self.note(

@@ -98,8 +98,16 @@ fn plain(options: &mut Options, notes: &mut Vec<String>) {
         proxy_protocol: options.proxy_protocol,
         ..Options::default()
     };
+    let has_users = !options.access.auth.is_empty();
     if kept != *options {
         notes.push("Of its options only those for TCP count: allow, deny and pxyproto.".to_owned());
         *options = kept;
+    }
+    if has_users {
+        notes.push(
+            "`auth` asks for a password, which TCP does not carry, so it answers 403 to everybody: no client can connect."
+                .to_owned(),
+        );
+        options.access.allow = Some(Vec::new());
     }
 }

@@ -182,7 +182,6 @@ fn options_are_read_and_written_as_fabio_writes_them() {
         "prepend=/a\"b",
         "host=",
         "host=-f",
-        "auth=a(b",
         "redirect=abc",
         "redirect=200,http://a/",
         "redirect=301,javascript:x",
@@ -199,6 +198,10 @@ fn a_rule_of_access_that_cannot_be_read_closes_the_route() {
         "allow=ip:10.0.0.0/8 deny=ip:10.1.0.0/16",
         "deny=ip:127.0.0.300",
         "deny=ip:fe80::1234,100.123.0.0/16",
+        "auth=a(b",
+        "auth=staff strip=admin",
+        "allow=ip:10.0.0.0/8 redirect=399,/x",
+        "prepend=/a\"b deny=ip:10.0.0.1",
         "allow=",
         "allow",
     ] {

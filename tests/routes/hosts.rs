@@ -30,6 +30,8 @@ fn unfit() -> Vec<String> {
         "gw.example.org:",
         "gw.example.org:123456",
         "gw.example.org:80:80",
+        "gw.example.org..",
+        "gw.example.org.:81",
         "gw.example.org:8o",
         ":80",
         "[::1",

@@ -10,7 +10,7 @@ fn a_host_alone_takes_every_path_and_each_spelling_of_a_path_meets_its_route(ver
 }
 
 /// Spellings of `/admin` for one target or another: what each costs a client that may not ask for it.
-const ADMIN: [(&str, u16); 38] = [
+const ADMIN: [(&str, u16); 49] = [
     ("/admin", 403),
     ("/public/../admin", 403),
     ("/public/%2e%2e/admin", 403),
@@ -49,13 +49,24 @@ const ADMIN: [(&str, u16); 38] = [
     ("/%u0061dmin", 400),
     ("/a%zz/admin", 400),
     ("/public#/../admin", 400),
+    ("/in;x/secret", 400),
+    ("/in;x=1;y/secret/more", 400),
+    ("/in%3Bx/secret", 400),
+    ("/in%253bx/secret", 400),
+    ("/in/secret;x=1", 403),
+    ("/in/other;x=1", 200),
+    ("/%2561dmin/%25zz", 400),
+    ("/%2561dmin/100%25", 400),
+    ("/public/100%25", 200),
+    ("/%e0%81%a1dmin", 400),
+    ("/%f8%80%80%80%ae/admin", 400),
 ];
 
 #[haproxies]
 fn no_spelling_of_a_path_gets_around_its_rules(version: Version) {
     let tags = json!({
         "web": ["urlprefix-a.b/", "urlprefix-a.b/public"],
-        "admin": ["urlprefix-a.b//x/../%61dmin allow=ip:10.0.0.0/8"],
+        "admin": ["urlprefix-a.b//x/../%61dmin allow=ip:10.0.0.0/8", "urlprefix-a.b/in/secret allow=ip:10.0.0.0/8"],
     });
     let gateway = Gateway::start(&version, &tags, "");
     for (path, expected) in ADMIN {
@@ -94,7 +105,7 @@ fn a_target_gets_the_path_that_was_compared(version: Version) {
             "/to/https:%2F%2Fexample.org%2F",
             "/to/https:%2F%2Fexample.org%2F",
         ),
-        ("/x;a=1/y", "/x;a=1/y"),
+        ("/x/y;a=1", "/x/y;a=1"),
         ("/.../..x", "/.../..x"),
         ("/x?/../y", "/x"),
         ("http://a.b/x/../y", "/y"),
@@ -105,6 +116,36 @@ fn a_target_gets_the_path_that_was_compared(version: Version) {
             status == 200 && answer.contains(&passed),
             "{version}: {path} {answer}"
         );
+    }
+}
+
+#[haproxies]
+fn what_is_left_behind_a_prefix_leads_nowhere_above_it(version: Version) {
+    let tags = json!({ "web": ["urlprefix-a.b/a strip=/a prepend=/public"] });
+    let gateway = Gateway::start(&version, &tags, "");
+    for (path, passed) in [
+        ("/a/ok", Some("/public/ok")),
+        ("/a.b", Some("/public/.b")),
+        ("/a...", Some("/public/...")),
+        ("/a", Some("/public/")),
+        ("/a../secret", None),
+        ("/a%2e%2e/secret", None),
+        ("/a..%2fsecret", None),
+        ("/a..;/secret", None),
+        ("/a;x/s", None),
+        ("/a..", None),
+    ] {
+        let (status, answer) = ask(gateway.entrance, "a.b", path, &[]);
+        match passed {
+            Some(passed) => {
+                let passed = format!("\r\n\r\nweb {passed} host=a.b ");
+                assert!(
+                    status == 200 && answer.contains(&passed),
+                    "{version}: {path} {answer}"
+                );
+            }
+            None => assert_eq!(status, 400, "{version}: {path} {answer}"),
+        }
     }
 }
 

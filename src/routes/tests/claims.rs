@@ -21,6 +21,39 @@ fn of_route(table: &Table, source: &str) -> Vec<(String, String)> {
 }
 
 #[test]
+fn a_second_tag_for_a_target_adds_its_rules_of_access() {
+    for tags in [
+        ["urlprefix-a.b/x", "urlprefix-A.B//x allow=ip:10.0.0.0/8"],
+        ["urlprefix-a.b/x allow=ip:10.0.0.0/8", "urlprefix-A.B//x"],
+        [
+            "urlprefix-a.b/x strip=/x",
+            "urlprefix-A.B//x allow=ip:10.0.0.0/8 strip=/x",
+        ],
+    ] {
+        let table = made(&services(&[("web", &tags)]), "");
+        let [(_, options)] = &of_route(&table, "a.b/x")[..] else {
+            panic!("{table:?}");
+        };
+        assert!(options.contains("allow=ip:10.0.0.0/8"), "{options}");
+        assert_eq!(table.refused.len(), 1, "{:?}", table.refused);
+    }
+}
+
+#[test]
+fn of_two_registrations_of_one_target_the_passing_one_counts() {
+    let two = instances("web", &[&["urlprefix-a.b/"], &["urlprefix-a.b/"]]);
+    let twin = Instance {
+        id: "web-twin".to_owned(),
+        ..two[0].clone()
+    };
+    let lines = Vec::new();
+    let each = [(&two[0], false), (&twin, true), (&two[1], false)];
+    let table = build(each, &lines, &rules(&[]), |_, _| None);
+    let up: Vec<bool> = table.routes[0].targets.iter().map(|one| one.up).collect();
+    assert_eq!(up, [true, false]);
+}
+
+#[test]
 fn the_first_rules_of_access_hold_for_every_target_of_a_route() {
     let rules = "allow=ip:10.0.0.0/8 auth=ops";
     let table = made(
