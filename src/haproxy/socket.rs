@@ -31,6 +31,12 @@ pub enum SocketError {
         /// The socket.
         socket: Address,
     },
+    /// The master is asked for its current worker and has none, as for a moment after its start (seen on 3.2).
+    #[error("HAProxy's master on {socket} has no worker yet.")]
+    NoWorker {
+        /// The socket.
+        socket: Address,
+    },
     /// We may not use it.
     #[error(
         "Access to {socket} is denied. Give the socket a group and a mode that let Gatewright in (bind options `group` and `mode 660`)."
@@ -88,12 +94,18 @@ pub enum SocketError {
 impl SocketError {
     /// Whether the same question may get an answer a moment later (a reload is under way).
     pub fn may_pass(&self) -> bool {
-        matches!(self, SocketError::Absent { .. } | SocketError::Cut { .. })
+        matches!(
+            self,
+            SocketError::Absent { .. } | SocketError::Cut { .. } | SocketError::NoWorker { .. }
+        )
     }
 
     /// Whether this socket is no use, whether HAProxy runs or not, so that another way may be tried.
     pub fn leads_nowhere(&self) -> bool {
-        !matches!(self, SocketError::Cut { .. } | SocketError::TimedOut { .. })
+        !matches!(
+            self,
+            SocketError::Cut { .. } | SocketError::TimedOut { .. } | SocketError::NoWorker { .. }
+        )
     }
 
     /// Whether the same question gets the same until somebody changes a configuration, a right or a
@@ -101,7 +113,9 @@ impl SocketError {
     pub fn lasts(&self) -> bool {
         !matches!(
             self,
-            SocketError::Absent { .. } | SocketError::TimedOut { .. }
+            SocketError::Absent { .. }
+                | SocketError::TimedOut { .. }
+                | SocketError::NoWorker { .. }
         )
     }
 

@@ -127,6 +127,9 @@ impl Running {
             Err(Untold::Strange) if answer.trim().is_empty() => {
                 Err(SocketError::Cut { socket: socket() })
             }
+            Err(Untold::Strange) if answer.starts_with("Can't find the target PID") => {
+                Err(SocketError::NoWorker { socket: socket() })
+            }
             Err(Untold::Strange) => Err(SocketError::strange(&socket(), asked, answer)),
         }
     }
@@ -216,6 +219,13 @@ mod tests {
         let foreign = format!("{info}Variable not found.\n");
         assert_eq!(Running::parse(&foreign).unwrap().revision, None);
         assert_eq!(Running::parse("Unknown command"), Err(Untold::Strange));
+        let socket = Address::File("/run/master.sock".into());
+        let none = Running::read(
+            &socket,
+            "@1 show info",
+            "Can't find the target PID matching the prefix '@1'\n",
+        );
+        assert_eq!(none, Err(SocketError::NoWorker { socket }));
     }
 
     #[test]
