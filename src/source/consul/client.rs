@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use base64::Engine as _;
+use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{RequestBuilder, Response, StatusCode};
 use tokio::sync::Semaphore;
@@ -650,36 +651,41 @@ impl Client {
     /// room of what is kept of it.
     async fn reply(&self, response: &mut Response, asked: &Asked) -> Result<Reply, Failed> {
         let mut arriving = None;
-        let mut body = Vec::new();
+        // A body that grew in one piece would be copied again and again, and be in memory twice meanwhile.
+        let (mut body, mut length) = (Vec::new(), 0);
         let wrong = |reason| (ErrorClass::Protocol, reason);
-        let pieces = |piece: &[u8]| {
-            if arriving.is_none() {
-                body.extend_from_slice(piece);
-                if body.len() < LARGE {
-                    return Ok(());
-                }
-                arriving = match asked {
-                    Asked::Query(query) => answer::Arriving::new(&query.kind),
-                    Asked::Checks(..) | Asked::OnNode(..) => None,
-                };
+        let pieces = |piece: Bytes| {
+            length += piece.len();
+            body.push(piece);
+            if arriving.is_none()
+                && length >= LARGE
+                && let Asked::Query(query) = asked
+            {
+                arriving = answer::Arriving::new(&query.kind);
             }
             match &mut arriving {
-                Some(arriving) if body.is_empty() => arriving.feed(piece).map_err(wrong),
-                Some(arriving) => arriving.feed(&std::mem::take(&mut body)).map_err(wrong),
+                Some(arriving) => {
+                    let mut pieces = body.drain(..);
+                    pieces.try_for_each(|piece| arriving.feed(&piece).map_err(wrong))
+                }
                 None => Ok(()),
             }
         };
         self.pieces(response, pieces).await?;
         match arriving {
             Some(arriving) => arriving.finish().map(Reply::Answer).map_err(wrong),
-            None => parse(asked, body).await.map_err(wrong),
+            None => {
+                let whole = body.concat();
+                drop(body);
+                parse(asked, whole).await.map_err(wrong)
+            }
         }
     }
 
     async fn body(&self, response: &mut Response) -> Result<Vec<u8>, Failed> {
         let mut body = Vec::new();
-        let take = |piece: &[u8]| {
-            body.extend_from_slice(piece);
+        let take = |piece: Bytes| {
+            body.extend_from_slice(&piece);
             Ok(())
         };
         self.pieces(response, take).await?;
@@ -690,7 +696,7 @@ impl Client {
     async fn pieces(
         &self,
         response: &mut Response,
-        mut take: impl FnMut(&[u8]) -> Result<(), Failed>,
+        mut take: impl FnMut(Bytes) -> Result<(), Failed>,
     ) -> Result<(), Failed> {
         let most = self.options.max_body_bytes;
         let limit = self.options.body_timeout;
@@ -716,7 +722,7 @@ impl Client {
                 let detail = format!("the body exceeds {most} bytes");
                 return Err((ErrorClass::TooLarge, detail));
             }
-            take(&piece)?;
+            take(piece)?;
         }
     }
 
