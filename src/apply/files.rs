@@ -451,7 +451,7 @@ pub fn ours_alone(state_directory: &Path) -> Result<(), FileError> {
     };
     let (user, place) = (nix::unistd::geteuid(), state_directory.display());
     let cause = format!(
-        "{why}, who could change what HAProxy loads. If its content is yours, run `chown {user} {place}` and `chmod go-w {place}`; else name another directory in state.directory"
+        "{why}, who could change what HAProxy loads. If its content is yours, run `chown {user} {place}` and `chmod go-w {place}`; else name another directory in state.directory, such as {place}/state, which Gatewright makes for itself alone"
     );
     Err(failed(std::io::Error::other(cause)))
 }

@@ -57,11 +57,15 @@ impl SettingsFlag {
             return Ok(None);
         };
         let owner = file.uid();
+        // A link in the current folder may lead to settings whose paths are meant below another one.
+        let is_link = path.is_relative()
+            && std::fs::symlink_metadata(&path).is_ok_and(|found| found.is_symlink());
         let is_foreign = ![0, nix::unistd::geteuid().as_raw()].contains(&owner);
-        if is_foreign || file.mode() & 0o002 != 0 {
-            let why = match is_foreign {
-                true => format!("belongs to the user {owner}"),
-                false => "can be written by everybody".to_owned(),
+        if is_link || is_foreign || file.mode() & 0o002 != 0 {
+            let why = match (is_link, is_foreign) {
+                (true, _) => "is a link".to_owned(),
+                (false, true) => format!("belongs to the user {owner}"),
+                (false, false) => "can be written by everybody".to_owned(),
             };
             let message = format!(
                 "The settings file {} was found and not read, because it {why}.",

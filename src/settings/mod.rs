@@ -7,7 +7,7 @@ mod error;
 pub mod model;
 pub mod types;
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::diagnostic::{Diagnostic, Place};
@@ -289,7 +289,7 @@ impl Settings {
     }
 }
 
-/// The state directory below a user's own ones. What lies where everybody may put files is none.
+/// The state directory below a user's own ones. Where everybody may put files, only one that this user has already.
 fn of_user(environment: &Environment) -> Option<PathBuf> {
     let own = |name: &str, below: &str| {
         let folder = Path::new(environment.get(name)?);
@@ -298,12 +298,20 @@ fn of_user(environment: &Environment) -> Option<PathBuf> {
             Path::new("/var/tmp"),
             Path::new("/dev/shm"),
         ];
-        let temporary = std::env::temp_dir();
-        let shared = open.into_iter().chain([temporary.as_path()]);
-        let is_own = folder.is_absolute() && !shared.into_iter().any(|one| folder.starts_with(one));
-        is_own.then(|| folder.join(below))
+        let state = folder.join(below);
+        let is_shared = open.iter().any(|one| folder.starts_with(one));
+        (folder.is_absolute() && (!is_shared || is_own(&state))).then_some(state)
     };
     own("XDG_STATE_HOME", "gatewright").or_else(|| own("HOME", ".local/state/gatewright"))
+}
+
+/// Whether it is a directory, no link to one, which nobody else may write to.
+fn is_own(directory: &Path) -> bool {
+    std::fs::symlink_metadata(directory).is_ok_and(|found| {
+        found.is_dir()
+            && found.uid() == nix::unistd::geteuid().as_raw()
+            && found.mode() & 0o022 == 0
+    })
 }
 
 #[cfg(test)]
