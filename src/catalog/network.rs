@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 /// An address, or all that share its first bits: `10.0.0.0/8`, `fd00::/8`, `192.0.2.7`.
@@ -14,9 +14,19 @@ pub struct Network {
 }
 
 impl Network {
-    /// Whether an address lies in it. An IPv4 address written as IPv6 (`::ffff:10.0.0.1`) is IPv4.
+    /// Whether an address lies in it, or leads there: an IPv4 address written as IPv6 (`::ffff:10.0.0.1`) is IPv4, and
+    /// one behind NAT64 (`64:ff9b::10.0.0.1`, RFC 6052) is that one, too.
     pub fn contains(&self, address: IpAddr) -> bool {
-        match (self.address, address.to_canonical()) {
+        let address = address.to_canonical();
+        let translated = match address {
+            IpAddr::V6(six) => behind_nat64(six),
+            IpAddr::V4(_) => None,
+        };
+        self.has(address) || translated.is_some_and(|four| self.has(four.into()))
+    }
+
+    fn has(&self, address: IpAddr) -> bool {
+        match (self.address, address) {
             (IpAddr::V4(own), IpAddr::V4(other)) => {
                 let mask = u32::MAX.checked_shl(32 - u32::from(self.bits)).unwrap_or(0);
                 own.to_bits() & mask == other.to_bits() & mask
@@ -39,6 +49,14 @@ impl Network {
         };
         wide.contains(narrow.address).then_some(narrow)
     }
+}
+
+fn behind_nat64(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    let [0x64, 0xff9b, 0, 0, 0, 0, _, _] = address.segments() else {
+        return None;
+    };
+    let [.., a, b, c, d] = address.octets();
+    Some(Ipv4Addr::new(a, b, c, d))
 }
 
 /// An address in the one spelling by which it is compared: IPv6 has several, and IPv4 may be written as IPv6. Any other

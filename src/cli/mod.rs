@@ -10,6 +10,7 @@ mod helpers;
 mod log;
 mod man;
 mod migrate;
+mod own;
 mod place;
 mod release;
 mod render;

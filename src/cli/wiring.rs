@@ -1,8 +1,7 @@
 //! From settings to the parts that do the work.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -37,7 +36,7 @@ use crate::template::{
 };
 use crate::text;
 
-use super::{Failure, place};
+use super::{Failure, own, place};
 
 /// Names a template that comes with the program.
 const SHIPPED: &str = "shipped:";
@@ -465,11 +464,15 @@ pub fn template_options(settings: &Settings, environment: &Environment) -> templ
             parameters.entry(name).or_insert_with(|| "".into());
         }
     }
+    let local = own::local_addresses();
     template::Options {
         host_names: settings.catalog.allow_host_names,
         allow_addresses: settings.catalog.allow_addresses.clone(),
         deny_addresses: settings.catalog.deny_addresses.clone(),
-        local_addresses: (!settings.catalog.allow_own_listeners).then(local_addresses),
+        loopback: settings.catalog.allow_loopback,
+        own_listeners: settings.catalog.allow_own_listeners,
+        listens: own::listens(settings, &local),
+        local_addresses: local,
         destinations: settings
             .template
             .iter()
@@ -488,19 +491,6 @@ pub fn template_options(settings: &Settings, environment: &Environment) -> templ
         timeout: from.timeout.0,
         ..template::Options::default()
     }
-}
-
-/// The addresses of this machine's interfaces.
-fn local_addresses() -> BTreeSet<IpAddr> {
-    nix::ifaddrs::getifaddrs()
-        .into_iter()
-        .flatten()
-        .filter_map(|interface| {
-            let address = interface.address?;
-            let four = address.as_sockaddr_in().map(|four| four.ip().into());
-            four.or_else(|| address.as_sockaddr_in6().map(|six| six.ip().into()))
-        })
-        .collect()
 }
 
 fn json(value: &toml::Value) -> serde_json::Value {

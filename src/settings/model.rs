@@ -179,15 +179,23 @@ pub struct Catalog {
     pub allow_addresses: Vec<Network>,
     /// The networks that they must not lie in.
     pub deny_addresses: Vec<Network>,
-    /// Lets instances through that are an address on which the configuration itself listens.
+    /// Lets instances through whose address is a loopback address while their node is another machine.
+    pub allow_loopback: bool,
+    /// Lets instances through that are an address on which the configuration itself, Gatewright or its Consul listens.
     pub allow_own_listeners: bool,
     /// How many times templates may discover further queries before the change is held.
     pub max_discovery_rounds: u32,
 }
 
-/// Where machines in a cloud get their credentials (the same at AWS, Azure, Google and others; with
-/// IPv6 at AWS).
-const METADATA: [&str; 2] = ["169.254.169.254", "fd00:ec2::254"];
+/// Where machines in a cloud get their credentials: link-local addresses (AWS, Azure, Google and others; containers of AWS
+/// at 169.254.170.2), AWS with IPv6, Alibaba, Azure's host.
+const METADATA: [&str; 5] = [
+    "169.254.0.0/16",
+    "fe80::/10",
+    "fd00:ec2::254",
+    "100.100.100.200",
+    "168.63.129.16",
+];
 
 impl Default for Catalog {
     fn default() -> Catalog {
@@ -200,6 +208,7 @@ impl Default for Catalog {
                 .iter()
                 .filter_map(|address| address.parse().ok())
                 .collect(),
+            allow_loopback: false,
             allow_own_listeners: false,
             max_discovery_rounds: 8,
         }

@@ -388,6 +388,7 @@ mod tests {
             host_names,
             allow: &[],
             deny: &[],
+            loopback: None,
             own: &own,
         };
         let slot = Slot::new(query, &known, addresses, None, &mut 0);
@@ -433,6 +434,7 @@ mod tests {
             host_names: false,
             allow: &[],
             deny: &[],
+            loopback: None,
             own: &own,
         };
         let all = Slot::new(&query, &known(&three), addresses, None, &mut next);

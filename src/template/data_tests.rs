@@ -193,6 +193,12 @@ fn addresses_are_judged_by_the_settings() {
         "127.0.0.1",
         "169.254.169.254",
         "169.254.1.1",
+        "169.254.170.2",
+        "100.100.100.200",
+        "168.63.129.16",
+        "64:ff9b::169.254.169.254",
+        "64:ff9b::10.0.0.2",
+        "fe80::1",
         "0.0.0.0",
         "224.0.0.1",
         "255.255.255.255",
@@ -240,7 +246,7 @@ fn addresses_are_judged_by_the_settings() {
             "10.0.0.1",
             "10.9.9.9",
             "127.0.0.1",
-            "169.254.1.1",
+            "64:ff9b::10.0.0.2",
             "::1",
             "fd00::1",
         ]
@@ -249,7 +255,7 @@ fn addresses_are_judged_by_the_settings() {
         allow_addresses: networks(&["10.0.0.0/16", "fd00::/8"]),
         ..usual.clone()
     };
-    assert_eq!(kept(inside), ["10.0.0.1", "fd00::1"]);
+    assert_eq!(kept(inside), ["10.0.0.1", "64:ff9b::10.0.0.2", "fd00::1"]);
     let without = Options {
         deny_addresses: networks(&["127.0.0.0/8", "::1", "169.254.0.0/16"]),
         host_names: true,
@@ -260,11 +266,52 @@ fn addresses_are_judged_by_the_settings() {
         [
             "10.0.0.1",
             "10.9.9.9",
+            "100.100.100.200",
+            "168.63.129.16",
+            "64:ff9b::10.0.0.2",
             "fd00::1",
             "fd00:ec2::254",
+            "fe80::1",
             "localhost"
         ]
     );
+}
+
+// C05
+#[test]
+fn a_loopback_address_is_left_out_where_its_node_is_another_machine() {
+    let at = |address: &str, node: &str| json!({ "Address": address, "Port": 80, "ID": format!("{address} {node}"), "NodeAddress": node });
+    let list = vec![
+        at("10.0.0.1", "10.0.0.1"),
+        at("127.0.0.1", "10.0.0.1"),
+        at("127.0.0.2", "192.0.2.1"),
+        at("127.0.0.3", "127.0.0.1"),
+        at("127.0.0.4", "node.example"),
+        at("::1", "10.0.0.1"),
+        at("::ffff:127.0.0.5", "10.0.0.1"),
+    ];
+    let catalog = json!({ "services": { "web": list } }).to_string();
+    let kept = |options: Options| -> Vec<String> {
+        let template = "{{#each (service \"web\")}}x {{Address}}\n{{/each}}";
+        let rendering = complete(&mut with(template, options), &catalog).unwrap();
+        let lines = rendering.files[0].lines();
+        let mut kept: Vec<String> = lines.map(|line| line[2..].to_owned()).collect();
+        kept.sort();
+        kept
+    };
+    let usual = Options {
+        local_addresses: ["192.0.2.1".parse().unwrap()].into(),
+        ..Options::default()
+    };
+    assert_eq!(
+        kept(usual.clone()),
+        ["10.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4"]
+    );
+    let all = Options {
+        loopback: true,
+        ..usual
+    };
+    assert_eq!(kept(all).len(), list.len());
 }
 
 const LISTENERS: &str = "global\n    stats socket ipv4@127.0.0.1:9999 level admin\nfrontend in\n    bind 10.0.0.1:80,:8000-8010\n    bind-process 1\n    bind [::]:8443\n    bind quic4@10.0.0.1:90\nlisten x\n    # bind 10.0.0.2:80\n    bind {{keyOrDefault \"listen\" \"10.0.0.7:70\"}}\n{{#each (service \"web\")}}\n    server {{serverName this}} {{serverAddress this}}\n{{/each}}\n";
@@ -288,13 +335,19 @@ fn an_instance_that_is_our_own_listener_is_left_out() {
         at("::1", 8443),
         at("192.0.2.1", 8443),
         at("::1", 8001),
+        at("127.0.0.1", 8500),
+        at("127.0.0.1", 8501),
+        at("192.0.2.1", 9200),
     ];
     let catalog = |listen: Option<&str>| {
         let keys = listen.map_or(json!({}), |listen| json!({ "listen": listen }));
         json!({ "services": { "web": list }, "keys": keys }).to_string()
     };
     let own = Options {
-        local_addresses: Some(["192.0.2.1".parse().unwrap()].into()),
+        local_addresses: ["192.0.2.1".parse().unwrap()].into(),
+        listens: ["127.0.0.1:8500", "0.0.0.0:9200"]
+            .map(|at| at.parse().unwrap())
+            .into(),
         ..Options::default()
     };
     let mut set = with(LISTENERS, own.clone());
@@ -307,27 +360,29 @@ fn an_instance_that_is_our_own_listener_is_left_out() {
         "10.0.0.1-80",
         "10.0.0.7-70",
         "127.0.0.1-8000",
+        "127.0.0.1-8500",
         "127.0.0.1-9999",
         "192.0.2.1-8010",
         "::1-8443",
         "192.0.2.1-8443",
+        "192.0.2.1-9200",
     ];
     let mut found = out(&rendering);
     found.sort();
     expected.sort_unstable();
     assert_eq!(found, expected);
     assert!(
-        told(&rendering).contains(&"Instance 10.0.0.1-80 on node node-10.0.0.1-80 of service \"web\" is left out because its address 10.0.0.1:80 is one on which the configuration itself listens.".to_owned()),
+        told(&rendering).contains(&"Instance 10.0.0.1-80 on node node-10.0.0.1-80 of service \"web\" is left out because its address 10.0.0.1:80 is one on which the gateway itself listens.".to_owned()),
         "{:#?}",
         told(&rendering)
     );
-    assert_eq!(rendering.files[0].matches("    server ").count(), 7);
+    assert_eq!(rendering.files[0].matches("    server ").count(), 8);
     // Whoever listens elsewhere may serve there.
     let moved = complete(&mut with(LISTENERS, own), &catalog(Some("10.0.0.8:70"))).unwrap();
     assert!(out(&moved).contains(&"10.0.0.8-70".to_owned()));
     assert!(!out(&moved).contains(&"10.0.0.7-70".to_owned()));
     let any = Options {
-        local_addresses: None,
+        own_listeners: true,
         ..Options::default()
     };
     let rendering = complete(&mut with(LISTENERS, any), &catalog(None)).unwrap();

@@ -175,7 +175,7 @@ impl TemplateSet {
         let texts = files
             .filter(|(_, source)| source.grammar == Grammar::Haproxy)
             .map(|(text, _)| text.as_str());
-        Listeners::of(texts, self.recorder.options().local_addresses.as_ref())
+        Listeners::of(texts, self.recorder.options())
     }
 
     fn render_once(&mut self) -> Result<Outcome, Vec<Diagnostic>> {

@@ -48,7 +48,10 @@ pub struct Addresses<'a> {
     pub allow: &'a [Network],
     /// The networks it must not lie in.
     pub deny: &'a [Network],
-    /// Where the configuration itself listens.
+    /// The addresses of this machine, where an instance may have a loopback address only if its node is this
+    /// machine or has a loopback address itself; without them any instance may.
+    pub loopback: Option<&'a BTreeSet<IpAddr>>,
+    /// Where the gateway itself listens.
     pub own: &'a Listeners,
 }
 
@@ -76,7 +79,7 @@ pub fn judge(
             // Where the configuration listens may change while the instance does not.
             if addresses.own.have(one) {
                 return Some(format!(
-                    "its address {}:{} is one on which the configuration itself listens",
+                    "its address {}:{} is one on which the gateway itself listens",
                     one.address, one.port
                 ));
             }
@@ -144,6 +147,16 @@ fn fault(one: &Instance, addresses: Addresses<'_>) -> Option<String> {
     if let Some(fault) = address_fault(&one.address, addresses) {
         return Some(fault);
     }
+    if addresses
+        .loopback
+        .is_some_and(|local| is_elsewhere(one, local))
+    {
+        return Some(format!(
+            "its address {} is this machine's own, but its node is at {}; catalog.allow_loopback lets it through",
+            one.address,
+            shorten(&one.node.address)
+        ));
+    }
     if !(1..=65535).contains(&one.port) {
         return Some(format!("its port {} is not between 1 and 65535", one.port));
     }
@@ -166,6 +179,14 @@ fn fault(one: &Instance, addresses: Addresses<'_>) -> Option<String> {
         .chain(tagged)
         .any(|text| text.contains(char::is_control))
         .then(|| "one of its tags or metadata holds a control character".to_owned())
+}
+
+/// Whether the address is a loopback address and the node another machine.
+fn is_elsewhere(one: &Instance, local: &BTreeSet<IpAddr>) -> bool {
+    let parse = |text: &str| Some(text.parse::<IpAddr>().ok()?.to_canonical());
+    let is_here = |ip: IpAddr| ip.is_loopback() || local.contains(&ip);
+    parse(&one.address).is_some_and(|ip| ip.is_loopback())
+        && parse(&one.node.address).is_some_and(|ip| !is_here(ip))
 }
 
 /// What makes an address unfit, if anything.

@@ -1,10 +1,11 @@
-//! Where a rendered configuration listens, to tell an instance that would send requests round in a
+//! Where a rendered configuration, Gatewright and its Consul listen, to tell an instance that would send requests round in a
 //! loop, or to HAProxy's own command socket. Pure.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;
 
+use super::Options;
 use crate::catalog::Instance;
 use crate::haproxy::config::Config;
 
@@ -18,14 +19,12 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// The `bind` and `stats socket` lines of configurations. `local` are this machine's addresses.
-    pub fn of<'a>(
-        texts: impl Iterator<Item = &'a str>,
-        local: Option<&BTreeSet<IpAddr>>,
-    ) -> Listeners {
-        let Some(local) = local else {
+    /// The `bind` and `stats socket` lines of configurations, and where Gatewright and its Consul listen; none where
+    /// instances may have such an address.
+    pub fn of<'a>(texts: impl Iterator<Item = &'a str>, options: &Options) -> Listeners {
+        if options.own_listeners {
             return Listeners::default();
-        };
+        }
         // A configuration may be large and its listeners are few: only their lines are read.
         let (mut binds, mut stats) = (String::from("frontend x\n"), String::from("global\n"));
         for text in texts {
@@ -39,10 +38,16 @@ impl Listeners {
         let ranges = endpoints
             .chain(stats.into_iter().map(|socket| socket.endpoint))
             .filter_map(|endpoint| endpoint.tcp())
+            .chain(
+                options
+                    .listens
+                    .iter()
+                    .map(|at| (at.ip(), at.port(), at.port())),
+            )
             .map(|(address, low, high)| (address.to_canonical(), low, high));
         Listeners {
             ranges: ranges.collect(),
-            local: local.clone(),
+            local: options.local_addresses.clone(),
         }
     }
 

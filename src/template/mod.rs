@@ -30,7 +30,7 @@ mod tables;
 mod writer;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -82,9 +82,15 @@ pub struct Options {
     pub allow_addresses: Vec<Network>,
     /// The networks that they must not lie in.
     pub deny_addresses: Vec<Network>,
-    /// This machine's addresses, to leave out instances that are an address on which the rendered
-    /// configuration listens; without it they are let through.
-    pub local_addresses: Option<BTreeSet<IpAddr>>,
+    /// This machine's addresses.
+    pub local_addresses: BTreeSet<IpAddr>,
+    /// Lets instances of other machines through whose address is a loopback address.
+    pub loopback: bool,
+    /// Lets instances through that are an address on which the rendered configuration, Gatewright or its Consul
+    /// listens.
+    pub own_listeners: bool,
+    /// Where Gatewright and its Consul listen.
+    pub listens: BTreeSet<SocketAddr>,
     /// The files that the templates make; the helper `file` does not read them.
     pub destinations: Vec<PathBuf>,
     /// Whether the helper `raw` may write values as they are.
@@ -113,7 +119,10 @@ impl Default for Options {
             host_names: false,
             allow_addresses: Vec::new(),
             deny_addresses: Vec::new(),
-            local_addresses: Some(BTreeSet::new()),
+            local_addresses: BTreeSet::new(),
+            loopback: false,
+            own_listeners: false,
+            listens: BTreeSet::new(),
             destinations: Vec::new(),
             raw: false,
             environment: BTreeMap::new(),

@@ -202,6 +202,7 @@ impl Recorder {
             host_names: self.options.host_names,
             allow: &self.options.allow_addresses,
             deny: &self.options.deny_addresses,
+            loopback: (!self.options.loopback).then_some(&self.options.local_addresses),
             own,
         }
     }
