@@ -135,7 +135,7 @@ fn unproven(rights: Vec<Right>, shown: &[Instance]) -> Vec<Right> {
     rights.into_iter().filter(|right| !proved(right)).collect()
 }
 
-/// What is told of a worker that keeps the rights with which it was started.
+/// The note about a worker that runs as root.
 const AS_ROOT: &str = "HAProxy's worker runs as root, so a fault in it gives away the machine. Add `user haproxy` and `group haproxy` to `global`, or start HAProxy as another user.";
 
 /// A look at HAProxy in the core's words.

@@ -442,7 +442,8 @@ pub fn private_directory(path: &Path) -> Result<(), FileError> {
     Ok(())
 }
 
-/// Whether nobody but us and root owns the state directory or may write to it: what lies there decides what HAProxy loads.
+/// An error where another user than ours and root owns the state directory or may write to it: its files decide what HAProxy
+/// loads.
 pub fn ours_alone(state_directory: &Path) -> Result<(), FileError> {
     let failed = FileError::of("use the state directory", state_directory);
     let found = std::fs::metadata(state_directory).map_err(&failed)?;

@@ -5,6 +5,7 @@ use std::fs::read_to_string;
 use nix::unistd::{Group, User, geteuid};
 
 use super::wiring::resolve_mode;
+use crate::haproxy::process::status_mask;
 use crate::settings::{Mode, Settings};
 
 /// The user and the group of HAProxy in the packages of distributions.
@@ -40,12 +41,9 @@ pub fn drop_rights(settings: &mut Settings) {
     }
 }
 
-/// Whether we may become another user and group: containers take these capabilities away. What cannot be read is no right.
+/// Whether we may become another user and group, which a container may forbid. An unreadable file counts as forbidden.
 fn may_set_ids() -> bool {
-    let capabilities = read_to_string("/proc/self/status").ok().and_then(|text| {
-        let digits = text.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
-        u64::from_str_radix(digits.trim(), 16).ok()
-    });
+    let capabilities = status_mask("self", "CapEff:");
     let is_denied = read_to_string("/proc/self/setgroups").is_ok_and(|text| text.trim() == "deny");
     capabilities.is_some_and(|all| all & SET_IDS == SET_IDS) && !is_denied
 }
@@ -70,7 +68,7 @@ mod tests {
     fn our_own_ids_are_mapped() {
         assert!(is_mapped("uid_map", geteuid().as_raw()));
         assert!(!is_mapped("no_map", 0));
-        // 4294967295 is no id (credentials(7)); the map of the first namespace ends before it.
+        // 4294967295 is reserved (credentials(7)); the map of the first namespace ends before it.
         assert!(!is_mapped("uid_map", u32::MAX));
     }
 }

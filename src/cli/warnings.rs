@@ -210,7 +210,7 @@ mod tests {
         ] {
             assert_eq!(told(address), Vec::<String>::new(), "{address}");
         }
-        // One that is not read is nobody's.
+        // The address of a Consul that is not read needs no warning.
         let mut settings = Settings::default();
         settings.catalog.source = Origin::File;
         settings.consul.addresses = vec!["http://10.0.0.1:8500".to_owned()];

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::fmt::Display;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
@@ -263,8 +264,7 @@ impl Master {
 
     fn environment(&self) -> Option<Environment> {
         let bytes = std::fs::read(format!("/proc/{}/environ", self.pid)).ok()?;
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
-        let user = effective_user(&status)?;
+        let user = user_of(self.pid)?;
         Some(Environment {
             values: values(&bytes),
             foreign: user != 0 && user != nix::unistd::geteuid().as_raw(),
@@ -276,6 +276,22 @@ impl Master {
 fn effective_user(status: &str) -> Option<u32> {
     let users = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
     users.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// The effective user of a process, where that can be seen.
+pub fn user_of(pid: i32) -> Option<u32> {
+    effective_user(&status_text(pid)?)
+}
+
+/// A mask of signals (`SigCgt:`) or capabilities (`CapEff:`) of a process: a number, or `self`.
+pub fn status_mask(process: impl Display, name: &str) -> Option<u64> {
+    let text = status_text(process)?;
+    let mask = text.lines().find_map(|line| line.strip_prefix(name))?;
+    u64::from_str_radix(mask.trim(), 16).ok()
+}
+
+fn status_text(process: impl Display) -> Option<String> {
+    std::fs::read_to_string(format!("/proc/{process}/status")).ok()
 }
 
 /// The content of `/proc/PID/environ`, without what a master hands to itself.
@@ -414,13 +430,7 @@ fn ready(pid: i32) -> bool {
 }
 
 fn catches_reload_signal(pid: i32) -> bool {
-    let Ok(text) = std::fs::read_to_string(format!("/proc/{pid}/status")) else {
-        return false;
-    };
-    text.lines()
-        .find_map(|line| line.strip_prefix("SigCgt:"))
-        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-        .is_some_and(|mask| mask & RELOAD_SIGNAL_BIT != 0)
+    status_mask(pid, "SigCgt:").is_some_and(|mask| mask & RELOAD_SIGNAL_BIT != 0)
 }
 
 struct Status {

@@ -74,6 +74,13 @@ pub enum Status {
     Stopped,
 }
 
+impl Status {
+    /// Whether HAProxy serves, is down or has ended for good.
+    fn is_settled(&self) -> bool {
+        !matches!(self, Status::Waiting | Status::Starting { .. })
+    }
+}
+
 /// By what a HAProxy ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Death {
@@ -172,12 +179,9 @@ impl Supervisor {
         status.mark_unchanged();
         let _ = self.orders.send(Order::Start);
         let settled = async {
-            while status.changed().await.is_ok()
-                && matches!(
-                    *status.borrow_and_update(),
-                    Status::Waiting | Status::Starting { .. }
-                )
-            {}
+            if status.changed().await.is_ok() {
+                let _ = status.wait_for(Status::is_settled).await;
+            }
         };
         let _ = timeout(limit, settled).await;
         self.status()
@@ -186,9 +190,7 @@ impl Supervisor {
     /// Waits until HAProxy serves, is down or has ended for good.
     pub async fn settled(&self, limit: Duration) -> Status {
         let mut status = self.status.clone();
-        let settled =
-            |status: &Status| !matches!(status, Status::Waiting | Status::Starting { .. });
-        let _ = timeout(limit, status.wait_for(settled)).await;
+        let _ = timeout(limit, status.wait_for(Status::is_settled)).await;
         self.status()
     }
 
@@ -402,7 +404,7 @@ impl Task {
     }
 
     fn set(&self, status: Status) {
-        // A second end like the first one is told as well.
+        // A second end wakes the watchers too, although it may look like the first.
         self.publish.send_replace(status);
     }
 }

@@ -7,23 +7,29 @@ use crate::catalog::Network;
 /// Who may use a route: a request has to pass all of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Access {
-    /// `allow=`: only these. An empty list lets nobody in, as does a rule that cannot be read; Fabio ignores such a rule.
+    /// `allow=`: the only networks that may; without it all may. An empty list closes the route, as does a rule that cannot
+    /// be read, which Fabio ignores.
     pub allow: Option<Vec<Network>>,
-    /// `deny=`: not these.
+    /// `deny=`: the networks that may not use it.
     pub deny: Vec<Network>,
     /// `auth=`: members of each of these lists of users.
     pub auth: BTreeSet<String>,
 }
 
 impl Access {
-    /// Whether everybody may.
+    /// Whether the route has no rule.
     pub fn is_open(&self) -> bool {
         *self == Access::default()
     }
 
-    /// Whether nobody may.
+    /// Whether the route answers 403 to every request.
     pub fn is_closed(&self) -> bool {
         self.allow.as_ref().is_some_and(Vec::is_empty)
+    }
+
+    /// Lets the route answer 403 to every request.
+    pub fn close(&mut self) {
+        self.allow = Some(Vec::new());
     }
 
     /// For whom both are open.

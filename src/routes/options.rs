@@ -110,7 +110,7 @@ impl Read {
         }
         match fault {
             Some(reason) if has_rules => {
-                read.options.access.allow = Some(Vec::new());
+                read.options.access.close();
                 read.notes.push(format!(
                     "It has a rule of access and an option that cannot be used, so it answers 403 to everybody: {reason}."
                 ));
@@ -119,7 +119,7 @@ impl Read {
             None => {}
         }
         if rules > 1 {
-            read.options.access.allow = Some(Vec::new());
+            read.options.access.close();
             read.notes.push("It has more than one rule of access, so it answers 403 to everybody. Write one of allow and deny, once.".to_owned());
         }
         Ok(read)
@@ -150,7 +150,7 @@ impl Read {
                         self.notes.push(format!(
                             "Its rule of access `{key}={value}` cannot be read, so it answers 403 to everybody: {reason}"
                         ));
-                        options.access.allow = Some(Vec::new());
+                        options.access.close();
                     }
                 }
             }

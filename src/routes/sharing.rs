@@ -1,5 +1,6 @@
 //! Services that claim one route, or a part of the route of another one: whose rules of access hold, and what is told.
 
+use std::borrow::Borrow;
 use std::collections::BTreeSet;
 
 use super::owners::are_named;
@@ -21,8 +22,9 @@ pub fn protect(targets: &mut [Target]) {
 }
 
 /// The services of a route, each once.
-fn services(targets: &[Target]) -> BTreeSet<&str> {
-    targets.iter().map(|one| one.service.as_str()).collect()
+fn services<T: Borrow<Target>>(targets: &[T]) -> BTreeSet<&str> {
+    let names = targets.iter().map(|one| one.borrow().service.as_str());
+    names.collect()
 }
 
 /// What is to tell of a route that several services claim, before their rules are brought together.
@@ -74,7 +76,7 @@ pub fn taken(routes: &[Route], owners: &[Owner]) -> Vec<Item> {
             && open
             && !are_named(owners, &route.source)
         {
-            let (own, others) = (names(route), names(outer));
+            let (own, others) = (services(&route.targets), services(&outer.targets));
             if own.is_disjoint(&others) {
                 items.push(Item {
                     what: format!("Route {}", route.source),
@@ -94,14 +96,6 @@ pub fn taken(routes: &[Route], owners: &[Owner]) -> Vec<Item> {
 
 fn access(route: &Route) -> Option<&Access> {
     route.targets.first().map(|one| &one.options.access)
-}
-
-fn names(route: &Route) -> BTreeSet<&str> {
-    route
-        .targets
-        .iter()
-        .map(|one| one.service.as_str())
-        .collect()
 }
 
 fn is_within(inner: &Source, outer: &Source) -> bool {

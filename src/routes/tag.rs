@@ -108,6 +108,6 @@ fn plain(options: &mut Options, notes: &mut Vec<String>) {
             "`auth` asks for a password, which TCP does not carry, so it answers 403 to everybody: no client can connect."
                 .to_owned(),
         );
-        options.access.allow = Some(Vec::new());
+        options.access.close();
     }
 }

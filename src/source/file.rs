@@ -70,12 +70,11 @@ impl CatalogFile {
     /// Watches a query until the returned handle is dropped. Must be called within a Tokio runtime.
     pub fn watch(&self, id: WatchId, query: Query, out: mpsc::Sender<Update>) -> Watch {
         self.followed
-            .watch("the catalog file", follow, |shared, counted| async move {
+            .watch("the catalog file", follow, |shared| async move {
                 let answer = |catalog: &Arc<Fixture>, query: &Query| {
                     shared.answer(catalog, query).map(Arc::new)
                 };
                 tell(shared.seen.subscribe(), answer, id, query, out).await;
-                drop(counted);
             })
     }
 

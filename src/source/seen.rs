@@ -36,12 +36,12 @@ impl<S: Send + Sync + 'static> Followed<S> {
         self.watches.load(Ordering::Relaxed)
     }
 
-    /// A watch that does what `told` does, which keeps what counts it. `follow` is the task, begun anew should it end by a mistake.
+    /// A watch that does what `told` does. `follow` is the task, begun anew should it end by a mistake.
     pub fn watch<F, T>(
         self: &Arc<Self>,
         name: &'static str,
         follow: impl Fn(Arc<S>) -> F + Send + 'static,
-        told: impl FnOnce(Arc<S>, Counted<S>) -> T,
+        told: impl FnOnce(Arc<S>) -> T,
     ) -> Watch
     where
         F: Future<Output = ()> + Send + 'static,
@@ -52,12 +52,17 @@ impl<S: Send + Sync + 'static> Followed<S> {
             Watch::begin(keep_alive(name, move || follow(Arc::clone(&shared))))
         });
         let counted = Counted::new(Arc::clone(self));
-        Watch::begin(told(Arc::clone(&self.shared), counted))
+        // In a box, because a future that awaits another one would hold it twice.
+        let told = Box::pin(told(Arc::clone(&self.shared)));
+        Watch::begin(async move {
+            let _counted = counted;
+            told.await;
+        })
     }
 }
 
 /// One of the watches that are alive; keeps the follower running.
-pub(super) struct Counted<S>(Arc<Followed<S>>);
+struct Counted<S>(Arc<Followed<S>>);
 
 impl<S> Counted<S> {
     fn new(followed: Arc<Followed<S>>) -> Counted<S> {

@@ -36,7 +36,7 @@ enum Blame {
     Fatal,
     /// HAProxy was told in a way that may be lost, and still runs what it ran.
     Perhaps,
-    /// HAProxy was killed while it was told, or it was down and started from the former set alone.
+    /// HAProxy was killed during the reload, or it was down and started only from the former set.
     Hardly,
     /// HAProxy was down and did not start. Only if it starts from the former set is this one the reason.
     AtRest,

@@ -19,6 +19,7 @@ use super::{Applier, invocation};
 use crate::diagnostic::Severity;
 use crate::haproxy::Finding;
 use crate::haproxy::check::{CheckError, Invocation, version};
+use crate::haproxy::process::user_of;
 use crate::haproxy::stats::Running;
 
 /// `haproxy -v` takes milliseconds.
@@ -33,14 +34,6 @@ pub(super) struct Program {
     version: Result<String, String>,
 }
 
-/// Whether a process has root's rights.
-fn is_of_root(pid: i32) -> bool {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"));
-    // The real one, the effective one, and two more.
-    ids.is_some_and(|ids| ids.split_whitespace().nth(1) == Some("0"))
-}
-
 impl Applier {
     /// Whether the worker has root's rights, as far as its process is seen.
     pub(super) async fn is_root(&mut self, seen: &Seen) -> bool {
@@ -48,7 +41,7 @@ impl Applier {
             return false;
         };
         // Without its master the number may be that of another process here.
-        self.known_master().await.is_some() && is_of_root(running.pid)
+        self.known_master().await.is_some() && user_of(running.pid) == Some(0)
     }
 
     /// A sentence for each.

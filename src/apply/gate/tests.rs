@@ -438,7 +438,7 @@ fn an_address_that_the_last_good_set_shares_is_a_warning() {
     let more = format!("{text} bind :81\nlisten d\n bind :81\n");
     let found = codes(set(&more), Some(text), &Rules::default());
     assert_eq!(found, [(E, "address-shared", 7), (W, "address-shared", 4)]);
-    // Each line is told of once, however many sections there are.
+    // Each line has one finding, however many sections there are.
     let many: String = (0..90)
         .map(|n| format!("frontend f{n}\n bind :80\n"))
         .collect();

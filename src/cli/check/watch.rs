@@ -56,7 +56,7 @@ pub fn watch(check: &Check) -> Result<u8, Failure> {
             return Ok(exit::OK);
         }
         while changes.recv_timeout(SETTLE).is_ok() {}
-        // What was told stays on the screen, and what was there before it.
+        // The screen is not cleared: it keeps the last report, and the output of former commands.
         let _ = writeln!(std::io::stderr(), "\nA file has changed; checking again.\n");
     }
 }

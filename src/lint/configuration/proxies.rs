@@ -55,17 +55,21 @@ impl Look<'_> {
         if !self.about.complete || self.config.hard_stop_after().is_some() {
             return;
         }
-        let place = self
-            .config
-            .of_kind("global")
-            .next()
-            .map_or((0, 0, 0), |global| self.section(global));
+        let place = self.global();
         self.warn(
             "no-hard-stop-after",
             place,
             "Nothing ends old workers: after a reload each lives as long as its last connection.".to_owned(),
             "Add `hard-stop-after 10m` to `global`, or another time that your longest requests need.",
         );
+    }
+
+    /// The place of the first `global`, or of the configuration where it has none.
+    fn global(&self) -> (usize, usize, usize) {
+        let mut globals = self.config.of_kind("global");
+        globals
+            .next()
+            .map_or((0, 0, 0), |global| self.section(global))
     }
 
     /// Whether HAProxy keeps the rights of root, where its configuration shows that root starts it.
@@ -87,11 +91,7 @@ impl Look<'_> {
                 None => return,
             },
         };
-        let place = self
-            .config
-            .of_kind("global")
-            .next()
-            .map_or((0, 0, 0), |global| self.section(global));
+        let place = self.global();
         self.warn(
             "keeps-root",
             place,

@@ -176,11 +176,11 @@ impl Consul {
         }
         let asked = Asked::of(&query, &self.client.defaults);
         self.followed
-            .watch("Consul", follow::follow, |shared, counted| async move {
+            .watch("Consul", follow::follow, |shared| async move {
                 let (interest, seen) = shared.want(asked);
                 let part = |answer: &Arc<Answer>, query: &Query| Ok(asked::part(query, answer));
                 seen::tell(seen, part, id, query, out).await;
-                drop((interest, counted));
+                drop(interest);
             })
     }
 

@@ -160,14 +160,11 @@ impl Serf {
     /// Watches a query until the returned handle is dropped. Must be called within a Tokio runtime.
     pub fn watch(&self, id: WatchId, query: Query, out: mpsc::Sender<Update>) -> Watch {
         let follow = |shared| follow::Follower::new(shared).run();
-        self.followed
-            .watch("Serf", follow, |shared, counted| async move {
-                let answer = |members: &Arc<Members>, query: &Query| {
-                    shared.answer(members, query).map(Arc::new)
-                };
-                tell(shared.seen.subscribe(), answer, id, query, out).await;
-                drop(counted);
-            })
+        self.followed.watch("Serf", follow, |shared| async move {
+            let answer =
+                |members: &Arc<Members>, query: &Query| shared.answer(members, query).map(Arc::new);
+            tell(shared.seen.subscribe(), answer, id, query, out).await;
+        })
     }
 
     /// Asks once, on a connection of its own, each address at most once, within `deadline` in all.
