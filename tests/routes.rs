@@ -34,7 +34,7 @@ fn routed(consul: &Consul) -> (Setup, SocketAddr) {
         .argument(&entrance.to_string());
     setup
         .settings(&format!(
-            "[haproxy]\nmode = \"supervise\"\nbinary = \"{}\"\n[state]\ndirectory = \"{{dir}}state\"\n",
+            "[haproxy]\nmode = \"supervise\"\nbinary = \"{}\"\n[state]\ndirectory = \"{{dir}}state\"\n[catalog]\nallow_loopback = true\n",
             oldest().program().display()
         ))
         .unwrap();

@@ -9,10 +9,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::weights::{is_fine, scaled};
-use super::{HostHeader, Options, Route, Source, Table, Target};
+use super::{HostHeader, Options, Route, Rules, Source, Table, Target, reserved};
 
 /// Of so many requests a split counts.
 pub const WHOLE: u32 = 1_000_000;
+
+/// In place of a backend: the request has no route, although others take more hosts. No backend is named so.
+pub const NOWHERE: &str = "/";
 
 /// Everything.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -72,12 +75,13 @@ type Apart = (bool, Options, String);
 /// Lays the table out. `name` makes a legal and unique name of a service's name and what is special.
 pub fn lay_out(
     table: &Table,
-    ports: &BTreeSet<u16>,
+    rules: &Rules,
     name: impl Fn(&str, Option<&str>) -> String,
 ) -> Layout {
     let mut layout = Layout::default();
     let members = members(table);
     let mut used = BTreeMap::new();
+    let mut found: Vec<(&Source, String)> = Vec::new();
     for route in &table.routes {
         let groups = groups(route);
         let named: Vec<(String, &Apart, &Vec<&Arc<Target>>)> = groups
@@ -96,23 +100,15 @@ pub fn lay_out(
             continue;
         };
         let splits = splits(&named);
-        let entry = |key: String| (key, main.clone());
         match &route.source {
             Source::Tcp { port } => {
                 used.insert(*port, (main.clone(), splits));
             }
-            Source::Sni { host } => {
-                layout.sni_splits.extend(splits);
-                layout.sni.push(entry(host.clone()));
-            }
-            Source::Http { host, path } => {
-                layout.splits.extend(splits);
-                layout.http.push(entry(match host.len() {
-                    0 => path.clone(),
-                    length => format!("{length}:{host}{path}"),
-                }));
-            }
+            Source::Sni { .. } => layout.sni_splits.extend(splits),
+            Source::Http { .. } => layout.splits.extend(splits),
         }
+        layout.enter(&route.source, main);
+        found.push((&route.source, main.clone()));
         for (backend, apart, targets) in named {
             layout
                 .backends
@@ -120,7 +116,14 @@ pub fn lay_out(
                 .or_insert_with(|| filled(apart, targets));
         }
     }
-    for port in ports {
+    let found: Vec<(&Source, &str)> = found
+        .iter()
+        .map(|(source, backend)| (*source, backend.as_str()))
+        .collect();
+    for (source, backend) in reserved::entries(&rules.owners, &found) {
+        layout.enter(&source, backend.unwrap_or(NOWHERE));
+    }
+    for port in &rules.ports {
         let unused = format!("tcp::{port}");
         if !used.contains_key(port) {
             layout.backends.insert(
@@ -142,6 +145,21 @@ pub fn lay_out(
         });
     }
     layout
+}
+
+impl Layout {
+    /// An entry for the lookup of requests or of names.
+    fn enter(&mut self, source: &Source, backend: &str) {
+        let (list, key) = match source {
+            Source::Tcp { .. } => return,
+            Source::Sni { host } => (&mut self.sni, host.clone()),
+            Source::Http { host, path } => match host.len() {
+                0 => (&mut self.http, path.clone()),
+                length => (&mut self.http, format!("{length}:{host}{path}")),
+            },
+        };
+        list.push((key, backend.to_owned()));
+    }
 }
 
 /// All instances of each service that have any route, whatever their state.

@@ -11,6 +11,7 @@ pub mod layout;
 mod options;
 pub mod overrides;
 mod owners;
+mod reserved;
 mod sharing;
 mod source;
 pub mod table;

@@ -9,7 +9,7 @@ use super::Source;
 pub struct Owner {
     /// The name of a service, or the beginning of names with `*` at the end.
     pub service: String,
-    /// Names, or `*.NAME` for all names that end so; `*` for all.
+    /// Names, or `*.NAME` for all names that end so; `*` for all, and for paths of every host.
     pub hosts: BTreeSet<String>,
     /// Beginnings of paths: of these hosts, or of every host where no host is named. Without one, all paths of the hosts.
     pub paths: BTreeSet<String>,
@@ -39,9 +39,10 @@ impl Owner {
         }
     }
 
-    fn owns_host(&self, host: &str) -> bool {
+    pub(super) fn owns_host(&self, host: &str) -> bool {
         let name = host.split(':').next().unwrap_or_default();
         self.hosts.iter().any(|own| match own.strip_prefix('*') {
+            Some("") => true,
             Some(end) => !name.is_empty() && name.ends_with(end),
             None => own == host || own == name,
         })

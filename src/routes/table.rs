@@ -25,6 +25,8 @@ pub struct Rules {
     pub users: BTreeSet<String>,
     /// Which service may claim what.
     pub owners: Vec<Owner>,
+    /// The port that is left out of requests' hosts; without one, any is.
+    pub ignored_port: Option<u16>,
 }
 
 /// All routes.
@@ -260,6 +262,18 @@ impl Making<'_> {
         }
         for note in notes {
             self.note(what(), note);
+        }
+        if let Source::Http { host, .. } = &source
+            && let Some((name, port)) = host.split_once(':')
+            && self
+                .rules
+                .ignored_port
+                .is_none_or(|own| port.parse() == Ok(own))
+        {
+            self.note(
+                what(),
+                format!("Port {port} is left out of the hosts of requests, so no request comes to it. Write `{name}` without the port."),
+            );
         }
         self.routes.entry(source).or_default().push(target);
         Ok(())

@@ -19,6 +19,7 @@ fn rules(ports: &[u16]) -> Rules {
         sni: false,
         users: BTreeSet::from(["ops".to_owned()]),
         owners: Vec::new(),
+        ignored_port: Some(80),
     }
 }
 
@@ -64,14 +65,14 @@ fn made_by(instances: &[Instance], lines: &str, rules: &Rules) -> Table {
 }
 
 fn laid(table: &Table) -> Layout {
-    lay_out(
-        table,
-        &BTreeSet::from([9000]),
-        |service, special| match special {
-            None => service.to_owned(),
-            Some(special) => format!("{service}<{special}>"),
-        },
-    )
+    laid_by(table, &rules(&[9000]))
+}
+
+fn laid_by(table: &Table, rules: &Rules) -> Layout {
+    lay_out(table, rules, |service, special| match special {
+        None => service.to_owned(),
+        Some(special) => format!("{service}<{special}>"),
+    })
 }
 
 fn sources(table: &Table) -> Vec<String> {
@@ -236,6 +237,19 @@ fn what_is_probably_meant_otherwise_is_noted() {
         ["`register=web` is left to others: Gatewright does not enter itself into Consul."]
     );
     assert!(notes("urlprefix-localhost/").is_empty());
+    let tags: [&[&str]; 1] = [&["urlprefix-*.a.b:80/x", "urlprefix-a.b:8080/"]];
+    let list = instances("web", &tags);
+    assert_eq!(
+        sentences(&made(&list, "").notes),
+        [
+            "Tag `urlprefix-*.a.b:80/x` of instance web-0 on node node-web-0: Port 80 is left out of the hosts of requests, so no request comes to it. Write `*.a.b` without the port."
+        ]
+    );
+    let rules = Rules {
+        ignored_port: None,
+        ..rules(&[])
+    };
+    assert_eq!(made_by(&list, "", &rules).notes.len(), 2);
 }
 
 #[test]
@@ -414,7 +428,12 @@ fn ports_and_lists_of_users_must_be_named() {
 }
 
 /// What requests match, worked out the slow way: every route in order, the first that fits.
-fn first<'a>(table: &'a Table, host: &str, path: &str) -> Option<&'a Source> {
+fn first<'a>(
+    table: &'a Table,
+    host: &str,
+    path: &str,
+    may: impl Fn(&Source) -> bool,
+) -> Option<&'a Source> {
     fn glob(pattern: &[u8], text: &[u8]) -> bool {
         match pattern {
             [] => text.is_empty(),
@@ -430,7 +449,28 @@ fn first<'a>(table: &'a Table, host: &str, path: &str) -> Option<&'a Source> {
         } => (own.is_empty() || glob(own.as_bytes(), host.as_bytes())) && path.starts_with(begin),
         Source::Sni { .. } | Source::Tcp { .. } => false,
     };
-    table.routes.iter().map(|route| &route.source).find(fits)
+    let mut sources = table.routes.iter().map(|route| &route.source);
+    sources.find(|source| fits(source) && may(source))
+}
+
+/// The entry that the lookups of the shipped template find.
+fn looked_up(layout: &Layout, host: &str, path: &str) -> Option<(String, String)> {
+    let longest = |text: String| {
+        let entries = layout.http.iter();
+        let found = entries.filter(|(key, _)| text.starts_with(key.as_str()));
+        found.max_by_key(|(key, _)| key.len()).cloned()
+    };
+    let of_host = |host: &str| longest(format!("{}:{host}{path}", host.len()));
+    let labels: Vec<&str> = host.split('.').collect();
+    let patterns = (0..labels.len()).rev().flat_map(|count| {
+        let end = labels[labels.len() - count..].iter();
+        let end: String = end.map(|label| format!(".{label}")).collect();
+        let two = (labels.len() >= count + 2).then(|| format!("*.*{end}"));
+        two.into_iter().chain([format!("*{end}")])
+    });
+    of_host(host)
+        .or_else(|| patterns.filter_map(|pattern| of_host(&pattern)).next())
+        .or_else(|| longest(path.to_owned()))
 }
 
 proptest! {
@@ -440,7 +480,7 @@ proptest! {
         let tags: Vec<&str> = tags.iter().map(String::as_str).collect();
         let table = made(&instances("web", &[&tags]), &line);
         let layout = laid(&table);
-        // Every entry leads to a backend that there is.
+        // Every entry leads to a backend that exists.
         for (key, backend) in layout.http.iter().chain(&layout.sni) {
             prop_assert!(layout.backends.contains_key(backend), "{key} {backend}");
             prop_assert!(!key.contains(char::is_whitespace) && !key.starts_with('#'), "{key}");
@@ -458,22 +498,46 @@ proptest! {
         let tags: Vec<&str> = tags.iter().map(String::as_str).collect();
         let table = made(&instances("web", &[&tags]), "");
         let layout = laid(&table);
-        let longest = |text: String| {
-            let found = layout.http.iter().map(|(key, _)| key.clone()).filter(|key| text.starts_with(key.as_str()));
-            found.max_by_key(String::len)
-        };
-        let of_host = |host: &str| longest(format!("{}:{host}{path}", host.len()));
-        let labels: Vec<&str> = host.split('.').collect();
-        let patterns = (0..labels.len()).rev().flat_map(|count| {
-            let end: String = labels[labels.len() - count..].iter().map(|label| format!(".{label}")).collect();
-            let two = (labels.len() >= count + 2).then(|| format!("*.*{end}"));
-            two.into_iter().chain([format!("*{end}")])
+        let found = looked_up(&layout, &host, &path);
+        let found = found.map(|(key, _)| key.split_once(':').map_or(key.clone(), |(_, key)| key.to_owned()));
+        prop_assert_eq!(found, first(&table, &host, &path, |_| true).map(ToString::to_string));
+    }
+
+    /// Of a request for what an owner has, only routes that an owner has count.
+    #[test]
+    fn requests_for_an_owners_host_never_fall_through_to_others(
+        routes in proptest::collection::vec(("(a\\.b|x\\.a\\.b|\\*\\.a\\.b|\\*\\.\\*\\.a\\.b|\\*\\.b|\\*\\.\\*\\.b|\\*\\.\\*|\\*|)", "/[ab]{0,2}"), 1..9),
+        owned in proptest::collection::vec(("(s[0-8]|s\\*)", proptest::option::of("(a\\.b|x\\.a\\.b|\\*\\.a\\.b|\\*\\.b|\\*)"), proptest::option::of("/[ab]{0,2}")), 1..5),
+        host in "(a\\.b|x\\.a\\.b|z\\.y\\.a\\.b|y\\.b|c)",
+        path in "/[ab]{0,3}",
+    ) {
+        let owners: Vec<Owner> = owned.into_iter().map(|(service, host, path)| Owner {
+            service,
+            hosts: host.into_iter().collect(),
+            paths: path.into_iter().collect(),
+            ..Owner::default()
+        }).collect();
+        let rules = Rules { owners, ..rules(&[]) };
+        let services = routes.iter().enumerate().flat_map(|(number, (host, path))| {
+            instances(&format!("s{number}"), &[&[&format!("urlprefix-{host}{path}")]])
         });
-        let found = of_host(&host)
-            .or_else(|| patterns.filter_map(|pattern| of_host(&pattern)).next())
-            .and_then(|key| Some(key.split_once(':')?.1.to_owned()))
-            .or_else(|| longest(path.clone()));
-        prop_assert_eq!(found, first(&table, &host, &path).map(ToString::to_string));
+        let table = made_by(&services.collect::<Vec<_>>(), "", &rules);
+        let layout = laid_by(&table, &rules);
+        let asked = Source::Http { host: host.clone(), path: path.clone() };
+        let owned = owners::are_named(&rules.owners, &asked);
+        let expected = first(&table, &host, &path, |source| !owned || owners::are_named(&rules.owners, source));
+        let expected = expected.map(|source| {
+            let key = match source {
+                Source::Http { host, path } if !host.is_empty() => format!("{}:{host}{path}", host.len()),
+                source => source.to_string(),
+            };
+            let mut entries = layout.http.iter();
+            entries.find(|(one, _)| *one == key).unwrap().1.clone()
+        });
+        let found = looked_up(&layout, &host, &path).map(|(_, backend)| backend);
+        prop_assert_eq!(found.filter(|backend| backend != super::layout::NOWHERE), expected);
+        let keys: BTreeSet<&str> = layout.http.iter().map(|(key, _)| key.as_str()).collect();
+        prop_assert_eq!(keys.len(), layout.http.len());
     }
 
     #[test]

@@ -77,11 +77,8 @@ pub fn judge(
             }
             item.fit = true;
             // Where the configuration listens may change while the instance does not.
-            if addresses.own.have(one) {
-                return Some(format!(
-                    "its address {}:{} is one on which the gateway itself listens",
-                    one.address, one.port
-                ));
+            if let Some(fault) = own_fault(&one.address, one.port, addresses) {
+                return Some(fault);
             }
             (!distinct && !names.insert(one.key()))
                 .then(|| "its node and id were listed before".to_owned())
@@ -179,6 +176,28 @@ fn fault(one: &Instance, addresses: Addresses<'_>) -> Option<String> {
         .chain(tagged)
         .any(|text| text.contains(char::is_control))
         .then(|| "one of its tags or metadata holds a control character".to_owned())
+}
+
+/// What makes an address that a key names unfit, if anything: no node says on which machine it is.
+pub fn place_fault(address: &str, port: u16, addresses: Addresses<'_>) -> Option<String> {
+    let loopback = || {
+        let ip: IpAddr = address.parse().ok()?;
+        (addresses.loopback.is_some() && ip.to_canonical().is_loopback()).then(|| {
+            format!(
+                "its address {ip} is this machine's own; catalog.allow_loopback lets it through"
+            )
+        })
+    };
+    address_fault(address, addresses)
+        .or_else(loopback)
+        .or_else(|| own_fault(address, i64::from(port), addresses))
+}
+
+fn own_fault(address: &str, port: i64, addresses: Addresses<'_>) -> Option<String> {
+    addresses
+        .own
+        .have(address, port)
+        .then(|| format!("its address {address}:{port} is one on which the gateway itself listens"))
 }
 
 /// Whether the address is a loopback address and the node another machine.

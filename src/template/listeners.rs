@@ -6,7 +6,6 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use super::Options;
-use crate::catalog::Instance;
 use crate::haproxy::config::Config;
 
 /// Addresses and ports.
@@ -51,13 +50,13 @@ impl Listeners {
         }
     }
 
-    /// Whether an instance is one of them.
-    pub fn have(&self, one: &Instance) -> bool {
-        let port = |low: u16, high: u16| (i64::from(low)..=i64::from(high)).contains(&one.port);
+    /// Whether this is one of them.
+    pub fn have(&self, address: &str, at: i64) -> bool {
+        let port = |low: u16, high: u16| (i64::from(low)..=i64::from(high)).contains(&at);
         if !self.ranges.iter().any(|(_, low, high)| port(*low, *high)) {
             return false;
         }
-        let Ok(ip) = one.address.parse::<IpAddr>() else {
+        let Ok(ip) = address.parse::<IpAddr>() else {
             return false;
         };
         let ip = ip.to_canonical();

@@ -12,7 +12,7 @@ use handlebars::{Helper, Output, RenderContext, RenderError};
 
 use super::answers::Slot;
 use super::closed::Plan;
-use super::judge::{Addresses, address_fault};
+use super::judge::{Addresses, place_fault};
 use super::listeners::Listeners;
 use super::memo::Memo;
 use super::slots::{Crowded, Group, Slots};
@@ -20,7 +20,7 @@ use super::source_map::Item;
 use super::tables::{Made, Tables, Wanted};
 use super::writer::{END, LineMarks, POSITION, Snapshot, Stop, Writer};
 use super::{Noted, Options};
-use crate::catalog::{Known, Query};
+use crate::catalog::{Instance, Known, Query};
 
 /// Remembers what a rendering asked.
 pub struct Recorder {
@@ -77,6 +77,8 @@ pub struct State {
     /// Slots that are nearly all used.
     pub crowded: Vec<Crowded>,
     tables: Tables,
+    /// Addresses and ports that keys name.
+    places: BTreeSet<(String, u16)>,
 
     // For one file.
     writer: Option<Writer>,
@@ -216,18 +218,21 @@ impl Recorder {
         }
         let former = std::mem::replace(&mut state.own, listeners);
         let State {
+            places,
             slots,
             editions,
             next,
             own,
             ..
         } = &mut *state;
-        let mut concerned = false;
+        let turns = |address: &str, port| former.have(address, port) != own.have(address, port);
+        let mut places = places.iter();
+        let mut concerned = places.any(|(address, port)| turns(address, i64::from(*port)));
         for (query, edition) in editions.iter_mut() {
             let Some(slot) = slots.get(edition) else {
                 continue;
             };
-            let turns = |one| former.have(one) != own.have(one);
+            let turns = |one: &Instance| turns(&one.address, one.port);
             if !slot.instances().iter().any(turns) {
                 continue;
             }
@@ -303,9 +308,13 @@ impl Recorder {
         state.slots.values().any(|slot| slot.lists_service(name))
     }
 
-    /// What is wrong with an address that is not an instance's, if anything.
-    pub fn address_fault(&self, address: &str) -> Option<String> {
-        address_fault(address, self.addresses(&self.state().own))
+    /// What is wrong with an address that a key names, if anything.
+    pub fn address_fault(&self, address: &str, port: u16) -> Option<String> {
+        let mut state = self.state();
+        // Where the configuration listens may change while the key does not.
+        state.memo.spoil();
+        state.places.insert((address.to_owned(), port));
+        place_fault(address, port, self.addresses(&state.own))
     }
 
     /// Notes what a helper left out. It must be told again each time, so nothing is remembered of it.
@@ -559,6 +568,7 @@ impl State {
         self.near = None;
         self.culprit = None;
         self.tables = Tables::default();
+        self.places.clear();
         self.marked = marked;
     }
 

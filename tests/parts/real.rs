@@ -2,6 +2,8 @@
 //!
 //! Gatewright starts none of this; a test that looks at the whole program uses `support` instead.
 
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -78,13 +80,23 @@ impl Haproxy {
             .process_group(0)
             .spawn()
             .unwrap();
-        let stats = directory.join("stats.sock");
+        let (stats, master) = (directory.join("stats.sock"), directory.join("master.sock"));
+        // The worker serves a moment before the master leads to it.
         eventually("HAProxy serves", || {
-            std::os::unix::net::UnixStream::connect(&stats).is_ok()
+            UnixStream::connect(&stats).is_ok()
+                && led_to_worker(&master).is_ok_and(|answer| answer.contains("Pid:"))
         })
         .await;
         Haproxy { child }
     }
+}
+
+fn led_to_worker(master: &Path) -> std::io::Result<String> {
+    let mut socket = UnixStream::connect(master)?;
+    socket.write_all(b"@1 show info\n")?;
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer)?;
+    Ok(answer)
 }
 
 impl Drop for Haproxy {

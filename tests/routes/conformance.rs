@@ -318,6 +318,20 @@ impl Gateway {
     }
 }
 
+impl Gateway {
+    /// A map as it was rendered.
+    pub(super) fn map(&self, name: &str) -> String {
+        let line = self
+            .config
+            .lines()
+            .find(|line| line.contains(&format!("/{name}")))
+            .unwrap();
+        let end = line.find(&format!("/{name}")).unwrap() + name.len() + 1;
+        let begin = line[..end].rfind('(').unwrap() + 1;
+        std::fs::read_to_string(&line[begin..end]).unwrap()
+    }
+}
+
 /// Renders the catalog of a list, runs it, and compares each answer.
 pub fn conforms(list: &str, version: &Version) {
     let list = List::read(list);

@@ -15,7 +15,7 @@ use super::super::engine::PARAMETERS;
 use super::super::names::{backend_name, server_ids, server_name};
 use super::super::recorder::Recorder;
 use super::super::tables::{Made, Wanted};
-use super::{as_number, as_text, failed, refuse_missing};
+use super::{as_number, as_text, failed, refuse_missing, truthy};
 use crate::catalog::{HealthFilter, Instance, Kind, Network, Query, Scope, Status};
 use crate::routes::layout::{Backend, Split, lay_out};
 use crate::routes::{
@@ -59,12 +59,19 @@ impl HelperDef for RoutesHelper {
                     .ok_or_else(|| failed(format!("`{pair}` of `routes` wants a text."))),
             }
         };
+        // As the template's `{{#if}}` asks.
+        let is_set = |name: &str| parameter(name).is_some_and(truthy);
         let rules = Rules {
             prefix: text("prefix", "tag_prefix", tag::PREFIX)?,
             states: states(&text("status", "route_status", "passing")?).map_err(failed)?,
             ports: ports(parameter("tcp_ports")).map_err(failed)?,
-            sni: parameter("sni_listen").is_some_and(|value| value.as_str() != Some("")),
+            sni: is_set("sni_listen"),
             owners: owners(parameter("owners")).map_err(failed)?,
+            ignored_port: match (is_set("ignore_port"), is_set("certificate")) {
+                (true, _) => None,
+                (false, true) => Some(443),
+                (false, false) => Some(80),
+            },
             users: match parameter("auth") {
                 Some(Value::Object(lists)) => lists.keys().cloned().collect(),
                 _ => BTreeSet::new(),
@@ -129,15 +136,15 @@ impl RoutesHelper {
             .iter()
             .flat_map(|(key, text)| overrides::parse(key, text, datacenter))
             .collect();
-        let table = table::build(instances(), &lines, rules, |address, _| {
-            self.recorder.address_fault(address)
+        let table = table::build(instances(), &lines, rules, |address, port| {
+            self.recorder.address_fault(address, port)
         });
         let name = |service: &str, special: Option<&str>| match special {
             None => backend_name(service),
             // With a slash, a colon or a sign in it, which no plain name has.
             Some(special) => server_name(service, special),
         };
-        let layout = lay_out(&table, &rules.ports, name);
+        let layout = lay_out(&table, rules, name);
         let made = Arc::new(Made { table, layout });
         if let Some(asked) = asking.asked {
             self.recorder.keep_table(wanted.clone(), asked, &made);
@@ -305,6 +312,14 @@ fn owners(value: Option<&Value>) -> Result<Vec<Owner>, String> {
         Some(Value::Object(entries)) => entries,
         Some(_) => return Err(wrong()),
     };
+    // Hosts and paths are written as in tags.
+    let claim = |text: String| match Source::parse(&text, "") {
+        Ok(Source::Http { host, path }) => Ok((host, path)),
+        Ok(_) => Err(wrong()),
+        Err(fault) => Err(format!(
+            "`{text}` in the parameter owners cannot be used because {fault}."
+        )),
+    };
     let owner = |(service, entry): (&String, &Value)| {
         let mut owner = Owner {
             service: service.clone(),
@@ -318,11 +333,17 @@ fn owners(value: Option<&Value>) -> Result<Vec<Owner>, String> {
             let texts = list.iter().map(|one| one.as_str().map(str::to_owned));
             match key.as_str() {
                 "hosts" => {
-                    let hosts: Option<Vec<String>> = texts.collect();
-                    let hosts = hosts.ok_or_else(wrong)?;
-                    owner.hosts = hosts.iter().map(|one| one.to_ascii_lowercase()).collect();
+                    for host in texts {
+                        let host = host.filter(|host| !host.contains('/')).ok_or_else(wrong)?;
+                        owner.hosts.insert(claim(host + "/")?.0);
+                    }
                 }
-                "paths" => owner.paths = texts.collect::<Option<_>>().ok_or_else(wrong)?,
+                "paths" => {
+                    for path in texts {
+                        let path = path.filter(|path| path.starts_with('/'));
+                        owner.paths.insert(claim(path.ok_or_else(wrong)?)?.1);
+                    }
+                }
                 "ports" => owner.ports = ports(Some(value)).map_err(|_| wrong())?,
                 _ => return Err(wrong()),
             }
