@@ -106,6 +106,72 @@ fn a_repository_is_checked_with_what_lies_in_it_and_with_made_catalogs() {
     assert_eq!(check(&setup, &[".", "--no-made"]).0, Some(0));
 }
 
+/// Each is right for the catalog that somebody wrote.
+#[test]
+fn each_made_catalog_shows_the_mistake_that_it_is_made_for() {
+    const SERVER: &str =
+        "    server {{serverName this}} {{serverAddress this}} check # {{ServiceMeta.zone}}\n";
+    const BACKEND: &str = "backend web\n    balance roundrobin\n";
+    const THREE: &str = r#"{"services": {"web": [
+      {"Address": "10.0.0.1", "Port": 8001, "Tags": ["prod"], "ServiceMeta": {"zone": "a", "weight": "10", "role": "backup"}},
+      {"Address": "10.0.0.2", "Port": 8002, "Tags": ["prod"], "ServiceMeta": {"zone": "b", "weight": "20", "role": "check"}}
+    ]}}"#;
+    let checked = |place: &str, mistake: &str| {
+        let setup = repository();
+        let template = TEMPLATE.replace(place, mistake);
+        setup.file("haproxy.cfg.hbs", &template).unwrap();
+        setup.file("fixtures/three.json", THREE).unwrap();
+        check(&setup, &["."])
+    };
+    for (place, mistake, cases, message) in [
+        (
+            SERVER,
+            "    server {{Node}} {{serverAddress this}} check\n",
+            "two instances on one node (1 of 7)",
+            "another server named 'node-1'",
+        ),
+        (
+            SERVER,
+            "    server {{ServiceMeta.zone}} {{serverAddress this}} check\n",
+            "two instances on one node, with many instances (2 of 7)",
+            "another server named 'a'",
+        ),
+        (
+            SERVER,
+            "listen l-{{serverName this}}\n    bind 127.0.0.1:{{Port}}\n",
+            "many instances (1 of 7)",
+            "error[address-shared]",
+        ),
+        (
+            BACKEND,
+            "{{#if (gt (len (service \"web\" tag=\"prod\")) 1)}}\nbackend web\n{{/if}}\n",
+            "nothing healthy, with one instance (2 of 7)",
+            "unable to find required default_backend",
+        ),
+        (
+            BACKEND,
+            "{{#if (lt (len (service \"web\" tag=\"prod\")) 50)}}\nbackend web\n{{/if}}\n",
+            "many instances (1 of 7)",
+            "frontend 'in' has no backend capability",
+        ),
+    ] {
+        let (code, out, error) = checked(place, mistake);
+        assert_eq!(code, Some(5), "{mistake} {out} {error}");
+        let refused = format!("refused haproxy.cfg.hbs with {cases}");
+        assert!(out.contains(&refused), "{mistake} {out} {error}");
+        assert!(error.contains(message), "{mistake} {error}");
+    }
+    // Where metadata is empty or missing, the instance is left out and nothing is refused.
+    for right in [
+        "    server {{serverName this}} {{serverAddress this}} check weight {{ServiceMeta.weight}}\n",
+        "    server {{serverName this}} {{serverAddress this}} check {{ServiceMeta.role}}\n",
+    ] {
+        let (code, out, error) = checked(SERVER, right);
+        assert_eq!(code, Some(0), "{right} {out} {error}");
+        assert!(!error.contains("empty metadata"), "{right} {error}");
+    }
+}
+
 #[haproxies]
 fn a_message_of_haproxy_leads_to_the_tag_the_include_and_the_instance(version: Version) {
     let setup = repository();

@@ -1,10 +1,13 @@
 //! Layouts that people have: a master by `master-worker` in the configuration, files of another owner, sections that a
 //! version refuses.
 
+use std::net::SocketAddr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 
 use support::haproxies::{Version, haproxies};
+use support::http;
+use support::process::{Process, command};
 
 use super::environment::{Stage, warnings};
 
@@ -212,4 +215,163 @@ fn an_error_that_names_no_place_is_told_with_the_warnings(version: Version) {
         stage.refuses(&[part, "this ACL will never match"]);
     }
     stage.end();
+}
+
+/// A configuration of root's that names files of ours, and one of ours without a section.
+struct Static {
+    stage: Stage,
+    file: String,
+}
+
+impl Static {
+    fn new(version: &Version) -> Static {
+        let stage = Stage::new(version);
+        let directory = stage.setup.directory().to_owned();
+        std::fs::create_dir(directory.join("etc")).unwrap();
+        let lines = "    bind 127.0.0.1:@port@
+    acl blocked path -f @dir@blocked.lst
+    http-request deny if blocked
+    http-request deny deny_status 421 if { src,map_ip(@dir@nets.map) -m str no }
+    http-request return status 200 content-type text/plain lf-string \"%[path,map(@dir@hosts.map,none)]\"";
+        let file = stage.setup.path("etc/site.cfg");
+        stage
+            .setup
+            .file("etc/site.cfg", &stage.text("", lines))
+            .unwrap();
+        mode(Path::new(&file), 0o644);
+        for (name, text) in [
+            ("gatewright.cfg", "# Which set HAProxy runs.\n"),
+            (
+                "hosts.map",
+                "{{#each (tree \"hosts\")}}\n/{{Key}} {{Value}}\n{{/each}}\n",
+            ),
+            ("nets.map", "{{keyOrDefault \"net\" \"10.0.0.0/8\"}} no\n"),
+            ("blocked.lst", "{{keyOrDefault \"blocked\" \"/bad\"}}\n"),
+        ] {
+            stage.setup.file(&format!("{name}.hbs"), text).unwrap();
+        }
+        let this = Static { stage, file };
+        this.keys(r#"{"hosts/a": "one"}"#);
+        this
+    }
+
+    fn keys(&self, keys: &str) {
+        let catalog = format!("{{\"services\": {{}}, \"keys\": {keys}}}");
+        self.stage.setup.file("catalog.new", &catalog).unwrap();
+        let path = |name: &str| self.stage.setup.path(name);
+        std::fs::rename(path("catalog.new"), path("catalog.json")).unwrap();
+    }
+
+    fn settings(&self, mode: &str, lines: &str) {
+        let mut text = format!(
+            "[haproxy]\nmode = \"{mode}\"\nbinary = {:?}\nmaster_socket = \"{{dir}}master.sock\"\n{lines}\n\
+             [catalog]\nsource = \"file\"\nfile = \"catalog.json\"\n\
+             [apply]\nreload_interval = \"200ms\"\ncompare_interval = \"1s\"\n\
+             [state]\ndirectory = \"{{dir}}state\"\n",
+            self.stage.version.program()
+        );
+        for (name, kind) in [
+            ("gatewright.cfg", "config"),
+            ("hosts.map", "map"),
+            ("nets.map", "map"),
+            ("blocked.lst", "other"),
+        ] {
+            text.push_str(&format!(
+                "[[template]]\nsource = \"{name}.hbs\"\ndestination = \"{{dir}}{name}\"\nkind = \"{kind}\"\nmode = \"0644\"\n"
+            ));
+        }
+        self.stage.setup.settings(&text).unwrap();
+    }
+
+    fn asks(&self, path: &str) -> Option<(u16, String)> {
+        let entrance = SocketAddr::from(([127, 0, 0, 1], self.stage.port));
+        let answer = http::get(entrance, path).ok()?;
+        Some((answer.status, answer.body))
+    }
+
+    fn answers(&self, path: &str, status: u16, body: &str) {
+        self.stage.wait(&format!("{path} {status} {body}"), || {
+            self.asks(path)
+                .is_some_and(|(got, text)| got == status && (body.is_empty() || text == body))
+                .then_some(())
+        });
+    }
+
+    fn reloads(&self) -> u64 {
+        let status = self.stage.setup.status().unwrap();
+        status["haproxy"]["reloads"].as_u64().unwrap()
+    }
+
+    /// Maps change by commands, other files by a reload, and what the configuration cannot load is refused.
+    fn follows(self) {
+        self.stage.confirmed();
+        self.answers("/a", 200, "one");
+        self.answers("/bad", 403, "");
+        let reloads = self.reloads();
+        self.keys(r#"{"hosts/a": "two", "hosts/b": "new"}"#);
+        self.answers("/a", 200, "two");
+        self.answers("/b", 200, "new");
+        self.stage.confirmed();
+        assert_eq!(self.reloads(), reloads);
+        self.keys(r#"{"hosts/a": "two", "net": "999.0.0.0/8"}"#);
+        self.stage.refuses(&["nets.map", "999.0.0.0/8"]);
+        assert_eq!(self.asks("/a").unwrap().1, "two");
+        self.keys(r#"{"hosts/a": "three", "blocked": "/b"}"#);
+        self.answers("/a", 200, "three");
+        self.answers("/b", 403, "");
+        self.answers("/bad", 200, "none");
+        self.stage.confirmed();
+        let beside = std::fs::read_dir(self.stage.setup.directory()).unwrap();
+        let left: Vec<String> = beside
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.contains("gatewright-"))
+            .collect();
+        assert_eq!(left, Vec::<String>::new());
+        self.stage.end();
+    }
+}
+
+// F03 I12
+#[haproxies(ends)]
+fn maps_beside_a_configuration_of_others_are_validated_with_it(version: Version) {
+    let mut site = Static::new(&version);
+    site.settings("supervise", &format!("config_files = [{:?}]", site.file));
+    site.stage.run();
+    site.follows();
+}
+
+#[haproxies(ends)]
+fn a_configuration_of_root_beside_our_maps_is_never_touched(version: Version) {
+    let mut site = Static::new(&version);
+    let setup = &site.stage.setup;
+    for (name, text) in [
+        ("hosts.map", "/a old\n"),
+        ("nets.map", ""),
+        ("blocked.lst", "/bad\n"),
+        ("gatewright.cfg", "# none\n"),
+    ] {
+        setup.file(name, text).unwrap();
+        chown(setup.directory().join(name), Some(USER), Some(GROUP)).unwrap();
+    }
+    let socket = format!("{},mode,0660,gid,{GROUP}", setup.path("master.sock"));
+    let words = [
+        "-W",
+        "-db",
+        "-S",
+        &socket,
+        "-f",
+        &site.file,
+        "-f",
+        &setup.path("gatewright.cfg"),
+    ];
+    let mut start = command(version.program(), words);
+    let log = setup.directory().join("haproxy.log");
+    let haproxy = Process::start("HAProxy", &mut start, &log).unwrap();
+    site.stage.haproxy = Some(haproxy);
+    site.answers("/a", 200, "old");
+    site.stage.setup = site.stage.setup.user(USER, GROUP);
+    chown(site.stage.setup.directory(), Some(USER), Some(GROUP)).unwrap();
+    site.settings("master", &format!("config_files = [{:?}]", site.file));
+    site.stage.run();
+    site.follows();
 }

@@ -483,7 +483,11 @@ impl Applier {
         let directory = master
             .and_then(|master| master.started.as_ref()?.directory.as_deref())
             .or(self.options.working_directory.as_deref());
-        Ok(stage(candidate, self.last_good(), directory)?)
+        let others = match self.options.extra_files.is_empty() && master.is_none() {
+            true => Vec::new(),
+            false => validate::others(&candidate.files, &invocation(&self.options), master),
+        };
+        Ok(stage(candidate, self.last_good(), directory, &others)?)
     }
 
     /// The files become the live ones, on the disk when this returns.

@@ -69,7 +69,7 @@ pub fn judge(new: &Candidate, last_good: Option<&[SetFile]>, rules: &Rules) -> V
         findings: Vec::new(),
     };
     gate.texts();
-    if gate.content() {
+    if gate.content(last_good) {
         gate.sections();
         gate.listeners(last_good);
         gate.servers();
@@ -115,6 +115,15 @@ pub fn judge_servers(part: &[SetFile], rules: &Rules) -> Vec<Finding> {
     gate.texts();
     gate.servers();
     gate.findings
+}
+
+/// Whether a configuration says anything but which set it is.
+fn has_lines(config: &Config) -> bool {
+    let mut sections = config.sections.iter();
+    sections.any(|section| {
+        let mut directives = section.directives.iter();
+        section.kind != "global" || directives.any(|one| !is_marker(one))
+    })
 }
 
 struct Gate<'a> {
@@ -165,17 +174,14 @@ impl Gate<'_> {
         }
     }
 
-    /// Whether there is anything to judge.
-    fn content(&mut self) -> bool {
+    /// Whether there is anything to judge. Beside a configuration of others a file of ours may hold a comment and no
+    /// more, if it has never held more.
+    fn content(&mut self, last_good: Option<&[SetFile]>) -> bool {
         let main = self.files.iter().find(|file| file.role == Role::Config);
-        let sections = &self.config.sections;
-        let lines = sections.iter().filter(|s| s.kind != "global").count()
-            + sections
-                .iter()
-                .flat_map(|s| &s.directives)
-                .filter(|d| !is_marker(d))
-                .count();
-        if main.is_some() && lines > 0 {
+        let beside = main.is_some_and(|file| !file.text.trim().is_empty())
+            && !self.rules.complete
+            && last_good.is_none_or(|files| !has_lines(&configuration(files)));
+        if main.is_some() && has_lines(self.config) || beside {
             return true;
         }
         let place = (self.main(), 0);

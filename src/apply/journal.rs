@@ -367,7 +367,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let state = state(directory.path());
         let one = set(directory.path(), "one");
-        let entries = stage(&one, None, None).unwrap().into_entries();
+        let entries = stage(&one, None, None, &[]).unwrap().into_entries();
         Change::commit(&state, &one.revision, entries)
             .unwrap()
             .finish()
@@ -377,7 +377,7 @@ mod tests {
         assert_eq!(before.len(), 2);
 
         let two = set(directory.path(), "two");
-        let entries = stage(&two, None, None).unwrap().into_entries();
+        let entries = stage(&two, None, None, &[]).unwrap().into_entries();
         let change = Change::commit(&state, &two.revision, entries).unwrap();
         assert_eq!(
             std::fs::read_to_string(directory.path().join("b.map")).unwrap(),
@@ -395,7 +395,7 @@ mod tests {
             let directory = tempfile::tempdir().unwrap();
             let state = state(directory.path());
             let one = set(directory.path(), "one");
-            let entries = stage(&one, None, None).unwrap().into_entries();
+            let entries = stage(&one, None, None, &[]).unwrap().into_entries();
             Change::commit(&state, &one.revision, entries)
                 .unwrap()
                 .finish()
@@ -404,7 +404,7 @@ mod tests {
 
             // What `swap` does, cut off.
             let two = set(directory.path(), "two");
-            let entries = stage(&two, None, None).unwrap().into_entries();
+            let entries = stage(&two, None, None, &[]).unwrap().into_entries();
             let change = Change::commit(&state, &two.revision, entries.clone()).unwrap();
             let mut crashed = Change {
                 path: change.path,
@@ -434,7 +434,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let state = state(directory.path());
         let one = set(directory.path(), "one");
-        let entries = stage(&one, None, None).unwrap().into_entries();
+        let entries = stage(&one, None, None, &[]).unwrap().into_entries();
         drop(Change::commit(&state, &one.revision, entries).unwrap());
         let change = recover(&state).unwrap().unwrap();
         assert_eq!(change.phase(), Phase::Committed);
@@ -450,14 +450,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let state = directory.path().join("no/such/state");
         let three = set(directory.path(), "one");
-        let entries = stage(&three, None, None).unwrap().into_entries();
+        let entries = stage(&three, None, None, &[]).unwrap().into_entries();
         let error = Change::commit(&state, &three.revision, entries).unwrap_err();
         assert!(error.path.starts_with(&state), "{error}");
         assert!(contents(directory.path()).is_empty());
 
         let one = |word: &str| Candidate::new(vec![set(directory.path(), word).files[0].clone()]);
         let swap = |word: &str| {
-            let entries = stage(&one(word), None, None).unwrap().into_entries();
+            let entries = stage(&one(word), None, None, &[]).unwrap().into_entries();
             Change::commit(&state, &one(word).revision, entries).unwrap()
         };
         swap("two").finish().unwrap();

@@ -2,7 +2,8 @@
 //! final owner and mode, before anything that HAProxy reads is touched.
 //!
 //! The copy that is validated names the other files of the set by their staged paths; the copy
-//! that is swapped in names them by their destinations. Never touches a destination.
+//! that is swapped in names them by their destinations. A configuration of others that names a file of the set is
+//! validated by a copy as well. Never touches a destination, nor a file of others.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -55,11 +56,13 @@ pub struct Staged {
 }
 
 /// Writes what differs. `last_good` is what a failed change goes back to, where it is known;
-/// `working_directory` is where HAProxy's relative paths start.
+/// `working_directory` is where HAProxy's relative paths start; `others` are the configurations of others that HAProxy
+/// loads with the set.
 pub fn stage(
     candidate: &Candidate,
     last_good: Option<&[SetFile]>,
     working_directory: Option<&Path>,
+    others: &[(PathBuf, String)],
 ) -> Result<Staged, FileError> {
     let mut staged = Staged {
         entries: Vec::new(),
@@ -88,6 +91,13 @@ pub fn stage(
     replacements.extend(below_base(&base, &staged.checked, "crt "));
     for file in in_order(candidate).filter(|file| file.role == Role::Config) {
         staged.prepare_check(file, &replacements)?;
+    }
+    if let Some(main) = candidate.files.iter().find(|one| one.role == Role::Config) {
+        for (number, (path, text)) in others.iter().enumerate() {
+            let copy = copy_of_other(&resolve(&main.destination), number);
+            // Only our own validation reads it.
+            staged.copy_to_check(path, text, (&copy, Access::PRIVATE), &replacements)?;
+        }
     }
     Ok(staged)
 }
@@ -179,27 +189,32 @@ impl Staged {
         file: &SetFile,
         replacements: &[(String, String)],
     ) -> Result<bool, FileError> {
+        let copy = beside(&resolve(&file.destination), CHECK);
+        let access = Access::of(&resolve(&file.destination)).ok().flatten();
+        let copy = (copy.as_path(), access.unwrap_or(Access::PRIVATE));
+        self.copy_to_check(&file.destination, &file.text, copy, replacements)
+    }
+
+    fn copy_to_check(
+        &mut self,
+        path: &Path,
+        text: &str,
+        (copy, access): (&Path, Access),
+        replacements: &[(String, String)],
+    ) -> Result<bool, FileError> {
         // Most configurations name no file of the set.
-        if !replacements
-            .iter()
-            .any(|(path, _)| file.text.contains(path.as_str()))
-        {
+        let mut named = replacements.iter();
+        if !named.any(|(path, _)| text.contains(path.as_str())) {
             return Ok(false);
         }
-        let text = replace_paths(&file.text, replacements);
-        let differs = text != file.text;
-        if differs {
-            let target = resolve(&file.destination);
-            let path = beside(&target, CHECK);
-            let access = Access::of(&target)
-                .ok()
-                .flatten()
-                .unwrap_or(Access::PRIVATE);
-            write_unsynced(&path, text.as_bytes(), access)?;
-            self.leftovers.push(path.clone());
-            self.checked.insert(file.destination.clone(), path);
+        let replaced = replace_paths(text, replacements);
+        if replaced == text {
+            return Ok(false);
         }
-        Ok(differs)
+        write_unsynced(copy, replaced.as_bytes(), access)?;
+        self.leftovers.push(copy.to_owned());
+        self.checked.insert(path.to_owned(), copy.to_owned());
+        Ok(true)
     }
 
     /// The file to validate in place of a destination; the destination itself where nothing differs.
@@ -224,11 +239,14 @@ impl Staged {
 
     /// Hands the files over to a commit, which cleans up itself from now on.
     pub fn into_entries(mut self) -> Vec<Entry> {
-        for check in self.leftovers.drain(..) {
-            if check.to_string_lossy().ends_with(CHECK) {
-                let _ = remove(&check);
-            }
+        let is_staged = |path: &PathBuf| {
+            let mut entries = self.entries.iter();
+            entries.any(|entry| entry.staged.as_ref() == Some(path))
+        };
+        for check in self.checked.values().filter(|path| !is_staged(path)) {
+            let _ = remove(check);
         }
+        self.leftovers.clear();
         std::mem::take(&mut self.entries)
     }
 }
@@ -251,7 +269,16 @@ pub fn clean<'a>(destinations: impl IntoIterator<Item = &'a Path>, change: bool)
         for suffix in [NEW, CHECK, TEMPORARY].into_iter().chain(old) {
             let _ = remove(&beside(&target, suffix));
         }
+        let copies = (0..).map(|number| copy_of_other(&target, number));
+        for copy in copies.take_while(|copy| copy.exists()) {
+            let _ = remove(&copy);
+        }
     }
+}
+
+/// The copy of a configuration of others that is validated with the set of this main file.
+fn copy_of_other(main: &Path, number: usize) -> PathBuf {
+    beside(main, &format!("{CHECK}-{number}"))
 }
 
 /// How a configuration may spell a path: in full, or relative to HAProxy's directory.
@@ -352,7 +379,7 @@ mod tests {
             map.display()
         );
         let candidate = set(directory.path(), &text, "k v\n");
-        let staged = stage(&candidate, None, Some(directory.path())).unwrap();
+        let staged = stage(&candidate, None, Some(directory.path()), &[]).unwrap();
         let main = candidate.files[0].destination.clone();
         let checked = std::fs::read_to_string(staged.to_check(&main)).unwrap();
         let new = directory
@@ -383,7 +410,7 @@ mod tests {
             .unwrap();
         symlink(real.join("h.cfg"), directory.path().join("h.cfg")).unwrap();
         let candidate = set(directory.path(), "new\n", "");
-        let entries = stage(&candidate, None, None).unwrap().into_entries();
+        let entries = stage(&candidate, None, None, &[]).unwrap().into_entries();
         let target = real.canonicalize().unwrap().join("h.cfg");
         let main = entries.iter().find(|entry| entry.target == target).unwrap();
         let new = main.staged.as_ref().unwrap();
@@ -403,7 +430,7 @@ mod tests {
         for file in &candidate.files {
             std::fs::write(&file.destination, &file.text).unwrap();
         }
-        let staged = stage(&candidate, Some(&candidate.files), None).unwrap();
+        let staged = stage(&candidate, Some(&candidate.files), None, &[]).unwrap();
         assert!(!staged.changes() && staged.into_entries().is_empty());
     }
 
@@ -412,7 +439,7 @@ mod tests {
     fn a_directory_as_destination_is_refused_with_a_sentence() {
         let directory = tempfile::tempdir().unwrap();
         std::fs::create_dir(directory.path().join("h.cfg")).unwrap();
-        let error = stage(&set(directory.path(), "a\n", ""), None, None).unwrap_err();
+        let error = stage(&set(directory.path(), "a\n", ""), None, None, &[]).unwrap_err();
         assert!(
             error
                 .to_string()
@@ -456,12 +483,12 @@ mod tests {
             assert!(read(config).contains(&both), "{}", read(config));
             assert_eq!(read(list), format!("{pem} x\n{pem} y\n"));
         };
-        check(&stage(&set("1"), None, None).unwrap());
+        check(&stage(&set("1"), None, None, &[]).unwrap());
         // The list itself is there already and stays.
         for file in set("1").files {
             std::fs::write(file.destination, file.text).unwrap();
         }
-        let staged = stage(&set("2"), None, None).unwrap();
+        let staged = stage(&set("2"), None, None, &[]).unwrap();
         check(&staged);
         let mut changed = staged.entries.iter().map(|entry| &entry.target);
         assert!(!changed.any(|target| target.ends_with("list.txt")));

@@ -3,7 +3,8 @@
 //!
 //! Changes nothing. A validation that could not be run is an error, never a "valid".
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -104,6 +105,42 @@ pub async fn by_haproxy(
 
 /// The configuration files that HAProxy loads with a set, and what they read of its environment.
 pub fn loaded(files: &[SetFile], base: &Invocation, master: Option<&Master>) -> Loaded {
+    let found = configurations(files, base, master);
+    let texts: Vec<Cow<'_, str>> = found
+        .iter()
+        .map(|(path, of_set)| match of_set {
+            Some(file) => Cow::Borrowed(file.text.as_str()),
+            None => Cow::Owned(read_other(path)),
+        })
+        .collect();
+    Loaded {
+        uses: variable_uses(texts.iter().map(|text| &**text)),
+        files: found.into_iter().map(|(path, _)| path).collect(),
+    }
+}
+
+/// The configuration files of others that HAProxy loads with a set, and their texts.
+pub fn others(
+    files: &[SetFile],
+    base: &Invocation,
+    master: Option<&Master>,
+) -> Vec<(PathBuf, String)> {
+    let found = configurations(files, base, master).into_iter();
+    let others = found.filter(|(_, of_set)| of_set.is_none());
+    others
+        .map(|(path, _)| {
+            let text = read_other(&path);
+            (path, text)
+        })
+        .collect()
+}
+
+/// The configuration files that HAProxy loads, in order; those of the set with their destinations.
+fn configurations<'a>(
+    files: &'a [SetFile],
+    base: &Invocation,
+    master: Option<&Master>,
+) -> Vec<(PathBuf, Option<&'a SetFile>)> {
     let of_set: Vec<(&SetFile, PathBuf)> = files
         .iter()
         .filter(|file| file.role == Role::Config)
@@ -113,38 +150,23 @@ pub fn loaded(files: &[SetFile], base: &Invocation, master: Option<&Master>) -> 
         .iter()
         .map(|(file, _)| file.destination.as_path())
         .collect();
-    let mut paths = files_of(master, base, &destinations);
-    let mut others: BTreeMap<usize, String> = BTreeMap::new();
-    let mut own: BTreeMap<usize, &str> = BTreeMap::new();
-    for (index, path) in paths.iter_mut().enumerate() {
-        let place = resolve(path);
-        // In another mount namespace the same file may have another path.
-        let is = |file: &SetFile| {
-            master.is_some_and(|master| {
-                sight::compare(master.pid, path, &file.destination) == Sight::Same
-            })
-        };
-        let found = of_set
-            .iter()
-            .find(|(file, destination)| *destination == place || is(file));
-        match found {
-            Some((file, _)) => {
-                path.clone_from(&file.destination);
-                own.insert(index, &file.text);
+    let paths = files_of(master, base, &destinations).into_iter();
+    paths
+        .map(|path| {
+            let place = resolve(&path);
+            // In another mount namespace the same file may have another path.
+            let is = |file: &SetFile| {
+                master.is_some_and(|master| {
+                    sight::compare(master.pid, &path, &file.destination) == Sight::Same
+                })
+            };
+            let mut of_set = of_set.iter();
+            match of_set.find(|(file, destination)| *destination == place || is(file)) {
+                Some((file, _)) => (file.destination.clone(), Some(*file)),
+                None => (path, None),
             }
-            None => {
-                others.insert(index, read_other(path));
-            }
-        }
-    }
-    let texts = (0..paths.len()).map(|index| match own.get(&index) {
-        Some(text) => *text,
-        None => others.get(&index).map_or("", String::as_str),
-    });
-    Loaded {
-        uses: variable_uses(texts),
-        files: paths,
-    }
+        })
+        .collect()
 }
 
 /// A file that HAProxy loads beside the set; what cannot be read is HAProxy's to name.

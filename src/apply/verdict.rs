@@ -177,7 +177,9 @@ pub enum ApplyError {
     #[error("There is no earlier good set to go back to.")]
     NothingKept,
     /// Settings without a main configuration.
-    #[error("No destination is a configuration file of HAProxy. Name at least one.")]
+    #[error(
+        "No destination is a configuration file of HAProxy, so HAProxy cannot say which set it runs. Add a template with a destination such as gatewright.cfg, be it of one line of comment, and let HAProxy load that file by a further -f."
+    )]
     NoConfiguration,
 }
 

@@ -386,7 +386,7 @@ pub struct HAProxy {
     pub pid_file: Option<PathBuf>,
     /// The command that reloads HAProxy, as a list of words; no shell reads it.
     pub command: Vec<String>,
-    /// Further configuration files that HAProxy loads before ours.
+    /// Further configuration files that HAProxy loads before ours, which others write.
     pub config_files: Vec<PathBuf>,
     /// Further arguments for validation and, under `supervise`, for the start.
     pub arguments: Vec<String>,

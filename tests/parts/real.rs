@@ -2,13 +2,13 @@
 //!
 //! Gatewright starts none of this; a test that looks at the whole program uses `support` instead.
 
-use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use support::haproxies::Version;
+use support::haproxy::cli;
 use support::ports;
 
 /// A port that no other test gets.
@@ -84,19 +84,11 @@ impl Haproxy {
         // The worker serves a moment before the master leads to it.
         eventually("HAProxy serves", || {
             UnixStream::connect(&stats).is_ok()
-                && led_to_worker(&master).is_ok_and(|answer| answer.contains("Pid:"))
+                && cli(&master, "@1 show info").is_ok_and(|answer| answer.contains("Pid:"))
         })
         .await;
         Haproxy { child }
     }
-}
-
-fn led_to_worker(master: &Path) -> std::io::Result<String> {
-    let mut socket = UnixStream::connect(master)?;
-    socket.write_all(b"@1 show info\n")?;
-    let mut answer = String::new();
-    socket.read_to_string(&mut answer)?;
-    Ok(answer)
 }
 
 impl Drop for Haproxy {

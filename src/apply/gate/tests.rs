@@ -221,6 +221,21 @@ fn names_are_there_once() {
 }
 
 #[test]
+fn beside_a_configuration_of_others_a_comment_is_enough_but_no_loss_of_all() {
+    let beside = Rules {
+        complete: false,
+        ..Rules::default()
+    };
+    let comment = || set("# Which set HAProxy runs.\n");
+    assert_eq!(codes(comment(), None, &beside), []);
+    assert_eq!(codes(comment(), Some("# Another.\n"), &beside), []);
+    let empty = [(E, "empty-configuration", 0)];
+    assert_eq!(codes(comment(), Some(GOOD), &beside), empty);
+    assert_eq!(codes(comment(), None, &Rules::default()), empty);
+    assert_eq!(codes(set(" \n"), None, &beside), empty);
+}
+
+#[test]
 fn backends_that_are_chosen_exist() {
     let text = GOOD.replace(
         "default_backend api",

@@ -82,7 +82,7 @@ fn tolerable(code: u8, diagnostics: &mut [Diagnostic], strict: bool) -> u8 {
         .filter(|one| one.severity == Severity::Error)
     {
         one.severity = Severity::Warning;
-        one.notes.push("As long as a service registers such a value, nothing new is applied: the last good configuration stays in force.".to_owned());
+        one.notes.push("While a service registers such a value, the newest set is refused: the structure of the last good set stays in force, and only servers change.".to_owned());
     }
     match strict {
         true => code,
@@ -289,10 +289,15 @@ pub fn by_haproxy(settings: &Settings, rendered: &Candidate) -> Result<Vec<Findi
         working_directory: settings.haproxy.working_directory.clone(),
         environment: wiring::haproxy_environment(settings, &environment::read()),
     };
+    let mut others = validate::others(&copy.files, &invocation, None);
+    for (_, text) in &mut others {
+        *text = replace_paths(text, &replacements);
+    }
     let limit = settings.haproxy.validate_timeout.0;
     let strict = settings.gate.strict_warnings;
     let findings = run::block_on(async {
-        let staged = stage(&copy, None, None).map_err(|error| failed(error.to_string()))?;
+        let staged =
+            stage(&copy, None, None, &others).map_err(|error| failed(error.to_string()))?;
         validate::by_haproxy(&copy, &staged, &invocation, None, limit, strict)
             .await
             .map_err(|error| {

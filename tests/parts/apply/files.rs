@@ -239,7 +239,7 @@ async fn a_record_that_a_power_failure_brings_back_makes_no_mixed_set() {
     let mut applier = place.open();
     place.apply(&mut applier, "one").await;
     let two = place.set("two");
-    let entries = stage(&two, applier.last_good(), None).unwrap();
+    let entries = stage(&two, applier.last_good(), None, &[]).unwrap();
     let change = journal::Change::commit(&place.state(), &two.revision, entries.into_entries());
     drop(applier);
     let record = std::fs::read(place.state().join("journal.json")).unwrap();
@@ -466,7 +466,7 @@ async fn a_folder_whose_name_is_no_text_and_a_name_that_is_too_long() {
     };
     std::fs::write(&file.destination, "old\n").unwrap();
     let set = Candidate::new(vec![file.clone()]);
-    let error = stage(&set, None, None).unwrap_err().to_string();
+    let error = stage(&set, None, None, &[]).unwrap_err().to_string();
     assert!(
         error.contains("its name is too long. Choose a shorter one"),
         "{error}"

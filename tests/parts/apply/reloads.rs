@@ -405,7 +405,7 @@ async fn a_crash_before_the_reload_converges() {
         let one = bench.text("one");
         assert!(confirmed(&bench.apply(&mut applier, one).await));
         let two = bench.set(bench.text("two"));
-        let staged = stage(&two, applier.last_good(), None).unwrap();
+        let staged = stage(&two, applier.last_good(), None, &[]).unwrap();
         drop(applier);
         let state = bench.path().join("state");
         let mut change = Change::commit(&state, &two.revision, staged.into_entries()).unwrap();
