@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use support::backend::Backend;
 use support::consul::{Consul, instance};
 use support::gatewright::Setup;
-use support::haproxies::oldest;
+use support::haproxies::{Version, oldest};
 use support::haproxy::HAProxy;
 use support::process::{self, Process};
 use support::traffic::{Limits, Report, Traffic};
@@ -24,6 +24,11 @@ fn at(port: u16) -> SocketAddr {
 
 /// `run --routes` for a Consul, and where it listens.
 fn routed(consul: &Consul) -> (Setup, SocketAddr) {
+    routed_by(consul, &oldest(), "")
+}
+
+/// The same by some HAProxy and with more settings.
+fn routed_by(consul: &Consul, version: &Version, more: &str) -> (Setup, SocketAddr) {
     let [port] = ports::free().unwrap();
     let entrance = at(port);
     let setup = Setup::new()
@@ -34,8 +39,8 @@ fn routed(consul: &Consul) -> (Setup, SocketAddr) {
         .argument(&entrance.to_string());
     setup
         .settings(&format!(
-            "[haproxy]\nmode = \"supervise\"\nbinary = \"{}\"\n[state]\ndirectory = \"{{dir}}state\"\n[catalog]\nallow_loopback = true\n",
-            oldest().program().display()
+            "[haproxy]\nmode = \"supervise\"\nbinary = \"{}\"\n[state]\ndirectory = \"{{dir}}state\"\n[catalog]\nallow_loopback = true\n{more}",
+            version.program().display()
         ))
         .unwrap();
     (setup, entrance)
@@ -102,6 +107,7 @@ mod h2;
 mod headers;
 mod hosts;
 mod live;
+mod neighbours;
 mod owners;
 mod paths;
 mod upstreams;

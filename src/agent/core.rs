@@ -248,11 +248,13 @@ impl Core {
                 query,
                 error,
                 attempts,
+                refused,
                 outage,
             } => {
                 let failure = watches::Failed {
                     error,
                     attempts,
+                    refused,
                     outage,
                 };
                 self.watch_failed(watch, &query, failure, now, &mut actions);

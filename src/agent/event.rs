@@ -44,6 +44,8 @@ pub enum Event {
         error: String,
         /// How many times in a row.
         attempts: u32,
+        /// Whether the cause is the query, by its name or by the size of its answer.
+        refused: bool,
         /// Every query of the catalog fails, for the same reason: a whole sentence about the catalog.
         outage: Option<String>,
     },

@@ -58,6 +58,7 @@ pub fn event_of(update: Update) -> Event {
         } => Event::WatchFailed {
             watch,
             query,
+            refused: error.blames_query(),
             outage: outage.then(|| error.of_all()),
             error: error.to_string(),
             attempts,

@@ -4,6 +4,9 @@ use std::collections::BTreeSet;
 
 use crate::catalog::Network;
 
+/// How many networks a route may allow, and how many it may deny: each is a line or more of the configuration.
+pub const MOST_NETWORKS: usize = 128;
+
 /// Who may use a route: a request has to pass all of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Access {
@@ -32,7 +35,7 @@ impl Access {
         self.allow = Some(Vec::new());
     }
 
-    /// For whom both are open.
+    /// For whom both are open; for nobody where that takes more than [`MOST_NETWORKS`].
     pub fn and(&self, other: &Access) -> Access {
         let allow = match (&self.allow, &other.allow) {
             (Some(one), Some(two)) => {
@@ -43,11 +46,21 @@ impl Access {
             }
             (one, two) => one.clone().or_else(|| two.clone()),
         };
-        Access {
+        let mut both = Access {
             allow,
             deny: sorted([self.deny.as_slice(), other.deny.as_slice()].concat()),
             auth: self.auth.union(&other.auth).cloned().collect(),
+        };
+        if both
+            .allow
+            .iter()
+            .chain([&both.deny])
+            .any(|list| list.len() > MOST_NETWORKS)
+        {
+            both.deny.clear();
+            both.close();
         }
+        both
     }
 }
 

@@ -3,8 +3,14 @@
 use std::collections::BTreeSet;
 
 use super::Access;
-use super::access::sorted;
+use super::access::{MOST_NETWORKS, sorted};
+use super::table::shown;
 use crate::catalog::Network;
+
+/// The longest name, path and address of a redirection that an option may hold, in bytes.
+const MAX_NAME: usize = 255;
+const MAX_PATH: usize = 1024;
+const MAX_URL: usize = 2048;
 
 /// How a target is spoken to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -132,7 +138,7 @@ impl Read {
             "proto" => match Protocol::parse(value) {
                 Some(protocol) => options.protocol = protocol,
                 None => self.notes.push(format!(
-                    "`proto={value}` is not known and taken for http. Known are tcp, https, grpc and grpcs."
+                    "`proto={}` is not known and taken for http. Known are tcp, https, grpc and grpcs.", shown(value)
                 )),
             },
             "weight" => self.weight(value),
@@ -148,7 +154,7 @@ impl Read {
                     (Ok(list), _) => options.access.deny = list,
                     (Err(reason), _) => {
                         self.notes.push(format!(
-                            "Its rule of access `{key}={value}` cannot be read, so it answers 403 to everybody: {reason}"
+                            "Its rule of access `{key}={}` cannot be read, so it answers 403 to everybody: {reason}", shown(value)
                         ));
                         options.access.close();
                     }
@@ -159,11 +165,11 @@ impl Read {
             "grpcservername" => options.server_name = Some(name(key, value)?),
             "pxyproto" => options.proxy_protocol = value == "true",
             "register" => self.notes.push(format!(
-                "`register={value}` is left to others: Gatewright does not enter itself into Consul."
+                "`register={}` is left to others: Gatewright does not enter itself into Consul.", shown(value)
             )),
             _ => self
                 .notes
-                .push(format!("The option `{key}` is not known and does nothing.")),
+                .push(format!("The option `{}` is not known and does nothing.", shown(key))),
         }
         Ok(())
     }
@@ -173,9 +179,10 @@ impl Read {
             Ok(weight) if weight.is_finite() => {
                 self.weight = Some(weight).filter(|weight| *weight > 0.0);
             }
-            _ => self
-                .notes
-                .push(format!("`weight={value}` is no number and does nothing.")),
+            _ => self.notes.push(format!(
+                "`weight={}` is no number and does nothing.",
+                shown(value)
+            )),
         }
     }
 }
@@ -183,22 +190,23 @@ impl Read {
 /// Part of a path, which stands in the configuration.
 fn path(key: &str, value: &str) -> Result<String, String> {
     let plain = |letter: char| letter.is_ascii_alphanumeric() || "/._~@:+=-".contains(letter);
-    if value.starts_with('/') && value.chars().all(plain) {
+    if value.starts_with('/') && value.len() <= MAX_PATH && value.chars().all(plain) {
         return Ok(value.to_owned());
     }
     Err(format!(
-        "`{key}=` wants a path that begins with a slash and holds only letters, digits and `/ . _ ~ @ : + = -`"
+        "`{key}=` wants a path of at most {MAX_PATH} bytes that begins with a slash and holds only letters, digits and `/ . _ ~ @ : + = -`"
     ))
 }
 
 /// A host's or a list's name, which stands in the configuration.
 fn name(key: &str, value: &str) -> Result<String, String> {
     let plain = |letter: char| letter.is_ascii_alphanumeric() || "._:-".contains(letter);
-    if !value.is_empty() && !value.starts_with('-') && value.chars().all(plain) {
+    let fits = (1..=MAX_NAME).contains(&value.len());
+    if fits && !value.starts_with('-') && value.chars().all(plain) {
         return Ok(value.to_owned());
     }
     Err(format!(
-        "`{key}=` wants a name of letters, digits and `. _ : -`"
+        "`{key}=` wants a name of at most {MAX_NAME} letters, digits and `. _ : -`"
     ))
 }
 
@@ -212,6 +220,11 @@ fn redirect(value: &str) -> Result<Redirect, String> {
     // HAProxy sends these (configuration manual 2.6, 4.2 "redirect").
     if ![301, 302, 303, 307, 308].contains(&code) {
         return Err("HAProxy redirects by 301, 302, 303, 307 and 308 only".to_owned());
+    }
+    if url.len() > MAX_URL {
+        return Err(format!(
+            "the address of `redirect=` is longer than {MAX_URL} bytes"
+        ));
     }
     let absolute = url.starts_with("https://") || url.starts_with("http://");
     let plain = |letter: char| letter.is_ascii_graphic() && !"%\\\"'#".contains(letter);
@@ -227,12 +240,17 @@ fn redirect(value: &str) -> Result<Redirect, String> {
 /// `ip:10.0.0.0/8,ip:fd00::1`.
 fn networks(value: &str) -> Result<Vec<Network>, String> {
     let mut list = Vec::new();
-    for part in value.split(',') {
-        let text = part
-            .trim()
-            .strip_prefix("ip:")
-            .ok_or_else(|| format!("each part begins with `ip:`, and `{part}` does not."))?;
-        list.push(text.parse()?);
+    for (number, part) in value.split(',').enumerate() {
+        if number == MOST_NETWORKS {
+            return Err(format!("it names more than {MOST_NETWORKS} networks."));
+        }
+        let text = part.trim().strip_prefix("ip:").ok_or_else(|| {
+            format!(
+                "each part begins with `ip:`, and `{}` does not.",
+                shown(part)
+            )
+        })?;
+        list.push(shown(text).parse()?);
     }
     Ok(sorted(list))
 }

@@ -189,7 +189,10 @@ fn add(
 /// `http://10.0.0.1:8080/`.
 fn address(text: &str) -> Result<(Protocol, String, u16), String> {
     let wrong = || {
-        format!("`{text}` is no target: write `http://ADDRESS:PORT/`, or https, tcp, grpc or grpcs")
+        format!(
+            "`{}` is no target: write `http://ADDRESS:PORT/`, or https, tcp, grpc or grpcs",
+            shown(text)
+        )
     };
     let (scheme, rest) = text.split_once("://").ok_or_else(wrong)?;
     let protocol = Protocol::parse(scheme).ok_or_else(wrong)?;
@@ -226,10 +229,10 @@ impl Clauses {
         while let Some((name, rest)) = words.split_first() {
             let (value, rest) = rest
                 .split_first()
-                .ok_or_else(|| format!("nothing follows `{name}`"))?;
+                .ok_or_else(|| format!("nothing follows `{}`", shown(name)))?;
             match *name {
                 name if !known.contains(&name) => {
-                    return Err(format!("`{name}` is not known there"));
+                    return Err(format!("`{}` is not known there", shown(name)));
                 }
                 "weight" => clauses.weight = Some(number(value)?),
                 "tags" => {
@@ -246,7 +249,7 @@ impl Clauses {
 
 fn number(text: &str) -> Result<f64, String> {
     let number = text.parse().ok().filter(|number: &f64| number.is_finite());
-    number.ok_or_else(|| format!("`{text}` is no number"))
+    number.ok_or_else(|| format!("`{}` is no number", shown(text)))
 }
 
 /// Words, and texts between double quotes.

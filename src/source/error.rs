@@ -108,6 +108,8 @@ pub struct ReadError {
     pub path: String,
     /// What happened, cleaned of control characters and secrets, without a final full stop.
     pub detail: String,
+    /// The status of an HTTP answer that is a refusal.
+    pub status: Option<u16>,
     /// How long the other side asked to be left alone, already capped.
     pub retry_after: Option<Duration>,
 }
@@ -132,6 +134,7 @@ impl ReadError {
             address: address.to_owned(),
             path: path.to_owned(),
             detail: clean(detail),
+            status: None,
             retry_after: None,
         }
     }
@@ -140,6 +143,15 @@ impl ReadError {
 impl std::error::Error for ReadError {}
 
 impl ReadError {
+    /// Whether the cause is the query, by its name or by the size of its answer: other queries need not fail.
+    pub fn blames_query(&self) -> bool {
+        let class = self.class;
+        matches!(
+            class,
+            ErrorClass::Rejected | ErrorClass::Unaskable | ErrorClass::TooLarge
+        ) || matches!(self.status, Some(301 | 308 | 404))
+    }
+
     /// What is wrong with the catalog itself, as a whole sentence; without what was asked for.
     pub fn of_all(&self) -> String {
         self.sentence("")

@@ -333,7 +333,7 @@ impl Escaper {
     pub fn value(&mut self, value: &str, out: &mut String) -> Result<(), Refusal> {
         if self.grammar == Grammar::Plain {
             let control = |letter: char| letter.is_control() && !matches!(letter, '\n' | '\t');
-            if value.contains(control) {
+            if value.split("\r\n").any(|line| line.contains(control)) {
                 return Err(Refusal::Control);
             }
             out.push_str(value);

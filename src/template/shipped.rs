@@ -37,6 +37,7 @@ const PARTIALS: &[(&str, &str)] = &[
         "forwarded",
         include_str!("../../templates/partials/forwarded.hbs"),
     ),
+    ("page", include_str!("../../templates/partials/page.hbs")),
     ("stats", include_str!("../../templates/partials/stats.hbs")),
 ];
 

@@ -277,7 +277,11 @@ impl Core {
     fn unsaved(&mut self, now: Instant) -> Option<Content> {
         self.memory.unsaved.take()?;
         let (answers, templates, revision) = self.memory.good.clone()?;
-        let kept = answers.0.iter().map(|(query, known)| {
+        let is_answer = |(query, _): &(&Query, &Known)| {
+            let watched = self.watches.get(*query);
+            !watched.is_some_and(|watched| watched.left_out)
+        };
+        let kept = answers.0.iter().filter(is_answer).map(|(query, known)| {
             let watched = self.watches.get(query);
             let since = watched
                 .and_then(|watched| watched.answered_at)

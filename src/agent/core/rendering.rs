@@ -172,10 +172,11 @@ impl Core {
     /// comes.
     pub(super) fn note(
         &mut self,
-        quarantined: Vec<String>,
+        mut quarantined: Vec<String>,
         noted: BTreeMap<String, String>,
         actions: &mut Vec<Action>,
     ) {
+        quarantined.extend(self.left_out());
         for sentence in &quarantined {
             if !self.quarantined.contains(sentence) {
                 say(actions, Weight::Warning, sentence.clone());

@@ -2,6 +2,7 @@ mod flapping;
 mod interim;
 mod listeners;
 mod model;
+mod refused;
 
 use std::path::PathBuf;
 
@@ -577,6 +578,7 @@ fn a_failing_query_holds_nothing_back_that_does_not_use_it() {
         query,
         error: "Consul answered 500.".into(),
         attempts: 1,
+        refused: false,
         outage: None,
     });
     assert!(matches!(&actions[..], [Action::Render(answers)] if answers.0.len() == 1));
@@ -790,7 +792,7 @@ proptest! {
                 Step::Fail => {
                     let query = Query::service("web");
                     let watch = world.bench.core.watches()[&query].id;
-                    world.event(Event::WatchFailed { watch, query, error: "no".into(), attempts: 1, outage: None });
+                    world.event(Event::WatchFailed { watch, query, error: "no".into(), attempts: 1, refused: false, outage: None });
                 }
                 Step::Wait(time) => {
                     let actions = world.bench.after(Duration::from_millis(time.into()));

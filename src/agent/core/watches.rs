@@ -17,6 +17,8 @@ pub struct Watched {
     pub age: Duration,
     /// Whether it is the snapshot's, for want of a live one.
     pub from_snapshot: bool,
+    /// Whether it counts as an empty one: the catalog lists the name and refuses the query.
+    pub(super) left_out: bool,
     /// Whether any answer so far, also one of a former process, held something.
     pub(super) shown: bool,
 }
@@ -45,6 +47,8 @@ pub(super) struct Failed {
     pub error: String,
     /// How many times in a row.
     pub attempts: u32,
+    /// The cause is the query, by its name or by the size of its answer.
+    pub refused: bool,
     /// Every query fails, for the same reason: a whole sentence about the catalog.
     pub outage: Option<String>,
 }
@@ -140,6 +144,7 @@ impl Core {
             answered_at: None,
             age: Duration::ZERO,
             from_snapshot: false,
+            left_out: false,
             shown,
         };
         self.watches.insert(query, watched);
@@ -174,6 +179,7 @@ impl Core {
         watched.answered_at = Some(now);
         watched.age = news.age;
         watched.from_snapshot = false;
+        watched.left_out = false;
         self.memory.forget(query);
         let Some(answer) = news.answer else {
             self.guard.confirm(query, news.filtered);
@@ -261,6 +267,7 @@ impl Core {
         let Failed {
             error,
             attempts,
+            refused,
             outage,
         } = failure;
         let former = watched.failing.take();
@@ -292,7 +299,59 @@ impl Core {
         }
         if unknown {
             self.answer_from_memory(query, now, actions);
+            if refused {
+                self.leave_out(query, now);
+            }
         }
+    }
+
+    /// Takes no instances for the answer to a query that is refused for good and whose name comes from the catalog:
+    /// one bad name never keeps the other services waiting.
+    fn leave_out(&mut self, query: &Query, now: Instant) {
+        let answer = match &query.kind {
+            Kind::Service { filter: None, .. } => Answer::Instances(Vec::new()),
+            Kind::Node { .. } => Answer::Node(None),
+            _ => return,
+        };
+        let lists = |watched: &Watched| match (&query.kind, watched.answer().map(|one| &**one)) {
+            (Kind::Service { name, .. }, Some(Answer::Services(list))) => {
+                list.iter().any(|one| one.name == *name)
+            }
+            (Kind::Node { name }, Some(Answer::Nodes(list))) => {
+                list.iter().any(|one| one.name == *name)
+            }
+            _ => false,
+        };
+        let is_listed = self.watches.values().any(lists);
+        if let Some(watched) = self.watches.get_mut(query)
+            && watched.known.is_none()
+            && is_listed
+        {
+            self.revisions += 1;
+            watched.known = Some(Known {
+                answer: Arc::new(answer),
+                revision: self.revisions,
+            });
+            watched.left_out = true;
+            self.mark_changed(now);
+        }
+    }
+
+    /// What [`Core::leave_out`] has left out of the last rendering, one sentence each.
+    pub(super) fn left_out(&self) -> BTreeSet<String> {
+        let sentence = |query: &Query| {
+            let watched = self.watches.get(query).filter(|one| one.left_out)?;
+            let what = match &query.kind {
+                Kind::Service { name, .. } => format!("Service {name:?}"),
+                Kind::Node { name } => format!("Node {name:?}"),
+                _ => return None,
+            };
+            let error = &watched.failing.as_ref()?.error;
+            Some(format!(
+                "{what} is left out because its query fails: {error}"
+            ))
+        };
+        self.used.iter().filter_map(sentence).collect()
     }
 
     /// Cancels the watches of queries that neither the last rendering nor the last good structure asks.

@@ -739,7 +739,7 @@ impl Client {
         } else {
             format!("status {}, {excerpt:?}", status.as_u16())
         };
-        match status.as_u16() {
+        let mut miss = match status.as_u16() {
             300..=399 => fail(
                 ErrorClass::Protocol,
                 &format!(
@@ -757,7 +757,9 @@ impl Client {
             500..=599 if excerpt.contains("No cluster leader") => fail(ErrorClass::NoLeader, &said),
             500..=599 => fail(ErrorClass::Server, &said),
             _ => fail(ErrorClass::Protocol, &said),
-        }
+        };
+        miss.error.status = Some(status.as_u16());
+        miss
     }
 
     /// The address to ask now. Looks at the certificate files when the last look is old enough.

@@ -99,6 +99,7 @@ impl Stage {
                 query,
                 error: "Consul is away.".into(),
                 attempts: 1,
+                refused: false,
                 outage: None,
             },
         };
