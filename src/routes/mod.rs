@@ -8,6 +8,7 @@
 
 mod access;
 pub mod layout;
+mod limits;
 mod options;
 pub mod overrides;
 mod owners;

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::limits::{self, Share};
 use super::overrides::{Add, Command, Line, Select};
 use super::tag::{self, Request};
 use super::weights::shares;
@@ -80,7 +81,7 @@ pub struct Target {
     /// The route's options for it.
     pub options: Options,
     /// Its other tags.
-    pub tags: Vec<String>,
+    pub tags: Arc<[String]>,
 }
 
 /// The node of targets that a line adds.
@@ -97,10 +98,12 @@ pub fn build<'a>(
     let mut making = Making {
         rules,
         routes: BTreeMap::new(),
+        share: None,
         table: Table::default(),
     };
-    for (instance, up) in instances {
-        making.instance(instance, up);
+    let instances: Vec<(&Instance, bool)> = instances.into_iter().collect();
+    for service in instances.chunk_by(|(one, _), (other, _)| one.name == other.name) {
+        making.service(service);
     }
     for line in lines {
         let outcome = match &line.command {
@@ -126,6 +129,8 @@ pub fn shown(text: &str) -> String {
 struct Making<'a> {
     rules: &'a Rules,
     routes: BTreeMap<Source, Targets>,
+    /// That of the service whose instances are being read. Lines have no limit of their own.
+    share: Option<Share>,
     table: Table,
 }
 
@@ -168,13 +173,40 @@ fn sameness(one: &Target) -> Sameness {
 }
 
 impl Making<'_> {
-    fn instance(&mut self, one: &Instance, up: bool) {
+    /// All instances of one service.
+    fn service(&mut self, instances: &[(&Instance, bool)]) {
+        let Some((first, _)) = instances.first() else {
+            return;
+        };
+        self.share = Some(Share::default());
+        // Rules of access have to fit; what is open comes with the room that they leave.
+        let rounds: &[fn(&str) -> bool] = match limits::is_crowded(instances, &self.rules.prefix) {
+            true => &[limits::is_ruled, |tag| !limits::is_ruled(tag)],
+            false => &[|_| true],
+        };
+        for takes in rounds {
+            for (one, up) in instances {
+                self.instance(one, *up, takes);
+            }
+        }
+        let share = self.share.take().unwrap_or_default();
+        self.table.refused.extend(share.refused(&first.name));
+        if share.is_closed() {
+            for targets in self.routes.values_mut() {
+                let own = targets.list.iter_mut();
+                own.filter(|target| target.service == first.name)
+                    .for_each(|target| target.options.access.close());
+            }
+        }
+    }
+
+    fn instance(&mut self, one: &Instance, up: bool, takes: &fn(&str) -> bool) {
         let prefix = self.rules.prefix.as_str();
-        let (routes, others): (Vec<&String>, Vec<&String>) = one
-            .tags
-            .iter()
-            .partition(|tag| tag.trim().starts_with(prefix));
-        for tag in routes {
+        let is_route = |tag: &&String| tag.trim().starts_with(prefix);
+        let others = one.tags.iter().filter(|tag| !is_route(tag)).cloned();
+        let others: Arc<[String]> = others.collect();
+        let routes = one.tags.iter().filter(is_route);
+        for tag in routes.filter(|tag| takes(tag.as_str())) {
             let what = || {
                 format!(
                     "Tag `{}` of instance {} on node {}",
@@ -199,7 +231,7 @@ impl Making<'_> {
         one: &Instance,
         up: bool,
         request: Request,
-        tags: &[&String],
+        tags: &Arc<[String]>,
         what: &dyn Fn() -> String,
     ) -> Result<(), String> {
         let port = u16::try_from(one.port).map_err(|_| "its port is none".to_owned())?;
@@ -213,7 +245,7 @@ impl Making<'_> {
             weight: request.weight,
             share: 0.0,
             options: request.options,
-            tags: tags.iter().map(|tag| (*tag).clone()).collect(),
+            tags: Arc::clone(tags),
         };
         self.insert(request.source, target, request.notes, what)
     }
@@ -249,7 +281,10 @@ impl Making<'_> {
             if other.options == target.options {
                 return Ok(());
             }
-            other.options.access = other.options.access.and(&target.options.access);
+            match self.share.as_mut().is_none_or(Share::joins_rules) {
+                true => other.options.access = other.options.access.and(&target.options.access),
+                false => other.options.access.close(),
+            }
             return Err(format!(
                 "the same target has the route {source} already, with other options; of these only the rules of access count"
             ));
@@ -274,6 +309,11 @@ impl Making<'_> {
                 what(),
                 format!("Port {port} is left out of the hosts of requests, so no request comes to it. Write `{name}` without the port."),
             );
+        }
+        if let Some(share) = &mut self.share
+            && !share.admits(&source, &target)
+        {
+            return Ok(());
         }
         self.routes.entry(source).or_default().push(target);
         Ok(())
@@ -343,18 +383,22 @@ impl Making<'_> {
             weight: add.request.weight,
             share: 0.0,
             options: add.request.options.clone(),
-            tags: add.tags.clone(),
+            tags: add.tags.clone().into(),
         };
         let notes = add.request.notes.clone();
         self.insert(add.request.source.clone(), target, notes, what)
     }
 
     fn refuse(&mut self, what: String, reason: String) {
-        self.table.refused.push(Item { what, text: reason });
+        if self.share.as_mut().is_none_or(Share::names) {
+            self.table.refused.push(Item { what, text: reason });
+        }
     }
 
     fn note(&mut self, what: String, text: String) {
-        self.table.notes.push(Item { what, text });
+        if self.share.as_mut().is_none_or(Share::names) {
+            self.table.notes.push(Item { what, text });
+        }
     }
 
     fn finish(mut self) -> Table {

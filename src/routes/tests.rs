@@ -10,6 +10,7 @@ use crate::catalog::fixture::Fixture;
 use crate::catalog::{Answer, HealthFilter, Instance, Kind, Query, Scope, Status};
 
 mod claims;
+mod limits;
 
 fn rules(ports: &[u16]) -> Rules {
     Rules {

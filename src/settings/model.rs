@@ -104,7 +104,7 @@ impl Default for Consul {
             body_timeout: Time::seconds(10),
             max_connections: 60,
             poll_interval: Time::seconds(15),
-            max_answer: Size::mebibytes(64),
+            max_answer: Size::mebibytes(16),
             tls: Tls::default(),
         }
     }

@@ -412,7 +412,7 @@ fn route(route: &Route) -> Value {
             json!({
                 "service": one.service, "node": one.node, "id": one.id, "address": one.address,
                 "port": one.port, "up": one.up, "weight": one.weight, "share": one.share,
-                "options": one.options.to_string(), "tags": one.tags,
+                "options": one.options.to_string(), "tags": *one.tags,
             })
         })
         .collect();
