@@ -136,6 +136,14 @@ impl Slot {
         self.kept.iter().filter_map(|place| list.get(*place))
     }
 
+    /// The instances that are unfit by themselves, whatever stands beside them, by node and id.
+    pub fn unfit(&self) -> impl Iterator<Item = (&str, &str)> {
+        let judged = self.instances().iter().zip(&self.items);
+        judged
+            .filter(|(_, item)| !item.fit)
+            .map(|(one, _)| one.key())
+    }
+
     /// The services that are not left out; none if it is another kind of answer.
     pub fn kept_services(&self) -> impl Iterator<Item = &ServiceName> {
         let list = match self.answer.as_ref() {

@@ -162,6 +162,8 @@ pub struct Rendering {
     pub used: BTreeSet<Query>,
     /// What was left out, of the answers used and while rendering.
     pub quarantined: Vec<Quarantined>,
+    /// The instances that are unfit by themselves, of each query that has any, by node and id.
+    pub unfit: crate::catalog::guard::Unfit,
     /// Slots that are nearly all used.
     pub crowded: Vec<Crowded>,
     /// What is odd in what is used.

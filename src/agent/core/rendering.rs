@@ -151,6 +151,7 @@ impl Core {
                 candidate,
                 used,
                 quarantined,
+                unfit,
                 noted,
                 listeners,
             } => {
@@ -159,6 +160,8 @@ impl Core {
                 self.waiting = Waiting::default();
                 self.used = Arc::new(used);
                 self.cancel_unused(now, actions);
+                let output = self.guard.set_unfit(unfit);
+                self.guarded(output, now, actions);
                 self.note(quarantined, noted, actions);
                 self.listeners_judged(listeners, now, actions);
                 self.attempted(&candidate.revision);

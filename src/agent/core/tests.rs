@@ -49,6 +49,7 @@ fn complete(text: &str, names: &[&str]) -> Event {
         candidate: candidate(text),
         used: services(names),
         quarantined: Vec::new(),
+        unfit: BTreeMap::new(),
         noted: BTreeMap::new(),
         listeners: Listeners::default(),
     })

@@ -249,6 +249,7 @@ fn how_ended(
                     .iter()
                     .map(ToString::to_string)
                     .collect(),
+                unfit: rendering.unfit,
                 noted: crowded.chain(noted).collect(),
             }
         }

@@ -15,6 +15,8 @@ use crate::catalog::Answer;
 pub(super) struct Guarded {
     /// The source's last answer.
     pub present: Arc<Answer>,
+    /// Its instances that are unfit by themselves: they are not served, so that nobody loses them.
+    pub unfit: BTreeSet<Key>,
     /// How many items of it count.
     pub count: usize,
     /// Whether Consul said of it that something was left out for want of rights.
@@ -101,6 +103,7 @@ impl Guarded {
     pub fn new(answer: Arc<Answer>, count: usize, filtered: bool) -> Guarded {
         Guarded {
             present: answer,
+            unfit: BTreeSet::new(),
             count,
             filtered,
             filtered_before: filtered,

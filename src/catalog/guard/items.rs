@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use crate::catalog::{Answer, Instance, KeyValue, Kind, Node, Query, ServiceName, one_spelling};
 
 /// What tells an item from the others of its answer: node and id of an instance, else the name.
-pub(super) type Key = (String, String);
+pub type Key = (String, String);
 
 /// One item of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,10 +124,14 @@ pub(super) fn is_guarded(query: &Query) -> bool {
     }
 }
 
-/// How many items count. The canary does not among the names of services: Consul's servers register
+/// How many items count. What is unfit does not. The canary does not among the names of services: Consul's servers register
 /// themselves, so that an emptied catalog still has this one.
-pub(super) fn count(answer: &Answer, canary: &str) -> usize {
+pub(super) fn count(answer: &Answer, unfit: &BTreeSet<Key>, canary: &str) -> usize {
     match answer {
+        Answer::Instances(list) if !unfit.is_empty() => {
+            let fit = |one: &&Instance| !unfit.contains(&(one.node.name.clone(), one.id.clone()));
+            list.iter().filter(fit).count()
+        }
         Answer::Services(list) => list.iter().filter(|service| service.name != canary).count(),
         other => other.len(),
     }

@@ -35,6 +35,10 @@ use self::inquire::{AT_A_TIME, Canary, LOST};
 use self::items::Present;
 use super::{Answer, Kind, Query, Scope};
 
+/// Of each query the instances that are unfit by themselves, by node and id: what a rendering leaves out of any answer
+/// that holds them.
+pub type Unfit = BTreeMap<Query, BTreeSet<items::Key>>;
+
 /// The guard over all queries.
 #[derive(Debug, Clone)]
 pub struct Guard {
@@ -90,7 +94,9 @@ impl Guard {
         now: Instant,
     ) -> Vec<Output> {
         let mut out = vec![Output::Changed(query.clone())];
-        let count = items::count(&answer, &self.rules.canary);
+        let none = BTreeSet::new();
+        let unfit = self.queries.get(query).map_or(&none, |known| &known.unfit);
+        let count = items::count(&answer, unfit, &self.rules.canary);
         if self.rules.enabled && items::is_guarded(query) {
             self.look_for_canary(&query.scope, now, &mut out);
         }
@@ -107,6 +113,7 @@ impl Guard {
             return out;
         }
         let mut vanished = items::vanished(&guarded.present, &answer);
+        vanished.retain(|item| !guarded.unfit.contains(&item.key()));
         let start = now.checked_sub(rule.window).unwrap_or(now);
         let former = std::mem::replace(&mut guarded.count, count);
         let before = std::mem::replace(&mut guarded.present, Arc::clone(&answer));
@@ -135,6 +142,24 @@ impl Guard {
         }
         self.judge_holds(now, &mut out);
         self.ask(now, &mut out);
+        out
+    }
+
+    /// Takes what the last rendering found to be unfit. It was never served: that it goes is no loss, and that it is there
+    /// makes no loss of others smaller.
+    #[must_use]
+    pub fn set_unfit(&mut self, mut unfit: Unfit) -> Vec<Output> {
+        let mut out = Vec::new();
+        for (query, guarded) in &mut self.queries {
+            let unfit = unfit.remove(query).unwrap_or_default();
+            if guarded.unfit != unfit {
+                guarded.count = items::count(&guarded.present, &unfit, &self.rules.canary);
+                guarded.unfit = unfit;
+                if guarded.hold.is_some() {
+                    out.push(Output::Changed(query.clone()));
+                }
+            }
+        }
         out
     }
 
@@ -280,7 +305,7 @@ impl Guard {
         eased: bool,
         now: Instant,
     ) {
-        let count = items::count(&answer, &self.rules.canary);
+        let count = items::count(&answer, &BTreeSet::new(), &self.rules.canary);
         let mut guarded = Guarded::new(answer, count, false);
         // What was held then was counted by nobody.
         guarded.count = guarded.count.min(reference);

@@ -9,6 +9,7 @@ use crate::catalog::{HealthFilter, Instance, Node, Status};
 
 mod recovery;
 mod rights;
+mod unfit;
 
 fn instance(id: &str) -> Instance {
     Instance::plain("web", "node", id, &format!("10.0.0.{id}"), 80)

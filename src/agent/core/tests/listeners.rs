@@ -28,6 +28,7 @@ fn rendered(text: &str, listeners: Listeners) -> Event {
         candidate,
         used,
         quarantined,
+        unfit,
         noted,
         ..
     }) = complete(text, &["web"])
@@ -38,6 +39,7 @@ fn rendered(text: &str, listeners: Listeners) -> Event {
         candidate,
         used,
         quarantined,
+        unfit,
         noted,
         listeners,
     })

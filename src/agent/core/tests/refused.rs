@@ -86,6 +86,7 @@ fn a_listed_service_whose_query_is_refused_is_left_out_alone() {
         candidate: candidate("one"),
         used,
         quarantined: Vec::new(),
+        unfit: BTreeMap::new(),
         noted: BTreeMap::new(),
         listeners: Listeners::default(),
     }));
