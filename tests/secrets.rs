@@ -14,7 +14,7 @@ use serde_json::json;
 use support::backend::Backend;
 use support::consul::{Consul, instance};
 use support::gatewright::{Setup, binary};
-use support::haproxies::oldest;
+use support::haproxies::{Version, haproxies, oldest};
 use support::process::{command, descendants};
 use support::traffic::send;
 use support::{ports, wait_for};
@@ -487,4 +487,124 @@ fn a_value_is_neither_logged_nor_told() {
     ] {
         assert!(!text.contains("canary"), "{what}: {text}");
     }
+}
+
+/// A value that its place cannot take, as HAProxy, the gate and the helpers tell of it.
+#[haproxies(ends)]
+fn no_message_about_a_key_a_file_or_a_password_repeats_it(version: Version) {
+    const VALUE: &str = "canary9";
+    for line in [
+        "    maxconn @",
+        "    timeout client @",
+        "    bind 127.0.0.1:@",
+        "    bind 127.0.0.1:18081 ssl crt @",
+        "    balance @",
+        "    acl a src @",
+        "    http-request set-header X \"%[@]\"",
+        "    http-request set-var(txn.a) @",
+        "    http-request deny deny_status @",
+        "    use_backend @",
+        "    errorfile 503 @",
+        "    option @",
+        "    log @",
+        "    stick-table type @ size 1k",
+        "    server a 10.0.0.1:80 weight @",
+        "    server a 10.0.0.1:80 @",
+        "    server a @",
+        "    filter @",
+        "backend web\nbackend @\nbackend @",
+        "    maxconn (parseInt @)",
+        "    maxconn (add @ 1)",
+        "    maxconn (divide 10 @)",
+        "    # (parseJSON @)",
+        "    # (parseYAML @)",
+        "    # (parseBool @)",
+        "    # (base64Decode @)",
+        "    # (regexMatch \"(\" @)",
+        "    # (timestamp @)",
+    ] {
+        for read in ["key \"k\"", "file \"k.txt\"", "byName"] {
+            // A tag is written where a helper has it as its argument, too.
+            let value = match read {
+                "byName" => "ServiceMeta.db_password".to_owned(),
+                read => format!("({read})"),
+            };
+            let tagged = match line.contains('(') && line.contains("@)") || line.contains("@ 1)") {
+                true => line.replace('@', &value).replacen('(', "{{", 1),
+                false => line.replace('@', &format!("{{{{{}}}}}", value.trim_matches(['(', ')']))),
+            };
+            let tagged = match tagged.contains("}}") {
+                true => tagged,
+                false => format!("{}}}}}", tagged.strip_suffix(')').unwrap()),
+            };
+            let template = format!(
+                "defaults\n    mode http\n    timeout connect 1s\n    timeout server 1s\n    timeout client 1s\nlisten in\n    bind 127.0.0.1:18080\n{{{{#each (service \"web\")}}}}\n{tagged}\n{{{{/each}}}}\n"
+            );
+            let setup = Setup::new().unwrap().env("NO_COLOR", "1");
+            setup.file("haproxy.cfg.hbs", &template).unwrap();
+            setup.file("files/k.txt", VALUE).unwrap();
+            let catalog = json!({"keys": {"k": VALUE}, "services": {"web": [
+                {"Address": "10.0.0.1", "Port": 80, "ServiceMeta": {"db_password": VALUE}}]}});
+            setup.file("catalog.json", &catalog.to_string()).unwrap();
+            setup
+                .settings("[templates]\nfiles = \"{dir}files\"\n[state]\ndirectory = \"{dir}state\"\n[[template]]\nsource = \"haproxy.cfg.hbs\"\ndestination = \"{dir}haproxy.cfg\"\n")
+                .unwrap();
+            let settings = setup.path("gatewright.toml");
+            let haproxy = version.program().display().to_string();
+            let words = [
+                "check",
+                "-c",
+                &settings,
+                "--haproxy",
+                &haproxy,
+                "--no-made",
+                "catalog.json",
+            ];
+            let output = setup.call(&words).unwrap();
+            let told = text(&[output.stdout, output.stderr].concat());
+            assert_ne!(output.status.code(), Some(3), "{told}");
+            assert!(!told.contains(VALUE), "{tagged}: {told}");
+        }
+    }
+}
+
+/// What HAProxy says of a set that it refuses goes into the log, the status and HAProxy's own lines.
+#[haproxies(ends)]
+fn a_refused_key_is_neither_logged_nor_told(version: Version) {
+    let consul = Consul::start().unwrap();
+    consul.set_key("mode", "tcp").unwrap();
+    let [port] = ports::free().unwrap();
+    let setup = Setup::new()
+        .unwrap()
+        .env("NO_COLOR", "1")
+        .env("CONSUL_HTTP_ADDR", &consul.url());
+    let template = format!(
+        "defaults\n    mode http\n    timeout connect 1s\n    timeout server 1s\n    timeout client 1s\nlisten in\n    bind 127.0.0.1:{port}\n    mode {{{{key \"mode\"}}}}\n"
+    );
+    setup.file("haproxy.cfg.hbs", &template).unwrap();
+    setup
+        .settings(&format!(
+            "[haproxy]\nmode = \"supervise\"\nbinary = {:?}\n[log]\nlevel = \"debug\"\n[state]\ndirectory = \"{{dir}}state\"\n[[template]]\nsource = \"haproxy.cfg.hbs\"\ndestination = \"{{dir}}haproxy.cfg\"\n",
+            version.program()
+        ))
+        .unwrap();
+    let mut gatewright = setup.run().unwrap();
+    let until = |what: &str, state: &str| {
+        setup
+            .wait_for_status(LIMIT, what, |status| {
+                (status["state"] == state).then(|| status.to_string())
+            })
+            .unwrap_or_else(|error| panic!("{error}\n{}", gatewright.log()))
+    };
+    until("the first set", "confirmed");
+    consul.set_key("mode", "canary9").unwrap();
+    let told = until("the refusal", "held");
+    assert!(told.contains("mode") && told.contains("(hidden)"), "{told}");
+    assert!(!told.contains("canary9"), "{told}");
+    assert_eq!(gatewright.stop(LIMIT).unwrap(), 0);
+    let log = gatewright.log();
+    assert!(
+        log.contains("(hidden)") && !log.contains("canary9"),
+        "{log}"
+    );
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use gatewright::agent::explain::explain;
-use gatewright::apply::set::{Role, SetFile};
+use gatewright::apply::set::{Candidate, Role, SetFile};
 use gatewright::catalog::{Answer, Instance, Known, Query};
 use gatewright::diagnostic::{self, Diagnostic};
 use gatewright::haproxy::config::Config;
@@ -119,7 +119,8 @@ fn lints(set: &mut TemplateSet, instances: &Value) -> Vec<Diagnostic> {
         },
     };
     let found = lint::configuration(&config, &about);
-    let found = found.iter().map(|one| explain(one, &files, &maps));
+    let candidate = Candidate::new(files.to_vec());
+    let found = found.iter().map(|one| explain(one, &candidate, &maps));
     found.chain(lint::templates(&set.outlines())).collect()
 }
 

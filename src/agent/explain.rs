@@ -1,14 +1,19 @@
 //! A finding about a rendered line, told as a diagnostic about the template that made it.
 
-use crate::apply::set::SetFile;
+use crate::apply::set::Candidate;
 use crate::diagnostic::{Cause, Diagnostic, Place, Severity};
 use crate::haproxy::{Finding, redact};
 use crate::lint;
 use crate::template::{Origin, SourceMap};
 
 /// Points at the template where the map knows it, else at the rendered line. `maps` stand in the
-/// order of `files`.
-pub fn explain(finding: &Finding, files: &[SetFile], maps: &[SourceMap]) -> Diagnostic {
+/// order of the set's files. Nothing that is a secret of the set is shown.
+pub fn explain(finding: &Finding, set: &Candidate, maps: &[SourceMap]) -> Diagnostic {
+    found(finding, set, maps).without(&set.origin.secrets)
+}
+
+fn found(finding: &Finding, set: &Candidate, maps: &[SourceMap]) -> Diagnostic {
+    let files = &set.files;
     let mut diagnostic = match finding.severity {
         Severity::Error => Diagnostic::error(finding.code, &finding.message),
         Severity::Warning => Diagnostic::warning(finding.code, &finding.message),

@@ -214,7 +214,7 @@ pub fn outcome(
                     }
                     None => Vec::new(),
                 });
-                explain(finding, &candidate.files, maps)
+                explain(finding, candidate, maps)
             })
             .collect::<Vec<_>>()
     };

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::plan::configuration;
 use super::set::{Role, SetFile};
+use crate::catalog::secrets::Secrets;
 use crate::catalog::snapshot::digest;
 use crate::diagnostic::Severity;
 use crate::haproxy::Finding;
@@ -30,6 +31,9 @@ pub struct Origin {
     sections: BTreeSet<(String, String)>,
     /// The words by which the templates begin lines that hold values.
     words: BTreeSet<String>,
+    /// What no message about the set may show; never stored.
+    #[serde(skip)]
+    pub secrets: Secrets,
 }
 
 impl Origin {
@@ -77,6 +81,7 @@ impl Origin {
             sections: sections.collect(),
             templates: digest(&all),
             words,
+            secrets: Secrets::default(),
         }
     }
 }

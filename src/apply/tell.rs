@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::process::Command;
 
 use super::set::SetFile;
+use crate::catalog::secrets::Secrets;
 use crate::haproxy::address::Address;
 use crate::haproxy::check::Invocation;
 use crate::haproxy::child::{self, Limits};
@@ -125,6 +126,8 @@ pub struct Haproxy {
     /// Whether the last one was told by SIGUSR2 because its socket is gone.
     by_signal: bool,
     supervisor: Option<Supervisor>,
+    /// What the log does not show of a supervised HAProxy's messages.
+    withheld: Secrets,
     /// What carries the revision of the set in a worker.
     variable: String,
     invocation: Invocation,
@@ -166,6 +169,7 @@ impl Haproxy {
             told: None,
             by_signal: false,
             supervisor: None,
+            withheld: Secrets::default(),
             variable,
             invocation,
             command_timeout,
@@ -290,6 +294,14 @@ impl Haproxy {
     pub fn hold_restarts(&self, held: bool) {
         if let Some(supervisor) = &self.supervisor {
             supervisor.hold_restarts(held);
+        }
+    }
+
+    /// From here on no message shows these.
+    pub fn withhold(&mut self, secrets: &Secrets) {
+        self.withheld = secrets.clone();
+        if let Some(supervisor) = &self.supervisor {
+            supervisor.withhold(secrets.clone());
         }
     }
 
@@ -428,9 +440,11 @@ impl Haproxy {
 
     fn supervise(&mut self, socket: PathBuf, stop_limit: Duration) -> Supervisor {
         let options = self.guardian_options(socket, stop_limit);
-        self.supervisor
-            .get_or_insert_with(|| Supervisor::new(options))
-            .clone()
+        let supervisor = self
+            .supervisor
+            .get_or_insert_with(|| Supervisor::new(options));
+        supervisor.withhold(self.withheld.clone());
+        supervisor.clone()
     }
 
     fn guardian_options(&self, socket: PathBuf, stop_limit: Duration) -> supervise::Options {

@@ -7,6 +7,7 @@ pub mod guard;
 mod network;
 mod pairs;
 mod query;
+pub mod secrets;
 pub mod snapshot;
 
 pub use answer::{

@@ -20,7 +20,8 @@ use super::{Failure, run, wiring};
 ///
 /// The file holds exactly the answers that a rendering used, in a stable order. Values of keys and metadata
 /// whose name says that they are secret, such as `db/password`, are left out (`capture.secrets` in the settings has
-/// the patterns). The file is written so that only its owner can read it.
+/// the patterns), and so are values that are secrets by their form: private keys, hashes of passwords, tokens, URLs
+/// with a password. The file is written so that only its owner can read it.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -66,13 +67,12 @@ impl Capture {
         let mut fixture = Fixture::default();
         let mut patterns = settings.capture.secrets.clone();
         patterns.extend(self.secret.iter().cloned());
-        if self.keep_secrets {
-            patterns.clear();
-        }
         let mut left_out = BTreeSet::new();
         for (query, (known, _)) in &gathered.answers {
             let mut answer = known.answer.as_ref().clone();
-            left_out.extend(secrets::leave_out(&mut answer, &patterns));
+            if !self.keep_secrets {
+                left_out.extend(secrets::leave_out(&mut answer, &patterns));
+            }
             fixture.record(query, &answer);
         }
         tell_left_out(&left_out);

@@ -473,6 +473,7 @@ pub fn template_options(settings: &Settings, environment: &Environment) -> templ
         own_listeners: settings.catalog.allow_own_listeners,
         listens: own::listens(settings, &local),
         local_addresses: local,
+        secrets: settings.capture.secrets.clone(),
         destinations: settings
             .template
             .iter()
@@ -509,6 +510,13 @@ fn json(value: &toml::Value) -> serde_json::Value {
 }
 
 // Sets.
+
+/// The set that a rendering makes.
+pub fn set_of(settings: &Settings, rendering: &template::Rendering) -> Candidate {
+    let mut set = candidate(settings, rendering.files.clone());
+    set.origin.secrets = rendering.secrets.clone();
+    set
+}
 
 /// The set that rendered texts make, one for each template.
 pub fn candidate(settings: &Settings, texts: Vec<String>) -> Candidate {

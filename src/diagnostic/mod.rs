@@ -4,6 +4,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::catalog::secrets::Secrets;
+
 pub mod codes;
 mod github;
 mod json;
@@ -170,6 +172,15 @@ pub struct Diagnostic {
 }
 
 impl Diagnostic {
+    /// The same without what no message may show.
+    pub fn without(mut self, secrets: &Secrets) -> Diagnostic {
+        let rendered = self.rendered.iter_mut().map(|place| &mut place.text);
+        let texts = self.notes.iter_mut().chain(&mut self.help).chain(rendered);
+        texts.for_each(|text| *text = secrets.hide(text));
+        self.message = secrets.hide(&self.message);
+        self
+    }
+
     /// An error without a place yet.
     pub fn error(code: &'static str, message: impl Into<String>) -> Diagnostic {
         Diagnostic {

@@ -8,6 +8,7 @@
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -21,6 +22,7 @@ use super::child::{self, Lifetime, Owned};
 use super::master::MasterSocket;
 use super::process::{Master, Watch};
 use super::redact;
+use crate::catalog::secrets::Secrets;
 
 /// How long a master may refuse its socket while it replaces itself (up to 0.9 s were seen with
 /// 10,000 servers on 2.6).
@@ -118,6 +120,7 @@ pub struct Supervisor {
     orders: mpsc::UnboundedSender<Order>,
     status: watch::Receiver<Status>,
     socket: PathBuf,
+    withheld: Arc<watch::Sender<Secrets>>,
 }
 
 impl Supervisor {
@@ -126,6 +129,7 @@ impl Supervisor {
         let (orders, receiver) = mpsc::unbounded_channel();
         let (publish, status) = watch::channel(Status::Waiting);
         let socket = options.socket.clone();
+        let (withheld, hidden) = watch::channel(Secrets::default());
         if std::process::id() == 1 {
             tokio::spawn(reap_as_process_one(publish.subscribe()));
         }
@@ -137,12 +141,14 @@ impl Supervisor {
             held: false,
             wanted: false,
             met: false,
+            hidden,
         };
         tokio::spawn(task.run());
         Supervisor {
             orders,
             status,
             socket,
+            withheld: Arc::new(withheld),
         }
     }
 
@@ -154,6 +160,11 @@ impl Supervisor {
     /// From the next start on HAProxy is started like this. The socket must be the same.
     pub fn renew(&self, options: Options) {
         let _ = self.orders.send(Order::Renew(Box::new(options)));
+    }
+
+    /// What the log does not show of HAProxy's messages from here on.
+    pub fn withhold(&self, secrets: Secrets) {
+        self.withheld.send_replace(secrets);
     }
 
     /// What HAProxy does now.
@@ -240,6 +251,7 @@ struct Task {
     /// Whether this task has begun with a HAProxy before.
     met: bool,
     wait: Duration,
+    hidden: watch::Receiver<Secrets>,
 }
 
 impl Task {
@@ -337,7 +349,7 @@ impl Task {
             )
         })?;
         let secrets = redact::secret_values(&self.options.invocation.environment);
-        let words = tokio::spawn(listen(child.take_stderr(), secrets));
+        let words = tokio::spawn(listen(child.take_stderr(), secrets, self.hidden.clone()));
         Ok(Running::Child(child, words))
     }
 
@@ -518,13 +530,19 @@ async fn serves(socket: MasterSocket) {
 }
 
 /// Hands HAProxy's messages on to our log and keeps the last lines for the reason of its end.
-async fn listen(stderr: Option<tokio::process::ChildStderr>, secrets: Vec<String>) -> String {
+async fn listen(
+    stderr: Option<tokio::process::ChildStderr>,
+    secrets: Vec<String>,
+    hidden: watch::Receiver<Secrets>,
+) -> String {
     let mut last = std::collections::VecDeque::new();
     if let Some(stderr) = stderr {
         let mut reader = BufReader::new(stderr);
         let mut line = Vec::new();
         while matches!(reader.read_until(b'\n', &mut line).await, Ok(count) if count > 0) {
-            let text: String = redact::hide(String::from_utf8_lossy(&line).trim_end(), &secrets)
+            let hidden = hidden.borrow().clone();
+            let text = hidden.hide(String::from_utf8_lossy(&line).trim_end());
+            let text: String = redact::hide(&text, &secrets)
                 .chars()
                 .take(1000)
                 .map(|character| {

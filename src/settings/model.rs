@@ -526,7 +526,8 @@ pub struct Check {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Capture {
-    /// Patterns of keys' paths and metadata's names whose values are not recorded; `*` stands for anything.
+    /// Patterns of keys' paths and metadata's names whose values are not recorded, and of metadata's names whose values
+    /// no message shows; `*` stands for anything.
     pub secrets: Vec<String>,
 }
 
@@ -543,6 +544,10 @@ impl Default for Capture {
             "*api-key*",
             "*apikey*",
             "*private*key*",
+            "*pass",
+            "*pwd*",
+            "*auth*",
+            "*dsn*",
         ];
         Capture {
             secrets: patterns.map(str::to_owned).to_vec(),

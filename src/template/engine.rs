@@ -19,11 +19,12 @@ use super::load::{self, Loaded};
 use super::memo::Memo;
 use super::outline::Outlines;
 use super::place::{Lines, last_tag_place, tag_place};
-use super::recorder::{Ended, LeftOut, Pen, Recorder};
+use super::recorder::{Ended, LeftOut, Pen, Recorder, State};
 use super::slots::Slots;
 use super::source_map::{From, Item, SourceMap};
 use super::writer::{END, LineMarks, Stop, VALUE, Writer};
 use super::{Grammar, Options, Outcome, Rendering, Source, Texts};
+use crate::catalog::secrets::Secrets;
 use crate::catalog::{Known, Query};
 use crate::diagnostic::{Diagnostic, Place, nearest};
 
@@ -55,6 +56,8 @@ type Run = (Vec<String>, Vec<Vec<LineMarks>>);
 /// Compiled templates and what they were last rendered from.
 pub struct TemplateSet {
     loaded: Loaded,
+    /// Texts of the templates, which hold no secret.
+    public: Arc<[String]>,
     registry: Handlebars<'static>,
     /// The same with positions written into the text; made when first wanted.
     marked: Option<Handlebars<'static>>,
@@ -88,6 +91,7 @@ impl TemplateSet {
         let parameters = Value::Object(recorder.options().parameters.clone());
         let set = TemplateSet {
             memos: (0..loaded.templates).map(|_| Memo::default()).collect(),
+            public: loaded.sources.iter().map(|one| one.text.clone()).collect(),
             loaded,
             registry,
             marked: None,
@@ -182,8 +186,12 @@ impl TemplateSet {
         let mut memos = std::mem::take(&mut self.memos);
         let result = self.run(false, &mut memos);
         self.memos = memos;
-        let (files, _) = result?;
         let mut state = self.recorder.state();
+        let (files, _) = result.map_err(|wrong| {
+            let secrets = self.secrets(&state);
+            let hidden = wrong.into_iter().map(|one| one.without(&secrets));
+            hidden.collect::<Vec<Diagnostic>>()
+        })?;
         if !state.needed.is_empty() || !state.absent.is_empty() {
             return Ok(Outcome::Incomplete {
                 needed: state.needed.clone(),
@@ -191,12 +199,13 @@ impl TemplateSet {
                 used: state.asked(),
             });
         }
+        let secrets = self.secrets(&state);
         let left_out = std::mem::take(&mut state.left_out);
         let refused = std::mem::take(&mut state.refused);
         let judged = state.used().flat_map(|(_, slot)| &slot.quarantined);
         let quarantined = judged
             .cloned()
-            .chain(left_out.iter().map(|one| self.left_out(one)))
+            .chain(left_out.iter().map(|one| self.left_out(one, &secrets)))
             .chain(refused.into_iter().map(|(what, reason)| Quarantined {
                 query: None,
                 what,
@@ -220,12 +229,23 @@ impl TemplateSet {
             unfit,
             crowded: std::mem::take(&mut state.crowded),
             noted: std::mem::take(&mut state.noted),
-            files_read: state.files.clone(),
+            files_read: state.files.keys().cloned().collect(),
+            secrets,
         }))
     }
 
+    /// What no message about the last rendering may show.
+    fn secrets(&self, state: &State) -> Secrets {
+        Secrets::new(
+            state.used().map(|(_, slot)| slot.known().answer).collect(),
+            state.files.values().cloned().collect(),
+            &self.recorder.options().secrets,
+            &self.public,
+        )
+    }
+
     /// An item that could not be rendered, in words.
-    fn left_out(&self, one: &LeftOut) -> Quarantined {
+    fn left_out(&self, one: &LeftOut, secrets: &Secrets) -> Quarantined {
         let wrong = self.diagnose(
             0,
             &one.error,
@@ -241,7 +261,10 @@ impl TemplateSet {
         Quarantined {
             query: one.query.clone(),
             what: one.what.clone(),
-            reason: format!("the template cannot write it ({place}{message})"),
+            reason: format!(
+                "the template cannot write it ({place}{})",
+                secrets.hide(message)
+            ),
         }
     }
 

@@ -36,6 +36,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::catalog::secrets::Secrets;
 use crate::catalog::{Network, Query};
 
 pub use engine::{NO_TEMPLATES, NO_THREAD, TemplateSet};
@@ -82,6 +83,8 @@ pub struct Options {
     pub allow_addresses: Vec<Network>,
     /// The networks that they must not lie in.
     pub deny_addresses: Vec<Network>,
+    /// Names of metadata whose values no message shows; `*` stands for anything.
+    pub secrets: Vec<String>,
     /// This machine's addresses.
     pub local_addresses: BTreeSet<IpAddr>,
     /// Lets instances of other machines through whose address is a loopback address.
@@ -119,6 +122,7 @@ impl Default for Options {
             host_names: false,
             allow_addresses: Vec::new(),
             deny_addresses: Vec::new(),
+            secrets: Vec::new(),
             local_addresses: BTreeSet::new(),
             loopback: false,
             own_listeners: false,
@@ -170,6 +174,8 @@ pub struct Rendering {
     pub noted: BTreeSet<Noted>,
     /// Files read by the helper `file`.
     pub files_read: BTreeSet<PathBuf>,
+    /// What no message about it may show.
+    pub secrets: Secrets,
 }
 
 /// Something odd that is used all the same.

@@ -62,8 +62,8 @@ pub struct State {
     pub items: Vec<Item>,
     /// The items of the list that was just written as lines, one a line.
     pub lines: Vec<Option<usize>>,
-    /// Files that were read.
-    pub files: BTreeSet<PathBuf>,
+    /// Files that were read, and their texts.
+    pub files: BTreeMap<PathBuf, Arc<str>>,
     /// The path and text of the last value written.
     pub last: Option<(String, String)>,
     /// A path that was missing, and the nearest field.
@@ -347,8 +347,8 @@ impl Recorder {
     }
 
     /// Notes a file. It may be another one next time.
-    pub fn read_file(&self, path: PathBuf) {
-        self.state().files.insert(path);
+    pub fn read_file(&self, path: PathBuf, text: &str) {
+        self.state().files.insert(path, text.into());
         self.depends_on_more();
     }
 

@@ -260,6 +260,7 @@ fn render(
             let mut candidate = make_set(std::mem::take(&mut rendering.files));
             candidate.origin =
                 Origin::of(&candidate.files, set.texts_in_use(candidate.files.len()));
+            candidate.origin.secrets = rendering.secrets.clone();
             Some(reference.compare(candidate, answers, |from, former| {
                 set.made_from(former, |query| from.answer(query))
             }))

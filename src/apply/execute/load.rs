@@ -72,6 +72,7 @@ impl Applier {
             return Err(error.into());
         }
         self.haproxy.learn_socket(&candidate.files);
+        self.haproxy.withhold(&candidate.origin.secrets);
         // What was said to the former worker is gone with it.
         let former = self.memory.worker;
         self.memory.forget();
@@ -163,7 +164,7 @@ impl Applier {
                 // What HAProxy prints may quote a value of its environment.
                 let secrets = validate::secrets(candidate, &invocation(&self.options), master);
                 let findings = validate::read_reload_findings(candidate, &output, &secrets);
-                let output = redact::hide(&output, &secrets);
+                let output = redact::hide(&candidate.origin.secrets.hide(&output), &secrets);
                 let blame = match elsewhere(candidate, &findings) {
                     true => Blame::Unknown,
                     false => Blame::Set,
@@ -196,6 +197,7 @@ impl Applier {
             Told::Unanswered { reason } => {
                 // A reload command prints what HAProxy said.
                 let secrets = validate::secrets(candidate, &invocation(&self.options), master);
+                let reason = candidate.origin.secrets.hide(&reason);
                 let reason = shorten(&redact::hide(&reason, &secrets));
                 self.back(candidate, change, reason, Vec::new(), Blame::Unknown)
                     .await

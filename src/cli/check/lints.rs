@@ -95,7 +95,7 @@ pub fn case(
     // What HAProxy refuses, a misspelt keyword, may be just what a lint would miss.
     if !told.iter().any(|one| one.severity == Severity::Error) {
         let found = lint::configuration(&config, &about);
-        told.extend(found.iter().map(|one| explain(one, &rendered.files, maps)));
+        told.extend(found.iter().map(|one| explain(one, rendered, maps)));
     }
     told.extend(lint::templates(&outlines));
     let mut used = Used::default();

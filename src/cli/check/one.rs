@@ -140,7 +140,7 @@ fn judge(case: &Case, rules: &Rules, seen: &mut Option<Seen>) -> Result<Vec<Diag
         let noted = gathered.rendering.noted.iter();
         told.extend(noted.map(|one| Diagnostic::warning(one.code, &one.text)));
     }
-    let rendered = wiring::candidate(settings, gathered.rendering.files.clone());
+    let rendered = wiring::set_of(settings, &gathered.rendering);
     let mut findings = by_haproxy(settings, &rendered)?;
     let refused = |finding: &Finding| {
         finding.severity == Severity::Error && finding.code != validate::NO_LISTENER
@@ -174,7 +174,7 @@ fn judge(case: &Case, rules: &Rules, seen: &mut Option<Seen>) -> Result<Vec<Diag
             help,
             ..finding.clone()
         };
-        explain(&finding, &rendered.files, &maps)
+        explain(&finding, &rendered, &maps)
     }));
     told.extend(compared(case, rules, &gathered, &maps)?);
     let asked = gathered.rendering.used.clone();

@@ -117,7 +117,7 @@ impl Render {
             .map(|one| Diagnostic::warning("slots", one.to_string()))
             .collect();
         print_diagnostics(&crowded);
-        let candidate = wiring::candidate(&settings, gathered.rendering.files.clone());
+        let candidate = wiring::set_of(&settings, &gathered.rendering);
         if self.explain {
             write(&explain::explain(&mut set, &gathered, &candidate));
             return Ok(exit::OK);

@@ -28,7 +28,7 @@ pub fn plan(
     findings.extend(check::by_haproxy(settings, candidate)?);
     let told: Vec<Diagnostic> = findings
         .iter()
-        .map(|finding| explain(finding, &candidate.files, maps))
+        .map(|finding| explain(finding, candidate, maps))
         .collect();
     print_diagnostics(&told);
     let refused = told.iter().any(|one| one.severity == Severity::Error);

@@ -134,7 +134,7 @@ impl HelperDef for FileHelper {
             ));
         };
         let text = read_below(folder, &name, &options.destinations).map_err(failed)?;
-        self.recorder.read_file(folder.join(&name));
+        self.recorder.read_file(folder.join(&name), &text);
         Ok(ScopedJson::Derived(text.into()))
     }
 }

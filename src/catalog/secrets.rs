@@ -1,0 +1,381 @@
+//! What no message may show: values of keys, texts of files that templates read, and metadata under a name such as
+//! `password`. A word that stands in a template as well is no secret. Pure.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use super::{Answer, Meta};
+
+/// What stands in a secret's place.
+const HIDDEN: &str = "(hidden)";
+/// A shorter word would be found in too many sentences.
+const LEAST: usize = 4;
+/// A word of this length is hidden within other words, too.
+const LONG: usize = 8;
+
+/// How passwords' hashes (crypt(5)) and well-known tokens begin.
+const BEGINNINGS: [&str; 22] = [
+    "$1$",
+    "$2a$",
+    "$2b$",
+    "$2x$",
+    "$2y$",
+    "$5$",
+    "$6$",
+    "$7$",
+    "$y$",
+    "$gy$",
+    "$apr1$",
+    "$argon2",
+    "$pbkdf2",
+    "$scrypt$",
+    "{SSHA",
+    "AGE-SECRET-KEY-1",
+    "ghp_",
+    "github_pat_",
+    "glpat-",
+    "hvs.",
+    "xoxb-",
+    "xoxp-",
+];
+/// A hash or token has at least this many bytes; `$1$2`, a replacement in a regular expression, has fewer.
+const SHORTEST: usize = 20;
+
+/// The secrets that a rendering read. They are shared, and looked through only when there is something to tell.
+#[derive(Clone, Default)]
+pub struct Secrets(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    answers: Vec<Arc<Answer>>,
+    files: Vec<Arc<str>>,
+    patterns: Vec<String>,
+    templates: Arc<[String]>,
+    words: OnceLock<Vec<String>>,
+}
+
+impl Secrets {
+    /// Those of answers and files. `patterns` are names of metadata, as in `capture.secrets`; what stands in
+    /// `templates` is known to everybody who may read a message.
+    pub fn new(
+        answers: Vec<Arc<Answer>>,
+        files: Vec<Arc<str>>,
+        patterns: &[String],
+        templates: &Arc<[String]>,
+    ) -> Secrets {
+        Secrets(Arc::new(Inner {
+            answers,
+            files,
+            patterns: patterns.to_vec(),
+            templates: Arc::clone(templates),
+            words: OnceLock::new(),
+        }))
+    }
+
+    /// A sentence or a line without them.
+    pub fn hide(&self, text: &str) -> String {
+        let mut shown = text.to_owned();
+        for word in self.words() {
+            if shown.contains(word.as_str()) {
+                shown = replaced(&shown, word);
+            }
+        }
+        shown
+    }
+
+    /// The longest first.
+    fn words(&self) -> &[String] {
+        self.0.words.get_or_init(|| {
+            let known: BTreeSet<&str> = self
+                .0
+                .templates
+                .iter()
+                .flat_map(|text| parts(text))
+                .collect();
+            let mut found = BTreeSet::new();
+            let mut add = |value: &str| {
+                // HAProxy and helpers quote a value as a whole, one of its lines, a word or a part of one.
+                let lines = value.lines().map(str::trim);
+                let words =
+                    value.split(|letter: char| letter.is_whitespace() || "\"'".contains(letter));
+                let all = lines.chain(words).chain(parts(value));
+                let all = all.filter(|word| word.chars().count() >= LEAST && !known.contains(word));
+                found.extend(all.map(str::to_owned));
+            };
+            for answer in &self.0.answers {
+                self.values(answer, &mut add);
+            }
+            self.0.files.iter().for_each(|text| add(text));
+            let mut found: Vec<String> = found.into_iter().collect();
+            found.sort_by_key(|word| std::cmp::Reverse(word.len()));
+            found
+        })
+    }
+
+    fn values(&self, answer: &Answer, add: &mut impl FnMut(&str)) {
+        let mut meta = |meta: &Meta| {
+            let secret = |(name, value): &(&String, &String)| {
+                is_secret_name(name, &self.0.patterns) || holds_secret(value)
+            };
+            meta.iter().filter(secret).for_each(|(_, value)| add(value));
+        };
+        match answer {
+            Answer::Key(Some(key)) => key.value.iter().for_each(|value| add(value)),
+            Answer::Tree(list) => {
+                let values = list.iter().filter_map(|key| key.value.as_ref());
+                values.for_each(|value| add(value));
+            }
+            Answer::Instances(list) => list.iter().for_each(|one| {
+                meta(&one.service_meta);
+                meta(&one.node.meta);
+            }),
+            Answer::Nodes(list) => list.iter().for_each(|one| meta(&one.meta)),
+            Answer::Node(Some(detail)) => {
+                meta(&detail.node.meta);
+                let services = detail.services.iter();
+                services.for_each(|service| meta(&service.meta));
+            }
+            _ => {}
+        }
+    }
+}
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Secrets")
+    }
+}
+
+/// They say nothing of what a set is.
+impl PartialEq for Secrets {
+    fn eq(&self, _: &Secrets) -> bool {
+        true
+    }
+}
+
+impl Eq for Secrets {}
+
+fn is_part(letter: char) -> bool {
+    letter.is_alphanumeric() || "_-".contains(letter)
+}
+
+fn parts(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|letter: char| !is_part(letter))
+}
+
+fn replaced(text: &str, word: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut from = 0;
+    for (at, _) in text.match_indices(word) {
+        let end = at + word.len();
+        let whole = || {
+            let before = text[..at].chars().next_back();
+            let after = text[end..].chars().next();
+            !before.is_some_and(is_part) && !after.is_some_and(is_part)
+        };
+        if word.len() >= LONG || whole() {
+            shown.push_str(&text[from..at]);
+            shown.push_str(HIDDEN);
+            from = end;
+        }
+    }
+    shown.push_str(&text[from..]);
+    shown
+}
+
+/// Whether a name of a key or of metadata is like one of these patterns, in which `*` stands for anything.
+pub fn is_secret_name(name: &str, patterns: &[String]) -> bool {
+    let name = name.to_lowercase();
+    patterns
+        .iter()
+        .any(|pattern| matches(&pattern.to_lowercase(), &name))
+}
+
+/// Whether a text holds a private key, a hash of a password, a token, or a URL with a password.
+pub fn holds_secret(text: &str) -> bool {
+    let run = |rest: &str| {
+        let in_token = |c: char| c.is_ascii_alphanumeric() || "$./+=_-,{}".contains(c);
+        rest.find(|c| !in_token(c)).unwrap_or(rest.len())
+    };
+    let is_private_key = text.contains("-----BEGIN ") && text.contains("PRIVATE KEY");
+    let begins_token = BEGINNINGS.iter().any(|beginning| {
+        let mut found = text.match_indices(beginning);
+        found.any(|(at, _)| run(&text[at..]) >= SHORTEST)
+    });
+    // A JSON Web Token: `eyJ` is `{"` in base64.
+    let has_web_token = text.match_indices("eyJ").any(|(at, _)| {
+        let token = &text[at..at + run(&text[at..])];
+        token.len() >= SHORTEST && token.matches('.').count() >= 2
+    });
+    // A password may hold `/` and `@`; the word is read to its end.
+    let has_password = text.split("://").skip(1).any(|rest| {
+        let word = rest.split(|c: char| c.is_whitespace() || matches!(c, '"' | '\''));
+        let user = word.take(1).find_map(|word| word.rsplit_once('@'));
+        let password = user.and_then(|(user, _)| user.split_once(':'));
+        password.is_some_and(|(_, password)| !password.is_empty())
+    });
+    is_private_key || begins_token || has_web_token || has_password
+}
+
+/// Whether a text is like a pattern, in which `*` stands for anything.
+fn matches(pattern: &str, text: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let Some(mut rest) = parts.next().and_then(|first| text.strip_prefix(first)) else {
+        return false;
+    };
+    let parts: Vec<&str> = parts.collect();
+    let Some((last, middle)) = parts.split_last() else {
+        return rest.is_empty();
+    };
+    for part in middle {
+        match rest.find(part) {
+            Some(at) => rest = &rest[at + part.len()..],
+            None => return false,
+        }
+    }
+    rest.ends_with(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::catalog::KeyValue;
+    use crate::settings::model::Capture;
+
+    fn of_key(value: &str, template: &str) -> Secrets {
+        let key = KeyValue {
+            path: "k".to_owned(),
+            value: Some(value.to_owned()),
+        };
+        let answers = vec![Arc::new(Answer::Key(Some(key)))];
+        Secrets::new(answers, Vec::new(), &[], &[template.to_owned()].into())
+    }
+
+    #[test]
+    fn a_value_is_hidden_as_a_whole_by_line_and_by_word() {
+        let secrets = of_key("user:hunter22\nsecond line \"in quotes\"", "");
+        for (text, shown) in [
+            ("'user:hunter22' is no number", "'(hidden)' is no number"),
+            ("the password hunter22.", "the password (hidden)."),
+            ("xhunter22x", "x(hidden)x"),
+            ("near 'second line \"in quotes\"'", "near '(hidden)'"),
+            ("the quotes", "the (hidden)"),
+            ("unquotes users secondly", "unquotes users secondly"),
+        ] {
+            assert_eq!(secrets.hide(text), shown);
+        }
+    }
+
+    #[test]
+    fn words_of_the_templates_and_short_ones_stay() {
+        let secrets = of_key(
+            "backend roundrobin on 80",
+            "balance roundrobin {{key \"k\"}}",
+        );
+        assert_eq!(
+            secrets.hide("'backend': roundrobin is on at 80"),
+            "'(hidden)': roundrobin is on at 80"
+        );
+    }
+
+    #[test]
+    fn a_star_stands_for_anything() {
+        for (pattern, text, like) in [
+            ("*token*", "app/TOKEN", true),
+            ("*token*", "token", true),
+            ("*token*", "app/tok", false),
+            ("app/*/key", "app/a/b/key", true),
+            ("app/*/key", "app/key", false),
+            ("exact", "exact", true),
+            ("exact", "exactly", false),
+            ("a*a", "a", false),
+            ("*", "", true),
+            ("", "x", false),
+        ] {
+            assert_eq!(
+                is_secret_name(text, &[pattern.to_owned()]),
+                like,
+                "{pattern} {text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_value_that_is_a_secret_by_its_form_is_known() {
+        for value in [
+            "-----BEGIN OPENSSH PRIVATE KEY-----\nb3Blbg\n-----END OPENSSH PRIVATE KEY-----",
+            "-----BEGIN CERTIFICATE-----\nMII\n-----BEGIN RSA PRIVATE KEY-----\nMII",
+            "-----BEGIN PGP PRIVATE KEY BLOCK-----",
+            "admin:$1$saltsalt$qjXMvbEw8oaL.CzflDtaK/",
+            "$2y$10$abcdefghijklmnopqrstuuhLcPyiGVjMpKqVEJzq8RmQpJtJ1KcYG",
+            "user a password $5$rounds=5000$abc$0123456789abcdefABCDEF./",
+            "$6$abc$0123456789abcdefABCDEF./0123456789",
+            "a:$apr1$abcdefgh$0123456789abcdefABCDEF",
+            "$argon2id$v=19$m=65536,t=3,p=4$c2FsdHNhbHQ$aGFzaGhhc2g",
+            "$y$j9T$abcdefgh$0123456789abcdefABCDEF",
+            "postgres://app:hunter22@db.internal:5432/app",
+            "redis://:hunter22@cache:6379",
+            "amqp://a:p/w@q\"",
+            "see http://a and http://b:c@d",
+            "Bearer eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl",
+            "eyJhbGciOiJub25lIn0.eyJzdWIiOiIxIn0.",
+            "ghp_0123456789abcdefghijABCDEFGHIJ012345",
+        ] {
+            assert!(holds_secret(value), "{value}");
+        }
+        for value in [
+            "",
+            "1",
+            "on",
+            "10.0.0.1:80",
+            "http://10.0.0.1:80/a",
+            "ssh://git@example.org/a",
+            "http://user:@example.org",
+            "a@b:c",
+            "/$1$2$3",
+            "^/(.*)$1$",
+            "-----BEGIN CERTIFICATE-----",
+            "eyJ.a.b",
+            "roundrobin",
+        ] {
+            assert!(!holds_secret(value), "{value}");
+        }
+    }
+
+    #[test]
+    fn names_of_credentials_are_secrets_by_default() {
+        let patterns = Capture::default().secrets;
+        for name in [
+            "db/pass",
+            "DB_PWD",
+            "pwd/a",
+            "auth/basic",
+            "app/dsn",
+            "dsn_main",
+        ] {
+            assert!(is_secret_name(name, &patterns), "{name}");
+        }
+        for name in ["app/maxconn", "passive", "bypass_cache"] {
+            assert!(!is_secret_name(name, &patterns), "{name}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_word_of_a_value_is_left(value in "[a-z0-9:/ \"]{0,30}", before in "[a-z' ]{0,9}", after in "[a-z'. ]{0,9}") {
+            let secrets = of_key(&value, "");
+            let shown = secrets.hide(&format!("{before} '{value}' {after}"));
+            for word in value.split(|letter: char| !is_part(letter)) {
+                if word.len() >= LONG {
+                    prop_assert!(!shown.contains(word), "{word} in {shown}");
+                } else if word.len() >= LEAST {
+                    prop_assert!(parts(&shown).all(|one| one != word || word == "hidden"), "{word} in {shown}");
+                }
+            }
+            prop_assert_eq!(secrets.hide("on at 80"), "on at 80");
+        }
+    }
+}
