@@ -10,10 +10,11 @@ use crate::catalog::Instance;
 
 /// The routes of one service: entries of a map, and backends where its instances or options differ.
 const MOST_ROUTES: usize = 256;
+/// The tags of routes that are read of one instance.
+const MOST_TAGS: usize = 1024;
 /// Its targets in all its routes.
 const MOST_TARGETS: usize = 30_000;
-/// The parts of its routes that are split off for their options. Each is a rule that every request is compared with:
-/// 0.36 µs on HAProxy 2.6.
+/// The parts of its routes that are split off for their options. Each is a rule that every request is compared with.
 const MOST_SPLITS: usize = 128;
 /// How often rules of access are brought together for one target.
 const MOST_RULES: usize = 256;
@@ -30,7 +31,7 @@ pub struct Share {
     rules: usize,
     named: usize,
     /// How much passed each limit.
-    over: [usize; 4],
+    over: [usize; 5],
     /// Whether a rule of access is among that.
     has_lost_rules: bool,
 }
@@ -39,8 +40,17 @@ const ROUTES: usize = 0;
 const TARGETS: usize = 1;
 const SPLITS: usize = 2;
 const NAMED: usize = 3;
+const TAGS: usize = 4;
 
 impl Share {
+    /// Whether a tag is read, which is the instance's tag of a route at this place. What is not is counted.
+    pub fn reads(&mut self, place: usize, tag: &str) -> bool {
+        let fits = place < MOST_TAGS;
+        self.over[TAGS] += usize::from(!fits);
+        self.has_lost_rules |= !fits && is_ruled(tag);
+        fits
+    }
+
     /// Whether this target fits. What does not is counted.
     pub fn admits(&mut self, source: &Source, target: &Target) -> bool {
         let own = match target.options.host {
@@ -99,7 +109,7 @@ impl Share {
             }
             false => "",
         };
-        let [routes, targets, splits, named] = self.over;
+        let [routes, targets, splits, named, tags] = self.over;
         let reasons = [
             (
                 routes,
@@ -122,7 +132,13 @@ impl Share {
                 ),
             ),
         ];
-        let told = reasons.into_iter().filter(|(count, _)| *count > 0);
+        let more = format!(
+            "{tags} tags of routes are more than the {MOST_TAGS} that are read of an instance{closed}"
+        );
+        let told = reasons
+            .into_iter()
+            .chain([(tags, more)])
+            .filter(|(count, _)| *count > 0);
         told.map(|(_, text)| Item {
             what: format!("A part of service {}", shown(service)),
             text,

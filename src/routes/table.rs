@@ -206,7 +206,12 @@ impl Making<'_> {
         let others = one.tags.iter().filter(|tag| !is_route(tag)).cloned();
         let others: Arc<[String]> = others.collect();
         let routes = one.tags.iter().filter(is_route);
-        for tag in routes.filter(|tag| takes(tag.as_str())) {
+        for (place, tag) in routes.filter(|tag| takes(tag.as_str())).enumerate() {
+            if let Some(share) = &mut self.share
+                && !share.reads(place, tag)
+            {
+                continue;
+            }
             let what = || {
                 format!(
                     "Tag `{}` of instance {} on node {}",

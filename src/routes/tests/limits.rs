@@ -37,7 +37,10 @@ fn the_routes_of_one_service_are_bounded_and_those_of_others_are_not() {
     let table = beside(&tags);
     assert_eq!(
         told(&table),
-        ["24744 of its targets are in more than 256 routes"]
+        [
+            "768 of its targets are in more than 256 routes",
+            "23976 tags of routes are more than the 1024 that are read of an instance"
+        ]
     );
     let sources = sources(&table);
     assert_eq!(sources.len(), 256 + 2);
@@ -186,7 +189,16 @@ fn only_some_tags_of_a_service_are_named() {
         .map(|number| format!("urlprefix-:{number}x"))
         .collect();
     let table = beside(&tags);
-    assert_eq!(table.refused.len(), 51);
-    let text = "only 50 of its tags that are left out or odd are named, and 4950 are not";
-    assert_eq!(told(&table), [text]);
+    assert_eq!(table.refused.len(), 52);
+    let texts = [
+        "only 50 of its tags that are left out or odd are named, and 974 are not",
+        "3976 tags of routes are more than the 1024 that are read of an instance",
+    ];
+    assert_eq!(told(&table), texts);
+    // A rule that is not read closes what is.
+    let mut tags: Vec<String> = (0..2_000)
+        .map(|number| format!("urlprefix-:{number}x deny="))
+        .collect();
+    tags.push("urlprefix-/x".to_owned());
+    assert!(is_closed(&beside(&tags), "greedy"));
 }
