@@ -30,6 +30,21 @@ pub fn listens(settings: &Settings, local: &BTreeSet<IpAddr>) -> BTreeSet<Socket
     consul.chain(status).collect()
 }
 
+/// Where systems keep the certificates of the authorities that they trust: Debian, Fedora, Alpine, openSUSE.
+const AUTHORITIES: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/cert.pem",
+    "/etc/ssl/ca-bundle.pem",
+];
+
+/// The file with the authorities that this machine trusts.
+pub fn authorities() -> Option<&'static str> {
+    AUTHORITIES
+        .into_iter()
+        .find(|path| std::path::Path::new(path).is_file())
+}
+
 /// The addresses of this machine's interfaces.
 pub fn local_addresses() -> BTreeSet<IpAddr> {
     nix::ifaddrs::getifaddrs()

@@ -464,6 +464,10 @@ pub fn template_options(settings: &Settings, environment: &Environment) -> templ
             parameters.entry(name).or_insert_with(|| "".into());
         }
     }
+    // A HAProxy whose OpenSSL finds no store of its own would refuse `@system-ca`, and with it everybody's routes.
+    parameters
+        .entry("upstream_ca")
+        .or_insert_with(|| own::authorities().unwrap_or_default().into());
     let local = own::local_addresses();
     template::Options {
         host_names: settings.catalog.allow_host_names,

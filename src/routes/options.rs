@@ -91,6 +91,14 @@ pub struct Options {
     pub proxy_protocol: bool,
 }
 
+impl Options {
+    /// Whether the target's certificate is checked.
+    pub fn is_verified(&self) -> bool {
+        let tls = matches!(self.protocol, Protocol::Https | Protocol::Grpcs);
+        tls && !self.skip_verify && self.redirect.is_none()
+    }
+}
+
 /// What was read.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Read {

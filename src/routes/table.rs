@@ -26,6 +26,8 @@ pub struct Rules {
     pub users: BTreeSet<String>,
     /// Which service may claim what.
     pub owners: Vec<Owner>,
+    /// Whether there are certificates by which those of targets can be checked.
+    pub verifies: bool,
     /// The port that is left out of requests' hosts; without one, any is.
     pub ignored_port: Option<u16>,
 }
@@ -258,7 +260,7 @@ impl Making<'_> {
     fn insert(
         &mut self,
         source: Source,
-        target: Target,
+        mut target: Target,
         notes: Vec<String>,
         what: &dyn Fn() -> String,
     ) -> Result<(), String> {
@@ -271,6 +273,15 @@ impl Making<'_> {
         }
         if matches!(source, Source::Sni { .. }) && !self.rules.sni {
             return Err("the parameter sni_listen names no address for TLS connections that are passed through".to_owned());
+        }
+        if target.options.is_verified() && !self.rules.verifies {
+            // A route with rules that is left out would open its requests to a less exact one.
+            if !target.options.access.is_open() {
+                target.options.access.close();
+                target.options.skip_verify = true;
+            } else {
+                return Err("the parameter upstream_ca names no file of certificates by which its own could be checked".to_owned());
+            }
         }
         if let Some(reason) = owners::fault(&self.rules.owners, &target.service, &source) {
             return Err(reason);

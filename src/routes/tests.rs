@@ -20,6 +20,7 @@ fn rules(ports: &[u16]) -> Rules {
         sni: false,
         users: BTreeSet::from(["ops".to_owned()]),
         owners: Vec::new(),
+        verifies: true,
         ignored_port: Some(80),
     }
 }
@@ -394,6 +395,33 @@ fn a_bad_line_is_shown_and_the_others_count() {
             "Line 4 of the key fabio/config: a quote is never closed",
         ]
     );
+}
+
+/// Without certificates to check by HAProxy would refuse all routes.
+#[test]
+fn a_target_that_cannot_be_verified_costs_only_its_route() {
+    let tags: [&[&str]; 1] = [&[
+        "urlprefix-a.b/tls proto=https",
+        "urlprefix-a.b/grpc proto=grpcs auth=ops",
+        "urlprefix-a.b/any proto=https tlsskipverify=true",
+        "urlprefix-a.b/plain",
+    ]];
+    let list = instances("web", &tags);
+    let rules = Rules {
+        verifies: false,
+        ..rules(&[])
+    };
+    let table = made_by(&list, "", &rules);
+    assert_eq!(sources(&table), ["a.b/plain", "a.b/grpc", "a.b/any"]);
+    assert_eq!(
+        sentences(&table.refused),
+        [
+            "Tag `urlprefix-a.b/tls proto=https` of instance web-0 on node node-web-0: the parameter upstream_ca names no file of certificates by which its own could be checked"
+        ]
+    );
+    let options = &table.routes[1].targets[0].options;
+    assert!(options.access.is_closed() && options.skip_verify);
+    assert_eq!(sources(&made(&list, "")).len(), 4);
 }
 
 #[test]

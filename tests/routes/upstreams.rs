@@ -134,3 +134,21 @@ fn targets_are_spoken_to_as_their_tags_say(version: Version) {
         asked(unknown, "any.org", "/", 503, "");
     }
 }
+
+/// With the system's own certificates, or left out: never a configuration that HAProxy refuses for all.
+#[haproxies]
+fn a_target_with_a_certificate_never_stops_the_others(version: Version) {
+    use super::conformance::Gateway;
+    for (settings, verified) in [("", true), ("[parameters]\nupstream_ca = \"\"\n", false)] {
+        let tags = json!({ "web": ["urlprefix-a.b/"], "tls": ["urlprefix-a.b/tls proto=https"] });
+        let gateway = Gateway::start(&version, &tags, settings);
+        let (status, answer) = ask(gateway.entrance, "a.b", "/", &[]);
+        assert_eq!(status, 200, "{version}: {answer}");
+        // Whether this machine has a file of authorities decides about the first.
+        let has = gateway.config.contains("verify required ca-file /etc/");
+        assert_eq!(
+            has,
+            verified && std::path::Path::new("/etc/ssl/certs/ca-certificates.crt").is_file()
+        );
+    }
+}

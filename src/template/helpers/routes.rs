@@ -66,6 +66,7 @@ impl HelperDef for RoutesHelper {
             states: states(&text("status", "route_status", "passing")?).map_err(failed)?,
             ports: ports(parameter("tcp_ports")).map_err(failed)?,
             sni: is_set("sni_listen"),
+            verifies: parameter("upstream_ca").is_none_or(truthy),
             owners: owners(parameter("owners")).map_err(failed)?,
             ignored_port: match (is_set("ignore_port"), is_set("certificate")) {
                 (true, _) => None,
@@ -451,7 +452,7 @@ fn backend(name: &str, one: &Backend, rules: &Rules) -> Value {
         "tcp": options.protocol == Protocol::Tcp,
         "tls": matches!(options.protocol, Protocol::Https | Protocol::Grpcs),
         "h2": matches!(options.protocol, Protocol::Grpc | Protocol::Grpcs),
-        "verify": !options.skip_verify,
+        "verify": options.is_verified(),
         "serverName": text(&options.server_name),
         "sendProxy": options.proxy_protocol,
         "strip": text(&options.strip),
