@@ -22,7 +22,7 @@ use super::place::{Lines, last_tag_place, tag_place};
 use super::recorder::{Ended, LeftOut, Pen, Recorder, State};
 use super::slots::Slots;
 use super::source_map::{From, Item, SourceMap};
-use super::writer::{END, LineMarks, Stop, VALUE, Writer};
+use super::writer::{END, LineMarks, OPERATOR, Stop, VALUE, Writer};
 use super::{Grammar, Options, Outcome, Rendering, Source, Texts};
 use crate::catalog::secrets::Secrets;
 use crate::catalog::{Known, Query};
@@ -727,7 +727,9 @@ impl HelperDef for EmitHelper {
             )));
         }
         let mark = self.recorder.mark(helper);
-        let framed = format!("{mark}{VALUE}{text}{END}");
+        let is_operators = helper.param(2).is_some_and(|param| param.value() == true);
+        let origin = is_operators.then_some(OPERATOR.to_string());
+        let framed = format!("{mark}{VALUE}{}{text}{END}", origin.unwrap_or_default());
         self.recorder.state().last = Some((path.to_owned(), text));
         Ok(ScopedJson::Derived(framed.into()))
     }

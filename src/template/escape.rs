@@ -9,6 +9,7 @@
 //! An empty value leaves nothing, not even `""`: to HAProxy an empty word ends the line, and the words after it
 //! are lost without a word. Where the line would mean something else without it, it is refused ([`line`]).
 
+mod address;
 mod line;
 
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,15 @@ pub enum Grammar {
     Plain,
 }
 
+/// Who set a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The owner of a service, the writer of a key, or of a file.
+    Catalog,
+    /// The operator: a parameter of the settings or a variable of the environment.
+    Operator,
+}
+
 /// Why a value cannot be written where it stands. Each is the end of a sentence that begins with
 /// the value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,8 +57,12 @@ pub enum Refusal {
     Expression,
     /// `$` names a variable in an address, however it is quoted.
     Variable,
-    /// It would be another kind of address: a socket, or what HAProxy inherited.
-    Socket,
+    /// It is more than a host and a port in an address.
+    Address,
+    /// It stands before the `@` of an address.
+    AddressKind,
+    /// It leads to another folder in the path of a socket.
+    Folder,
     /// It would be an option, such as `-f FILE` of an ACL, or the brace that ends one.
     Option,
     /// It stands inside `(…)` or `[…]`, where other characters have a meaning too.
@@ -78,8 +92,14 @@ impl Refusal {
             Refusal::EndsWord => "holds a character that would end the word here",
             Refusal::Expression => "holds a `%`, which HAProxy may evaluate as an expression",
             Refusal::Variable => "holds a `$`, which HAProxy takes for a variable in an address",
-            Refusal::Socket => {
-                "stands where a server's address does and holds an `@`, or begins with `/`: it would be a socket"
+            Refusal::Address => {
+                "stands in an address and is more than a host and a port: it could be a path, a socket or a descriptor"
+            }
+            Refusal::AddressKind => {
+                "stands before the `@` of an address, where it would choose the kind"
+            }
+            Refusal::Folder => {
+                "stands in the path of a socket and holds `..`, which leads to another folder"
             }
             Refusal::Option => "would be an option or a brace to HAProxy",
             Refusal::Argument => {
@@ -102,17 +122,19 @@ impl Refusal {
     /// What to do about it.
     pub fn help(self) -> &'static str {
         match self {
-            Refusal::Control => "Mend the value in the catalog, or leave it out of the template.",
+            Refusal::Control | Refusal::Folder => {
+                "Mend the value in the catalog, or leave it out of the template."
+            }
+            Refusal::Address => {
+                "Write `IP:port` or `:port` in the catalog. If a socket is meant, write its kind in the template: unix@{{…}}."
+            }
+            Refusal::AddressKind => "Write the kind in the template, as in unix@{{…}}.",
             Refusal::SingleQuote => "Use double quotes in the template.",
             Refusal::AfterBackslash => "Take the backslash out; values are escaped by themselves.",
             Refusal::BeginsLine => {
                 "Write the keyword in the template, or use {{raw …}} if a value must choose it."
             }
-            Refusal::Expression
-            | Refusal::Variable
-            | Refusal::Socket
-            | Refusal::Option
-            | Refusal::Argument => {
+            Refusal::Expression | Refusal::Variable | Refusal::Option | Refusal::Argument => {
                 "Mend the value in the catalog, or use {{raw …}} if it is meant so."
             }
             Refusal::EndsWord => {
@@ -133,28 +155,6 @@ impl Refusal {
         }
     }
 }
-
-/// Keywords whose line may hold an address. HAProxy searches addresses for variables after the quotes
-/// are gone, so `$` cannot be escaped there (2.6, function str2sa_range).
-const WITH_ADDRESS: &[&str] = &[
-    "bind",
-    "bind-process",
-    "default-bind",
-    "default-server",
-    "dispatch",
-    "http-check",
-    "log",
-    "mailer",
-    "nameserver",
-    "peer",
-    "server",
-    "server-template",
-    "source",
-    "stats",
-    "tcp-check",
-    "unix-bind",
-    "usesrc",
-];
 
 /// Follows a file while it is written and knows what the next value would mean. Equal ones write
 /// the same from here on, if they are given the same.
@@ -233,7 +233,7 @@ impl Escaper {
             return Ok(());
         }
         if std::mem::take(&mut self.backslash) {
-            return self.write(letter);
+            return self.write_literal(letter);
         }
         let haproxy = self.grammar == Grammar::Haproxy;
         match (self.quotes, letter) {
@@ -268,7 +268,7 @@ impl Escaper {
                 if self.argument_empty && matches!(letter, ',' | ')' | ']') {
                     return Err(Refusal::EmptyArgument);
                 }
-                self.write(letter)?;
+                self.write_literal(letter)?;
                 match letter {
                     '(' | '[' => self.depth += 1,
                     ')' | ']' => self.depth = self.depth.saturating_sub(1),
@@ -317,6 +317,14 @@ impl Escaper {
         Ok(())
     }
 
+    /// A letter of a word, by the template.
+    fn write_literal(&mut self, letter: char) -> Result<(), Refusal> {
+        if self.grammar == Grammar::Haproxy {
+            self.line.judge_literal(letter)?;
+        }
+        self.write(letter)
+    }
+
     /// A letter of a word.
     fn write(&mut self, letter: char) -> Result<(), Refusal> {
         self.begin_word()?;
@@ -327,10 +335,10 @@ impl Escaper {
         Ok(())
     }
 
-    /// Writes a value from the catalog where the file stands now.
+    /// Writes a value where the file stands now.
     ///
     /// In a line, one line end at its end is dropped: `consul kv put KEY @FILE` stores that of the file.
-    pub fn value(&mut self, value: &str, out: &mut String) -> Result<(), Refusal> {
+    pub fn value(&mut self, value: &str, origin: Origin, out: &mut String) -> Result<(), Refusal> {
         if self.grammar == Grammar::Plain {
             let control = |letter: char| letter.is_control() && !matches!(letter, '\n' | '\t');
             if value.split("\r\n").any(|line| line.contains(control)) {
@@ -352,13 +360,18 @@ impl Escaper {
             return Err(Refusal::AfterBackslash);
         }
         match self.grammar {
-            Grammar::Haproxy => self.haproxy_value(value, out),
+            Grammar::Haproxy => self.haproxy_value(value, origin, out),
             Grammar::Map => self.map_value(value, out),
             _ => self.crt_list_value(value, out),
         }
     }
 
-    fn haproxy_value(&mut self, value: &str, out: &mut String) -> Result<(), Refusal> {
+    fn haproxy_value(
+        &mut self,
+        value: &str,
+        origin: Origin,
+        out: &mut String,
+    ) -> Result<(), Refusal> {
         let plain = |letter: char| letter.is_ascii_alphanumeric() || "_.:/@-".contains(letter);
         if value.is_empty() {
             return self.empty_value();
@@ -366,12 +379,17 @@ impl Escaper {
         if value.contains('%') && self.line.takes_formats() {
             return Err(Refusal::Expression);
         }
-        if value.contains('$') && WITH_ADDRESS.contains(&self.line.keyword()) {
+        if value.contains('$') && self.line.expands_variables() {
             return Err(Refusal::Variable);
         }
         let begins = !self.in_word || self.word_empty;
-        if self.line.is_server_address() && value_is_socket(value, begins) {
-            return Err(Refusal::Socket);
+        match origin {
+            Origin::Catalog => self.line.judge_value(value)?,
+            Origin::Operator => {
+                value
+                    .chars()
+                    .try_for_each(|letter| self.line.judge_literal(letter))?;
+            }
         }
         // Quotes do not help: HAProxy compares the word that is left of them.
         let option = value.starts_with('-') || value == "{" || value == "}";
@@ -440,11 +458,6 @@ impl Escaper {
         out.push_str(value);
         Ok(())
     }
-}
-
-/// HAProxy 2.6, section 11 "Address formats": `unix@`, `abns@`, `fd@`, `sockpair@`, or a path.
-fn value_is_socket(value: &str, begins: bool) -> bool {
-    value.contains('@') || (begins && value.starts_with('/'))
 }
 
 #[cfg(test)]

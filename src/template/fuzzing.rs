@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::escape::Escaper;
+use super::escape::{Escaper, Origin};
 use super::scan::scan;
 use super::{Grammar, Options, Source, TemplateSet};
 use crate::haproxy::config::lex;
@@ -92,7 +92,7 @@ fn write(literals: &[&str], values: &[String]) -> Option<String> {
     let mut out = String::new();
     for (literal, value) in literals.iter().zip(values) {
         escaper.literal(literal, &mut out).ok()?;
-        escaper.value(value, &mut out).ok()?;
+        escaper.value(value, Origin::Catalog, &mut out).ok()?;
     }
     escaper.missing().is_none().then_some(())?;
     Some(out)

@@ -109,6 +109,7 @@ impl Rewriter<'_> {
                         .hash
                         .insert(super::helpers::COLUMN.to_owned(), column);
                 }
+                let is_operators = Parameter::Literal((!path && is_operators(helper)).into());
                 let inner = if path {
                     helper.name.clone()
                 } else {
@@ -117,7 +118,7 @@ impl Rewriter<'_> {
                     result_of(helper)
                 };
                 helper.name = Parameter::Name(if text { TEXT } else { EMIT }.to_owned());
-                helper.params = vec![inner, Parameter::Literal(spot.into())];
+                helper.params = vec![inner, Parameter::Literal(spot.into()), is_operators];
                 helper.hash.clear();
             }
             Element::HelperBlock(helper) => {
@@ -222,6 +223,29 @@ pub fn is_name(helper: &HelperTemplate) -> bool {
 /// Whether it is a path: of the names of helpers, only those that want no parameters call one.
 pub fn is_path(helper: &HelperTemplate) -> bool {
     is_name(helper) && !helpers::find(head(&helper.name)).is_some_and(helpers::Entry::stands_alone)
+}
+
+/// Whether only the template and the operator decide what a call gives: text, parameters of the settings and
+/// variables of the environment, and what helpers make of them.
+fn is_operators(call: &HelperTemplate) -> bool {
+    use helpers::Action::{Environment, Lenient, Parameter as Setting, Pure};
+    let is_own = |parameter: &Parameter| match parameter {
+        Parameter::Literal(_) => true,
+        Parameter::Subexpression(sub) => {
+            matches!(sub.element.as_ref(), Element::Expression(call) if is_operators(call))
+        }
+        _ => false,
+    };
+    let name = head(&call.name);
+    // Data may choose one of the operator's values.
+    if matches!(name, "lookup" | "index") {
+        return call.params.first().is_some_and(is_own);
+    }
+    let action = helpers::find(name).map(|entry| &entry.action);
+    matches!(
+        action,
+        Some(Environment(_) | Lenient(_) | Setting(_) | Pure(_))
+    ) && call.params.iter().chain(call.hash.values()).all(is_own)
 }
 
 /// A helper's result, as a parameter.

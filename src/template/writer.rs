@@ -11,10 +11,12 @@ use std::time::Instant;
 
 use handlebars::Output;
 
-use super::escape::{Escaper, Grammar, Refusal};
+use super::escape::{Escaper, Grammar, Origin, Refusal};
 
-/// Begins a value from the catalog.
+/// Begins a value. [`OPERATOR`] follows where the operator set it.
 pub const VALUE: char = '\u{1}';
+/// Right behind [`VALUE`]: a parameter of the settings or a variable of the environment. No value begins with it.
+pub const OPERATOR: char = VALUE;
 /// Begins a position: `N` says that what follows is text from position N on, `=N` that it is what the tag
 /// at position N stands for, `>N` that a partial is entered there, `<` that it is left, `+N` that item N of
 /// those gone through begins, `-` that it ends.
@@ -264,7 +266,11 @@ impl Writer {
 
     fn value(&mut self, value: &str) -> io::Result<()> {
         let before = self.text.len();
-        let result = self.escaper.value(value, &mut self.text);
+        let (value, origin) = match value.strip_prefix(OPERATOR) {
+            Some(value) => (value, Origin::Operator),
+            None => (value, Origin::Catalog),
+        };
+        let result = self.escaper.value(value, origin, &mut self.text);
         if let Some(marks) = &mut self.marks {
             marks.wrote(&self.text[before..]);
         }

@@ -5,6 +5,8 @@
 //! else, or anything: nothing is assumed of a keyword that is not listed here. (HAProxy 2.6 to 3.2,
 //! configuration manual 4.2 "acl" to "tcp-response", 5.1, 5.2 and 7.1.)
 
+use super::Refusal;
+use super::address::{self, Written};
 use crate::haproxy::config::arguments::{of_bind_option, of_server_option};
 
 /// No keyword or option is longer; the rest of a word is not kept.
@@ -33,6 +35,8 @@ pub struct Line {
     /// Words before that one: two stands for more.
     ended: u8,
     at: At,
+    /// The address that is being written.
+    address: Written,
 }
 
 /// What the next word is, or the one that is being written.
@@ -73,7 +77,7 @@ enum After {
 
 /// Whose options follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Options {
+pub enum Options {
     Server,
     Bind,
     Rule,
@@ -89,6 +93,7 @@ impl Line {
             word: String::new(),
             ended: 0,
             at: At::Keyword,
+            address: Written::default(),
         }
     }
 
@@ -98,6 +103,7 @@ impl Line {
         self.word.clear();
         self.ended = 0;
         self.at = At::Keyword;
+        self.address = Written::default();
     }
 
     /// A letter of the word that is being written.
@@ -115,6 +121,7 @@ impl Line {
             std::mem::swap(&mut self.keyword, &mut self.word);
         }
         self.word.clear();
+        self.address = Written::default();
     }
 
     /// The first word, as far as it is written.
@@ -140,9 +147,26 @@ impl Line {
         matches!(self.at, At::Address(_))
     }
 
-    /// Whether it is the address of a server.
-    pub fn is_server_address(&self) -> bool {
-        self.is_address() && matches!(&*self.keyword, "server" | "server-template" | "dispatch")
+    /// Whether HAProxy searches words of this line for variables after the quotes are gone, so that `$` cannot be
+    /// escaped.
+    pub fn expands_variables(&self) -> bool {
+        address::of_keyword(self.keyword()).is_some()
+    }
+
+    /// Judges a letter that the template writes here, or a parameter.
+    pub fn judge_literal(&mut self, letter: char) -> Result<(), Refusal> {
+        if self.is_address() {
+            self.address.literal(letter)?;
+        }
+        Ok(())
+    }
+
+    /// Judges a value from the catalog that is to be written here.
+    pub fn judge_value(&mut self, value: &str) -> Result<(), Refusal> {
+        if self.is_address() {
+            self.address.value(value)?;
+        }
+        Ok(())
     }
 
     /// Whether the line means what it would mean with the next word, less what only that word says.
@@ -181,11 +205,20 @@ impl Line {
     fn after(&self, word: &str) -> At {
         match self.at {
             At::Keyword => after_keyword(word),
+            At::Names(1, After::Address(_))
+                if self.keyword == address::STATS && word != "socket" =>
+            {
+                after_other(word)
+            }
             At::Names(1, After::Address(options)) => At::Address(options),
             At::Names(1, After::Action) => At::Action,
             At::Names(1, After::Fetch) => At::Fetch { anonymous: false },
             At::Names(count, after) => At::Names(count - 1, after),
             At::Address(options) => At::Options(options, 0),
+            At::Options(options, 0) if address::follows(&self.keyword, word) => {
+                At::Address(options)
+            }
+            At::Other if address::follows(&self.keyword, word) => At::Address(Options::None),
             At::Options(options, 0) => match options.arguments(word) {
                 Some(arguments) => At::Options(options, arguments),
                 None => after_other(word),
@@ -239,14 +272,15 @@ impl Options {
 }
 
 fn after_keyword(word: &str) -> At {
+    if let Some(row) = address::of_keyword(word) {
+        return match row.names {
+            None => At::Options(row.options, 0),
+            Some(0) => At::Address(row.options),
+            Some(names) => At::Names(names, After::Address(row.options)),
+        };
+    }
     match word {
-        "server" | "peer" => At::Names(1, After::Address(Options::Server)),
-        "server-template" => At::Names(2, After::Address(Options::Server)),
-        "default-server" => At::Options(Options::Server, 0),
-        "bind" => At::Address(Options::Bind),
         "default-bind" => At::Options(Options::Bind, 0),
-        "dispatch" | "log" | "source" => At::Address(Options::None),
-        "nameserver" | "mailer" => At::Names(1, After::Address(Options::None)),
         "acl" => At::Names(1, After::Fetch),
         "http-request" | "http-response" | "http-after-response" => At::Action,
         "tcp-request" | "tcp-response" => At::Names(1, After::Action),
@@ -408,14 +442,48 @@ mod tests {
 
     #[test]
     fn addresses_are_known_by_their_place() {
-        for words in ["server s", "server-template s 1-3", "dispatch"] {
-            assert!(line(words).is_server_address(), "{words}");
-        }
-        for words in ["bind", "peer p", "log", "nameserver n", "source"] {
+        for words in [
+            "server s",
+            "server-template s 1-3",
+            "dispatch",
+            "bind",
+            "dgram-bind",
+            "peer p",
+            "log",
+            "log-stderr",
+            "nameserver n",
+            "mailer m",
+            "source",
+            "source 10.0.0.1 usesrc",
+            "stats socket",
+            "ocsp-update.httpproxy",
+            "server s a:1 check addr",
+            "server s a:1 agent-check agent-addr",
+            "server s a:1 socks4",
+            "server s a:1 source",
+            "server s a:1 source 10.0.0.1:1-9 usesrc",
+            "server s a:1 new-in-4.0 addr",
+            "server-template s 1-3 api.local:80 addr",
+            "peer p a:1 source",
+            "default-server check addr",
+            "tcp-check connect port 80 addr",
+            "http-check connect default addr",
+        ] {
             assert!(line(words).is_address(), "{words}");
-            assert!(!line(words).is_server_address(), "{words}");
         }
-        for words in ["server", "server s a", "bind a", "use_backend"] {
+        for words in [
+            "server",
+            "server s a",
+            "server s a:1 cookie",
+            "server s a:1 addr 10.0.0.1",
+            "bind a",
+            "stats",
+            "stats uri",
+            "stats socket /x",
+            "stats socket /x level",
+            "http-request set-header addr",
+            "use_backend",
+        ] {
             assert!(!line(words).is_address(), "{words}");
         }
     }

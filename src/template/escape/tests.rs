@@ -59,7 +59,7 @@ fn write(grammar: Grammar, parts: &[(&str, bool)]) -> Result<String, Refusal> {
     let mut out = String::new();
     for (text, data) in parts {
         if *data {
-            escaper.value(text, &mut out)?;
+            escaper.value(text, Origin::Catalog, &mut out)?;
         } else {
             escaper.literal(text, &mut out)?;
         }
@@ -71,7 +71,7 @@ fn write(grammar: Grammar, parts: &[(&str, bool)]) -> Result<String, Refusal> {
 #[test]
 fn a_value_is_escaped_by_where_it_lands() {
     for (before, value, after, expected) in [
-        ("server a ", "b c", "\n", "server a b\\ c\n"),
+        ("set a ", "b c", "\n", "set a b\\ c\n"),
         ("set \"x ", "$a \"\\", "\"", "set \"x \\$a \\\"\\\\\""),
         ("set x ", "$a", "", "set x $a"),
         ("set '", "a\"b c#", "'", "set 'a\"b c#'"),
@@ -141,7 +141,7 @@ fn a_value_is_escaped_by_where_it_lands() {
             "",
             "server s 10.0.0.1:80 crt /a@b",
         ),
-        ("bind ", "unix@/run/x", "", "bind unix@/run/x"),
+        ("bind unix@", "/run/x", "", "bind unix@/run/x"),
         ("a ", "{{key \"x\"}}", "", "a {{key\\ \\\"x\\\"}}"),
         ("backend ", "a.B:c_d-1", "-x", "backend a.B:c_d-1-x"),
         // What follows the name is no name.
@@ -175,11 +175,11 @@ fn a_value_is_escaped_by_where_it_lands() {
         ("acl a src ", "-f", Refusal::Option),
         ("acl a src \"", "-f", Refusal::Option),
         ("use_backend b if { src ", "}", Refusal::Option),
-        ("server s ", "unix@/run/x", Refusal::Socket),
-        ("server s ", "/run/x", Refusal::Socket),
-        ("server s \"", "/run/x", Refusal::Socket),
-        ("server s ipv4", "@1", Refusal::Socket),
-        ("dispatch ", "fd@3", Refusal::Socket),
+        ("server s ", "unix@/run/x", Refusal::Address),
+        ("server s ", "/run/x", Refusal::Address),
+        ("server s \"", "/run/x", Refusal::Address),
+        ("server s ipv4", "@1", Refusal::Address),
+        ("dispatch ", "fd@3", Refusal::Address),
         ("server ", "$TOKEN", Refusal::Variable),
         ("server s ", "$TOKEN", Refusal::Variable),
         ("server s \"", "${TOKEN}", Refusal::Variable),
