@@ -3,6 +3,7 @@
 // All of this is tests; clippy.toml's leave reaches only the functions marked so.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+mod addresses;
 mod airavata;
 mod broken;
 mod check;
