@@ -504,6 +504,8 @@ fn no_message_about_a_key_a_file_or_a_password_repeats_it(version: Version) {
         "    http-request set-var(txn.a) @",
         "    http-request deny deny_status @",
         "    use_backend @",
+        "    use_backend be_@",
+        "    use_backend x@-y",
         "    errorfile 503 @",
         "    option @",
         "    log @",

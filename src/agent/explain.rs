@@ -34,7 +34,10 @@ fn found(finding: &Finding, set: &Candidate, maps: &[SourceMap]) -> Diagnostic {
         .and_then(|index| maps.get(index))
         .and_then(|map| Some((map, map.origin(finding.line)?)))
     else {
-        diagnostic.place = Some(rendered);
+        diagnostic.place = Some(Place {
+            text: redact::hide(&set.origin.secrets.hide(&rendered.text), &[]),
+            ..rendered
+        });
         return diagnostic;
     };
     let column = match finding.column {

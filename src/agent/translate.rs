@@ -218,6 +218,7 @@ pub fn outcome(
             })
             .collect::<Vec<_>>()
     };
+    let hide = |text: String| candidate.origin.secrets.hide(&text);
     match verdict {
         Verdict::Unchanged => Outcome::Unchanged,
         Verdict::Confirmed {
@@ -234,14 +235,14 @@ pub fn outcome(
             Outcome::Confirmed {
                 means,
                 reloaded,
-                changes: story,
+                changes: hide(story),
                 took,
             }
         }
-        Verdict::NeedsReload { reason } => Outcome::NeedsReload(reason),
+        Verdict::NeedsReload { reason } => Outcome::NeedsReload(hide(reason)),
         Verdict::Written { reason, story, .. } => Outcome::Written {
-            reason,
-            changes: story,
+            reason: hide(reason),
+            changes: hide(story),
         },
         Verdict::Refused { findings, kept } => {
             let mut why = explained(&findings);
@@ -276,7 +277,7 @@ pub fn outcome(
         Verdict::StillRejected { reason } => Outcome::StillRejected(vec![rejected(reason)]),
         // Nothing shows that HAProxy does not like the set, and the former files are back: it may be
         // tried again.
-        Verdict::Unconfirmed { reason, .. } => Outcome::Unconfirmed(reason),
+        Verdict::Unconfirmed { reason, .. } => Outcome::Unconfirmed(hide(reason)),
         Verdict::Busy { old_workers } => Outcome::Busy(format!(
             "HAProxy still has {old_workers} old workers with open connections; the next reload waits. Lower hard-stop-after, or raise haproxy.max_old_workers."
         )),

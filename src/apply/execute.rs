@@ -493,6 +493,7 @@ impl Applier {
     /// The files become the live ones, on the disk when this returns.
     fn swap_in(&mut self, candidate: &Candidate, staged: Staged) -> Result<Change, ApplyError> {
         self.unwritable = true;
+        self.haproxy.withhold(&candidate.origin.secrets);
         self.history.keep(&StoredSet::from(candidate));
         let change = Change::commit(
             &self.options.state_directory,

@@ -93,10 +93,12 @@ pub fn stage(
         staged.prepare_check(file, &replacements)?;
     }
     if let Some(main) = candidate.files.iter().find(|one| one.role == Role::Config) {
-        for (number, (path, text)) in others.iter().enumerate() {
+        let mut number = 0;
+        for (path, text) in others {
             let copy = copy_of_other(&resolve(&main.destination), number);
             // Only our own validation reads it.
-            staged.copy_to_check(path, text, (&copy, Access::PRIVATE), &replacements)?;
+            let (text, copy) = (seen_from(path, text), (copy.as_path(), Access::PRIVATE));
+            number += usize::from(staged.copy_to_check(path, &text, copy, &replacements)?);
         }
     }
     Ok(staged)
@@ -281,6 +283,21 @@ fn copy_of_other(main: &Path, number: usize) -> PathBuf {
     beside(main, &format!("{CHECK}-{number}"))
 }
 
+/// The text of a configuration of others as it means the same elsewhere: `default-path config` and `parent` count from
+/// the place of the file (2.6 configuration manual 3.1 "default-path").
+fn seen_from(path: &Path, text: &str) -> String {
+    let folder = path.parent().unwrap_or(Path::new("/")).display();
+    let line = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().take(3).collect();
+        match words.as_slice() {
+            ["default-path", "config"] => format!("default-path origin {folder}\n"),
+            ["default-path", "parent"] => format!("default-path origin {folder}/..\n"),
+            _ => line.to_owned(),
+        }
+    };
+    text.split_inclusive('\n').map(line).collect()
+}
+
 /// How a configuration may spell a path: in full, or relative to HAProxy's directory.
 fn spellings(
     destination: &Path,
@@ -367,6 +384,46 @@ mod tests {
             .collect();
         names.sort();
         names
+    }
+
+    /// Only what names a file of the set is copied, and what a crash leaves is found again.
+    #[test]
+    fn a_configuration_of_others_is_checked_by_a_copy_beside_ours() {
+        let directory = tempfile::tempdir().unwrap();
+        let map = directory.path().join("a.map");
+        let other = |name: &str, text: String| (Path::new("/etc/site").join(name), text);
+        let others = [
+            other("one.cfg", "default-path config\n".to_owned()),
+            other(
+                "two.cfg",
+                format!(
+                    "default-path config\n default-path parent\nx map({})\n",
+                    map.display()
+                ),
+            ),
+        ];
+        let main = directory.path().join("h.cfg");
+        let staged = stage(
+            &set(directory.path(), "# one\n", "k v\n"),
+            None,
+            None,
+            &others,
+        )
+        .unwrap();
+        assert_eq!(staged.to_check(&others[0].0), others[0].0);
+        let copy = staged.to_check(&others[1].0).to_owned();
+        assert_eq!(copy, copy_of_other(&main, 0));
+        assert_eq!(std::fs::metadata(&copy).unwrap().mode() & 0o777, 0o600);
+        let new = staged.to_check(&map).display();
+        assert_eq!(
+            std::fs::read_to_string(&copy).unwrap(),
+            format!(
+                "default-path origin /etc/site\ndefault-path origin /etc/site/..\nx map({new})\n"
+            )
+        );
+        std::mem::forget(staged);
+        clean([main.as_path(), map.as_path()], false);
+        assert_eq!(names(directory.path()), [""; 0]);
     }
 
     // F10

@@ -440,11 +440,12 @@ impl Haproxy {
 
     fn supervise(&mut self, socket: PathBuf, stop_limit: Duration) -> Supervisor {
         let options = self.guardian_options(socket, stop_limit);
-        let supervisor = self
-            .supervisor
-            .get_or_insert_with(|| Supervisor::new(options));
-        supervisor.withhold(self.withheld.clone());
-        supervisor.clone()
+        let begun = || {
+            let supervisor = Supervisor::new(options);
+            supervisor.withhold(self.withheld.clone());
+            supervisor
+        };
+        self.supervisor.get_or_insert_with(begun).clone()
     }
 
     fn guardian_options(&self, socket: PathBuf, stop_limit: Duration) -> supervise::Options {

@@ -156,8 +156,13 @@ impl PartialEq for Secrets {
 
 impl Eq for Secrets {}
 
+/// Letters with digits stand in no sentence by chance.
+fn is_mixed(word: &str) -> bool {
+    word.contains(char::is_numeric) && word.contains(char::is_alphabetic)
+}
+
 fn is_part(letter: char) -> bool {
-    letter.is_alphanumeric() || "_-".contains(letter)
+    letter.is_alphanumeric()
 }
 
 fn parts(text: &str) -> impl Iterator<Item = &str> {
@@ -174,7 +179,7 @@ fn replaced(text: &str, word: &str) -> String {
             let after = text[end..].chars().next();
             !before.is_some_and(is_part) && !after.is_some_and(is_part)
         };
-        if word.len() >= LONG || whole() {
+        if word.len() >= LONG || is_mixed(word) || whole() {
             shown.push_str(&text[from..at]);
             shown.push_str(HIDDEN);
             from = end;

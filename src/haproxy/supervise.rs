@@ -120,7 +120,7 @@ pub struct Supervisor {
     orders: mpsc::UnboundedSender<Order>,
     status: watch::Receiver<Status>,
     socket: PathBuf,
-    withheld: Arc<watch::Sender<Secrets>>,
+    withheld: Arc<watch::Sender<[Secrets; 2]>>,
 }
 
 impl Supervisor {
@@ -129,7 +129,7 @@ impl Supervisor {
         let (orders, receiver) = mpsc::unbounded_channel();
         let (publish, status) = watch::channel(Status::Waiting);
         let socket = options.socket.clone();
-        let (withheld, hidden) = watch::channel(Secrets::default());
+        let (withheld, hidden) = watch::channel(<[Secrets; 2]>::default());
         if std::process::id() == 1 {
             tokio::spawn(reap_as_process_one(publish.subscribe()));
         }
@@ -162,9 +162,12 @@ impl Supervisor {
         let _ = self.orders.send(Order::Renew(Box::new(options)));
     }
 
-    /// What the log does not show of HAProxy's messages from here on.
+    /// What the log does not show of HAProxy's messages from here on, besides what it did not show last: the former files
+    /// may be put back.
     pub fn withhold(&self, secrets: Secrets) {
-        self.withheld.send_replace(secrets);
+        self.withheld.send_modify(|[newest, former]| {
+            *former = std::mem::replace(newest, secrets);
+        });
     }
 
     /// What HAProxy does now.
@@ -251,7 +254,7 @@ struct Task {
     /// Whether this task has begun with a HAProxy before.
     met: bool,
     wait: Duration,
-    hidden: watch::Receiver<Secrets>,
+    hidden: watch::Receiver<[Secrets; 2]>,
 }
 
 impl Task {
@@ -533,15 +536,16 @@ async fn serves(socket: MasterSocket) {
 async fn listen(
     stderr: Option<tokio::process::ChildStderr>,
     secrets: Vec<String>,
-    hidden: watch::Receiver<Secrets>,
+    hidden: watch::Receiver<[Secrets; 2]>,
 ) -> String {
     let mut last = std::collections::VecDeque::new();
     if let Some(stderr) = stderr {
         let mut reader = BufReader::new(stderr);
         let mut line = Vec::new();
         while matches!(reader.read_until(b'\n', &mut line).await, Ok(count) if count > 0) {
-            let hidden = hidden.borrow().clone();
-            let text = hidden.hide(String::from_utf8_lossy(&line).trim_end());
+            let [newest, former] = hidden.borrow().clone();
+            let text = newest.hide(String::from_utf8_lossy(&line).trim_end());
+            let text = former.hide(&text);
             let text: String = redact::hide(&text, &secrets)
                 .chars()
                 .take(1000)

@@ -9,9 +9,9 @@ use super::{HostHeader, Item, Options, Source, Target};
 use crate::catalog::Instance;
 
 /// The routes of one service: entries of a map, and backends where its instances or options differ.
-const MOST_ROUTES: usize = 256;
+const MOST_ROUTES: usize = 2048;
 /// The tags of routes that are read of one instance.
-const MOST_TAGS: usize = 1024;
+const MOST_TAGS: usize = 2048;
 /// Its targets in all its routes.
 const MOST_TARGETS: usize = 30_000;
 /// The parts of its routes that are split off for their options. Each is a rule that every request is compared with.
@@ -70,7 +70,12 @@ impl Share {
         };
         if let Some(limit) = limit {
             self.over[limit] += 1;
-            self.has_lost_rules |= !target.options.access.is_open();
+            // The same rules may stand on the route already.
+            let stand = known.is_some_and(|groups| {
+                let mut groups = groups.iter();
+                groups.any(|(options, _)| options.access == target.options.access)
+            });
+            self.has_lost_rules |= !stand && !target.options.access.is_open();
             return false;
         }
         self.targets += 1;

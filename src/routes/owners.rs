@@ -32,7 +32,7 @@ impl Owner {
             Source::Http { host, path } => {
                 let by_path = self.paths.iter().any(|own| path.starts_with(own.as_str()));
                 match self.hosts.is_empty() {
-                    true => host.is_empty() && by_path,
+                    true => matches!(host.as_str(), "" | "*" | "*.*") && by_path,
                     false => self.owns_host(host) && (self.paths.is_empty() || by_path),
                 }
             }

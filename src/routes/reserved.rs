@@ -19,6 +19,11 @@ pub fn entries<'a>(
     let mut entries = Vec::new();
     for (host, paths) in hosts(owners, routes) {
         for sni in [false, true] {
+            // Passed through by its name, a connection has no path.
+            let paths = match sni {
+                true => BTreeSet::from(["/"]),
+                false => paths.clone(),
+            };
             let own = |source: &Source| match source {
                 Source::Http { host: own, .. } => !sni && *own == host,
                 Source::Sni { host: own } => sni && *own == host,
@@ -56,11 +61,8 @@ pub fn entries<'a>(
                     }
                 }
             }
-            // Passed through by its name, a connection has no path.
             for owned in &paths {
-                if !sni || *owned == "/" {
-                    add(owned, None);
-                }
+                add(owned, None);
             }
         }
     }

@@ -103,7 +103,9 @@ pub fn build<'a>(
         share: None,
         table: Table::default(),
     };
-    let instances: Vec<(&Instance, bool)> = instances.into_iter().collect();
+    let mut instances: Vec<(&Instance, bool)> = instances.into_iter().collect();
+    // Consul gives `WEB` in the answer about `web`, too.
+    instances.sort_by(|(one, _), (other, _)| one.name.cmp(&other.name));
     for service in instances.chunk_by(|(one, _), (other, _)| one.name == other.name) {
         making.service(service);
     }
@@ -386,8 +388,17 @@ impl Making<'_> {
         fault: &impl Fn(&str, u16) -> Option<String>,
     ) -> Result<(), String> {
         let redirects = add.request.options.redirect.is_some();
-        if !redirects && let Some(reason) = fault(&add.address, add.port) {
-            return Err(reason);
+        let fault = fault(&add.address, add.port).filter(|_| !redirects);
+        let mut options = add.request.options.clone();
+        match &fault {
+            None => {}
+            // A route with rules that is left out would open its requests to a less exact one.
+            Some(reason) if !options.access.is_open() => {
+                options.access.close();
+                let text = format!("It answers 403 to everybody because {reason}.");
+                self.note(what(), text);
+            }
+            Some(reason) => return Err(reason.clone()),
         }
         let target = Target {
             service: add.service.clone(),
@@ -395,10 +406,10 @@ impl Making<'_> {
             id: format!("{} {}:{}", add.service, add.address, add.port),
             address: add.address.clone(),
             port: add.port,
-            up: true,
+            up: fault.is_none(),
             weight: add.request.weight,
             share: 0.0,
-            options: add.request.options.clone(),
+            options,
             tags: add.tags.clone().into(),
         };
         let notes = add.request.notes.clone();

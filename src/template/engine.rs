@@ -23,7 +23,7 @@ use super::recorder::{Ended, LeftOut, Pen, Recorder, State};
 use super::slots::Slots;
 use super::source_map::{From, Item, SourceMap};
 use super::writer::{END, LineMarks, OPERATOR, Stop, VALUE, Writer};
-use super::{Grammar, Options, Outcome, Rendering, Source, Texts};
+use super::{Grammar, Noted, Options, Outcome, Rendering, Source, Texts};
 use crate::catalog::secrets::Secrets;
 use crate::catalog::{Known, Query};
 use crate::diagnostic::{Diagnostic, Place, nearest};
@@ -71,6 +71,16 @@ pub struct TemplateSet {
     strict: bool,
 }
 
+/// What everybody who reads a message may know: the templates, and the paths of files.
+fn public(loaded: &Loaded, options: &Options) -> Arc<[String]> {
+    let sources = loaded.sources.iter();
+    let templates = sources.flat_map(|one| [one.text.clone(), one.path.display().to_string()]);
+    let files = options.destinations.iter();
+    templates
+        .chain(files.map(|path| path.display().to_string()))
+        .collect()
+}
+
 impl std::fmt::Debug for TemplateSet {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         out.debug_struct("TemplateSet").finish_non_exhaustive()
@@ -91,7 +101,7 @@ impl TemplateSet {
         let parameters = Value::Object(recorder.options().parameters.clone());
         let set = TemplateSet {
             memos: (0..loaded.templates).map(|_| Memo::default()).collect(),
-            public: loaded.sources.iter().map(|one| one.text.clone()).collect(),
+            public: public(&loaded, recorder.options()),
             loaded,
             registry,
             marked: None,
@@ -209,7 +219,7 @@ impl TemplateSet {
             .chain(refused.into_iter().map(|(what, reason)| Quarantined {
                 query: None,
                 what,
-                reason,
+                reason: secrets.hide(&reason),
             }))
             .collect();
         let unfit = state.used().filter_map(|(query, slot)| {
@@ -220,6 +230,12 @@ impl TemplateSet {
             (!keys.is_empty()).then(|| (query.clone(), keys))
         });
         let unfit = unfit.collect();
+        let noted = std::mem::take(&mut state.noted)
+            .into_iter()
+            .map(|one| Noted {
+                text: secrets.hide(&one.text),
+                ..one
+            });
         // Slots of names that are not used any more go with the backend they were in.
         self.assigned = std::mem::take(&mut state.assigned);
         Ok(Outcome::Complete(Rendering {
@@ -228,7 +244,7 @@ impl TemplateSet {
             quarantined,
             unfit,
             crowded: std::mem::take(&mut state.crowded),
-            noted: std::mem::take(&mut state.noted),
+            noted: noted.collect(),
             files_read: state.files.keys().cloned().collect(),
             secrets,
         }))

@@ -181,10 +181,17 @@ fn fault(one: &Instance, addresses: Addresses<'_>) -> Option<String> {
 /// What makes an address that a key names unfit, if anything: no node says on which machine it is.
 pub fn place_fault(address: &str, port: u16, addresses: Addresses<'_>) -> Option<String> {
     let loopback = || {
-        let ip: IpAddr = address.parse().ok()?;
-        (addresses.loopback.is_some() && ip.to_canonical().is_loopback()).then(|| {
+        let here = match address.parse::<IpAddr>() {
+            Ok(ip) => ip.to_canonical().is_loopback(),
+            // RFC 6761 section 6.3.
+            Err(_) => {
+                let name = address.trim_end_matches('.').to_ascii_lowercase();
+                name == "localhost" || name.ends_with(".localhost")
+            }
+        };
+        (addresses.loopback.is_some() && here).then(|| {
             format!(
-                "its address {ip} is this machine's own; catalog.allow_loopback lets it through"
+                "its address {address} is this machine's own; catalog.allow_loopback lets it through"
             )
         })
     };

@@ -63,6 +63,9 @@ pub(super) struct News {
     pub filtered: bool,
 }
 
+/// A query is taken to be refused for good once Consul has refused it so often in a row.
+const BLAMED: u32 = 3;
+
 impl Core {
     /// Switches the guard on, and gives it and the rendering what a former process knew.
     #[must_use]
@@ -278,6 +281,8 @@ impl Core {
             outage: outage.is_some(),
         });
         let unknown = watched.known.is_none();
+        // Once may be a proxy or an agent that starts.
+        let blamed = refused && outage.is_none() && attempts >= BLAMED;
         // Said once when it begins or turns into something else; repeats are a detail.
         match outage {
             Some(sentence) if self.outage.is_none() => {
@@ -299,14 +304,14 @@ impl Core {
         }
         if unknown {
             self.answer_from_memory(query, now, actions);
-            if refused {
+            if blamed {
                 self.leave_out(query, now);
             }
         }
     }
 
     /// Takes no instances for the answer to a query that is refused for good and whose name comes from the catalog:
-    /// one bad name never keeps the other services waiting.
+    /// one bad name never keeps the other services waiting. A service that had instances before keeps them.
     fn leave_out(&mut self, query: &Query, now: Instant) {
         let answer = match &query.kind {
             Kind::Service { filter: None, .. } => Answer::Instances(Vec::new()),
@@ -322,9 +327,11 @@ impl Core {
             }
             _ => false,
         };
-        let is_listed = self.watches.values().any(lists);
+        let mut others = self.watches.iter();
+        let is_listed = others.any(|(other, watched)| other.scope == query.scope && lists(watched));
         if let Some(watched) = self.watches.get_mut(query)
             && watched.known.is_none()
+            && !watched.shown
             && is_listed
         {
             self.revisions += 1;

@@ -72,7 +72,6 @@ impl Applier {
             return Err(error.into());
         }
         self.haproxy.learn_socket(&candidate.files);
-        self.haproxy.withhold(&candidate.origin.secrets);
         // What was said to the former worker is gone with it.
         let former = self.memory.worker;
         self.memory.forget();

@@ -176,7 +176,8 @@ fn judge(case: &Case, rules: &Rules, seen: &mut Option<Seen>) -> Result<Vec<Diag
         };
         explain(&finding, &rendered, &maps)
     }));
-    told.extend(compared(case, rules, &gathered, &maps)?);
+    let compared = compared(case, rules, &gathered, &maps)?.into_iter();
+    told.extend(compared.map(|one| one.without(&rendered.origin.secrets)));
     let asked = gathered.rendering.used.clone();
     *seen = Some(lints::case(
         &mut told,

@@ -243,9 +243,9 @@ fn what_an_owner_is_given_no_other_service_may_claim() {
     assert_eq!(
         reasons,
         [
-            "the parameter owners does not name other.org/ among what this service may claim",
-            "the parameter owners gives a.b/else to `web`",
             "the parameter owners gives a.b/open to `web`",
+            "the parameter owners gives a.b/else to `web`",
+            "the parameter owners does not name other.org/ among what this service may claim",
             "the parameter owners gives *.x.wild.org/ to `web`",
             "the parameter owners gives /open to `open`",
             "the parameter owners gives :9000 to `web`",
@@ -254,6 +254,86 @@ fn what_an_owner_is_given_no_other_service_may_claim() {
             "the parameter owners gives x.wild.org/ to `web`",
             "the parameter owners gives a.b/line to `web`",
         ]
+    );
+}
+
+#[test]
+fn a_pattern_for_all_hosts_takes_no_path_of_an_owner() {
+    let owner = Owner {
+        service: "acme".to_owned(),
+        paths: BTreeSet::from(["/.well-known".to_owned()]),
+        ..Owner::default()
+    };
+    let rules = Rules {
+        owners: vec![owner],
+        ..rules(&[])
+    };
+    let table = made_by(
+        &services(&[
+            ("acme", &["urlprefix-/.well-known"]),
+            (
+                "evil",
+                &[
+                    "urlprefix-*/.well-known/x",
+                    "urlprefix-*.*/.well-known",
+                    "urlprefix-*/other",
+                ],
+            ),
+        ]),
+        "",
+        &rules,
+    );
+    assert_eq!(sources(&table), ["*/other", "/.well-known"]);
+}
+
+#[test]
+fn a_name_in_tls_belongs_to_its_owner_whatever_paths_that_owns() {
+    let owner = Owner {
+        service: "own".to_owned(),
+        hosts: BTreeSet::from(["part.org".to_owned()]),
+        paths: BTreeSet::from(["/a".to_owned(), "/b".to_owned()]),
+        ..Owner::default()
+    };
+    let wide = Owner {
+        service: "wide".to_owned(),
+        hosts: BTreeSet::from(["*.net".to_owned(), "*".to_owned()]),
+        ..Owner::default()
+    };
+    for (owners, backend) in [(vec![owner.clone()], "/"), (vec![owner, wide], "wide")] {
+        let rules = Rules {
+            owners,
+            sni: true,
+            ..rules(&[])
+        };
+        let table = made_by(
+            &services(&[("wide", &["urlprefix-*/ proto=tcp"])]),
+            "",
+            &rules,
+        );
+        let layout = laid_by(&table, &rules);
+        let of_part = layout.sni.iter().filter(|(name, _)| name == "part.org");
+        let found: Vec<&str> = of_part.map(|(_, backend)| backend.as_str()).collect();
+        assert_eq!(found.len(), 1, "{:?}", layout.sni);
+        assert!(found[0].starts_with(backend), "{found:?}");
+    }
+}
+
+/// Left out, it would give its requests to a route without the rules.
+#[test]
+fn a_line_with_rules_whose_address_may_not_be_used_closes_its_route() {
+    let lines = "route add s a.b/admin http://10.0.0.9:9000/ opts \"allow=ip:10.0.0.0/8\"\nroute add s a.b/free http://10.0.0.9:9000/";
+    let list = instances("web", &[&["urlprefix-a.b/"]]);
+    let lines = overrides::parse("fabio/config", lines, "dc1");
+    let each = list.iter().map(|one| (one, true));
+    let table = build(each, &lines, &rules(&[]), |_, _| {
+        Some("it may not".to_owned())
+    });
+    assert_eq!(sources(&table), ["a.b/admin", "a.b/"]);
+    let admin = &table.routes[0].targets[0];
+    assert!(admin.options.access.is_closed() && !admin.up);
+    assert_eq!(
+        sentences(&table.refused),
+        ["Line 2 of the key fabio/config: it may not"]
     );
 }
 

@@ -37,13 +37,10 @@ fn the_routes_of_one_service_are_bounded_and_those_of_others_are_not() {
     let table = beside(&tags);
     assert_eq!(
         told(&table),
-        [
-            "768 of its targets are in more than 256 routes",
-            "23976 tags of routes are more than the 1024 that are read of an instance"
-        ]
+        ["22952 tags of routes are more than the 2048 that are read of an instance"]
     );
     let sources = sources(&table);
-    assert_eq!(sources.len(), 256 + 2);
+    assert_eq!(sources.len(), 2048 + 2);
     for kept in ["first.org/", "last.org/", "/0000", "/0255"] {
         assert!(sources.iter().any(|source| source == kept), "{kept}");
     }
@@ -56,12 +53,12 @@ fn the_routes_of_one_service_are_bounded_and_those_of_others_are_not() {
         .collect();
     let lists: Vec<&[&str]> = lists.iter().map(Vec::as_slice).collect();
     let table = made(&instances("greedy", &lists), "");
-    assert_eq!(table.routes.len(), 256);
+    assert_eq!(table.routes.len(), 2048);
 }
 
 #[test]
 fn rules_of_access_come_before_what_is_open() {
-    let mut tags: Vec<String> = (0..400)
+    let mut tags: Vec<String> = (0..2_200)
         .map(|number| format!("urlprefix-/{number}"))
         .collect();
     tags.push("urlprefix-/admin deny=ip:10.0.0.0/8".to_owned());
@@ -75,7 +72,10 @@ fn rules_of_access_come_before_what_is_open() {
     );
     assert_eq!(
         told(&table),
-        ["146 of its targets are in more than 256 routes"]
+        [
+            "2 of its targets are in more than 2048 routes",
+            "152 tags of routes are more than the 2048 that are read of an instance"
+        ]
     );
     assert!(!is_closed(&table, "greedy"));
 }
@@ -83,7 +83,7 @@ fn rules_of_access_come_before_what_is_open() {
 #[test]
 fn a_service_that_loses_a_rule_of_access_is_closed() {
     let rule = |number: usize| format!("urlprefix-/{number} allow=ip:10.0.0.0/8");
-    let mut tags: Vec<String> = (0..257).map(rule).collect();
+    let mut tags: Vec<String> = (0..2049).map(rule).collect();
     tags.insert(0, "urlprefix-/".to_owned());
     let table = beside(&tags);
     let text = &told(&table)[0];
@@ -191,14 +191,47 @@ fn only_some_tags_of_a_service_are_named() {
     let table = beside(&tags);
     assert_eq!(table.refused.len(), 52);
     let texts = [
-        "only 50 of its tags that are left out or odd are named, and 974 are not",
-        "3976 tags of routes are more than the 1024 that are read of an instance",
+        "only 50 of its tags that are left out or odd are named, and 1998 are not",
+        "2952 tags of routes are more than the 2048 that are read of an instance",
     ];
     assert_eq!(told(&table), texts);
     // A rule that is not read closes what is.
-    let mut tags: Vec<String> = (0..2_000)
+    let mut tags: Vec<String> = (0..3_000)
         .map(|number| format!("urlprefix-:{number}x deny="))
         .collect();
     tags.push("urlprefix-/x".to_owned());
     assert!(is_closed(&beside(&tags), "greedy"));
+}
+
+/// Consul takes both for one service.
+#[test]
+fn another_spelling_of_a_service_gets_no_room_beside_its_own() {
+    let tags: Vec<String> = (0..1_200)
+        .map(|number| format!("urlprefix-/{number}"))
+        .collect();
+    let tags: Vec<&str> = tags.iter().map(String::as_str).collect();
+    let mut list: Vec<Instance> = Vec::new();
+    for number in 0..4 {
+        let name = if number % 2 == 0 { "web" } else { "WEB" };
+        let mut one = instances(name, &[&tags]).remove(0);
+        one.id = format!("{number}");
+        one.tags = tags.iter().map(|tag| format!("{tag}-{number}")).collect();
+        list.push(one);
+    }
+    let table = made(&list, "");
+    assert_eq!(table.routes.len(), 2 * 2048);
+}
+
+#[test]
+fn a_surplus_whose_rules_stand_on_its_route_closes_nothing() {
+    let tag = "urlprefix-a.b/ host=dst allow=ip:10.0.0.0/8";
+    let one = [tag];
+    let tags: Vec<&[&str]> = vec![&one; 140];
+    let table = made(&instances("web", &tags), "");
+    let closed = |route: &Route| {
+        let mut targets = route.targets.iter();
+        targets.any(|one| one.options.access.is_closed())
+    };
+    assert!(!table.routes.iter().any(closed));
+    assert!(!table.refused.is_empty());
 }

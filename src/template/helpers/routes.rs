@@ -68,7 +68,11 @@ impl HelperDef for RoutesHelper {
             sni: is_set("sni_listen"),
             verifies: parameter("upstream_ca").is_none_or(truthy),
             owners: owners(parameter("owners")).map_err(failed)?,
-            ignored_port: match (is_set("ignore_port"), is_set("certificate")) {
+            // A host belongs to its owner on any port.
+            ignored_port: match (
+                is_set("ignore_port") || is_set("owners"),
+                is_set("certificate"),
+            ) {
                 (true, _) => None,
                 (false, true) => Some(443),
                 (false, false) => Some(80),

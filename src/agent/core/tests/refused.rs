@@ -5,13 +5,23 @@ use crate::catalog::ServiceName;
 
 impl Bench {
     fn fails(&mut self, query: &Query, refused: bool) -> Vec<Action> {
+        self.fails_again(query, refused, 3, None)
+    }
+
+    fn fails_again(
+        &mut self,
+        query: &Query,
+        refused: bool,
+        attempts: u32,
+        outage: Option<&str>,
+    ) -> Vec<Action> {
         let event = Event::WatchFailed {
             watch: self.core.watches()[query].id,
             query: query.clone(),
             error: "Consul rejected the query.".into(),
-            attempts: 1,
+            attempts,
             refused,
-            outage: None,
+            outage: outage.map(str::to_owned),
         };
         self.event(event)
     }
@@ -128,4 +138,22 @@ fn a_refused_query_keeps_the_answer_it_had() {
     let known = bench.core.watches()[&Query::service("good")].known.clone();
     assert_eq!(known.map(|known| known.answer.len()), Some(2));
     assert!(!bench.core.watches()[&Query::service("good")].left_out);
+}
+
+/// A proxy, an agent that starts, or an outage may refuse everything for a while.
+#[test]
+fn a_query_that_is_refused_for_a_while_leaves_no_service_out() {
+    let mut bench = asked(&["good"], &[]);
+    let good = Query::service("good");
+    for attempt in 1..3 {
+        bench.fails_again(&good, true, attempt, None);
+    }
+    bench.fails_again(&good, true, 9, Some("Consul cannot be reached."));
+    assert!(bench.core.watches()[&good].known.is_none());
+    // In another datacenter it may be another service.
+    let mut far = good.clone();
+    far.scope.datacenter = Some("dc2".to_owned());
+    let mut bench = asked(&["good"], std::slice::from_ref(&far));
+    bench.fails(&far, true);
+    assert!(bench.core.watches()[&far].known.is_none());
 }
