@@ -210,7 +210,11 @@ impl Applier {
 
     /// Makes HAProxy run this set, by these means, or leaves everything as it was.
     pub async fn apply(&mut self, candidate: &Candidate, means: Means) -> Verdict {
-        let result = self.try_apply(candidate, means, true).await;
+        let mut result = self.try_apply(candidate, means, true).await;
+        if let Ok(Verdict::Confirmed { findings, .. }) = &mut result {
+            let messages = findings.iter_mut().map(|finding| &mut finding.message);
+            messages.for_each(|text| *text = candidate.origin.secrets.hide(text));
+        }
         if let Ok(Verdict::Unchanged | Verdict::Confirmed { .. } | Verdict::Written { .. }) =
             &result
         {
@@ -524,7 +528,8 @@ impl Applier {
     }
 
     fn refused(&self, candidate: &Candidate, findings: Vec<Finding>) -> Verdict {
-        let kept = self.set_aside(candidate, &in_words(&findings));
+        let reason = candidate.origin.secrets.hide(&in_words(&findings));
+        let kept = self.set_aside(candidate, &reason);
         Verdict::Refused { findings, kept }
     }
 

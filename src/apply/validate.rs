@@ -283,15 +283,7 @@ pub fn read_findings(
         config: Some(&config),
         secrets,
     };
-    hidden(candidate, alerts::parse(output, b"", places))
-}
-
-/// Without what no message about the set may show.
-fn hidden(candidate: &Candidate, mut findings: Vec<Finding>) -> Vec<Finding> {
-    for finding in &mut findings {
-        finding.message = candidate.origin.secrets.hide(&finding.message);
-    }
-    findings
+    alerts::parse(output, b"", places)
 }
 
 /// HAProxy's messages from a reload, where the destinations were loaded. The secrets of its environment are hidden
@@ -307,7 +299,7 @@ pub fn read_reload_findings(
         config: Some(&config),
         secrets,
     };
-    hidden(candidate, alerts::parse(output.as_bytes(), b"", places))
+    alerts::parse(output.as_bytes(), b"", places)
 }
 
 /// What HAProxy may quote of a set and must not be shown: the secrets of the configuration, and those of the

@@ -23,7 +23,7 @@ use super::recorder::{Ended, LeftOut, Pen, Recorder, State};
 use super::slots::Slots;
 use super::source_map::{From, Item, SourceMap};
 use super::writer::{END, LineMarks, OPERATOR, Stop, VALUE, Writer};
-use super::{Grammar, Noted, Options, Outcome, Rendering, Source, Texts};
+use super::{Grammar, Options, Outcome, Rendering, Source, Texts};
 use crate::catalog::secrets::Secrets;
 use crate::catalog::{Known, Query};
 use crate::diagnostic::{Diagnostic, Place, nearest};
@@ -230,12 +230,6 @@ impl TemplateSet {
             (!keys.is_empty()).then(|| (query.clone(), keys))
         });
         let unfit = unfit.collect();
-        let noted = std::mem::take(&mut state.noted)
-            .into_iter()
-            .map(|one| Noted {
-                text: secrets.hide(&one.text),
-                ..one
-            });
         // Slots of names that are not used any more go with the backend they were in.
         self.assigned = std::mem::take(&mut state.assigned);
         Ok(Outcome::Complete(Rendering {
@@ -244,7 +238,8 @@ impl TemplateSet {
             quarantined,
             unfit,
             crowded: std::mem::take(&mut state.crowded),
-            noted: noted.collect(),
+            // They name services, hosts and paths, which are no secrets.
+            noted: std::mem::take(&mut state.noted),
             files_read: state.files.keys().cloned().collect(),
             secrets,
         }))

@@ -163,7 +163,7 @@ impl Applier {
                 // What HAProxy prints may quote a value of its environment.
                 let secrets = validate::secrets(candidate, &invocation(&self.options), master);
                 let findings = validate::read_reload_findings(candidate, &output, &secrets);
-                let output = redact::hide(&candidate.origin.secrets.hide(&output), &secrets);
+                let output = redact::hide(&output, &secrets);
                 let blame = match elsewhere(candidate, &findings) {
                     true => Blame::Unknown,
                     false => Blame::Set,
@@ -182,6 +182,7 @@ impl Applier {
                     Some(other) => format!("{reason} {}", other.in_words()),
                     None => reason,
                 };
+                let reason = candidate.origin.secrets.hide(&reason);
                 self.back(candidate, change, reason, findings, blame).await
             }
             Told::Ended { reason, death } => {
