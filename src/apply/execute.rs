@@ -39,7 +39,7 @@ use super::origin;
 use super::plan::{Comparison, compare};
 use super::rejections::{Build, Rejection, structure};
 use super::roots;
-use super::set::{Candidate, REVISION_VARIABLE, Revision, SetFile, revision_variable};
+use super::set::{Candidate, REVISION_VARIABLE, Revision, Role, SetFile, revision_variable};
 use super::stage::{self, Staged, stage};
 use super::tell::{Haproxy, Mode, Seen};
 use super::validate::{self, Master};
@@ -487,7 +487,8 @@ impl Applier {
         let directory = master
             .and_then(|master| master.started.as_ref()?.directory.as_deref())
             .or(self.options.working_directory.as_deref());
-        let others = match self.options.extra_files.is_empty() && master.is_none() {
+        // Others may name our maps and lists, and a change of servers must not wait for their files.
+        let others = match candidate.files.iter().all(|file| file.role == Role::Config) {
             true => Vec::new(),
             false => validate::others(&candidate.files, &invocation(&self.options), master),
         };

@@ -174,8 +174,8 @@ impl Gate<'_> {
         }
     }
 
-    /// Whether there is anything to judge. Beside a configuration of others a file of ours may hold a comment and no
-    /// more, if it has never held more.
+    /// Whether the set says anything. Beside a configuration of others, a set may consist of one comment, unless the last
+    /// good one held more.
     fn content(&mut self, last_good: Option<&[SetFile]>) -> bool {
         let main = self.files.iter().find(|file| file.role == Role::Config);
         let beside = main.is_some_and(|file| !file.text.trim().is_empty())

@@ -1,5 +1,5 @@
 //! What no message may show: values of keys, texts of files that templates read, and metadata under a name such as
-//! `password`. A word that stands in a template as well is no secret. Pure.
+//! `password`. Words of the templates are public. Pure.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -8,9 +8,9 @@ use std::sync::{Arc, OnceLock};
 use super::{Answer, Meta};
 
 /// What stands in a secret's place.
-const HIDDEN: &str = "(hidden)";
+pub const HIDDEN: &str = "(hidden)";
 /// A shorter word would be found in too many sentences.
-const LEAST: usize = 4;
+pub const LEAST: usize = 4;
 /// A word of this length is hidden within other words, too.
 const LONG: usize = 8;
 
@@ -56,8 +56,8 @@ struct Inner {
 }
 
 impl Secrets {
-    /// Those of answers and files. `patterns` are names of metadata, as in `capture.secrets`; what stands in
-    /// `templates` is known to everybody who may read a message.
+    /// The secrets of answers and files. `patterns` are names of metadata, as in `capture.secrets`; the words of
+    /// `templates` are public.
     pub fn new(
         answers: Vec<Arc<Answer>>,
         files: Vec<Arc<str>>,
@@ -73,7 +73,7 @@ impl Secrets {
         }))
     }
 
-    /// A sentence or a line without them.
+    /// A sentence or a line with `(hidden)` in the place of each secret.
     pub fn hide(&self, text: &str) -> String {
         let mut shown = text.to_owned();
         for word in self.words() {
@@ -84,7 +84,7 @@ impl Secrets {
         shown
     }
 
-    /// The longest first.
+    /// The longest come first, since a value holds its own words.
     fn words(&self) -> &[String] {
         self.0.words.get_or_init(|| {
             let known: BTreeSet<&str> = self
@@ -147,7 +147,7 @@ impl fmt::Debug for Secrets {
     }
 }
 
-/// They say nothing of what a set is.
+/// Two sets of the same content are equal, whatever was read for them.
 impl PartialEq for Secrets {
     fn eq(&self, _: &Secrets) -> bool {
         true
@@ -161,12 +161,8 @@ fn is_mixed(word: &str) -> bool {
     word.contains(char::is_numeric) && word.contains(char::is_alphabetic)
 }
 
-fn is_part(letter: char) -> bool {
-    letter.is_alphanumeric()
-}
-
 fn parts(text: &str) -> impl Iterator<Item = &str> {
-    text.split(|letter: char| !is_part(letter))
+    text.split(|letter: char| !letter.is_alphanumeric())
 }
 
 fn replaced(text: &str, word: &str) -> String {
@@ -177,7 +173,7 @@ fn replaced(text: &str, word: &str) -> String {
         let whole = || {
             let before = text[..at].chars().next_back();
             let after = text[end..].chars().next();
-            !before.is_some_and(is_part) && !after.is_some_and(is_part)
+            !before.is_some_and(char::is_alphanumeric) && !after.is_some_and(char::is_alphanumeric)
         };
         if word.len() >= LONG || is_mixed(word) || whole() {
             shown.push_str(&text[from..at]);
@@ -373,7 +369,7 @@ mod tests {
         fn no_word_of_a_value_is_left(value in "[a-z0-9:/ \"]{0,30}", before in "[a-z' ]{0,9}", after in "[a-z'. ]{0,9}") {
             let secrets = of_key(&value, "");
             let shown = secrets.hide(&format!("{before} '{value}' {after}"));
-            for word in value.split(|letter: char| !is_part(letter)) {
+            for word in parts(&value) {
                 if word.len() >= LONG {
                     prop_assert!(!shown.contains(word), "{word} in {shown}");
                 } else if word.len() >= LEAST {

@@ -6,11 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 
 use super::config::{Config, Word};
+use crate::catalog::secrets::{HIDDEN, LEAST};
 
-/// What stands in a secret's place.
-const HIDDEN: &str = "(hidden)";
-/// A shorter one would be found inside other words.
-const LEAST: usize = 4;
 /// Words of HAProxy's own sentences that may follow a keyword it speaks of.
 const PROSE: [&str; 14] = [
     "in", "expects", "requires", "missing", "is", "must", "cannot", "not", "for", "and", "or",

@@ -35,7 +35,7 @@ impl Access {
         self.allow = Some(Vec::new());
     }
 
-    /// For whom both are open; for nobody where that takes more networks than a route may have.
+    /// The rules of both together. They close the route where they need more networks than a route may have.
     pub fn and(&self, other: &Access) -> Access {
         let allow = match (&self.allow, &other.allow) {
             (Some(one), Some(two)) => {

@@ -136,14 +136,14 @@ impl Share {
                     "only {MOST_NAMED} of its tags that are left out or odd are named, and {named} are not"
                 ),
             ),
+            (
+                tags,
+                format!(
+                    "{tags} tags of routes are more than the {MOST_TAGS} that are read of an instance{closed}"
+                ),
+            ),
         ];
-        let more = format!(
-            "{tags} tags of routes are more than the {MOST_TAGS} that are read of an instance{closed}"
-        );
-        let told = reasons
-            .into_iter()
-            .chain([(tags, more)])
-            .filter(|(count, _)| *count > 0);
+        let told = reasons.into_iter().filter(|(count, _)| *count > 0);
         told.map(|(_, text)| Item {
             what: format!("A part of service {}", shown(service)),
             text,

@@ -277,13 +277,12 @@ impl Making<'_> {
             return Err("the parameter sni_listen names no address for TLS connections that are passed through".to_owned());
         }
         if target.options.is_verified() && !self.rules.verifies {
-            // A route with rules that is left out would open its requests to a less exact one.
-            if !target.options.access.is_open() {
-                target.options.access.close();
-                target.options.skip_verify = true;
-            } else {
+            if target.options.access.is_open() {
                 return Err("the parameter upstream_ca names no file of certificates by which its own could be checked".to_owned());
             }
+            // A route with rules that is left out would open its requests to a less exact one.
+            target.options.access.close();
+            target.options.skip_verify = true;
         }
         if let Some(reason) = owners::fault(&self.rules.owners, &target.service, &source) {
             return Err(reason);

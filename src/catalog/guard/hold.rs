@@ -15,7 +15,7 @@ use crate::catalog::Answer;
 pub(super) struct Guarded {
     /// The source's last answer.
     pub present: Arc<Answer>,
-    /// Its instances that are unfit by themselves: they are not served, so that nobody loses them.
+    /// Its instances that the last rendering left out as unfit: HAProxy never served them.
     pub unfit: BTreeSet<Key>,
     /// How many items of it count.
     pub count: usize,

@@ -145,8 +145,8 @@ impl Guard {
         out
     }
 
-    /// Takes what the last rendering found to be unfit. It was never served: that it goes is no loss, and that it is there
-    /// makes no loss of others smaller.
+    /// Takes the instances that the last rendering left out as unfit. HAProxy never served them, so the guard counts
+    /// neither their end nor their presence.
     #[must_use]
     pub fn set_unfit(&mut self, mut unfit: Unfit) -> Vec<Output> {
         let mut out = Vec::new();

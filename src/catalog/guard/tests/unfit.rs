@@ -1,4 +1,4 @@
-//! Instances that are unfit by themselves are not counted: nobody is served by them.
+//! The guard does not count instances that are unfit: HAProxy never serves them.
 
 use super::*;
 
