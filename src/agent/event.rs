@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::listeners::Listeners;
 use crate::apply::set::{Candidate, Revision};
 use crate::apply::verdict::{Means, Servers};
-use crate::catalog::guard::{Evidence, Inquiry, Unfit};
+use crate::catalog::guard::{Evidence, Inquiry};
 use crate::catalog::snapshot::Content;
 use crate::catalog::{Answer, Known, Query};
 use crate::diagnostic::Diagnostic;
@@ -92,8 +92,6 @@ pub enum Rendered {
         used: BTreeSet<Query>,
         /// Instances left out, one sentence each.
         quarantined: Vec<String>,
-        /// The instances that are unfit by themselves, of each query that has any.
-        unfit: Unfit,
         /// What is used and odd, such as slots that are nearly all used: what it is about, and a sentence.
         noted: BTreeMap<String, String>,
         /// What was decided about the listeners of the last good set that the templates do not make.

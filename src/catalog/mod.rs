@@ -2,6 +2,7 @@
 //! clock.
 
 mod answer;
+pub mod fitness;
 pub mod fixture;
 pub mod guard;
 mod network;

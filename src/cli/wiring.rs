@@ -1,7 +1,8 @@
 //! From settings to the parts that do the work.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use crate::apply::plan::{self, Policy};
 use crate::apply::set::{Candidate, Role, SetFile};
 use crate::apply::verdict::Drain;
 use crate::apply::{target, tell};
+use crate::catalog::fitness::Fitness;
 use crate::catalog::{Query, guard};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::exit;
@@ -160,6 +162,18 @@ fn guard_rules(settings: &Settings) -> guard::Rules {
             Origin::Serf | Origin::File => String::new(),
         },
         overall_max_loss: from.overall_max_loss.0,
+        fitness: fitness(settings, &own::local_addresses()),
+    }
+}
+
+/// Which instances are let through on a machine with these addresses.
+fn fitness(settings: &Settings, local: &BTreeSet<IpAddr>) -> Fitness {
+    let from = &settings.catalog;
+    Fitness {
+        host_names: from.allow_host_names,
+        allow: from.allow_addresses.clone(),
+        deny: from.deny_addresses.clone(),
+        loopback: (!from.allow_loopback).then(|| local.clone()),
     }
 }
 
@@ -470,10 +484,7 @@ pub fn template_options(settings: &Settings, environment: &Environment) -> templ
         .or_insert_with(|| own::authorities().unwrap_or_default().into());
     let local = own::local_addresses();
     template::Options {
-        host_names: settings.catalog.allow_host_names,
-        allow_addresses: settings.catalog.allow_addresses.clone(),
-        deny_addresses: settings.catalog.deny_addresses.clone(),
-        loopback: settings.catalog.allow_loopback,
+        fitness: fitness(settings, &local),
         own_listeners: settings.catalog.allow_own_listeners,
         listens: own::listens(settings, &local),
         local_addresses: local,

@@ -6,11 +6,9 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use super::helpers::shorten;
-use super::judge::{
-    Addresses, Quarantined, instance_words, judge, name_fault, node_fault, node_service_fault,
-};
+use super::judge::{Quarantined, Standard, instance_words, judge, node_fault, node_service_fault};
 use super::names::server_ids;
+use crate::catalog::fitness::{name_fault, shorten};
 use crate::catalog::{
     ANOTHER_PATH, Answer, Instance, ItemName, KeyValue, Known, Meta, Node, Query, ServiceName,
 };
@@ -53,7 +51,7 @@ impl Slot {
     pub fn new(
         query: &Query,
         known: &Known,
-        addresses: Addresses<'_>,
+        standard: Standard<'_>,
         last: Option<&Arc<Slot>>,
         next: &mut u64,
     ) -> Slot {
@@ -83,7 +81,7 @@ impl Slot {
         };
         let kept = match answer.as_ref() {
             Answer::Instances(list) => {
-                let kept = judge(query, list, &mut items, addresses, &mut quarantined);
+                let kept = judge(query, list, &mut items, standard, &mut quarantined);
                 settle(list, &kept, &mut items, next);
                 kept
             }
@@ -134,14 +132,6 @@ impl Slot {
     pub fn kept_instances(&self) -> impl Iterator<Item = &Instance> {
         let list = self.instances();
         self.kept.iter().filter_map(|place| list.get(*place))
-    }
-
-    /// The instances that are unfit by themselves, whatever stands beside them, by node and id.
-    pub fn unfit(&self) -> impl Iterator<Item = (&str, &str)> {
-        let judged = self.instances().iter().zip(&self.items);
-        judged
-            .filter(|(_, item)| !item.fit)
-            .map(|(one, _)| one.key())
     }
 
     /// The services that are not left out; none if it is another kind of answer.
@@ -384,6 +374,7 @@ mod tests {
 
     use super::super::listeners::Listeners;
     use super::*;
+    use crate::catalog::fitness::Fitness;
     use crate::catalog::fixture::Fixture;
 
     fn value(query: &Query, answer: &Answer, host_names: bool) -> (Value, Vec<Quarantined>) {
@@ -392,14 +383,16 @@ mod tests {
             revision: 1,
         };
         let own = Listeners::default();
-        let addresses = Addresses {
+        let fitness = Fitness {
             host_names,
-            allow: &[],
-            deny: &[],
             loopback: None,
+            ..Fitness::default()
+        };
+        let standard = Standard {
+            fitness: &fitness,
             own: &own,
         };
-        let slot = Slot::new(query, &known, addresses, None, &mut 0);
+        let slot = Slot::new(query, &known, standard, None, &mut 0);
         (slot.value(), slot.quarantined)
     }
 
@@ -438,22 +431,14 @@ mod tests {
         let query = Query::service("web");
         let mut next = 0;
         let own = Listeners::default();
-        let addresses = Addresses {
-            host_names: false,
-            allow: &[],
-            deny: &[],
-            loopback: None,
+        let fitness = Fitness::default();
+        let standard = Standard {
+            fitness: &fitness,
             own: &own,
         };
-        let all = Slot::new(&query, &known(&three), addresses, None, &mut next);
+        let all = Slot::new(&query, &known(&three), standard, None, &mut next);
         let all = Arc::new(all);
-        let two = Slot::new(
-            &query,
-            &known(&three[1..]),
-            addresses,
-            Some(&all),
-            &mut next,
-        );
+        let two = Slot::new(&query, &known(&three[1..]), standard, Some(&all), &mut next);
         let alone = server_ids(&[("n", &three[2])])[0];
         assert_ne!(all.item(2)[SERVER_ID], alone);
         assert_eq!(two.item(1)[SERVER_ID], alone);

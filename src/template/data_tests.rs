@@ -147,7 +147,7 @@ proptest! {
         let found = shape(text);
         // The same with harmless data, and without what was left out.
         let left_out = |kind: &str, name: &str| {
-            let begin = format!("{kind} {}", helpers::shorten(name));
+            let begin = format!("{kind} {}", crate::catalog::fitness::shorten(name));
             rendering.quarantined.iter().any(|one| one.what == begin || one.what.starts_with(&format!("{begin} ")))
         };
         // Sorted as the hostile one is, so that lines stand in the same order.
@@ -237,7 +237,10 @@ fn addresses_are_judged_by_the_settings() {
     let networks = |list: &[&str]| list.iter().map(|one| one.parse().unwrap()).collect();
     let settings = crate::settings::Settings::default();
     let usual = Options {
-        deny_addresses: settings.catalog.deny_addresses,
+        fitness: Fitness {
+            deny: settings.catalog.deny_addresses,
+            ..Fitness::default()
+        },
         ..Options::default()
     };
     assert_eq!(
@@ -252,13 +255,19 @@ fn addresses_are_judged_by_the_settings() {
         ]
     );
     let inside = Options {
-        allow_addresses: networks(&["10.0.0.0/16", "fd00::/8"]),
+        fitness: Fitness {
+            allow: networks(&["10.0.0.0/16", "fd00::/8"]),
+            ..usual.fitness.clone()
+        },
         ..usual.clone()
     };
     assert_eq!(kept(inside), ["10.0.0.1", "64:ff9b::10.0.0.2", "fd00::1"]);
     let without = Options {
-        deny_addresses: networks(&["127.0.0.0/8", "::1", "169.254.0.0/16"]),
-        host_names: true,
+        fitness: Fitness {
+            deny: networks(&["127.0.0.0/8", "::1", "169.254.0.0/16"]),
+            host_names: true,
+            ..Fitness::default()
+        },
         ..usual
     };
     assert_eq!(
@@ -300,7 +309,10 @@ fn a_loopback_address_is_left_out_where_its_node_is_another_machine() {
         kept
     };
     let usual = Options {
-        local_addresses: ["192.0.2.1".parse().unwrap()].into(),
+        fitness: Fitness {
+            loopback: Some(["192.0.2.1".parse().unwrap()].into()),
+            ..Fitness::default()
+        },
         ..Options::default()
     };
     assert_eq!(
@@ -308,7 +320,10 @@ fn a_loopback_address_is_left_out_where_its_node_is_another_machine() {
         ["10.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4"]
     );
     let all = Options {
-        loopback: true,
+        fitness: Fitness {
+            loopback: None,
+            ..Fitness::default()
+        },
         ..usual
     };
     assert_eq!(kept(all).len(), list.len());

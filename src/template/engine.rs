@@ -222,21 +222,12 @@ impl TemplateSet {
                 reason: secrets.hide(&reason),
             }))
             .collect();
-        let unfit = state.used().filter_map(|(query, slot)| {
-            let keys = slot
-                .unfit()
-                .map(|(node, id)| (node.to_owned(), id.to_owned()));
-            let keys: BTreeSet<(String, String)> = keys.collect();
-            (!keys.is_empty()).then(|| (query.clone(), keys))
-        });
-        let unfit = unfit.collect();
         // Slots of names that are not used any more go with the backend they were in.
         self.assigned = std::mem::take(&mut state.assigned);
         Ok(Outcome::Complete(Rendering {
             files,
             used: state.asked(),
             quarantined,
-            unfit,
             crowded: std::mem::take(&mut state.crowded),
             // They name services, hosts and paths, which are no secrets.
             noted: std::mem::take(&mut state.noted),

@@ -36,8 +36,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::catalog::Query;
+use crate::catalog::fitness::Fitness;
 use crate::catalog::secrets::Secrets;
-use crate::catalog::{Network, Query};
 
 pub use engine::{NO_TEMPLATES, NO_THREAD, TemplateSet};
 pub use escape::Grammar;
@@ -77,18 +78,12 @@ pub struct Source {
 /// What templates may do, and how much.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
-    /// Lets instances through whose address is a host name.
-    pub host_names: bool,
-    /// The networks that instances' addresses must lie in, if there are any.
-    pub allow_addresses: Vec<Network>,
-    /// The networks that they must not lie in.
-    pub deny_addresses: Vec<Network>,
+    /// Which instances are let through.
+    pub fitness: Fitness,
     /// Names of metadata whose values no message shows; `*` stands for anything.
     pub secrets: Vec<String>,
     /// This machine's addresses.
     pub local_addresses: BTreeSet<IpAddr>,
-    /// Lets instances of other machines through whose address is a loopback address.
-    pub loopback: bool,
     /// Lets instances through that are an address on which the rendered configuration, Gatewright or its Consul
     /// listens.
     pub own_listeners: bool,
@@ -119,12 +114,9 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Options {
         Options {
-            host_names: false,
-            allow_addresses: Vec::new(),
-            deny_addresses: Vec::new(),
+            fitness: Fitness::default(),
             secrets: Vec::new(),
             local_addresses: BTreeSet::new(),
-            loopback: false,
             own_listeners: false,
             listens: BTreeSet::new(),
             destinations: Vec::new(),
@@ -166,8 +158,6 @@ pub struct Rendering {
     pub used: BTreeSet<Query>,
     /// What was left out, of the answers used and while rendering.
     pub quarantined: Vec<Quarantined>,
-    /// The instances that are unfit by themselves, of each query that has any, by node and id.
-    pub unfit: crate::catalog::guard::Unfit,
     /// Slots that are nearly all used.
     pub crowded: Vec<Crowded>,
     /// What is odd in what is used.

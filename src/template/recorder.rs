@@ -12,7 +12,7 @@ use handlebars::{Helper, Output, RenderContext, RenderError};
 
 use super::answers::Slot;
 use super::closed::Plan;
-use super::judge::{Addresses, place_fault};
+use super::judge::{Standard, place_fault};
 use super::listeners::Listeners;
 use super::memo::Memo;
 use super::slots::{Crowded, Group, Slots};
@@ -180,7 +180,7 @@ impl Recorder {
             if last.is_some_and(|slot| slot.revision == known.revision) {
                 continue;
             }
-            let slot = Slot::new(query, known, self.addresses(own), last, next);
+            let slot = Slot::new(query, known, self.standard(own), last, next);
             *next += 1;
             if let Some(former) = editions.insert(query.clone(), *next) {
                 slots.remove(&former);
@@ -199,12 +199,9 @@ impl Recorder {
             .collect()
     }
 
-    fn addresses<'a>(&'a self, own: &'a Listeners) -> Addresses<'a> {
-        Addresses {
-            host_names: self.options.host_names,
-            allow: &self.options.allow_addresses,
-            deny: &self.options.deny_addresses,
-            loopback: (!self.options.loopback).then_some(&self.options.local_addresses),
+    fn standard<'a>(&'a self, own: &'a Listeners) -> Standard<'a> {
+        Standard {
+            fitness: &self.options.fitness,
             own,
         }
     }
@@ -237,7 +234,7 @@ impl Recorder {
                 continue;
             }
             let known = slot.known();
-            let judged = Slot::new(query, &known, self.addresses(own), Some(slot), next);
+            let judged = Slot::new(query, &known, self.standard(own), Some(slot), next);
             *next += 1;
             slots.remove(edition);
             slots.insert(*next, Arc::new(judged));
@@ -314,7 +311,7 @@ impl Recorder {
         // Where the configuration listens may change while the key does not.
         state.memo.spoil();
         state.places.insert((address.to_owned(), port));
-        place_fault(address, port, self.addresses(&state.own))
+        place_fault(address, port, self.standard(&state.own))
     }
 
     /// Notes what a helper left out. It must be told again each time, so nothing is remembered of it.

@@ -151,7 +151,6 @@ impl Core {
                 candidate,
                 used,
                 quarantined,
-                unfit,
                 noted,
                 listeners,
             } => {
@@ -160,8 +159,6 @@ impl Core {
                 self.waiting = Waiting::default();
                 self.used = Arc::new(used);
                 self.cancel_unused(now, actions);
-                let output = self.guard.set_unfit(unfit);
-                self.guarded(output, now, actions);
                 self.note(quarantined, noted, actions);
                 self.listeners_judged(listeners, now, actions);
                 self.attempted(&candidate.revision);

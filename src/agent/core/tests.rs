@@ -49,7 +49,6 @@ fn complete(text: &str, names: &[&str]) -> Event {
         candidate: candidate(text),
         used: services(names),
         quarantined: Vec::new(),
-        unfit: BTreeMap::new(),
         noted: BTreeMap::new(),
         listeners: Listeners::default(),
     })

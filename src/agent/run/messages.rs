@@ -249,7 +249,6 @@ fn how_ended(
                     .iter()
                     .map(ToString::to_string)
                     .collect(),
-                unfit: rendering.unfit,
                 noted: crowded.chain(noted).collect(),
             }
         }

@@ -15,8 +15,6 @@ use crate::catalog::Answer;
 pub(super) struct Guarded {
     /// The source's last answer.
     pub present: Arc<Answer>,
-    /// Its instances that the last rendering left out as unfit: HAProxy never served them.
-    pub unfit: BTreeSet<Key>,
     /// How many items of it count.
     pub count: usize,
     /// Whether Consul said of it that something was left out for want of rights.
@@ -103,7 +101,6 @@ impl Guarded {
     pub fn new(answer: Arc<Answer>, count: usize, filtered: bool) -> Guarded {
         Guarded {
             present: answer,
-            unfit: BTreeSet::new(),
             count,
             filtered,
             filtered_before: filtered,

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
+use super::Rules;
+use crate::catalog::fitness::Fitness;
 use crate::catalog::{Answer, Instance, KeyValue, Kind, Node, Query, ServiceName, one_spelling};
 
 /// What tells an item from the others of its answer: node and id of an instance, else the name.
@@ -45,15 +47,14 @@ pub(super) struct Present<'a> {
 }
 
 impl<'a> Present<'a> {
-    pub fn of(answer: &'a Answer) -> Present<'a> {
+    pub fn of(answer: &'a Answer, fitness: &Fitness) -> Present<'a> {
         let mut addresses = BTreeSet::new();
         let keys = match answer {
             Answer::Instances(list) => {
-                addresses.extend(
-                    list.iter()
-                        .map(|one| (one_spelling(&one.address), one.port)),
-                );
-                list.iter().map(Keyed::key).collect()
+                let fit = list.iter().filter(|one| one.counts(fitness));
+                let place = |one: &'a Instance| (one_spelling(&one.address), one.port);
+                addresses.extend(fit.clone().map(place));
+                fit.map(Keyed::key).collect()
             }
             Answer::Services(list) => list.iter().map(Keyed::key).collect(),
             Answer::Nodes(list) => list.iter().map(Keyed::key).collect(),
@@ -76,6 +77,10 @@ impl<'a> Present<'a> {
 trait Keyed: Clone {
     fn key(&self) -> (&str, &str);
     fn item(&self) -> Item;
+    /// Whether templates see it.
+    fn counts(&self, _: &Fitness) -> bool {
+        true
+    }
 }
 
 impl Keyed for Instance {
@@ -84,6 +89,9 @@ impl Keyed for Instance {
     }
     fn item(&self) -> Item {
         Item::Instance(Box::new(self.clone()))
+    }
+    fn counts(&self, fitness: &Fitness) -> bool {
+        fitness.fault(self).is_none()
     }
 }
 
@@ -124,40 +132,46 @@ pub(super) fn is_guarded(query: &Query) -> bool {
     }
 }
 
-/// How many items count. What is unfit does not. The canary does not among the names of services: Consul's servers register
+/// How many items count. An unfit instance does not. The canary does not among the names of services: Consul's servers register
 /// themselves, so that an emptied catalog still has this one.
-pub(super) fn count(answer: &Answer, unfit: &BTreeSet<Key>, canary: &str) -> usize {
+pub(super) fn count(answer: &Answer, rules: &Rules) -> usize {
     match answer {
-        Answer::Instances(list) if !unfit.is_empty() => {
-            let fit = |one: &&Instance| !unfit.contains(&(one.node.name.clone(), one.id.clone()));
-            list.iter().filter(fit).count()
+        Answer::Instances(list) => {
+            let fit = list.iter().filter(|one| one.counts(&rules.fitness));
+            fit.count()
         }
-        Answer::Services(list) => list.iter().filter(|service| service.name != canary).count(),
+        Answer::Services(list) => {
+            let others = list.iter().filter(|service| service.name != rules.canary);
+            others.count()
+        }
         other => other.len(),
     }
 }
 
-/// The items of `old` that are not in `new`.
-pub(super) fn vanished(old: &Answer, new: &Answer) -> Vec<Item> {
+/// The items that count in `old` and do not, or are not there, in `new`.
+pub(super) fn vanished(old: &Answer, new: &Answer, fitness: &Fitness) -> Vec<Item> {
     match (old, new) {
-        (Answer::Instances(old), Answer::Instances(new)) => missing(old, new),
-        (Answer::Services(old), Answer::Services(new)) => missing(old, new),
-        (Answer::Nodes(old), Answer::Nodes(new)) => missing(old, new),
-        (Answer::Tree(old), Answer::Tree(new)) => missing(old, new),
+        (Answer::Instances(old), Answer::Instances(new)) => missing(old, new, fitness),
+        (Answer::Services(old), Answer::Services(new)) => missing(old, new, fitness),
+        (Answer::Nodes(old), Answer::Nodes(new)) => missing(old, new, fitness),
+        (Answer::Tree(old), Answer::Tree(new)) => missing(old, new, fitness),
         _ => Vec::new(),
     }
 }
 
-fn missing<T: Keyed>(old: &[T], new: &[T]) -> Vec<Item> {
+fn missing<T: Keyed>(old: &[T], new: &[T], fitness: &Fitness) -> Vec<Item> {
     let sorted = |list: &[T]| list.is_sorted_by(|a, b| a.key() <= b.key());
     if !sorted(old) || !sorted(new) {
-        let present: BTreeSet<_> = new.iter().map(Keyed::key).collect();
-        let gone = old.iter().filter(|item| !present.contains(&item.key()));
+        let present = new.iter().filter(|item| item.counts(fitness));
+        let present: BTreeSet<_> = present.map(Keyed::key).collect();
+        let gone = old
+            .iter()
+            .filter(|item| !present.contains(&item.key()) && item.counts(fitness));
         return gone.map(Keyed::item).collect();
     }
     // Nearly always equal but for a few: no tree is built for ten thousand.
     let mut gone = Vec::new();
-    let mut new = new.iter().peekable();
+    let mut new = new.iter().filter(|item| item.counts(fitness)).peekable();
     for item in old {
         while new
             .next_if(|candidate| candidate.key() < item.key())
@@ -166,7 +180,7 @@ fn missing<T: Keyed>(old: &[T], new: &[T]) -> Vec<Item> {
         let stays = new
             .peek()
             .is_some_and(|candidate| candidate.key().cmp(&item.key()) == Ordering::Equal);
-        if !stays {
+        if !stays && item.counts(fitness) {
             gone.push(item.item());
         }
     }

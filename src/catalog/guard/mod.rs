@@ -35,10 +35,6 @@ use self::inquire::{AT_A_TIME, Canary, LOST};
 use self::items::Present;
 use super::{Answer, Kind, Query, Scope};
 
-/// Of each query the instances that are unfit by themselves, by node and id: what a rendering leaves out of any answer
-/// that holds them.
-pub type Unfit = BTreeMap<Query, BTreeSet<items::Key>>;
-
 /// The guard over all queries.
 #[derive(Debug, Clone)]
 pub struct Guard {
@@ -67,8 +63,12 @@ impl Guard {
     /// After the settings were read again: holds are judged anew.
     #[must_use]
     pub fn set_rules(&mut self, rules: Rules, now: Instant) -> Vec<Output> {
+        let others = self.rules.fitness != rules.fitness;
         self.rules = rules;
         let mut out = Vec::new();
+        if others {
+            self.count_again();
+        }
         if !self.rules.enabled {
             let all: Vec<Query> = self.holding.iter().cloned().collect();
             for query in all {
@@ -94,9 +94,7 @@ impl Guard {
         now: Instant,
     ) -> Vec<Output> {
         let mut out = vec![Output::Changed(query.clone())];
-        let none = BTreeSet::new();
-        let unfit = self.queries.get(query).map_or(&none, |known| &known.unfit);
-        let count = items::count(&answer, unfit, &self.rules.canary);
+        let count = items::count(&answer, &self.rules);
         if self.rules.enabled && items::is_guarded(query) {
             self.look_for_canary(&query.scope, now, &mut out);
         }
@@ -112,20 +110,20 @@ impl Guard {
             guarded.count = count;
             return out;
         }
-        let mut vanished = items::vanished(&guarded.present, &answer);
-        vanished.retain(|item| !guarded.unfit.contains(&item.key()));
+        let fitness = &self.rules.fitness;
+        let mut vanished = items::vanished(&guarded.present, &answer, fitness);
         let start = now.checked_sub(rule.window).unwrap_or(now);
         let former = std::mem::replace(&mut guarded.count, count);
         let before = std::mem::replace(&mut guarded.present, Arc::clone(&answer));
         guarded.filtered = filtered;
         if let Some(hold) = &mut guarded.hold {
-            let arrived = items::vanished(&answer, &before);
-            hold.compare(&Present::of(&answer), &arrived, now, most);
+            let arrived = items::vanished(&answer, &before, fitness);
+            hold.compare(&Present::of(&answer, fitness), &arrived, now, most);
         } else {
             guarded.remember(now, former, start);
         }
         if !vanished.is_empty() {
-            let present = Present::of(&answer);
+            let present = Present::of(&answer, fitness);
             vanished.retain(|item| !present.replaces(item));
         }
         let holds = guarded.hold.is_some();
@@ -142,24 +140,6 @@ impl Guard {
         }
         self.judge_holds(now, &mut out);
         self.ask(now, &mut out);
-        out
-    }
-
-    /// Takes the instances that the last rendering left out as unfit. HAProxy never served them, so the guard counts
-    /// neither their end nor their presence.
-    #[must_use]
-    pub fn set_unfit(&mut self, mut unfit: Unfit) -> Vec<Output> {
-        let mut out = Vec::new();
-        for (query, guarded) in &mut self.queries {
-            let unfit = unfit.remove(query).unwrap_or_default();
-            if guarded.unfit != unfit {
-                guarded.count = items::count(&guarded.present, &unfit, &self.rules.canary);
-                guarded.unfit = unfit;
-                if guarded.hold.is_some() {
-                    out.push(Output::Changed(query.clone()));
-                }
-            }
-        }
         out
     }
 
@@ -305,7 +285,7 @@ impl Guard {
         eased: bool,
         now: Instant,
     ) {
-        let count = items::count(&answer, &BTreeSet::new(), &self.rules.canary);
+        let count = items::count(&answer, &self.rules);
         let mut guarded = Guarded::new(answer, count, false);
         // What was held then was counted by nobody.
         guarded.count = guarded.count.min(reference);
@@ -338,6 +318,15 @@ impl Guard {
             && (guarded.count >= reference
                 || !matches!(query.kind, Kind::Service { .. })
                 || self.is_fine_overall(now))
+    }
+
+    /// After the operator let other instances through: those that are left out now were not lost.
+    fn count_again(&mut self) {
+        for guarded in self.queries.values_mut() {
+            let count = items::count(&guarded.present, &self.rules);
+            let before = std::mem::replace(&mut guarded.count, count);
+            guarded.forgive(before.saturating_sub(count));
+        }
     }
 
     fn is_fine_overall(&self, now: Instant) -> bool {

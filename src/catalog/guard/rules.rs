@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::catalog::fitness::Fitness;
 use crate::catalog::{Kind, Query};
 
 /// So many must be lost in all services together before that counts as a mass.
@@ -22,6 +23,8 @@ pub struct Rules {
     /// The share of all instances, in percent, that all services together may lose within the window
     /// of the default rule.
     pub overall_max_loss: usize,
+    /// Which instances count: HAProxy never serves the others.
+    pub fitness: Fitness,
 }
 
 /// What one query may lose, and how long a loss beyond that is held.
@@ -47,6 +50,7 @@ impl Default for Rules {
             services: BTreeMap::new(),
             canary: "consul".to_owned(),
             overall_max_loss: 50,
+            fitness: Fitness::default(),
         }
     }
 }

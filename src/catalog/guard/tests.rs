@@ -12,7 +12,9 @@ mod rights;
 mod unfit;
 
 fn instance(id: &str) -> Instance {
-    Instance::plain("web", "node", id, &format!("10.0.0.{id}"), 80)
+    let number: u32 = id.parse().unwrap();
+    let address = std::net::Ipv4Addr::from(0x0a00_0000 + number);
+    Instance::plain("web", "node", id, &address.to_string(), 80)
 }
 
 fn instances(ids: impl IntoIterator<Item = usize>) -> Vec<Instance> {

@@ -10,7 +10,8 @@ use serde_json::Value;
 
 use super::super::answers::Slot;
 use super::super::recorder::Recorder;
-use super::{as_text, describe, failed, refuse_missing, shorten};
+use super::{as_text, describe, failed, refuse_missing};
+use crate::catalog::fitness::shorten;
 use crate::catalog::{HealthFilter, Kind, Query, Scope, Status};
 
 /// The pair that the engine adds to a call: which call in the templates it is.

@@ -17,7 +17,8 @@ use super::super::closed::Plan;
 use super::super::judge::instance_words;
 use super::super::recorder::{Begun, ITEM_ENDS, LeftOut, Recorder, notes};
 use super::super::source_map::Item;
-use super::{describe, failed, shorten};
+use super::{describe, failed};
+use crate::catalog::fitness::shorten;
 use crate::catalog::{ItemName, Query};
 
 /// The pair that the engine adds: the number of the block among all positions.

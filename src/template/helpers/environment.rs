@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::super::engine::PARAMETERS;
 use super::super::recorder::Recorder;
 use super::{failed, refuse_missing};
+use crate::catalog::fitness::shorten;
 use crate::text;
 
 /// What is given for something that is not there and has no default.
@@ -147,7 +148,7 @@ fn read_below(folder: &Path, name: &str, destinations: &[PathBuf]) -> Result<Str
     if !plain {
         return Err(format!(
             "`{}` is not a path below templates.files.",
-            super::shorten(name)
+            shorten(name)
         ));
     }
     let read = || -> std::io::Result<String> {
@@ -164,12 +165,7 @@ fn read_below(folder: &Path, name: &str, destinations: &[PathBuf]) -> Result<Str
         }
         text::read(&path, MAX_FILE)
     };
-    read().map_err(|error| {
-        format!(
-            "The file `{}` cannot be read: {error}.",
-            super::shorten(name)
-        )
-    })
+    read().map_err(|error| format!("The file `{}` cannot be read: {error}.", shorten(name)))
 }
 
 fn text(helper: &Helper<'_>, index: usize) -> Result<String, RenderError> {

@@ -3,7 +3,8 @@
 
 use serde_json::Value;
 
-use super::{Call, Given, as_number, as_text, describe, shorten};
+use super::{Call, Given, as_number, as_text, describe};
+use crate::catalog::fitness::shorten;
 
 /// The largest width and precision.
 const MAX_WIDTH: usize = 1024;

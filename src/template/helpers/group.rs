@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use super::{Call, Given, as_text, describe, shorten};
+use super::{Call, Given, as_text, describe};
+use crate::catalog::fitness::shorten;
 
 /// How deep a tree may become that a helper makes.
 const MAX_DEPTH: usize = 64;

@@ -10,13 +10,13 @@ use handlebars::{Context, Handlebars, Helper, HelperDef, RenderContext, RenderEr
 use serde_json::Value;
 
 use super::super::answers::SERVER_ID;
-use super::super::judge::is_host_name;
 use super::super::names::{IDS, backend_name, server_id, server_name};
 use super::super::recorder::Recorder;
 use super::super::slots::{MOST, SPARE_ADDRESS};
 use super::super::source_map::Item;
 use super::each::item_words;
 use super::{Call, Given, describe, failed, refuse_missing, truthy};
+use crate::catalog::fitness::is_host_name;
 
 pub fn name(call: &Call<'_>) -> Given {
     let (node, id) = identity(call.value(0))?;

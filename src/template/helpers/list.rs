@@ -5,7 +5,8 @@ use std::cmp::Ordering;
 use serde_json::Value;
 
 use super::math::equal;
-use super::{Call, Given, as_text, describe, shorten};
+use super::{Call, Given, as_text, describe};
+use crate::catalog::fitness::shorten;
 
 /// The value at a path such as `ServiceMeta.zone`; nothing where the path ends early.
 fn field<'a>(item: &'a Value, path: &str) -> &'a Value {

@@ -162,15 +162,6 @@ pub fn describe(value: &Value) -> String {
     }
 }
 
-/// A value's text, short and without control characters.
-pub fn shorten(text: &str) -> String {
-    let mut short: String = text.chars().take(40).flat_map(char::escape_debug).collect();
-    if text.chars().count() > 40 {
-        short.push('…');
-    }
-    short
-}
-
 /// What a helper does.
 #[derive(Clone, Copy)]
 pub enum Action {

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use handlebars::{Context, Handlebars, Helper, HelperDef, RenderContext, RenderError, ScopedJson};
 
 use super::super::recorder::Recorder;
-use super::{as_text, failed, refuse_missing, shorten};
+use super::{as_text, failed, refuse_missing};
 use crate::catalog::Network;
+use crate::catalog::fitness::shorten;
 
 /// Where the interfaces come from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

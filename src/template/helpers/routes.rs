@@ -16,6 +16,7 @@ use super::super::names::{backend_name, server_ids, server_name};
 use super::super::recorder::Recorder;
 use super::super::tables::{Made, Wanted};
 use super::{as_number, as_text, failed, refuse_missing, truthy};
+use crate::catalog::fitness::shorten;
 use crate::catalog::{HealthFilter, Instance, Kind, Network, Query, Scope, Status};
 use crate::routes::layout::{Backend, Split, lay_out};
 use crate::routes::{
@@ -113,7 +114,7 @@ impl HelperDef for RoutesHelper {
         let part = part(&made, &wanted.rules, &name);
         part.map(ScopedJson::Derived).ok_or_else(|| {
             let parts = PARTS.join(", ");
-            let name = super::shorten(&name);
+            let name = shorten(&name);
             failed(format!("`routes` has no part `{name}`. It has: {parts}."))
         })
     }
@@ -282,7 +283,7 @@ fn states(text: &str) -> Result<Vec<Status>, String> {
             Status::parse(word).ok_or_else(|| {
                 format!(
                     "`{}` is no state. Write some of passing, warning, critical, maintenance.",
-                    super::shorten(word)
+                    shorten(word)
                 )
             })
         })

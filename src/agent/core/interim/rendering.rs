@@ -53,7 +53,6 @@ impl Core {
                 used,
                 quarantined,
                 noted,
-                unfit: _,
                 listeners: _,
             } => {
                 // Otherwise the newest set, of the same instances, says so.

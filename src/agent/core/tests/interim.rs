@@ -73,7 +73,6 @@ impl Stage {
             candidate: candidate(text),
             used: used(),
             quarantined: Vec::new(),
-            unfit: BTreeMap::new(),
             noted: BTreeMap::new(),
             listeners: Listeners::default(),
         }
@@ -476,7 +475,6 @@ fn one_service_with_bad_data_stops_no_other() {
         candidate: candidate(&set(numbers)),
         used: all.clone(),
         quarantined: Vec::new(),
-        unfit: BTreeMap::new(),
         noted: BTreeMap::new(),
         listeners: Listeners::default(),
     };
@@ -682,7 +680,6 @@ fn a_bad_service_costs_no_other_while_a_key_is_missing() {
         candidate: candidate(&set(numbers)),
         used: all.clone(),
         quarantined: Vec::new(),
-        unfit: BTreeMap::new(),
         noted: BTreeMap::new(),
         listeners: Listeners::default(),
     };

@@ -28,7 +28,6 @@ fn rendered(text: &str, listeners: Listeners) -> Event {
         candidate,
         used,
         quarantined,
-        unfit,
         noted,
         ..
     }) = complete(text, &["web"])
@@ -39,7 +38,6 @@ fn rendered(text: &str, listeners: Listeners) -> Event {
         candidate,
         used,
         quarantined,
-        unfit,
         noted,
         listeners,
     })

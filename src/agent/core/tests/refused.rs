@@ -96,7 +96,6 @@ fn a_listed_service_whose_query_is_refused_is_left_out_alone() {
         candidate: candidate("one"),
         used,
         quarantined: Vec::new(),
-        unfit: BTreeMap::new(),
         noted: BTreeMap::new(),
         listeners: Listeners::default(),
     }));

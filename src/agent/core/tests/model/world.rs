@@ -276,7 +276,6 @@ impl World {
                     candidate: Arc::clone(&sets.0[usize::from(content)]),
                     used: used(),
                     quarantined: Vec::new(),
-                    unfit: BTreeMap::new(),
                     noted: BTreeMap::new(),
                     listeners: Default::default(),
                 };
