@@ -21,6 +21,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 pub use self::counts::{Cause, Counts, End};
+use self::frequent::Frequent;
 use self::interim::Interim;
 use self::pace::Pace;
 use self::watches::News;
@@ -58,6 +59,8 @@ pub struct Timing {
     pub reload_interval: Duration,
     /// How often HAProxy and the files are looked at.
     pub compare_interval: Duration,
+    /// How many old workers HAProxy may have when it is reloaded.
+    pub max_old_workers: usize,
     /// Whether anybody is told of a set. If not, a HAProxy that runs something else is left alone.
     pub tells: bool,
     /// How many renderings in a row may discover further queries.
@@ -117,6 +120,7 @@ pub struct Core {
     /// The queries that the last rendering asked.
     used: Arc<BTreeSet<Query>>,
     interim: Interim,
+    frequent: Frequent,
     loading: bool,
     template_errors: Vec<Diagnostic>,
     render_errors: Vec<Diagnostic>,
@@ -184,6 +188,7 @@ impl Core {
             templates: "".into(),
             used: Arc::default(),
             interim: Interim::default(),
+            frequent: Frequent::default(),
             loading: true,
             template_errors: Vec::new(),
             render_errors: Vec::new(),
@@ -327,6 +332,7 @@ impl Core {
         let render_again = self.render_again;
         let obstacle = self.obstacle_due();
         let servers = self.look_due();
+        let frequent = self.frequent.due();
         [
             render,
             render_again,
@@ -339,6 +345,7 @@ impl Core {
             interim,
             obstacle,
             servers,
+            frequent,
         ]
         .into_iter()
         .flatten()
@@ -374,6 +381,7 @@ impl Core {
         if self.render_again.take_if(|again| now >= *again).is_some() {
             self.mark_changed(now);
         }
+        self.keep_structure(now);
         self.look_at_servers(now, actions);
         let settled = self.settled_at().is_none_or(|end| now >= end);
         // While a reload or the pace waits, what changes meanwhile is rendered once.
@@ -387,11 +395,8 @@ impl Core {
             self.render_again = None;
             self.rendering = true;
             self.pace.renders(now);
-            let answers = self
-                .watches
-                .iter()
-                .filter_map(|(query, watched)| Some((query.clone(), watched.known.clone()?)))
-                .collect();
+            let newest = |query: &Query| Some((query.clone(), self.newest(query)?.clone()));
+            let answers = self.watches.keys().filter_map(newest).collect();
             let answers = Answers(Arc::new(answers));
             self.attempts(&answers);
             actions.push(Action::Render(answers));
@@ -488,6 +493,7 @@ fn milliseconds(time: Duration) -> String {
 
 mod applying;
 mod counts;
+mod frequent;
 mod interim;
 mod listeners;
 mod memory;

@@ -1,6 +1,8 @@
 //! What the owner of one service, or of a page, writes into the catalog costs only that service or that page: the routes
 //! of all others go on, also those of the first set.
 
+use std::io::Write;
+
 use super::*;
 use support::gatewright::Gatewright;
 use support::haproxies::haproxies;
@@ -251,4 +253,35 @@ fn a_page_that_cannot_be_one_gives_way_to_the_usual_page(version: Version) {
         street.consul.delete_key(key).unwrap();
     }
     street.serves_another("all pages");
+}
+
+#[haproxies(ends)]
+fn a_service_that_causes_reload_upon_reload_holds_up_no_other(version: Version) {
+    let mut street = Street::start(Consul::start().unwrap(), &version);
+    let kept = |status: &Value| {
+        let warnings = status["warnings"].to_string();
+        warnings.contains("restless") && warnings.contains("too often")
+    };
+    let reloads = |status: &Value| status["haproxy"]["reloads"].as_u64().unwrap();
+    // A client that never ends its request keeps the worker of its time, until no more old workers are allowed.
+    let mut clients = Vec::new();
+    let mut is_kept = false;
+    for round in 0..6 {
+        let mut client = std::net::TcpStream::connect(street.entrance).unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\n").unwrap();
+        clients.push(client);
+        let before = reloads(&street.setup.status().unwrap());
+        let tags = json!([format!("urlprefix-/restless/ strip=/round-{round}")]);
+        register(&street.consul, "restless", "restless", &tags);
+        street.wait("a reload or a warning", || {
+            let status = street.setup.status().ok()?;
+            is_kept = kept(&status);
+            (is_kept || reloads(&status) > before).then_some(())
+        });
+        if is_kept {
+            break;
+        }
+    }
+    assert!(is_kept, "{:?}", street.setup.status());
+    street.serves_another("all its changes");
 }

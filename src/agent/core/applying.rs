@@ -115,6 +115,9 @@ impl Core {
         let Some(outcome) = self.interim_ended(candidate.clone(), outcome, now, actions) else {
             return;
         };
+        if let Outcome::Confirmed { reloaded: true, .. } = outcome {
+            self.reloaded(revision, now);
+        }
         if let Outcome::Unchanged | Outcome::Confirmed { .. } | Outcome::Written { .. } = outcome {
             self.in_force.clone_from(&candidate);
             self.is_good(revision, now, actions);

@@ -171,6 +171,27 @@ impl Interim {
         });
     }
 
+    /// Changes with the last good structure.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// The answer to a query that the last good set was made from.
+    pub(super) fn last_good(&self, query: &Query) -> Option<&Known> {
+        self.structure.as_ref()?.answers.0.get(query)
+    }
+
+    /// The services for which a set may have another structure than the last good one.
+    pub(super) fn restructured(&self, revision: &Revision) -> BTreeSet<String> {
+        let (Some(old), Some(new)) = (&self.structure, self.origins.get(revision)) else {
+            return BTreeSet::new();
+        };
+        match old.templates == new.templates {
+            true => frequent::restructured(&old.answers.0, &new.answers.0),
+            false => BTreeSet::new(),
+        }
+    }
+
     fn drop_pending(&mut self) {
         (self.wanted, self.pending, self.needs_reload) = (None, None, false);
     }
@@ -304,11 +325,10 @@ impl Core {
         }
         self.interim.compared = Some(compared);
         self.interim.rounds = 0;
-        let newest = |query: &Query| self.watches.get(query).and_then(|one| one.known.as_ref());
         let mut answers = structure.answers.0.as_ref().clone();
         for (query, known) in &mut answers {
             if is_of_instances(query)
-                && let Some(now) = newest(query)
+                && let Some(now) = self.newest(query)
                 && self.interim.suspect_of(query, now).is_none()
             {
                 known.clone_from(now);
@@ -331,7 +351,7 @@ impl Core {
             let open = self.open_suspects();
             let mut open = open.iter().filter(|(_, suspect)| !suspect.proved);
             if let Some((query, _)) = open.next()
-                && let Some(now) = newest(query)
+                && let Some(now) = self.newest(query)
             {
                 answers.insert((*query).clone(), now.clone());
                 differs = true;
@@ -339,7 +359,7 @@ impl Core {
         }
         let mut used = structure.used.iter();
         let is_newest = structure.templates == self.templates
-            && used.all(|query| same(answers.get(query), newest(query)));
+            && used.all(|query| same(answers.get(query), self.newest(query)));
         let wanted = unknown || (differs && !is_newest);
         self.interim.wanted = wanted.then(|| Answers(Arc::new(answers)));
         if !wanted {

@@ -1,4 +1,5 @@
 mod flapping;
+mod frequent;
 mod interim;
 mod listeners;
 mod model;
@@ -20,6 +21,7 @@ const TIMING: Timing = Timing {
     reload_interval: Duration::from_secs(2),
     compare_interval: Duration::from_secs(10),
     max_rounds: 3,
+    max_old_workers: 5,
     tells: true,
 };
 
