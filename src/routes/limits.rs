@@ -12,6 +12,8 @@ use crate::catalog::Instance;
 const MOST_ROUTES: usize = 2048;
 /// The tags of routes that are read of one instance.
 const MOST_TAGS: usize = 2048;
+/// The bytes of its different tags of routes.
+const MOST_BYTES: usize = 1024 * 1024;
 /// Its targets in all its routes.
 const MOST_TARGETS: usize = 30_000;
 /// The parts of its routes that are split off for their options. Each is a rule that every request is compared with.
@@ -30,8 +32,10 @@ pub struct Share {
     splits: usize,
     rules: usize,
     named: usize,
+    /// The different tags that are read, where there may be too many, and their bytes.
+    tags: Option<(BTreeSet<String>, usize)>,
     /// How much passed each limit.
-    over: [usize; 5],
+    over: [usize; 6],
     /// Whether a rule of access is among that.
     has_lost_rules: bool,
 }
@@ -41,13 +45,43 @@ const TARGETS: usize = 1;
 const SPLITS: usize = 2;
 const NAMED: usize = 3;
 const TAGS: usize = 4;
+const BYTES: usize = 5;
 
 impl Share {
+    /// That of a service whose tags may be too many, or not.
+    pub fn new(is_crowded: bool) -> Share {
+        Share {
+            tags: is_crowded.then(Default::default),
+            ..Share::default()
+        }
+    }
+
     /// Whether a tag is read, which is the instance's tag of a route at this place. What is not is counted.
     pub fn reads(&mut self, place: usize, tag: &str) -> bool {
-        let fits = place < MOST_TAGS;
-        self.over[TAGS] += usize::from(!fits);
-        self.has_lost_rules |= !fits && is_ruled(tag);
+        let limit = match place < MOST_TAGS {
+            true => (!self.fits(tag)).then_some(BYTES),
+            false => Some(TAGS),
+        };
+        if let Some(limit) = limit {
+            self.over[limit] += 1;
+            self.has_lost_rules |= is_ruled(tag);
+        }
+        limit.is_none()
+    }
+
+    /// Whether a tag fits beside the different ones that were read.
+    fn fits(&mut self, tag: &str) -> bool {
+        let Some((tags, bytes)) = &mut self.tags else {
+            return true;
+        };
+        if tags.contains(tag) {
+            return true;
+        }
+        let fits = *bytes + tag.len() <= MOST_BYTES;
+        if fits {
+            *bytes += tag.len();
+            tags.insert(tag.to_owned());
+        }
         fits
     }
 
@@ -114,7 +148,7 @@ impl Share {
             }
             false => "",
         };
-        let [routes, targets, splits, named, tags] = self.over;
+        let [routes, targets, splits, named, tags, bytes] = self.over;
         let reasons = [
             (
                 routes,
@@ -142,6 +176,13 @@ impl Share {
                     "{tags} tags of routes are more than the {MOST_TAGS} that are read of an instance{closed}"
                 ),
             ),
+            (
+                bytes,
+                format!(
+                    "{bytes} tags of routes are beyond the {} KiB that are read of all its tags{closed}",
+                    MOST_BYTES / 1024
+                ),
+            ),
         ];
         let told = reasons.into_iter().filter(|(count, _)| *count > 0);
         told.map(|(_, text)| Item {
@@ -152,12 +193,16 @@ impl Share {
     }
 }
 
-/// Whether the tags of a service may ask for more routes than fit.
+/// Whether the tags of a service may ask for more routes, or have more bytes, than fit.
 pub fn is_crowded(instances: &[(&Instance, bool)], prefix: &str) -> bool {
-    let mut different = BTreeSet::new();
+    let (mut different, mut bytes) = (BTreeSet::new(), 0);
     let tags = instances.iter().flat_map(|(one, _)| one.tags.iter());
     tags.filter(|tag| tag.trim().starts_with(prefix))
-        .any(|tag| different.insert(tag.as_str()) && different.len() > MOST_ROUTES)
+        .any(|tag| {
+            let is_new = different.insert(tag.as_str());
+            bytes += if is_new { tag.len() } else { 0 };
+            is_new && (different.len() > MOST_ROUTES || bytes > MOST_BYTES)
+        })
 }
 
 /// Whether a tag of a route has a rule of access.

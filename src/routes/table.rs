@@ -182,9 +182,10 @@ impl Making<'_> {
         let Some((first, _)) = instances.first() else {
             return;
         };
-        self.share = Some(Share::default());
+        let is_crowded = limits::is_crowded(instances, &self.rules.prefix);
+        self.share = Some(Share::new(is_crowded));
         // Rules of access have to fit; what is open comes with the room that they leave.
-        let rounds: &[fn(&str) -> bool] = match limits::is_crowded(instances, &self.rules.prefix) {
+        let rounds: &[fn(&str) -> bool] = match is_crowded {
             true => &[limits::is_ruled, |tag| !limits::is_ruled(tag)],
             false => &[|_| true],
         };

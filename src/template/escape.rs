@@ -14,6 +14,7 @@ mod line;
 
 use serde::{Deserialize, Serialize};
 
+use address::is_of_variable;
 use line::Line;
 
 /// The language of a file.
@@ -57,6 +58,8 @@ pub enum Refusal {
     Expression,
     /// `$` names a variable in an address, however it is quoted.
     Variable,
+    /// It would go on with the name of a variable that the template begins.
+    VariableName,
     /// It is more than a host and a port in an address.
     Address,
     /// It stands before the `@` of an address.
@@ -92,6 +95,9 @@ impl Refusal {
             Refusal::EndsWord => "holds a character that would end the word here",
             Refusal::Expression => "holds a `%`, which HAProxy may evaluate as an expression",
             Refusal::Variable => "holds a `$`, which HAProxy takes for a variable in an address",
+            Refusal::VariableName => {
+                "stands in the name of a variable of the environment, which it would choose"
+            }
             Refusal::Address => {
                 "stands in an address and is more than a host and a port: it could be a path, a socket or a descriptor"
             }
@@ -129,6 +135,7 @@ impl Refusal {
                 "Write `IP:port` or `:port` in the catalog. If a socket is meant, write its kind in the template: unix@{{…}}."
             }
             Refusal::AddressKind => "Write the kind in the template, as in unix@{{…}}.",
+            Refusal::VariableName => "Write the whole name in the template: `${NAME}`.",
             Refusal::SingleQuote => "Use double quotes in the template.",
             Refusal::AfterBackslash => "Take the backslash out; values are escaped by themselves.",
             Refusal::BeginsLine => {
@@ -171,6 +178,8 @@ pub struct Escaper {
     in_word: bool,
     /// Whether nothing but quotes was written of this word.
     word_empty: bool,
+    /// Whether the name of a variable may go on: HAProxy replaces them in double quotes.
+    variable: bool,
     /// Parentheses and brackets open in this word.
     depth: usize,
     /// Whether the last byte begins an argument inside of them.
@@ -198,6 +207,7 @@ impl Escaper {
             grammar,
             quotes: Quotes::None,
             backslash: false,
+            variable: false,
             words: 0,
             line: Line::new(),
             in_word: false,
@@ -229,9 +239,12 @@ impl Escaper {
             self.line.clear();
             self.quotes = Quotes::None;
             self.backslash = false;
+            self.variable = false;
             self.cut = false;
             return Ok(());
         }
+        let goes_on = letter == '$' || (self.variable && (letter == '{' || is_of_variable(letter)));
+        self.variable = goes_on && self.quotes == Quotes::Double && !self.backslash;
         if std::mem::take(&mut self.backslash) {
             return self.write_literal(letter);
         }
@@ -384,6 +397,7 @@ impl Escaper {
         }
         let begins = !self.in_word || self.word_empty;
         match origin {
+            Origin::Catalog if self.variable => return Err(Refusal::VariableName),
             Origin::Catalog => self.line.judge_value(value)?,
             Origin::Operator => {
                 value
@@ -408,6 +422,7 @@ impl Escaper {
         if self.line.is_name() && !value.chars().all(legal) {
             return Err(Refusal::Name);
         }
+        self.variable = false;
         let escaped: &[char] = match self.quotes {
             Quotes::Double => &['"', '\\', '$'],
             Quotes::Single if value.contains('\'') => return Err(Refusal::SingleQuote),

@@ -143,7 +143,7 @@ pub fn run(bench: &mut Bench, version: &str, size: usize, report: &mut Report) -
 }
 
 /// Waits until the process has used no processor time for a while.
-fn wait_until_quiet(pid: u32) -> Outcome<()> {
+pub fn wait_until_quiet(pid: u32) -> Outcome<()> {
     let look = || {
         let time = usage::time(pid).unwrap_or_default();
         (time.own, time.children)

@@ -11,6 +11,7 @@ mod clients;
 mod cost;
 mod hand;
 mod latency;
+mod neighbour;
 mod numbers;
 mod options;
 mod peers;
@@ -89,6 +90,9 @@ fn measure(options: Options) -> Outcome<Vec<String>> {
     }
     if options.has(options::SCALE) {
         scale::run(&options, &mut report)?;
+    }
+    if options.has(options::NEIGHBOUR) {
+        neighbour::run(&options, &mut report)?;
     }
     if profile == "debug" {
         report.note("This was a debug build: the times mean nothing.");

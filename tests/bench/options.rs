@@ -14,7 +14,7 @@ tests/bench/run [--quick] [--haproxy VERSION]… [--sizes N,…] [--parts PART,�
   --quick              fewer samples, 10 and 1,000 servers, the first HAProxy only; within 90 s
   --haproxy VERSION    2.6, 2.8, 3.0 or 3.2; may be given more than once; else 2.6 and 3.2
   --sizes N,…          how many other servers the configuration has; else 10,1000,10000
-  --parts PART,…       latency, churn, cost, alone; else these four. The part scale runs only when named
+  --parts PART,…       latency, churn, cost, alone; else these four. scale and neighbour run only when named
   --json FILE          writes the figures there as well
 
 For the part scale, which measures many services on a Consul with its default limits (HAProxy 3.2 unless named):
@@ -24,12 +24,15 @@ For the part scale, which measures many services on a Consul with its default li
   --rest SECONDS       how long idle requests are counted; else 65, longer than a blocking query, or 20 with --quick
 Each size takes 2 to 5 minutes by each way, with --quick half of that.
 
+The part neighbour measures what the data of one service cost all others, in 8 cases; 2 minutes for each version.
+
 CONSUL_TEMPLATE and FABIO name programs that are measured beside Gatewright.";
 
 /// The parts that run unless some are named, in the order in which they are shown.
 pub const USUAL_PARTS: [&str; 4] = ["latency", "churn", "cost", "alone"];
-/// The part that runs only when it is named.
+/// The parts that run only when they are named.
 pub const SCALE: &str = "scale";
+pub const NEIGHBOUR: &str = "neighbour";
 
 /// How many services Consul has, and how many instances each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,7 +147,7 @@ impl Options {
                 }
                 "--parts" => {
                     for part in value()?.split(',') {
-                        let known = [USUAL_PARTS.as_slice(), &[SCALE]].concat();
+                        let known = [USUAL_PARTS.as_slice(), &[SCALE, NEIGHBOUR]].concat();
                         options.parts.push(one_of(part, &known)?);
                     }
                 }

@@ -57,6 +57,43 @@ fn the_routes_of_one_service_are_bounded_and_those_of_others_are_not() {
 }
 
 #[test]
+fn the_bytes_of_the_tags_of_a_service_are_bounded() {
+    let long = |at: usize, number: usize| format!("urlprefix-/{at}-{number}-{}/", "x".repeat(980));
+    let lists: Vec<Vec<String>> = (0..4)
+        .map(|at| {
+            let mut tags: Vec<String> = (0..500).map(|number| long(at, number)).collect();
+            tags.push("urlprefix-/same".to_owned());
+            tags
+        })
+        .collect();
+    let lists: Vec<Vec<&str>> = lists
+        .iter()
+        .map(|list| list.iter().map(String::as_str).collect())
+        .collect();
+    let lists: Vec<&[&str]> = lists.iter().map(Vec::as_slice).collect();
+    let mut list = instances("first", &[&["urlprefix-first.org/"]]);
+    list.extend(instances("greedy", &lists));
+    list.extend(instances("last", &[&["urlprefix-last.org/"]]));
+    let table = made(&list, "");
+    let [told] = told(&table).try_into().unwrap();
+    assert!(
+        told.ends_with("tags of routes are beyond the 1024 KiB that are read of all its tags"),
+        "{told}"
+    );
+    let text: usize = sources(&table).iter().map(String::len).sum();
+    assert!((1_000_000..1_050_000).contains(&text), "{text} bytes");
+    let sources = sources(&table);
+    for kept in ["first.org/", "last.org/"] {
+        assert!(sources.iter().any(|source| source == kept), "{kept}");
+    }
+    // A rule of access that does not fit closes the service.
+    let tags: Vec<String> = (0..2_000)
+        .map(|number| format!("{} deny=ip:10.0.0.0/8", long(0, number)))
+        .collect();
+    assert!(is_closed(&beside(&tags), "greedy"));
+}
+
+#[test]
 fn rules_of_access_come_before_what_is_open() {
     let mut tags: Vec<String> = (0..2_200)
         .map(|number| format!("urlprefix-/{number}"))

@@ -109,7 +109,7 @@ impl Written {
     /// A value from the catalog.
     pub fn value(&mut self, value: &str) -> Result<(), Refusal> {
         if self.in_variable {
-            return Err(Refusal::Variable);
+            return Err(Refusal::VariableName);
         }
         for (index, part) in value.split(',').enumerate() {
             if index > 0 {
@@ -140,7 +140,8 @@ fn is_of_host(letter: char) -> bool {
     letter.is_ascii_alphanumeric() || "._-:[]*".contains(letter)
 }
 
-fn is_of_variable(letter: char) -> bool {
+/// Letters of the name of a variable (HAProxy 2.6 to 3.2, configuration manual 2.3 "environment variables").
+pub fn is_of_variable(letter: char) -> bool {
     letter.is_ascii_alphanumeric() || letter == '_'
 }
 

@@ -144,6 +144,12 @@ fn a_value_is_escaped_by_where_it_lands() {
         ("bind unix@", "/run/x", "", "bind unix@/run/x"),
         ("a ", "{{key \"x\"}}", "", "a {{key\\ \\\"x\\\"}}"),
         ("backend ", "a.B:c_d-1", "-x", "backend a.B:c_d-1-x"),
+        ("a \"\\$", "B", "\"", "a \"\\$B\""),
+        ("a \"${A}", "B", "\"", "a \"${A}B\""),
+        ("a \"$A.", "B", "\"", "a \"$A.B\""),
+        ("a '$", "B", "'", "a '$B'"),
+        ("a $", "B", "", "a $B"),
+        ("a \"$\"", "B", "", "a \"$\"B"),
         // What follows the name is no name.
         (
             "use_backend b if { path ",
@@ -183,6 +189,15 @@ fn a_value_is_escaped_by_where_it_lands() {
         ("server ", "$TOKEN", Refusal::Variable),
         ("server s ", "$TOKEN", Refusal::Variable),
         ("server s \"", "${TOKEN}", Refusal::Variable),
+        ("a \"$", "HOME", Refusal::VariableName),
+        ("a \"b ${", "HOME", Refusal::VariableName),
+        ("a \"${HO", "ME", Refusal::VariableName),
+        ("a 'b'\"$A", "B", Refusal::VariableName),
+        (
+            "http-request set-header x \"%[env(A)]$",
+            "B",
+            Refusal::VariableName,
+        ),
         ("a b(", "c),d", Refusal::Argument),
         ("a %[str(", "c d", Refusal::Argument),
         ("backend ", "w\u{200b}b", Refusal::Name),

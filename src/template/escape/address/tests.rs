@@ -141,8 +141,8 @@ fn the_template_or_the_operator_writes_the_kind_of_an_address() {
         ("bind /run/", "../var/lib/x", ".sock", Refusal::Folder),
         ("bind /run/.", "./x", ".sock", Refusal::Folder),
         ("server s unix@", "/run/../x", "", Refusal::Folder),
-        ("bind \"$", "HOME", "\"", Refusal::Variable),
-        ("bind \"${A_", "B", "}\"", Refusal::Variable),
+        ("bind \"$", "HOME", "\"", Refusal::VariableName),
+        ("bind \"${A_", "B", "}\"", Refusal::VariableName),
     ] {
         let found = catalog(before, value, after);
         assert_eq!(found, Err(refusal), "{before}{value}{after}");
