@@ -305,6 +305,7 @@ impl Core {
             (Some(pending), None) if !self.is_current(pending) => None,
             (Some(_), None) if self.wants_reload() => {
                 let earliest = self.no_reload_before.max(self.not_before);
+                let earliest = earliest.max(self.frequent.due());
                 match self.rendering || self.has_to_render() {
                     true => self
                         .overdue_at()
@@ -332,7 +333,6 @@ impl Core {
         let render_again = self.render_again;
         let obstacle = self.obstacle_due();
         let servers = self.look_due();
-        let frequent = self.frequent.due();
         [
             render,
             render_again,
@@ -345,7 +345,6 @@ impl Core {
             interim,
             obstacle,
             servers,
-            frequent,
         ]
         .into_iter()
         .flatten()
@@ -381,7 +380,6 @@ impl Core {
         if self.render_again.take_if(|again| now >= *again).is_some() {
             self.mark_changed(now);
         }
-        self.keep_structure(now);
         self.look_at_servers(now, actions);
         let settled = self.settled_at().is_none_or(|end| now >= end);
         // While a reload or the pace waits, what changes meanwhile is rendered once.
@@ -395,8 +393,11 @@ impl Core {
             self.render_again = None;
             self.rendering = true;
             self.pace.renders(now);
-            let newest = |query: &Query| Some((query.clone(), self.newest(query)?.clone()));
-            let answers = self.watches.keys().filter_map(newest).collect();
+            let answers = self
+                .watches
+                .iter()
+                .filter_map(|(query, watched)| Some((query.clone(), watched.known.clone()?)))
+                .collect();
             let answers = Answers(Arc::new(answers));
             self.attempts(&answers);
             actions.push(Action::Render(answers));
@@ -409,7 +410,8 @@ impl Core {
         // A rendering under way may make a reload needless, unless it has waited long enough.
         let overdue = self.overdue_at().is_some_and(|end| now >= end);
         let newest = !self.rendering && !self.has_to_render();
-        let reload = settled && passed(self.no_reload_before) && (newest || overdue);
+        let waits = self.lets_others_go_first(now, actions);
+        let reload = settled && passed(self.no_reload_before) && !waits && (newest || overdue);
         let due = match self.wants_reload() {
             true => reload,
             false => self.fresh || (paced && !self.newer_comes()),

@@ -202,6 +202,7 @@ impl Core {
             Outcome::Busy(reason) => {
                 say_about(actions, Weight::Warning, reason, revision);
                 self.no_reload_before = Some(now + self.timing.reload_interval.max(RETRY.0));
+                self.suspect(revision);
                 if !newer_waits {
                     self.pending = candidate;
                     self.needs_reload = Some("it was tried".to_owned());

@@ -1,17 +1,15 @@
-//! Services that change the structure of the configuration again and again.
+//! Services that want reload upon reload.
 //!
-//! Each such change costs a reload, and each reload an old worker that lives as long as its connections. All services
-//! share them, so each has a part: a service that has caused [`A_MINUTE`] reloads within a minute, or [`LATELY`] of
-//! late while few old workers more are allowed, keeps its structure until its part is free again. Its servers stay
-//! current, and the changes of all others go.
-//!
-//! What makes structure is not known of a template; tags and metadata are what it can be made from. A service is said
-//! to have caused a reload when they are others in the new set.
+//! A service whose tags or metadata change may change the structure of the configuration. That costs a reload, and each
+//! reload an old worker that lives as long as its connections. All services share them, so each has a part: where only
+//! services want a reload that have caused [`A_MINUTE`] within a minute, or [`LATELY`] of late while few old workers
+//! more are allowed, the reload waits until the part of one of them is free again. As soon as another service, a key
+//! or a template wants one, it goes, with all changes. Servers stay current meanwhile, as whenever a reload waits.
 
 use std::collections::VecDeque;
 
 use super::*;
-use crate::catalog::{Instance, ServiceName};
+use crate::catalog::{Instance, Meta, Scope, ServiceName};
 
 /// So many reloads a service may cause within [`MINUTE`].
 const A_MINUTE: usize = 3;
@@ -21,29 +19,30 @@ const LATELY: usize = 2;
 const WHILE: Duration = Duration::from_secs(600);
 /// Two in five of the old workers that are allowed are kept for services that have caused fewer.
 const RESERVED: (usize, usize) = (2, 5);
+/// So many services are named in a sentence.
+const NAMED: usize = 5;
 /// So many reloads are remembered.
 const REMEMBERED: usize = 64;
 
-/// The reloads of late, and what sets are made from because of them.
+/// A service by its name and where it is.
+type Service = (Scope, String);
+
+/// The reloads of late, and what waits because of them.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Frequent {
-    /// When they were, and for which services.
-    reloads: VecDeque<(Instant, BTreeSet<String>)>,
-    /// The services that keep their structure, and until when at the latest.
-    keep: BTreeMap<String, Instant>,
-    /// Of the queries of which that makes a difference, what stands in the place of the newest answer.
-    kept: BTreeMap<Query, Known>,
-    /// The services of which it makes one.
-    differ: BTreeSet<String>,
-    /// What was compared last: nothing is compared twice.
-    compared: Option<(u64, u64)>,
+    /// When they were, and which services wanted them.
+    reloads: VecDeque<(Instant, BTreeSet<Service>)>,
+    /// Until when the next one waits, and why, a whole sentence.
+    waiting: Option<(Instant, String)>,
+    /// The services that want a set's reload; that set and the structure for which it was looked up.
+    wanted: Option<(Revision, u64, BTreeSet<Service>)>,
 }
 
 impl Frequent {
-    /// Until when a service keeps its structure at the latest, if it does. `reserved` is whether the old workers that
-    /// are still allowed are kept for others.
-    fn keeps_until(&self, service: &str, reserved: bool, now: Instant) -> Option<Instant> {
-        let caused = |(_, services): &&(Instant, BTreeSet<String>)| services.contains(service);
+    /// Until when a service may cause no reload. `reserved` is whether the old workers that are still allowed are kept
+    /// for others.
+    fn until(&self, service: &Service, reserved: bool, now: Instant) -> Option<Instant> {
+        let caused = |(_, services): &&(Instant, BTreeSet<Service>)| services.contains(service);
         let times: Vec<Instant> = self
             .reloads
             .iter()
@@ -56,212 +55,146 @@ impl Frequent {
         minute.max(lately).filter(|until| *until > now)
     }
 
-    fn keeping(&self, reserved: bool, now: Instant) -> BTreeMap<String, Instant> {
-        let services: BTreeSet<&String> = self.reloads.iter().flat_map(|one| &one.1).collect();
-        let keep = services.into_iter().filter_map(|service| {
-            let until = self.keeps_until(service, reserved, now)?;
-            Some((service.clone(), until))
-        });
-        keep.collect()
-    }
-
-    /// When the next service may change its structure again.
+    /// Until when the next reload waits at the latest, if it does for the services that want it.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.keep.values().min().copied()
+        self.waiting.as_ref().map(|(until, _)| *until)
     }
 
-    /// The services of which something is kept, one sentence each, by name.
-    pub(super) fn notes(&self) -> impl Iterator<Item = (String, String)> {
-        self.differ.iter().map(|service| {
-            let sentence = format!(
-                "Service {service:?} changes its tags or metadata too often: it has caused {LATELY} reloads or more of late, and other services' changes must not wait for HAProxy's old workers. Its tags and metadata stay as HAProxy has them for up to {} minutes; its servers stay current. `gatewright release {service}` lets the change go now.",
-                WHILE.as_secs() / 60
-            );
-            (format!("changes of {service}"), sentence)
-        })
+    /// Why it does, a whole sentence.
+    pub(super) fn reason(&self) -> Option<&String> {
+        self.waiting.as_ref().map(|(_, why)| why)
     }
 
-    /// Forgets which reloads these services have caused, or all. Gives the names of those that kept their structure.
-    pub(super) fn release(&mut self, services: Option<&[String]>) -> Vec<String> {
-        let named = |service: &String| services.is_none_or(|all| all.contains(service));
+    /// Forgets which reloads these services have caused, or all. False if none waits.
+    pub(super) fn release(&mut self, services: Option<&[String]>) -> bool {
         for (_, caused) in &mut self.reloads {
-            caused.retain(|service| !named(service));
+            caused.retain(|(_, name)| services.is_some_and(|all| !all.contains(name)));
         }
-        self.differ
-            .iter()
-            .filter(|one| named(one))
-            .cloned()
-            .collect()
+        self.waiting.is_some()
     }
-}
-
-fn is_list(query: &Query) -> bool {
-    matches!(query.kind, Kind::Services { .. })
 }
 
 impl Core {
-    /// What sets are made from: the newest answer to a query, with the structure that its service keeps.
-    pub(super) fn newest(&self, query: &Query) -> Option<&Known> {
-        let newest = || self.watches.get(query)?.known.as_ref();
-        self.frequent.kept.get(query).or_else(newest)
-    }
-
     /// A set that HAProxy was reloaded with is about to be the last good one.
     pub(super) fn reloaded(&mut self, revision: &Revision, now: Instant) {
         let services = self.interim.restructured(revision);
-        let Frequent { reloads, .. } = &mut self.frequent;
+        let reloads = &mut self.frequent.reloads;
         reloads.push_back((now, services));
         let oldest = reloads.len().saturating_sub(REMEMBERED);
         reloads.drain(..oldest);
         reloads.retain(|(at, services)| *at + WHILE > now && !services.is_empty());
     }
 
-    /// Keeps the structure of services that have changed it too often.
-    pub(super) fn keep_structure(&mut self, now: Instant) {
-        if self.frequent.reloads.is_empty() && self.frequent.keep.is_empty() {
-            return;
+    /// Until when the reload for a set waits, if all services that want it have caused too many.
+    pub(super) fn others_first(&mut self, revision: &Revision, now: Instant) -> Option<Instant> {
+        if self.frequent.reloads.is_empty() {
+            return None;
         }
         let (part, whole) = RESERVED;
         let most = self.timing.max_old_workers;
         let old = self.observed.old_workers;
         let reserved = old > 0 && old + most * part / whole >= most;
-        let keep = self.frequent.keeping(reserved, now);
-        let others = !keep.keys().eq(self.frequent.keep.keys());
-        self.frequent.keep = keep;
-        let compared = Some((self.revisions, self.interim.changes()));
-        if !others && self.frequent.compared == compared {
-            return;
-        }
-        let keep = &self.frequent.keep;
-        let (mut kept, mut newer) = (BTreeMap::new(), BTreeMap::new());
-        let mut revision = self.revisions;
-        for (query, watched) in &self.watches {
-            let concerned = match &query.kind {
-                Kind::Service { name, .. } => keep.contains_key(name),
-                _ => is_list(query) && !keep.is_empty(),
-            };
-            if concerned
-                && let Some(newest) = &watched.known
-                && let Some(good) = self.interim.last_good(query)
-                && let Some(answer) = steadied(&good.answer, &newest.answer, keep)
-            {
-                let same = |former: &&Known| *former.answer == answer;
-                let known = self.frequent.kept.get(query).filter(same).cloned();
-                let known = known.unwrap_or_else(|| {
-                    revision += 1;
-                    let answer = Arc::new(answer);
-                    Known { answer, revision }
-                });
-                newer.insert(query.clone(), newest.clone());
-                kept.insert(query.clone(), known);
-            }
-        }
-        let revisions = |kept: &BTreeMap<Query, Known>| -> Vec<u64> {
-            kept.values().map(|known| known.revision).collect()
+        let changes = self.interim.changes();
+        let known = self.frequent.wanted.take();
+        let known = known.filter(|known| (&known.0, known.1) == (revision, changes));
+        let look = || {
+            (
+                revision.clone(),
+                changes,
+                self.interim.restructured(revision),
+            )
         };
-        let changed = revisions(&kept) != revisions(&self.frequent.kept);
-        self.frequent.differ = restructured(&kept, &newer);
-        self.revisions = revision;
-        self.frequent.kept = kept;
-        self.frequent.compared = Some((self.revisions, self.interim.changes()));
-        if changed {
-            self.mark_changed(now);
+        let known = known.unwrap_or_else(look);
+        let until = known.2.iter();
+        let until = until.map(|service| self.frequent.until(service, reserved, now));
+        let until: Option<Vec<Instant>> = until.collect();
+        self.frequent.wanted = Some(known);
+        until?.into_iter().min()
+    }
+
+    /// Whether a reload for the pending set waits so that others go first. Says once why, if it needs one.
+    pub(super) fn lets_others_go_first(&mut self, now: Instant, actions: &mut Vec<Action>) -> bool {
+        let pending = self.pending.as_ref().filter(|_| !self.repair);
+        let revision = pending.map(|pending| pending.revision.clone());
+        let until = revision.and_then(|revision| {
+            let until = self.others_first(&revision, now)?;
+            // Who needs the reload must not keep the servers of all others from being current.
+            if self.needs_reload.is_some() {
+                self.suspect(&revision);
+            }
+            Some(until)
+        });
+        let Some(until) = until else {
+            self.frequent.waiting = None;
+            return false;
+        };
+        if let Some((former, _)) = &mut self.frequent.waiting {
+            *former = until;
+        } else if self.needs_reload.is_some() {
+            let services = self.frequent.wanted.iter().flat_map(|known| &known.2);
+            let names = services.take(NAMED).map(|(_, name)| format!("{name:?}"));
+            let names: Vec<String> = names.collect();
+            let sentence = format!(
+                "Tags or metadata change too often, of {}. Each change costs a reload, so the next one waits {} at most, or until another service wants one; servers stay current. `gatewright release --all` lets it go now.",
+                names.join(", "),
+                seconds(until - now)
+            );
+            say(actions, Weight::Warning, sentence.clone());
+            self.frequent.waiting = Some((until, sentence));
         }
+        true
     }
 }
 
-/// The services whose tags are others in `new`, or else those whose metadata are: what may have made another structure.
-pub(super) fn restructured(
+/// The services whose tags or metadata are others in `new`, if nothing else than services may be why it has another
+/// structure. `used` are the queries that either set asks.
+pub(super) fn restructured<'a>(
     old: &BTreeMap<Query, Known>,
     new: &BTreeMap<Query, Known>,
-) -> BTreeSet<String> {
-    let (mut tags, mut metadata) = (BTreeSet::new(), BTreeSet::new());
-    for (query, new) in new {
-        let Some(old) = old.get(query).filter(|old| old.revision != new.revision) else {
-            continue;
+    used: impl Iterator<Item = &'a Query> + Clone,
+) -> BTreeSet<Service> {
+    let mut services = BTreeSet::new();
+    for query in used.clone() {
+        let (old, new) = match (old.get(query), new.get(query)) {
+            (Some(old), Some(new)) if old.revision == new.revision => continue,
+            (Some(old), Some(new)) => (&*old.answer, &*new.answer),
+            // The list says that it came or went.
+            _ => continue,
         };
-        match (&query.kind, &*old.answer, &*new.answer) {
+        match (&query.kind, old, new) {
             (Kind::Service { name, .. }, Answer::Instances(old), Answer::Instances(new)) => {
-                let tags_of = |list: &[Instance]| -> BTreeSet<Arc<[String]>> {
-                    list.iter().map(|one| Arc::clone(&one.tags)).collect()
-                };
-                if tags_of(old) != tags_of(new) {
-                    tags.insert(name.clone());
-                } else if shapes(old) != shapes(new) {
-                    metadata.insert(name.clone());
+                if shapes(old) != shapes(new) {
+                    services.insert((query.scope.clone(), name.clone()));
                 }
             }
             (_, Answer::Services(old), Answer::Services(new)) => {
                 let (old, new): (BTreeSet<&ServiceName>, BTreeSet<&ServiceName>) =
                     (old.iter().collect(), new.iter().collect());
+                let asked: BTreeSet<&str> = used.clone().filter_map(name_of).collect();
                 let differ = old.symmetric_difference(&new);
-                tags.extend(differ.map(|service| service.name.clone()));
+                let differ = differ.filter(|one| asked.contains(one.name.as_str()));
+                services.extend(differ.map(|one| (query.scope.clone(), one.name.clone())));
             }
-            _ => {}
+            (_, old, new) if old == new => {}
+            _ => return BTreeSet::new(),
         }
     }
-    match tags.is_empty() {
-        true => metadata,
-        false => tags,
+    services
+}
+
+/// The service whose instances a query asks for.
+fn name_of(query: &Query) -> Option<&str> {
+    match &query.kind {
+        Kind::Service { name, .. } => Some(name),
+        _ => None,
     }
 }
 
-/// What an instance may make structure of.
-pub(super) type Shape<'a> = (&'a [String], &'a crate::catalog::Meta);
+/// What structure can be made of.
+type Shape<'a> = (&'a [String], &'a Meta);
 
-fn shape(one: &Instance) -> Shape<'_> {
-    (&one.tags, &one.service_meta)
-}
-
-pub(super) fn shapes(list: &[Instance]) -> BTreeSet<Shape<'_>> {
-    list.iter().map(shape).collect()
-}
-
-/// The newest answer with the structure of the last good one, if that differs from the newest.
-fn steadied(good: &Answer, newest: &Answer, keep: &BTreeMap<String, Instant>) -> Option<Answer> {
-    let answer = match (good, newest) {
-        (Answer::Instances(good), Answer::Instances(newest)) if !good.is_empty() => {
-            Answer::Instances(steadied_instances(good, newest))
-        }
-        (Answer::Services(good), Answer::Services(newest)) => {
-            let kept = |one: &&ServiceName| keep.contains_key(&one.name);
-            let others = newest.iter().filter(|one| !kept(one));
-            let mut list: Vec<ServiceName> =
-                others.chain(good.iter().filter(kept)).cloned().collect();
-            list.sort();
-            Answer::Services(list)
-        }
-        _ => return None,
-    };
-    (answer != *newest).then_some(answer)
-}
-
-/// The newest instances, with tags and metadata that the last good ones have. One that is new and like none of them
-/// waits; where the last instance with some tags and metadata has gone, it stays.
-pub(super) fn steadied_instances(good: &[Instance], newest: &[Instance]) -> Vec<Instance> {
-    let former: BTreeMap<_, &Instance> = good.iter().map(|one| (one.key(), one)).collect();
-    let known = shapes(good);
-    let lone = good.first().filter(|_| known.len() == 1);
-    let like = |one: &Instance| good.iter().find(|other| other.tags == one.tags).or(lone);
-    let of_now = newest.iter().filter_map(|one| {
-        let like = match former.get(&one.key()) {
-            Some(former) => former,
-            None if known.contains(&shape(one)) => one,
-            None => like(one)?,
-        };
-        Some(Instance {
-            tags: Arc::clone(&like.tags),
-            service_meta: like.service_meta.clone(),
-            ..one.clone()
-        })
-    });
-    let mut list: Vec<Instance> = of_now.collect();
-    let there = shapes(&list);
-    let gone = good.iter().filter(|one| !there.contains(&shape(one)));
-    let gone: Vec<Instance> = gone.cloned().collect();
-    if !gone.is_empty() {
-        list.extend(gone);
-        list.sort_by(|one, other| one.key().cmp(&other.key()));
-    }
-    list
+fn shapes(list: &[Instance]) -> BTreeSet<Shape<'_>> {
+    list.iter()
+        .map(|one| (&*one.tags, &one.service_meta))
+        .collect()
 }

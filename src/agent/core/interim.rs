@@ -15,6 +15,7 @@
 //! tried by itself, so that one with bad data costs no other.
 
 use super::*;
+use crate::catalog::Scope;
 
 /// A query that is new has so long a time for its first answer before servers go on without it.
 const FIRST_ANSWER: Duration = Duration::from_secs(1);
@@ -132,6 +133,8 @@ pub(super) struct Interim {
     /// When what was refused or has failed is tried again.
     again: Option<Instant>,
     not_before: Option<Instant>,
+    /// A reload for the pending set waits for this besides, so that other services go first.
+    no_reload_before: Option<Instant>,
     retries: u32,
 }
 
@@ -176,18 +179,15 @@ impl Interim {
         self.changes
     }
 
-    /// The answer to a query that the last good set was made from.
-    pub(super) fn last_good(&self, query: &Query) -> Option<&Known> {
-        self.structure.as_ref()?.answers.0.get(query)
-    }
-
-    /// The services for which a set may have another structure than the last good one.
-    pub(super) fn restructured(&self, revision: &Revision) -> BTreeSet<String> {
+    /// The services for which a set may have another structure than the last good one; none where anything else may be
+    /// why.
+    pub(super) fn restructured(&self, revision: &Revision) -> BTreeSet<(Scope, String)> {
         let (Some(old), Some(new)) = (&self.structure, self.origins.get(revision)) else {
             return BTreeSet::new();
         };
+        let used = old.used.union(&new.used);
         match old.templates == new.templates {
-            true => frequent::restructured(&old.answers.0, &new.answers.0),
+            true => frequent::restructured(&old.answers.0, &new.answers.0, used),
             false => BTreeSet::new(),
         }
     }
@@ -215,7 +215,7 @@ impl Core {
     pub fn structure_kept(&self) -> Option<Kept> {
         let kept = self.interim.kept.as_ref()?;
         let shown = kept.obstacle.lasts() || self.runs_interim();
-        let suspects = || suspects::as_before(&self.open_suspects());
+        let suspects = || suspects::as_before(&self.open_suspects(), kept.obstacle);
         shown.then(|| Kept {
             not_current: kept.not_current.clone().or_else(suspects),
             ..kept.clone()
@@ -325,10 +325,11 @@ impl Core {
         }
         self.interim.compared = Some(compared);
         self.interim.rounds = 0;
+        let newest = |query: &Query| self.watches.get(query).and_then(|one| one.known.as_ref());
         let mut answers = structure.answers.0.as_ref().clone();
         for (query, known) in &mut answers {
             if is_of_instances(query)
-                && let Some(now) = self.newest(query)
+                && let Some(now) = newest(query)
                 && self.interim.suspect_of(query, now).is_none()
             {
                 known.clone_from(now);
@@ -351,7 +352,7 @@ impl Core {
             let open = self.open_suspects();
             let mut open = open.iter().filter(|(_, suspect)| !suspect.proved);
             if let Some((query, _)) = open.next()
-                && let Some(now) = self.newest(query)
+                && let Some(now) = newest(query)
             {
                 answers.insert((*query).clone(), now.clone());
                 differs = true;
@@ -359,7 +360,7 @@ impl Core {
         }
         let mut used = structure.used.iter();
         let is_newest = structure.templates == self.templates
-            && used.all(|query| same(answers.get(query), self.newest(query)));
+            && used.all(|query| same(answers.get(query), newest(query)));
         let wanted = unknown || (differs && !is_newest);
         self.interim.wanted = wanted.then(|| Answers(Arc::new(answers)));
         if !wanted {

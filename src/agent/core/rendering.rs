@@ -183,11 +183,7 @@ impl Core {
             }
         }
         self.quarantined = quarantined;
-        let noted: BTreeMap<String, String> = noted
-            .into_iter()
-            .chain(self.never_shown())
-            .chain(self.frequent.notes())
-            .collect();
+        let noted: BTreeMap<String, String> = noted.into_iter().chain(self.never_shown()).collect();
         for (name, sentence) in &noted {
             if !self.noted.contains_key(name) {
                 say(actions, Weight::Warning, sentence.clone());

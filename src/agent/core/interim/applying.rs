@@ -12,7 +12,10 @@ impl Core {
             false => Some(earliest),
             // One reload brings the newest set.
             true if self.pending.is_some() && self.wants_reload() => None,
-            true => Some(earliest.max(self.no_reload_before).max(self.settled_at())),
+            true => {
+                let reload = self.no_reload_before.max(self.interim.no_reload_before);
+                Some(earliest.max(reload).max(self.settled_at()))
+            }
         }
     }
 
@@ -77,7 +80,15 @@ impl Core {
                 self.interim.refused = Some(revision);
                 self.not_current(NEWER.to_owned(), actions);
             }
-            Outcome::NeedsReload(_) => self.interim_again(candidate, true),
+            // The newest set's reload waits and brings all: who needs one keeps the servers that it had until then.
+            Outcome::NeedsReload(_) if !self.obstacle_lasts() => {
+                self.suspect(&revision);
+                self.interim.again.get_or_insert(now + ASK_AGAIN);
+            }
+            Outcome::NeedsReload(_) => {
+                self.interim.no_reload_before = self.others_first(&revision, now);
+                self.interim_again(candidate, true);
+            }
             Outcome::Refused(why) | Outcome::StillRejected(why) | Outcome::Rejected(why) => {
                 if rejected {
                     self.no_reload_before = Some(now + interval);
@@ -115,6 +126,12 @@ impl Core {
             }
         }
         None
+    }
+
+    /// Whether what keeps the newest set from being applied is more than a reload that waits.
+    fn obstacle_lasts(&self) -> bool {
+        let kept = self.interim.kept.as_ref();
+        kept.is_none_or(|kept| kept.obstacle.lasts())
     }
 
     /// It waits for its turn again, unless a newer one does.

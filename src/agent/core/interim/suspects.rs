@@ -6,7 +6,7 @@ use super::*;
 /// So many services are named in a sentence.
 const NAMED: usize = 5;
 
-/// A service whose newest data are in a set that was refused.
+/// A service whose newest data are in a set that was refused, or that needs a reload while reloads wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Suspect {
     /// The answer's revision.
@@ -16,7 +16,7 @@ pub(super) struct Suspect {
 }
 
 /// That the servers of these services are not current.
-pub(super) fn as_before(suspects: &[(&Query, Suspect)]) -> Option<String> {
+pub(super) fn as_before(suspects: &[(&Query, Suspect)], obstacle: Obstacle) -> Option<String> {
     let named = suspects.iter().take(NAMED);
     let mut names: Vec<String> = named.map(|(query, _)| query.to_string()).collect();
     match suspects.len().checked_sub(NAMED) {
@@ -24,8 +24,12 @@ pub(super) fn as_before(suspects: &[(&Query, Suspect)]) -> Option<String> {
         Some(more @ 1..) => names.push(format!("{more} more")),
         _ => {}
     }
+    let why = match obstacle {
+        Obstacle::Reload => "needs a reload that waits",
+        _ => "is refused",
+    };
     Some(format!(
-        "The servers of {} stay as they were: a set with their newest data is refused.",
+        "The servers of {} stay as they were: a set with their newest data {why}.",
         names.join(", ")
     ))
 }

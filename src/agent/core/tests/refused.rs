@@ -62,6 +62,7 @@ fn asked(names: &[&str], more: &[Query]) -> Bench {
     let listed = |name: &&str| ServiceName {
         name: (*name).to_owned(),
         tags: Vec::new(),
+        tags_left_out: 0,
     };
     let watch = bench.core.watches()[&all()].id;
     bench.event(Event::Answered {
