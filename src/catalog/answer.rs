@@ -100,6 +100,8 @@ pub struct ServiceName {
     pub name: String,
     /// `Tags`, sorted.
     pub tags: Vec<String>,
+    /// How many tags it has where they are too many; none is there then.
+    pub tags_left_out: usize,
 }
 
 /// A node, from `/v1/catalog/nodes`.

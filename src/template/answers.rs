@@ -86,8 +86,14 @@ impl Slot {
                 kept
             }
             Answer::Services(list) => sieve(list, |service| {
-                let fault = name_fault(&service.name)?;
-                leave_out("Service", &service.name, format!("its name {fault}"))
+                if let Some(fault) = name_fault(&service.name) {
+                    return leave_out("Service", &service.name, format!("its name {fault}"));
+                }
+                if service.tags_left_out > 0 {
+                    let reason = format!("its {} tags take too much room", service.tags_left_out);
+                    leave_out("The list of tags of service", &service.name, reason);
+                }
+                None
             }),
             Answer::Nodes(list) => sieve(list, |node| {
                 leave_out("Node", &node.name, node_fault(node)?)

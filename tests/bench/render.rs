@@ -125,6 +125,7 @@ fn measure(shape: Shape, servers: usize) -> Result<Row, String> {
     let list = names.iter().enumerate().map(|(index, name)| ServiceName {
         name: name.clone(),
         tags: vec![tag(shape, index)],
+        tags_left_out: 0,
     });
     let all = query(Kind::Services {
         node_meta: Default::default(),

@@ -285,3 +285,21 @@ fn a_service_that_causes_reload_upon_reload_holds_up_no_other(version: Version) 
     assert!(is_kept, "{:?}", street.setup.status());
     street.serves_another("all its changes");
 }
+
+#[haproxies(ends)]
+fn more_tags_than_fit_leave_a_service_its_first_routes(version: Version) {
+    let consul = Consul::start().unwrap();
+    for at in 0..4 {
+        let tag = |n: usize| match n {
+            0 => "urlprefix-/large/".to_owned(),
+            n => format!("urlprefix-/large/{at}-{n}-{}/", "x".repeat(980)),
+        };
+        let tags: Vec<String> = (0..500).map(tag).collect();
+        register(&consul, "large", &format!("large-{at}"), &json!(tags));
+    }
+    let mut street = Street::start(consul, &version);
+    street.answers("the start", "/large/", 503, "");
+    street.tells(&["A part of service large", "beyond the 1024 KiB"]);
+    street.tells(&["The list of tags of service large", "too much room"]);
+    street.serves_another("two megabytes of tags");
+}

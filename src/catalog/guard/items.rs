@@ -31,6 +31,14 @@ impl Item {
         (one.to_owned(), two.to_owned())
     }
 
+    /// Whether templates see it.
+    pub fn is_fit(&self, fitness: &Fitness) -> bool {
+        match self {
+            Item::Instance(instance) => instance.counts(Some(fitness)),
+            Item::Service(_) | Item::Node(_) | Item::Key(_) => true,
+        }
+    }
+
     /// The address, in one spelling, and the port of an instance.
     pub fn place(&self) -> Option<(Cow<'_, str>, i64)> {
         match self {
@@ -47,7 +55,7 @@ pub(super) struct Present<'a> {
 }
 
 impl<'a> Present<'a> {
-    pub fn of(answer: &'a Answer, fitness: &Fitness) -> Present<'a> {
+    pub fn of(answer: &'a Answer, fitness: Option<&Fitness>) -> Present<'a> {
         let mut addresses = BTreeSet::new();
         let keys = match answer {
             Answer::Instances(list) => {
@@ -77,8 +85,8 @@ impl<'a> Present<'a> {
 trait Keyed: Clone {
     fn key(&self) -> (&str, &str);
     fn item(&self) -> Item;
-    /// Whether templates see it.
-    fn counts(&self, _: &Fitness) -> bool {
+    /// Whether templates see it; all do without a standard.
+    fn counts(&self, _: Option<&Fitness>) -> bool {
         true
     }
 }
@@ -90,8 +98,8 @@ impl Keyed for Instance {
     fn item(&self) -> Item {
         Item::Instance(Box::new(self.clone()))
     }
-    fn counts(&self, fitness: &Fitness) -> bool {
-        fitness.fault(self).is_none()
+    fn counts(&self, fitness: Option<&Fitness>) -> bool {
+        fitness.is_none_or(|fitness| fitness.fault(self).is_none())
     }
 }
 
@@ -137,7 +145,7 @@ pub(super) fn is_guarded(query: &Query) -> bool {
 pub(super) fn count(answer: &Answer, rules: &Rules) -> usize {
     match answer {
         Answer::Instances(list) => {
-            let fit = list.iter().filter(|one| one.counts(&rules.fitness));
+            let fit = list.iter().filter(|one| one.counts(Some(&rules.fitness)));
             fit.count()
         }
         Answer::Services(list) => {
@@ -148,8 +156,8 @@ pub(super) fn count(answer: &Answer, rules: &Rules) -> usize {
     }
 }
 
-/// The items that count in `old` and do not, or are not there, in `new`.
-pub(super) fn vanished(old: &Answer, new: &Answer, fitness: &Fitness) -> Vec<Item> {
+/// The items that count in `old` and do not, or are not there, in `new`. Without a standard all count.
+pub(super) fn vanished(old: &Answer, new: &Answer, fitness: Option<&Fitness>) -> Vec<Item> {
     match (old, new) {
         (Answer::Instances(old), Answer::Instances(new)) => missing(old, new, fitness),
         (Answer::Services(old), Answer::Services(new)) => missing(old, new, fitness),
@@ -159,7 +167,7 @@ pub(super) fn vanished(old: &Answer, new: &Answer, fitness: &Fitness) -> Vec<Ite
     }
 }
 
-fn missing<T: Keyed>(old: &[T], new: &[T], fitness: &Fitness) -> Vec<Item> {
+fn missing<T: Keyed>(old: &[T], new: &[T], fitness: Option<&Fitness>) -> Vec<Item> {
     let sorted = |list: &[T]| list.is_sorted_by(|a, b| a.key() <= b.key());
     if !sorted(old) || !sorted(new) {
         let present = new.iter().filter(|item| item.counts(fitness));

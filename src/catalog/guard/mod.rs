@@ -67,7 +67,7 @@ impl Guard {
         self.rules = rules;
         let mut out = Vec::new();
         if others {
-            self.count_again();
+            self.count_again(&mut out);
         }
         if !self.rules.enabled {
             let all: Vec<Query> = self.holding.iter().cloned().collect();
@@ -110,7 +110,9 @@ impl Guard {
             guarded.count = count;
             return out;
         }
-        let fitness = &self.rules.fitness;
+        // Nearly always all are fit, and counting them has shown it.
+        let fit = guarded.count == guarded.present.len() && count == answer.len();
+        let fitness = (!fit).then_some(&self.rules.fitness);
         let mut vanished = items::vanished(&guarded.present, &answer, fitness);
         let start = now.checked_sub(rule.window).unwrap_or(now);
         let former = std::mem::replace(&mut guarded.count, count);
@@ -321,11 +323,19 @@ impl Guard {
     }
 
     /// After the operator let other instances through: those that are left out now were not lost.
-    fn count_again(&mut self) {
-        for guarded in self.queries.values_mut() {
+    fn count_again(&mut self, out: &mut Vec<Output>) {
+        for (query, guarded) in &mut self.queries {
             let count = items::count(&guarded.present, &self.rules);
             let before = std::mem::replace(&mut guarded.count, count);
             guarded.forgive(before.saturating_sub(count));
+            if let Some(hold) = &mut guarded.hold {
+                let held = hold.items.len();
+                hold.items
+                    .retain(|_, held| held.item.is_fit(&self.rules.fitness));
+                let unfit = held - hold.items.len();
+                guarded.forgive(unfit);
+                out.push(Output::Changed(query.clone()));
+            }
         }
     }
 

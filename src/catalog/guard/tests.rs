@@ -522,6 +522,7 @@ fn other_lists_are_guarded_too_and_may_lose_their_only_item() {
         let list = names.iter().map(|name| crate::catalog::ServiceName {
             name: (*name).to_owned(),
             tags: Vec::new(),
+            tags_left_out: 0,
         });
         Arc::new(Answer::Services(list.collect()))
     };

@@ -13,10 +13,11 @@ use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, de::DeserializeOwned};
 
 use super::intern::Interner;
+use super::listed;
 use super::stream::Stream;
 use crate::catalog::{
     Answer, HealthFilter, Instance, KeyValue, Kind, Meta, Node, NodeDetail, NodeService, Pairs,
-    ServiceName, Status,
+    Status,
 };
 
 /// The answer in the body of a 200. The error says what is wrong with it.
@@ -27,14 +28,7 @@ pub(super) fn parse(kind: &Kind, body: &[u8]) -> Result<Answer, String> {
             read_each(body, |entry| list.take(entry))?;
             Ok(list.finish())
         }
-        Kind::Services { .. } => {
-            let services: BTreeMap<String, Option<Vec<String>>> = read(body)?;
-            let name = |(name, tags): (String, Option<Vec<String>>)| ServiceName {
-                name,
-                tags: sorted(tags.unwrap_or_default()),
-            };
-            Ok(Answer::Services(services.into_iter().map(name).collect()))
-        }
+        Kind::Services { .. } => listed::services(body),
         Kind::Nodes { near, .. } => {
             let nodes: Vec<NodeBody> = read(body)?;
             let mut nodes: Vec<Node> = nodes.into_iter().map(node).collect();
@@ -234,7 +228,7 @@ pub(super) fn lets_through(health: &HealthFilter, status: Status) -> bool {
     }
 }
 
-fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
+pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
     serde_json::from_slice(body).map_err(|error| wrong(&error))
 }
 
@@ -370,7 +364,7 @@ fn key_value(pair: PairBody) -> Result<KeyValue, String> {
     })
 }
 
-fn sorted(mut list: Vec<String>) -> Vec<String> {
+pub(super) fn sorted(mut list: Vec<String>) -> Vec<String> {
     list.sort();
     list.dedup();
     list

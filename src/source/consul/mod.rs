@@ -28,6 +28,7 @@ pub(crate) mod fuzzing;
 mod index;
 mod intern;
 mod limit;
+mod listed;
 mod permission;
 mod query;
 mod response;

@@ -277,6 +277,7 @@ impl Members {
                     (!here.is_empty()).then(|| ServiceName {
                         name: name.clone(),
                         tags: tags.into_iter().collect(),
+                        tags_left_out: 0,
                     })
                 });
                 Answer::Services(services.collect())

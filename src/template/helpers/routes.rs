@@ -207,7 +207,7 @@ impl Asking<'_> {
         };
         let services = services.iter().flat_map(|slot| slot.kept_services());
         services
-            .filter(|service| listed(&service.tags))
+            .filter(|service| service.tags_left_out > 0 || listed(&service.tags))
             .map(|service| service.name.clone())
             .collect()
     }

@@ -127,6 +127,7 @@ impl Catalog {
                 let services = self.services.iter().map(|(name, list)| ServiceName {
                     name: name.clone(),
                     tags: list.iter().flat_map(|one| one.tags.to_vec()).collect(),
+                    tags_left_out: 0,
                 });
                 Answer::Services(services.collect())
             }

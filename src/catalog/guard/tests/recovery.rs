@@ -204,6 +204,7 @@ fn names_do_not_stand_for_one_another() {
         let list = names.iter().map(|name| crate::catalog::ServiceName {
             name: (*name).to_owned(),
             tags: Vec::new(),
+            tags_left_out: 0,
         });
         Arc::new(Answer::Services(list.collect()))
     };

@@ -113,3 +113,25 @@ fn networks_that_the_operator_denies_are_no_loss() {
     bench.show("web", 0..0);
     assert_eq!(bench.guard.views()[0].reference, 12);
 }
+
+#[test]
+fn what_is_held_leaves_when_the_operator_denies_its_network() {
+    let mut bench = Bench::of(20);
+    assert_eq!(bench.show("web", 0..0).len(), 20);
+    let denies = |networks: &[&str]| Rules {
+        fitness: crate::catalog::fitness::Fitness {
+            deny: networks.iter().map(|one| one.parse().unwrap()).collect(),
+            ..Default::default()
+        },
+        ..Rules::default()
+    };
+    let out = bench.guard.set_rules(denies(&["10.0.0.8/29"]), bench.now);
+    assert!(out.iter().any(|one| matches!(one, Output::Changed(_))));
+    bench.carry_out(out);
+    assert_eq!(bench.effective("web").len(), 12);
+    let view = &bench.guard.views()[0];
+    assert_eq!((view.held, view.reference), (12, 12));
+    let out = bench.guard.set_rules(denies(&["10.0.0.0/8"]), bench.now);
+    bench.carry_out(out);
+    assert!(bench.effective("web").is_empty() && bench.guard.views().is_empty());
+}
