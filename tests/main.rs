@@ -20,6 +20,7 @@ mod formats;
 mod found_settings;
 mod guard;
 mod hostile;
+mod hostile_catalogs;
 mod identity;
 mod interim;
 mod layouts;

@@ -105,7 +105,6 @@ mod conformance;
 mod generated;
 mod h2;
 mod headers;
-mod hostile_catalogs;
 mod hosts;
 mod live;
 mod neighbours;

@@ -20,6 +20,11 @@ pub fn get(address: SocketAddr, path: &str) -> io::Result<Answer> {
     request(address, "GET", path, "", Duration::from_secs(10))
 }
 
+/// GET of a host on a connection of its own.
+pub fn get_from(address: SocketAddr, host: &str, path: &str) -> io::Result<Answer> {
+    send(address, "GET", host, path, "", Duration::from_secs(10))
+}
+
 /// PUT on a connection of its own.
 pub fn put(address: SocketAddr, path: &str, body: &str) -> io::Result<Answer> {
     request(address, "PUT", path, body, Duration::from_secs(10))
@@ -33,12 +38,23 @@ pub fn request(
     body: &str,
     limit: Duration,
 ) -> io::Result<Answer> {
+    send(address, method, &address.to_string(), path, body, limit)
+}
+
+fn send(
+    address: SocketAddr,
+    method: &str,
+    host: &str,
+    path: &str,
+    body: &str,
+    limit: Duration,
+) -> io::Result<Answer> {
     let mut stream = TcpStream::connect_timeout(&address, limit)?;
     stream.set_read_timeout(Some(limit))?;
     stream.set_write_timeout(Some(limit))?;
     stream.set_nodelay(true)?;
     let head = format!(
-        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+        "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
     stream.write_all(format!("{head}{body}").as_bytes())?;

@@ -1,6 +1,11 @@
 //! Real Serf agents on free loopback ports, which make one cluster.
 
+mod teller;
+
+pub use teller::Teller;
+
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::process::Output;
 use std::time::Duration;
 
@@ -18,19 +23,21 @@ const LIMIT: Duration = Duration::from_secs(60);
 pub struct Agent {
     process: Process,
     name: String,
+    node: OsString,
     /// Gossip and RPC.
     ports: [u16; 2],
     /// What the others know it by, where that is not its own port.
     relay: Option<Relay>,
     key: Option<&'static str>,
-    tags: Vec<(String, String)>,
+    /// Each as `NAME=VALUE`.
+    tags: Vec<OsString>,
     directory: TempDir,
 }
 
 impl Agent {
     /// Starts an agent and lets it join another one. It fails over within five seconds or so (`-profile=local`).
     pub fn start(name: &str, tags: &[(&str, &str)], join: Option<&Agent>) -> Outcome<Agent> {
-        Agent::start_as(name, tags, join, None, None)
+        Agent::start_as(name.as_ref(), words(tags), join, None, None)
     }
 
     /// As [`Agent::start`], on a network that can be cut.
@@ -40,7 +47,7 @@ impl Agent {
         tags: &[(&str, &str)],
         join: Option<&Agent>,
     ) -> Outcome<Agent> {
-        Agent::start_as(name, tags, join, None, Some(network))
+        Agent::start_as(name.as_ref(), words(tags), join, None, Some(network))
     }
 
     /// As [`Agent::start`], with a key that clients of its RPC address must have (`rpc_auth`).
@@ -50,18 +57,21 @@ impl Agent {
         join: Option<&Agent>,
         key: &'static str,
     ) -> Outcome<Agent> {
-        Agent::start_as(name, tags, join, Some(key), None)
+        Agent::start_as(name.as_ref(), words(tags), join, Some(key), None)
+    }
+
+    /// As [`Agent::start`], with a name and tags (`NAME=VALUE`) of any bytes.
+    pub fn start_odd(node: &OsStr, tags: Vec<OsString>, join: &Agent) -> Outcome<Agent> {
+        Agent::start_as(node, tags, Some(join), None, None)
     }
 
     fn start_as(
-        name: &str,
-        tags: &[(&str, &str)],
+        node: &OsStr,
+        tags: Vec<OsString>,
         join: Option<&Agent>,
         key: Option<&'static str>,
         network: Option<&Network>,
     ) -> Outcome<Agent> {
-        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        let tags: Vec<(String, String)> = tags.iter().map(owned).collect();
         let mut last = String::new();
         // What is not of these tests may have taken a port between the look and the start.
         for _ in 0..3 {
@@ -69,10 +79,11 @@ impl Agent {
             let ports = ports::free()?;
             let relay = network.map(|one| one.relay(ports[0])).transpose()?;
             let through = relay.as_ref().map(Relay::port);
-            let process = launch(&directory, name, ports, through, key, &tags, join)?;
+            let process = launch(&directory, node, ports, through, key, &tags, join)?;
             let mut agent = Agent {
                 process,
-                name: name.to_owned(),
+                name: node.to_string_lossy().into_owned(),
+                node: node.to_owned(),
                 ports,
                 relay,
                 key,
@@ -128,7 +139,7 @@ impl Agent {
         self.process.kill();
         self.process = launch(
             &self.directory,
-            &self.name,
+            &self.node,
             self.ports,
             self.relay.as_ref().map(Relay::port),
             self.key,
@@ -140,38 +151,34 @@ impl Agent {
 
     /// Lets it join the cluster of the agent that gossips there.
     pub fn join(&self, gossip: &str) -> Outcome<()> {
-        self.ask(&["join", "ADDR"], &[gossip])
+        self.command("join", &[gossip]).map(drop)
     }
 
     /// Leaves the cluster in good order, and ends.
     pub fn leave(&mut self) -> Outcome<()> {
-        self.ask(&["leave", "ADDR"], &[])?;
+        self.command::<&str>("leave", &[])?;
         self.process.wait(LIMIT).map(drop)
     }
 
     /// Sets tags while it runs.
     pub fn set_tags(&self, tags: &[(&str, &str)]) -> Outcome<()> {
-        let words: Vec<String> = tags
-            .iter()
-            .flat_map(|(name, value)| ["-set".to_owned(), format!("{name}={value}")])
-            .collect();
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        match self.ask(&["tags", "ADDR"], &words) {
+        let set = words(tags).into_iter().flat_map(|tag| ["-set".into(), tag]);
+        match self.command("tags", &set.collect::<Vec<OsString>>()) {
             // They are set by then; an agent that knows of a dead one may be slow to tell the others (memberlist,
             // `UpdateNode`).
             Err(error) if error.contains("timeout waiting for update broadcast") => Ok(()),
-            result => result,
+            result => result.map(drop),
         }
     }
 
     /// Takes a tag off.
     pub fn delete_tag(&self, name: &str) -> Outcome<()> {
-        self.ask(&["tags", "ADDR"], &["-delete", name])
+        self.command("tags", &["-delete", name]).map(drop)
     }
 
     /// The members that it knows, by state.
     pub fn members(&self) -> Outcome<BTreeMap<String, String>> {
-        let output = self.run(&["members", "ADDR"], &["-format=json"])?;
+        let output = self.command("members", &["-format=json"])?;
         let told: serde_json::Value = serde_json::from_slice(&output.stdout)
             .map_err(|error| format!("`serf members` gave no JSON: {error}."))?;
         let list = told["members"].as_array().into_iter().flatten();
@@ -196,30 +203,19 @@ impl Agent {
         self.process.output()
     }
 
-    fn ask(&self, first: &[&str], rest: &[&str]) -> Outcome<()> {
-        self.run(first, rest).map(drop)
-    }
-
-    /// One of Serf's own commands; `ADDR` stands for where the agent is.
-    fn run(&self, first: &[&str], rest: &[&str]) -> Outcome<Output> {
-        let mut words: Vec<String> = Vec::new();
-        for word in first {
-            if *word == "ADDR" {
-                words.push(format!("-rpc-addr={}", self.rpc()));
-                words.extend(self.key.map(|key| format!("-rpc-auth={key}")));
-            } else {
-                words.push((*word).to_owned());
-            }
-        }
-        words.extend(rest.iter().map(|word| (*word).to_owned()));
+    /// One of Serf's own commands, to this agent.
+    pub fn command<W: AsRef<OsStr>>(&self, name: &str, rest: &[W]) -> Outcome<Output> {
+        let mut words: Vec<OsString> =
+            vec![name.into(), format!("-rpc-addr={}", self.rpc()).into()];
+        words.extend(self.key.map(|key| format!("-rpc-auth={key}").into()));
+        words.extend(rest.iter().map(|word| word.as_ref().to_owned()));
         let output = command(&tools::serf()?, &words)
             .output()
             .map_err(|error| format!("Serf cannot be started: {error}."))?;
         match output.status.success() {
             true => Ok(output),
             false => Err(format!(
-                "`serf {}` failed: {}{}",
-                first.first().unwrap_or(&""),
+                "`serf {name}` failed: {}{}",
                 String::from_utf8_lossy(&output.stdout),
                 String::from_utf8_lossy(&output.stderr)
             )),
@@ -249,28 +245,35 @@ impl Agent {
     }
 }
 
+/// Tags as Serf's flags take them.
+fn words(tags: &[(&str, &str)]) -> Vec<OsString> {
+    let word = |(name, value): &(&str, &str)| format!("{name}={value}").into();
+    tags.iter().map(word).collect()
+}
+
 fn launch(
     directory: &TempDir,
-    name: &str,
+    node: &OsStr,
     ports: [u16; 2],
     through: Option<u16>,
     key: Option<&str>,
-    tags: &[(String, String)],
+    tags: &[OsString],
     join: Option<&Agent>,
 ) -> Outcome<Process> {
     let [gossip, rpc] = ports;
-    let mut words = vec![
-        "agent".to_owned(),
-        format!("-node={name}"),
-        "-profile=local".to_owned(),
-        format!("-bind=127.0.0.1:{gossip}"),
-        format!("-rpc-addr=127.0.0.1:{rpc}"),
-        "-retry-interval=1s".to_owned(),
+    let mut words: Vec<OsString> = vec![
+        "agent".into(),
+        "-node".into(),
+        node.to_owned(),
+        "-profile=local".into(),
+        format!("-bind=127.0.0.1:{gossip}").into(),
+        format!("-rpc-addr=127.0.0.1:{rpc}").into(),
+        "-retry-interval=1s".into(),
     ];
-    words.extend(through.map(|port| format!("-advertise=127.0.0.1:{port}")));
-    words.extend(join.map(|other| format!("-retry-join={}", other.gossip())));
-    for (name, value) in tags {
-        words.extend(["-tag".to_owned(), format!("{name}={value}")]);
+    words.extend(through.map(|port| format!("-advertise=127.0.0.1:{port}").into()));
+    words.extend(join.map(|other| format!("-retry-join={}", other.gossip()).into()));
+    for tag in tags {
+        words.extend(["-tag".into(), tag.clone()]);
     }
     // Failed members are sought again each half minute by default.
     let mut config = serde_json::json!({"reconnect_interval": "1s"});
@@ -280,7 +283,7 @@ fn launch(
     let file = directory.path().join("agent.json");
     std::fs::write(&file, config.to_string())
         .map_err(|error| format!("{} cannot be written: {error}.", file.display()))?;
-    words.push(format!("-config-file={}", file.display()));
+    words.push(format!("-config-file={}", file.display()).into());
     let log = directory.path().join("serf.log");
     Process::start("Serf", &mut command(&tools::serf()?, words), &log)
 }
