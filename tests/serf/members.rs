@@ -1,10 +1,13 @@
 //! What members do, and what becomes of their servers.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::time::Instant;
 
 use super::stage::{CHECK, Gateway, Stage};
 use support::measured;
 use support::network::Network;
+use support::serf::Agent;
 
 #[test]
 fn a_member_joins_is_tagged_anew_and_leaves_without_a_reload() {
@@ -243,6 +246,35 @@ fn a_balancer_that_is_cut_off_keeps_everybody() {
         "balancer cut off: requests failed",
         format!("0 of {requests}"),
     );
+}
+
+#[test]
+fn members_whose_tags_turn_unreadable_hold_up_nobody() {
+    let mut stage = Stage::start(1, "");
+    let others = ["other0", "other1", "other2"]
+        .map(|name| Agent::start(name, &[("role", "other")], Some(&stage.balancer)).unwrap());
+    stage.status("all members", |status| {
+        (status["consul"]["members"]["alive"] == 5).then_some(())
+    });
+    let tag = OsStr::from_bytes(b"note=caf\xe9");
+    for other in &others {
+        other.command("tags", &[OsStr::new("-set"), tag]).unwrap();
+    }
+    let told = stage.status("a warning", |status| {
+        let list = status["warnings"].as_array()?.iter();
+        list.filter_map(|one| one.as_str())
+            .find(|one| one.contains("3 members of Serf are left out"))
+            .map(str::to_owned)
+    });
+    assert!(told.contains(": other0, other1, other2. "), "{told}");
+    let gateway = Gateway::start("gw1", &stage.balancer, &[]);
+    stage.gateways.push(gateway);
+    stage.serves(&["gw0", "gw1"]);
+    stage.answers("gw1");
+    stage.status("no error", |status| {
+        status["queries"][0]["error"].is_null().then_some(())
+    });
+    stage.quiet();
 }
 
 fn took(begun: Instant) -> String {

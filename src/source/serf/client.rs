@@ -92,8 +92,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Ok(())
     }
 
-    /// All members, and how many more cannot be read.
-    pub async fn members(&mut self) -> Result<(Vec<Member>, usize), ReadError> {
+    /// All members, and the names of further ones that cannot be read.
+    pub async fn members(&mut self) -> Result<(Vec<Member>, Vec<String>), ReadError> {
         self.noticed = false;
         let body = self.ask("members", None, true).await?;
         wire::members(&body).map_err(|wrong| self.wrong("members", &wrong))

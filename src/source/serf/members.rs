@@ -157,8 +157,8 @@ pub struct Members {
     failed: BTreeMap<String, Instant>,
     /// Those that were here, are not in the list, and neither failed nor left; and since when.
     untold: Vec<(Member, Instant)>,
-    /// How many more there were whose name or tags are no text.
-    pub unreadable: usize,
+    /// The names of further members, whose name or tags are no text or too long.
+    pub unreadable: BTreeSet<String>,
     /// By service, sorted by node and id, whatever their state; those of members that left, too.
     instances: BTreeMap<String, Vec<(State, Instance)>>,
     nodes: BTreeMap<String, Arc<Node>>,
@@ -167,18 +167,19 @@ pub struct Members {
 impl Members {
     /// Reads a list by the rules; `before` is the one that was believed last. While so many fail that the agent may
     /// be the one that is cut off, only those count as failed that did so well before. One that was here and of which
-    /// nothing is said stays for 30 s.
+    /// nothing is said stays for 30 s; one that cannot be read any more goes.
     pub fn new(
         mut list: Vec<Member>,
-        unreadable: usize,
+        unreadable: Vec<String>,
         mapping: &Mapping,
         before: Option<&Members>,
         now: Instant,
     ) -> Members {
         list.sort();
         list.dedup_by(|a, b| a.name == b.name);
+        let unreadable = BTreeSet::from_iter(unreadable);
         let cut_off = looks_cut_off(&list);
-        let untold = before.map_or_else(Vec::new, |was| was.untold_by(&list, now));
+        let untold = before.map_or_else(Vec::new, |was| was.untold_by(&list, &unreadable, now));
         let mut failed: BTreeMap<String, Instant> = list
             .iter()
             .filter(|one| one.state == State::Failed)
@@ -221,14 +222,19 @@ impl Members {
     }
 
     /// The members that were here and that a newer list does not have.
-    fn untold_by(&self, list: &[Member], now: Instant) -> Vec<(Member, Instant)> {
+    fn untold_by(
+        &self,
+        list: &[Member],
+        unreadable: &BTreeSet<String>,
+        now: Instant,
+    ) -> Vec<(Member, Instant)> {
         let here = self.list.iter().filter(|one| is_here(one.state));
         let before = self.untold.iter().cloned();
         before
             .chain(here.map(|one| (one.clone(), now)))
             .filter(|(one, since)| {
                 let told = list.binary_search_by(|other| other.name.cmp(&one.name));
-                told.is_err() && now < *since + UNTOLD
+                told.is_err() && !unreadable.contains(&one.name) && now < *since + UNTOLD
             })
             .take(MOST_UNTOLD)
             .collect()
@@ -318,10 +324,10 @@ impl Members {
     /// Whether the agent has forgotten most of what it knew, as after a start without having joined: members
     /// that were alive are neither failed nor gone but not there, and nobody is there in their place.
     pub fn has_forgotten(&self, before: &Members) -> bool {
-        let known: BTreeSet<&str> = self.list.iter().map(|one| one.name.as_str()).collect();
+        let listed = self.list.iter().map(|one| &one.name);
+        let known: BTreeSet<&String> = listed.chain(&self.unreadable).collect();
         let alive = before.list.iter().filter(|one| one.state == State::Alive);
-        let (there, missing): (Vec<_>, Vec<_>) =
-            alive.partition(|one| known.contains(one.name.as_str()));
+        let (there, missing): (Vec<_>, Vec<_>) = alive.partition(|one| known.contains(&one.name));
         let were = there.len() + missing.len();
         were > 1 && 2 * missing.len() >= were && 2 * self.count(State::Alive) <= were
     }

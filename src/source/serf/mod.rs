@@ -272,10 +272,16 @@ fn notes(members: &Members) -> Vec<String> {
             members.count(State::Alive)
         )
     });
-    let unreadable = (members.unreadable > 0).then(|| {
+    let unreadable = (!members.unreadable.is_empty()).then(|| {
+        let short = |name: &String| -> String {
+            let begin = name.chars().take(40);
+            begin.flat_map(char::escape_debug).collect()
+        };
+        let names: Vec<String> = members.unreadable.iter().take(5).map(short).collect();
         format!(
-            "{} members of Serf have a name or tags that are not UTF-8 or too long, and are left out.",
-            members.unreadable
+            "{} members of Serf are left out, because their name or a tag is not UTF-8, or both are longer than 4096 bytes: {}. Write these tags anew with `serf tags`, or start the agent under another name.",
+            members.unreadable.len(),
+            names.join(", ")
         )
     });
     let untold = (members.untold() > 0).then(|| {

@@ -96,7 +96,7 @@ fn recorded_bytes_mean_what_stands_beside_them() {
         }
         if let Some(listed) = line.meaning["Members"].as_array() {
             let (members, unreadable) = wire::members(&read).unwrap();
-            assert_eq!((members.len(), unreadable), (listed.len(), 0));
+            assert_eq!((members.len(), unreadable.len()), (listed.len(), 0));
             for (member, listed) in members.iter().zip(listed) {
                 assert_eq!(Some(member.name.as_str()), listed["Name"].as_str());
                 let state = State::parse(listed["Status"].as_str().unwrap());
@@ -224,7 +224,7 @@ async fn a_recorded_session_is_followed_event_by_event() {
     connection.subscribe().await.unwrap();
     let (members, unreadable) = connection.members().await.unwrap();
     let names: Vec<&str> = members.iter().map(|one| one.name.as_str()).collect();
-    assert_eq!((names, unreadable), (vec!["lb1", "gw1"], 0));
+    assert_eq!((names, unreadable.len()), (vec!["lb1", "gw1"], 0));
     for _ in 0..many {
         connection.event().await.unwrap();
     }

@@ -58,7 +58,7 @@ fn a_recorded_answer_is_read_however_it_is_cut() {
         let tags = [("role", "airavata-api"), ("port", "8930"), ("dc", "iu")];
         let mut expected = member("gw1", State::Alive, &tags);
         expected.address = "127.0.0.1".parse().ok();
-        assert_eq!((list, unreadable), (vec![expected], 0));
+        assert_eq!((list, unreadable), (vec![expected], Vec::new()));
     }
 }
 
@@ -100,7 +100,7 @@ fn a_member_whose_tags_are_no_text_is_left_out_alone() {
         ),
     ]);
     let list = Value::Map(vec![("Members".into(), Value::Array(vec![bad]))]);
-    assert_eq!(wire::members(&list), Ok((Vec::new(), 1)));
+    assert_eq!(wire::members(&list), Ok((Vec::new(), vec!["x".to_owned()])));
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn tags_become_an_instance_in_consuls_words() {
     ];
     let members = Members::new(
         vec![member("gw1", State::Alive, &tags)],
-        0,
+        Vec::new(),
         &Mapping::default(),
         None,
         Instant::now(),
@@ -154,7 +154,7 @@ fn each_state_has_its_meaning() {
         };
         let members = Members::new(
             vec![member("gw1", state, &tags)],
-            0,
+            Vec::new(),
             &mapping,
             None,
             Instant::now(),
@@ -172,7 +172,7 @@ fn those_who_left_are_proved_gone_and_a_mass_of_failures_proves_nothing() {
         let members = members.map(|(n, state)| member(&format!("m{n}"), *state, &tags));
         Members::new(
             members.collect(),
-            0,
+            Vec::new(),
             &Mapping::default(),
             None,
             Instant::now(),
@@ -193,13 +193,48 @@ fn those_who_left_are_proved_gone_and_a_mass_of_failures_proves_nothing() {
 }
 
 #[test]
+fn members_that_cannot_be_read_any_more_are_not_forgotten() {
+    let tags = [("role", "api"), ("port", "1")];
+    let now = Instant::now();
+    let list = |names: &[&str], unreadable: &[&str], before: Option<&Members>| {
+        let members = names.iter().map(|name| member(name, State::Alive, &tags));
+        let unreadable = unreadable.iter().map(|name| (*name).to_owned());
+        let mapping = Mapping::default();
+        Members::new(
+            members.collect(),
+            unreadable.collect(),
+            &mapping,
+            before,
+            now,
+        )
+    };
+    let all = list(&["a", "b", "c", "d"], &[], None);
+    let alone = list(&["a"], &[], Some(&all));
+    assert!(alone.has_forgotten(&all));
+    let unreadable = list(&["a"], &["b", "c", "d"], Some(&all));
+    assert!(!unreadable.has_forgotten(&all));
+    // They go at once: the agent knows of them.
+    assert_eq!(unreadable.untold(), 0);
+    assert_eq!(instances(&unreadable, &Query::service("api")).len(), 1);
+    // One more that was never readable is none of them.
+    let others = list(&["a"], &["x", "y", "z"], Some(&all));
+    assert!(others.has_forgotten(&all));
+}
+
+#[test]
 fn a_member_of_which_the_agent_says_nothing_stays_for_a_while() {
     let tags = [("role", "api"), ("port", "1")];
     let start = Instant::now();
     let list = |names: &[&str], before: Option<&Members>, seconds: u64| {
         let members = names.iter().map(|name| member(name, State::Alive, &tags));
         let now = start + Duration::from_secs(seconds);
-        Members::new(members.collect(), 0, &Mapping::default(), before, now)
+        Members::new(
+            members.collect(),
+            Vec::new(),
+            &Mapping::default(),
+            before,
+            now,
+        )
     };
     let passing = |members: &Members| {
         let list = instances(members, &Query::service("api"));
@@ -230,16 +265,22 @@ fn a_member_of_which_the_agent_says_nothing_stays_for_a_while() {
     };
     let mut list = ["a", "b", "c"].map(|name| member(name, State::Alive, &tags));
     list[0].state = State::Failed;
-    let out = Members::new(list.to_vec(), 0, &mapping, None, start);
+    let out = Members::new(list.to_vec(), Vec::new(), &mapping, None, start);
     assert_eq!(passing(&out), ["b", "c"]);
-    let untold = Members::new(list[1..].to_vec(), 0, &mapping, Some(&out), start);
+    let untold = Members::new(list[1..].to_vec(), Vec::new(), &mapping, Some(&out), start);
     assert_eq!((passing(&untold), untold.untold()), (passing(&out), 1));
     // A member that left is in the list, and goes at once.
     let left = [
         member("a", State::Alive, &tags),
         member("b", State::Left, &tags),
     ];
-    let left = Members::new(left.to_vec(), 0, &Mapping::default(), Some(&gone), start);
+    let left = Members::new(
+        left.to_vec(),
+        Vec::new(),
+        &Mapping::default(),
+        Some(&gone),
+        start,
+    );
     assert_eq!(passing(&left), ["a", "c"]);
 }
 
@@ -255,7 +296,7 @@ fn when_half_fail_at_once_nobody_goes_and_nobody_comes_back_who_was_out_before()
         let members = states.iter().enumerate();
         let members = members.map(|(n, state)| member(&format!("m{n}"), *state, &tags));
         let now = start + Duration::from_secs(seconds);
-        Members::new(members.collect(), 0, &mapping, before, now)
+        Members::new(members.collect(), Vec::new(), &mapping, before, now)
     };
     let passing = |members: &Members| {
         let list = instances(members, &Query::service("api"));
@@ -298,7 +339,7 @@ fn a_member_with_more_tags_than_serf_allows_is_left_out_alone() {
     let list = vec![entry("x", "y".repeat(5000)), entry("z", "y".repeat(500))];
     let list = Value::Map(vec![("Members".into(), Value::Array(list))]);
     let (members, unreadable) = wire::members(&list).unwrap();
-    assert_eq!((members.len(), unreadable), (1, 1));
+    assert_eq!((members.len(), unreadable), (1, vec!["x".to_owned()]));
     assert_eq!(members[0].name, "z");
 }
 

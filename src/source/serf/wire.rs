@@ -205,14 +205,15 @@ pub(super) fn event(value: &Value) -> Result<String, Wrong> {
         .ok_or(Wrong::Form("an event of no kind"))
 }
 
-/// The members of an answer, and how many were left out because their name or tags are no text or too long.
-pub(super) fn members(value: &Value) -> Result<(Vec<Member>, usize), Wrong> {
+/// The members of an answer, and the names of those that were left out because their name or tags are no text or too
+/// long. What is no text of a name, or too long of it, is not in it.
+pub(super) fn members(value: &Value) -> Result<(Vec<Member>, Vec<String>), Wrong> {
     let list = match field(value, "Members") {
         Some(Value::Array(list)) => list.as_slice(),
         Some(Value::Nil) => &[],
         _ => return Err(Wrong::Form("a list of members that is no list")),
     };
-    let mut unreadable = 0;
+    let mut unreadable = Vec::new();
     let mut members = Vec::with_capacity(list.len());
     for entry in list {
         if !entry.is_map() {
@@ -220,7 +221,7 @@ pub(super) fn members(value: &Value) -> Result<(Vec<Member>, usize), Wrong> {
         }
         match member(entry) {
             Some(member) => members.push(member),
-            None => unreadable += 1,
+            None => unreadable.push(part_of_name(entry)),
         }
     }
     Ok((members, unreadable))
@@ -248,6 +249,12 @@ fn member(value: &Value) -> Option<Member> {
         state: State::parse(&field(value, "Status").and_then(text)?),
         tags,
     })
+}
+
+fn part_of_name(member: &Value) -> String {
+    let name = field(member, "Name").and_then(Value::as_slice);
+    let name = name.unwrap_or_default();
+    String::from_utf8_lossy(name.get(..LONGEST_MEMBER).unwrap_or(name)).into_owned()
 }
 
 fn address(value: &Value) -> Option<IpAddr> {
