@@ -249,6 +249,21 @@ fn a_balancer_that_is_cut_off_keeps_everybody() {
 }
 
 #[test]
+fn a_member_that_leaves_goes_while_most_of_the_others_fail() {
+    let mut stage = Stage::start(1, "");
+    let mut others: Vec<Agent> = ["other0", "other1", "other2"]
+        .map(|name| Agent::start(name, &[("role", "other")], Some(&stage.balancer)).unwrap())
+        .into();
+    others.iter_mut().for_each(Agent::kill);
+    stage.status("three failed members", |status| {
+        let consul = &status["consul"];
+        (consul["members"]["failed"] == 3 && consul["cut_off"] == true).then_some(())
+    });
+    stage.gateways[0].agent.leave().unwrap();
+    stage.serves(&[]);
+}
+
+#[test]
 fn members_whose_tags_turn_unreadable_hold_up_nobody() {
     let mut stage = Stage::start(1, "");
     let others = ["other0", "other1", "other2"]

@@ -307,13 +307,18 @@ impl Members {
         })
     }
 
-    /// What became of the instances that a query does not see any more: those of members that left are in
-    /// maintenance, for they went by their own will. Nothing is proved when most members fail at once.
+    /// What became of the instances that a query does not see any more: those of members that left, or that drain
+    /// them, are in maintenance, by their own will. When most members fail at once, nothing else is proved.
     pub fn evidence(&self, query: &Query) -> Result<Vec<Instance>, Silence> {
+        let mut list = self.of_service(query, |_| true);
         if self.looks_cut_off() {
-            return Err(Silence::CutOff);
+            // An agent that is cut off hears of no such will.
+            list.retain(|one| one.status == Status::Maintenance);
+            if list.is_empty() {
+                return Err(Silence::CutOff);
+            }
         }
-        Ok(self.of_service(query, |_| true))
+        Ok(list)
     }
 
     /// Whether so many members fail that the agent itself may be the one that is cut off.

@@ -185,6 +185,20 @@ fn those_who_left_are_proved_gone_and_a_mass_of_failures_proves_nothing() {
     assert_eq!(gone[1].status, Status::Maintenance);
     let cut_off = list(&[alive, failed, failed]).evidence(&Query::service("api"));
     assert_eq!(cut_off, Err(Silence::CutOff));
+    // But members that leave while others fail do so, and one that drains its instance does.
+    let mut members: Vec<Member> = [alive, left, State::Leaving, failed, failed]
+        .iter()
+        .zip(["drains", "left", "leaves", "failed0", "failed1"])
+        .map(|(state, name)| member(name, *state, &tags))
+        .collect();
+    members[0].tags.insert("drain".into(), "true".into());
+    let now = Instant::now();
+    let members = Members::new(members, Vec::new(), &Mapping::default(), None, now);
+    assert!(members.looks_cut_off());
+    let gone = members.evidence(&Query::service("api")).unwrap();
+    assert!(gone.iter().all(|one| one.status == Status::Maintenance));
+    let names: Vec<&str> = gone.iter().map(|one| one.node.name.as_str()).collect();
+    assert_eq!(names, ["drains", "leaves", "left"]);
 
     let before = list(&[alive, alive, alive]);
     assert!(list(&[alive]).has_forgotten(&before));
