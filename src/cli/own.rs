@@ -1,4 +1,4 @@
-//! This machine: its addresses, and where Gatewright and a Consul on it listen.
+//! This machine: its addresses, and where Gatewright and what it reads on it listen.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -6,28 +6,30 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use crate::settings::Settings;
 use crate::source::consul::Address;
 
-/// Where the status listener and a Consul on this machine listen.
+/// Where the status listener, and a Consul and Serf's agents on this machine, listen.
 pub fn listens(settings: &Settings, local: &BTreeSet<IpAddr>) -> BTreeSet<SocketAddr> {
     let consul = settings.consul.addresses.iter();
-    let consul = consul.flat_map(|address| match address.parse() {
-        Ok(Address::Tcp { host, port, .. }) if host == "localhost" => {
-            let both = [
-                IpAddr::from(Ipv4Addr::LOCALHOST),
-                Ipv6Addr::LOCALHOST.into(),
-            ];
-            both.map(|ip| SocketAddr::new(ip, port)).to_vec()
-        }
-        Ok(Address::Tcp { host, port, .. }) => {
-            let ip = host.parse::<IpAddr>().ok();
-            let here = ip.filter(|ip| ip.is_loopback() || local.contains(ip));
-            here.map(|ip| SocketAddr::new(ip, port))
-                .into_iter()
-                .collect()
-        }
-        Ok(Address::Unix(_)) | Err(_) => Vec::new(),
+    let consul = consul.filter_map(|address| match address.parse() {
+        Ok(Address::Tcp { host, port, .. }) => Some((host, port)),
+        Ok(Address::Unix(_)) | Err(_) => None,
+    });
+    let serf = settings.serf.addresses.iter().filter_map(|address| {
+        let (host, port) = address.rsplit_once(':')?;
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        Some((host.to_owned(), port.parse().ok()?))
+    });
+    let read = consul.chain(serf).flat_map(|(host, port)| {
+        let here: Vec<IpAddr> = match host.parse::<IpAddr>() {
+            Ok(ip) if ip.is_loopback() || ip.is_unspecified() || local.contains(&ip) => vec![ip],
+            Err(_) if host.eq_ignore_ascii_case("localhost") => {
+                vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
+            }
+            _ => Vec::new(),
+        };
+        here.into_iter().map(move |ip| SocketAddr::new(ip, port))
     });
     let status = settings.status.listen.iter().map(|listen| listen.0);
-    consul.chain(status).collect()
+    read.chain(status).collect()
 }
 
 /// Where systems keep the certificates of the authorities that they trust: Debian, Fedora, Alpine, openSUSE.
@@ -56,4 +58,38 @@ pub fn local_addresses() -> BTreeSet<IpAddr> {
             four.or_else(|| address.as_sockaddr_in6().map(|six| six.ip().into()))
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn agents_of_serf_on_this_machine_listen_here() {
+        let mut settings = Settings::default();
+        settings.consul.addresses.clear();
+        settings.serf.addresses = [
+            "127.0.0.1:7373",
+            "LocalHost:7374",
+            "[::1]:7375",
+            "0.0.0.0:7376",
+            "10.1.2.3:7377",
+            "10.9.9.9:7378",
+            "serf.example.org:7379",
+        ]
+        .map(str::to_owned)
+        .into();
+        let local = BTreeSet::from(["10.1.2.3".parse().unwrap()]);
+        let listens = listens(&settings, &local);
+        let listens: Vec<String> = listens.iter().map(SocketAddr::to_string).collect();
+        let expected = [
+            "0.0.0.0:7376",
+            "10.1.2.3:7377",
+            "127.0.0.1:7373",
+            "127.0.0.1:7374",
+            "[::1]:7374",
+            "[::1]:7375",
+        ];
+        assert_eq!(listens, expected);
+    }
 }

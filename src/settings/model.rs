@@ -181,7 +181,7 @@ pub struct Catalog {
     pub deny_addresses: Vec<Network>,
     /// Lets instances through whose address is a loopback address while their node is another machine.
     pub allow_loopback: bool,
-    /// Lets instances through that are an address on which the configuration itself, Gatewright or its Consul listens.
+    /// Lets instances through that are an address on which the configuration itself, Gatewright, its Consul or its Serf agent listens.
     pub allow_own_listeners: bool,
     /// How many times templates may discover further queries before the change is held.
     pub max_discovery_rounds: u32,

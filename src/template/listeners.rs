@@ -1,5 +1,5 @@
-//! Where a rendered configuration, Gatewright and its Consul listen, to tell an instance that would send requests round in a
-//! loop, or to HAProxy's own command socket. Pure.
+//! Where a rendered configuration, Gatewright and what it reads listen, to tell an instance that would send requests
+//! round in a loop, or to HAProxy's own command socket. Pure.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -18,7 +18,7 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// The `bind` and `stats socket` lines of configurations, and where Gatewright and its Consul listen; none where
+    /// The `bind` and `stats socket` lines of configurations, and where Gatewright and what it reads listen; none where
     /// instances may have such an address.
     pub fn of<'a>(texts: impl Iterator<Item = &'a str>, options: &Options) -> Listeners {
         if options.own_listeners {

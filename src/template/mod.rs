@@ -84,10 +84,10 @@ pub struct Options {
     pub secrets: Vec<String>,
     /// This machine's addresses.
     pub local_addresses: BTreeSet<IpAddr>,
-    /// Lets instances through that are an address on which the rendered configuration, Gatewright or its Consul
-    /// listens.
+    /// Lets instances through that are an address on which the rendered configuration, Gatewright, its
+    /// Consul or its Serf agent listens.
     pub own_listeners: bool,
-    /// Where Gatewright and its Consul listen.
+    /// Where Gatewright, its Consul and its Serf agent listen.
     pub listens: BTreeSet<SocketAddr>,
     /// The files that the templates make; the helper `file` does not read them.
     pub destinations: Vec<PathBuf>,

@@ -232,12 +232,14 @@ fn the_same_template_gives_the_same_configuration_on_consul_and_on_serf() {
 #[test]
 fn hostile_tags_add_nothing_and_stop_nobody() {
     let balancer = Agent::start("lb", &[("role", "lb")], None).unwrap();
-    let tags = |port: &'static str, more: &[(&'static str, &'static str)]| {
-        let mut all = vec![("role", "airavata-api"), ("port", port), ("tags", "prod")];
-        all.extend(more);
-        all
-    };
-    let hostile: [&[(&str, &str)]; 6] = [
+    let rpc = balancer.rpc();
+    let (_, rpc) = rpc.rsplit_once(':').unwrap();
+    // Of several tags with one name the last counts.
+    fn tags<'a>(port: &'a str, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+        let all = [("role", "airavata-api"), ("port", port), ("tags", "prod")];
+        [&all, more].concat()
+    }
+    let hostile: [&[(&str, &str)]; 8] = [
         &[("address", "10.0.0.1:80\n    server evil 10.6.6.6:80")],
         &[("address", "169.254.169.254")],
         &[("address", "unix@/run/admin.sock")],
@@ -250,14 +252,16 @@ fn hostile_tags_add_nothing_and_stop_nobody() {
             ("address", "10.0.0.8"),
         ],
         &[("port", "80 check disabled")],
+        &[("port", rpc)],
+        &[("port.airavata-api", rpc), ("address", "::ffff:127.0.0.1")],
     ];
     let mut agents = vec![Agent::start("good", &tags("8930", &[]), Some(&balancer)).unwrap()];
     for (number, more) in hostile.iter().enumerate() {
         let name = format!("bad{number}");
-        let port = ["81", "82", "83", "84", "85", "86"][number];
+        let port = ["81", "82", "83", "84", "85", "86", "87", "88"][number];
         agents.push(Agent::start(&name, &tags(port, more), Some(&balancer)).unwrap());
     }
-    balancer.sees("bad5", "alive").unwrap();
+    balancer.sees("bad7", "alive").unwrap();
     let setup = Setup::new().unwrap();
     let text = template(&setup, "127.0.0.1:8080".parse().unwrap());
     setup.file("t.hbs", &text).unwrap();
@@ -294,7 +298,7 @@ fn hostile_tags_add_nothing_and_stop_nobody() {
     ] {
         assert!(!out.contains(word), "{word}:\n{out}");
     }
-    for name in ["bad0", "bad1", "bad2", "bad3", "bad5"] {
+    for name in ["bad0", "bad1", "bad2", "bad3", "bad5", "bad6", "bad7"] {
         assert!(told.contains(name), "{name} is not named: {told}");
     }
 }
