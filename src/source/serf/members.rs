@@ -198,9 +198,11 @@ impl Members {
         let all = list.iter().chain(untold.iter().map(|(member, _)| member));
         for member in all.filter(|member| member.state != State::Unknown) {
             let node = Arc::new(node(member, mapping));
-            for service in services(member, mapping) {
+            let services = services(member, mapping);
+            let ids = ids(member, &services, mapping);
+            for (service, id) in services.into_iter().zip(ids) {
                 let counts = failed.contains_key(&member.name);
-                let one = instance(member, counts, &node, &service, mapping);
+                let one = instance(member, counts, &node, (&service, id), mapping);
                 let of_service = instances.entry(service).or_default();
                 of_service.push((member.state, one));
             }
@@ -417,6 +419,31 @@ fn services(member: &Member, mapping: &Mapping) -> BTreeSet<String> {
         .collect()
 }
 
+/// The value of a tag for a service: its own goes before that for all.
+fn tag_for<'a>(member: &'a Member, name: &str, service: &str) -> Option<&'a str> {
+    let own = member.tags.get(&format!("{name}.{service}"));
+    own.or_else(|| member.tags.get(name))
+        .map(|text| text.trim())
+}
+
+/// The ids of a member's services, in their order. A node has an id once, as in Consul: one that another service has, or
+/// that is another's name, does not count.
+fn ids(member: &Member, services: &BTreeSet<String>, mapping: &Mapping) -> Vec<String> {
+    let given = |service: &String| tag_for(member, &mapping.id, service);
+    let mut count: BTreeMap<&str, usize> = BTreeMap::new();
+    for id in services.iter().filter_map(given) {
+        *count.entry(id).or_default() += 1;
+    }
+    let counts = |id: &&str, service: &String| {
+        *id == service || (count.get(id) == Some(&1) && !services.contains(*id))
+    };
+    let ids = services.iter().map(|service| {
+        let id = given(service).filter(|id| counts(id, service));
+        id.unwrap_or(service).to_owned()
+    });
+    ids.collect()
+}
+
 fn words(list: &str) -> impl Iterator<Item = String> {
     list.split(',')
         .map(|word| word.trim().to_owned())
@@ -445,14 +472,10 @@ fn instance(
     member: &Member,
     counts_as_failed: bool,
     node: &Arc<Node>,
-    service: &str,
+    (service, id): (&str, String),
     mapping: &Mapping,
 ) -> Instance {
-    let tag = |name: &str| {
-        let own = member.tags.get(&format!("{name}.{service}"));
-        own.or_else(|| member.tags.get(name))
-            .map(|text| text.trim())
-    };
+    let tag = |name: &str| tag_for(member, name, service);
     let is_true = |name: &str| {
         tag(name)
             .is_some_and(|text| matches!(text.to_ascii_lowercase().as_str(), "true" | "1" | "yes"))
@@ -470,7 +493,7 @@ fn instance(
     let meta = member.tags.iter().filter(|(name, _)| !mapping.means(name));
     Instance {
         node: Arc::clone(node),
-        id: tag(&mapping.id).unwrap_or(service).to_owned(),
+        id,
         name: service.to_owned(),
         address: tag(&mapping.address).unwrap_or(&node.address).to_owned(),
         // What is no number is no port; the instance is left out and shown.

@@ -134,6 +134,35 @@ fn tags_become_an_instance_in_consuls_words() {
 }
 
 #[test]
+fn an_id_that_several_services_of_a_member_have_counts_for_none() {
+    let ids = |tags: &[(&str, &str)]| {
+        let list = vec![member("gw1", State::Alive, tags)];
+        let now = Instant::now();
+        let members = Members::new(list, Vec::new(), &Mapping::default(), None, now);
+        ["a", "b", "c"].map(|name| {
+            let list = instances(&members, &Query::service(name));
+            list.first().map(|one| one.id.clone()).unwrap_or_default()
+        })
+    };
+    let several = ("role", "a,b,c");
+    assert_eq!(ids(&[("role", "a"), ("id", "x")]), ["x", "", ""]);
+    assert_eq!(ids(&[several, ("id", "x")]), ["a", "b", "c"]);
+    assert_eq!(ids(&[several, ("id.a", "x")]), ["x", "b", "c"]);
+    assert_eq!(
+        ids(&[several, ("id.a", "x"), ("id.b", " x")]),
+        ["a", "b", "c"]
+    );
+    // The name of another service is its id; the own name may be said.
+    assert_eq!(ids(&[several, ("id.a", "b")]), ["a", "b", "c"]);
+    assert_eq!(
+        ids(&[several, ("id.a", "b"), ("id.b", "x")]),
+        ["a", "x", "c"]
+    );
+    assert_eq!(ids(&[several, ("id", "c")]), ["a", "b", "c"]);
+    assert_eq!(ids(&[several, ("id.c", "c")]), ["a", "b", "c"]);
+}
+
+#[test]
 fn each_state_has_its_meaning() {
     let mut query = Query::service("api");
     if let Kind::Service { health, .. } = &mut query.kind {
