@@ -225,8 +225,7 @@ fn set_up(source: &str, more: &str) -> (Setup, SocketAddr) {
 
 /// `run --routes`.
 fn routes_beside(mut catalog: impl Catalog) {
-    let more = "[parameters]\nupstream_ca = \"/dev/null\"\n";
-    let (setup, entrance) = set_up(&catalog.settings(), more);
+    let (setup, entrance) = set_up(&catalog.settings(), "");
     let listen = entrance.to_string();
     let setup = ["--routes", "--listen", &listen]
         .into_iter()

@@ -272,7 +272,11 @@ impl Catalog for Cluster {
         }
         self.taken += agents.len();
         // A member stays, whatever becomes of its tags and state.
-        for _ in 0..random.u8(..20) {
+        let more = match random.u8(..6) {
+            0 => random.u8(..200),
+            _ => random.u8(..20),
+        };
+        for _ in 0..more {
             let short = random.bool();
             self.refused.push(member(random, short));
         }
