@@ -489,32 +489,61 @@ fn a_value_is_neither_logged_nor_told() {
     }
 }
 
+/// Lines of which HAProxy or the gate tells where `@` stands for a value that fits nowhere.
+const LINES: [&str; 21] = [
+    "    maxconn @",
+    "    timeout client @",
+    "    bind 127.0.0.1:@",
+    "    bind 127.0.0.1:18081 ssl crt @",
+    "    balance @",
+    "    acl a src @",
+    "    http-request set-header X \"%[@]\"",
+    "    http-request set-var(txn.a) @",
+    "    http-request deny deny_status @",
+    "    use_backend @",
+    "    use_backend be_@",
+    "    use_backend x@-y",
+    "    errorfile 503 @",
+    "    option @",
+    "    log @",
+    "    stick-table type @ size 1k",
+    "    server a 10.0.0.1:80 weight @",
+    "    server a 10.0.0.1:80 @",
+    "    server a @",
+    "    filter @",
+    "backend web\nbackend @\nbackend @",
+];
+
+/// All that `check` tells of a template with these lines and a secret of three kinds.
+fn told_by_check(version: &Version, lines: &str, secret: &str) -> String {
+    let template = format!(
+        "defaults\n    mode http\n    timeout connect 1s\n    timeout server 1s\n    timeout client 1s\nlisten in\n    bind 127.0.0.1:18080\n{{{{#each (service \"web\")}}}}\n{lines}\n{{{{/each}}}}\n"
+    );
+    let setup = Setup::new().unwrap().env("NO_COLOR", "1");
+    setup.file("haproxy.cfg.hbs", &template).unwrap();
+    setup.file("files/k.txt", secret).unwrap();
+    let catalog = json!({"keys": {"k": secret}, "services": {"web": [
+        {"Address": "10.0.0.1", "Port": 80, "ServiceMeta": {"db_password": secret}}]}});
+    setup.file("catalog.json", &catalog.to_string()).unwrap();
+    setup
+        .settings("[templates]\nfiles = \"{dir}files\"\n[state]\ndirectory = \"{dir}state\"\n[[template]]\nsource = \"haproxy.cfg.hbs\"\ndestination = \"{dir}haproxy.cfg\"\n")
+        .unwrap();
+    let settings = setup.path("gatewright.toml");
+    let haproxy = version.program().display().to_string();
+    let words = ["check", "-c", &settings, "--haproxy", &haproxy, "--no-made"];
+    let output = setup
+        .call(&[&words[..], &["catalog.json"]].concat())
+        .unwrap();
+    let told = text(&[output.stdout, output.stderr].concat());
+    assert_ne!(output.status.code(), Some(3), "{told}");
+    told
+}
+
 /// A value that its place cannot take, as HAProxy, the gate and the helpers tell of it.
 #[haproxies(ends)]
 fn no_message_about_a_key_a_file_or_a_password_repeats_it(version: Version) {
     const VALUE: &str = "canary9";
-    for line in [
-        "    maxconn @",
-        "    timeout client @",
-        "    bind 127.0.0.1:@",
-        "    bind 127.0.0.1:18081 ssl crt @",
-        "    balance @",
-        "    acl a src @",
-        "    http-request set-header X \"%[@]\"",
-        "    http-request set-var(txn.a) @",
-        "    http-request deny deny_status @",
-        "    use_backend @",
-        "    use_backend be_@",
-        "    use_backend x@-y",
-        "    errorfile 503 @",
-        "    option @",
-        "    log @",
-        "    stick-table type @ size 1k",
-        "    server a 10.0.0.1:80 weight @",
-        "    server a 10.0.0.1:80 @",
-        "    server a @",
-        "    filter @",
-        "backend web\nbackend @\nbackend @",
+    let helpers = [
         "    maxconn (parseInt @)",
         "    maxconn (add @ 1)",
         "    maxconn (divide 10 @)",
@@ -524,7 +553,8 @@ fn no_message_about_a_key_a_file_or_a_password_repeats_it(version: Version) {
         "    # (base64Decode @)",
         "    # (regexMatch \"(\" @)",
         "    # (timestamp @)",
-    ] {
+    ];
+    for line in LINES.iter().chain(&helpers) {
         for read in ["key \"k\"", "file \"k.txt\"", "byName"] {
             // A tag is written where a helper has it as its argument, too.
             let value = match read {
@@ -539,33 +569,60 @@ fn no_message_about_a_key_a_file_or_a_password_repeats_it(version: Version) {
                 true => tagged,
                 false => format!("{}}}}}", tagged.strip_suffix(')').unwrap()),
             };
-            let template = format!(
-                "defaults\n    mode http\n    timeout connect 1s\n    timeout server 1s\n    timeout client 1s\nlisten in\n    bind 127.0.0.1:18080\n{{{{#each (service \"web\")}}}}\n{tagged}\n{{{{/each}}}}\n"
-            );
-            let setup = Setup::new().unwrap().env("NO_COLOR", "1");
-            setup.file("haproxy.cfg.hbs", &template).unwrap();
-            setup.file("files/k.txt", VALUE).unwrap();
-            let catalog = json!({"keys": {"k": VALUE}, "services": {"web": [
-                {"Address": "10.0.0.1", "Port": 80, "ServiceMeta": {"db_password": VALUE}}]}});
-            setup.file("catalog.json", &catalog.to_string()).unwrap();
-            setup
-                .settings("[templates]\nfiles = \"{dir}files\"\n[state]\ndirectory = \"{dir}state\"\n[[template]]\nsource = \"haproxy.cfg.hbs\"\ndestination = \"{dir}haproxy.cfg\"\n")
-                .unwrap();
-            let settings = setup.path("gatewright.toml");
-            let haproxy = version.program().display().to_string();
-            let words = [
-                "check",
-                "-c",
-                &settings,
-                "--haproxy",
-                &haproxy,
-                "--no-made",
-                "catalog.json",
-            ];
-            let output = setup.call(&words).unwrap();
-            let told = text(&[output.stdout, output.stderr].concat());
-            assert_ne!(output.status.code(), Some(3), "{told}");
+            let told = told_by_check(&version, &tagged, VALUE);
             assert!(!told.contains(VALUE), "{tagged}: {told}");
+        }
+    }
+}
+
+/// A value that helpers have changed on its way, in the same places.
+#[haproxies(ends)]
+fn no_message_repeats_what_a_helper_made_of_a_secret(version: Version) {
+    for (tag, secret, made) in [
+        ("{{toLower (key \"k\")}}", "CANARY9", "canary9"),
+        (
+            "{{base64Decode (file \"k.txt\")}}",
+            "Y2FuYXJ5OQ==",
+            "canary9",
+        ),
+        (
+            "{{replaceAll \"-\" \"\" ServiceMeta.db_password}}",
+            "can-ary-9",
+            "canary9",
+        ),
+        (
+            "{{join \"\" (split \",\" (key \"k\"))}}",
+            "can,ary,9",
+            "canary9",
+        ),
+        ("{{sha256Hex (key \"k\")}}", "canary9", "ecbfc6a17a83"),
+        (
+            "{{#with (parseJSON (key \"k\"))}}{{password}}{{/with}}",
+            r#"{"password": "c\u0061nary9"}"#,
+            "canary9",
+        ),
+        (
+            "{{#let (toLower ServiceMeta.db_password) as |v|}}{{v}}{{/let}}",
+            "CANARY9",
+            "canary9",
+        ),
+        (
+            "{{#each (split \",\" (key \"k\"))}}{{#if @first}}{{trimSuffix \"-\" this}}{{/if}}{{/each}}",
+            "canary9-,b",
+            "canary9",
+        ),
+        ("{{add 1 (parseInt (key \"k\"))}}", "7777776", "7777777"),
+    ] {
+        // One in all places, the others in some.
+        let lines = match tag.contains("toLower (key") {
+            true => &LINES[..],
+            false => &LINES[9..12],
+        };
+        for line in lines {
+            let told = told_by_check(&version, &line.replace('@', tag), secret);
+            for word in [secret, made] {
+                assert!(!told.contains(word), "{line} of {tag}: {told}");
+            }
         }
     }
 }

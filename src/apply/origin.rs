@@ -31,8 +31,7 @@ pub struct Origin {
     sections: BTreeSet<(String, String)>,
     /// The words by which the templates begin lines that hold values.
     words: BTreeSet<String>,
-    /// What no message about the set may show; never stored.
-    #[serde(skip)]
+    /// What no message about the set may show. Only where it stands in the files is stored.
     pub secrets: Secrets,
 }
 

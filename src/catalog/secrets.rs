@@ -1,9 +1,14 @@
-//! What no message may show: values of keys, texts of files that templates read, and metadata under a name such as
-//! `password`. Words of the templates are public. Pure.
+//! What no message may show: values of keys, texts of files that templates read, metadata under a name such as
+//! `password`, and what helpers made of them. Words of the templates are public. Pure.
+//!
+//! Where secrets stand in the files of a set is stored with the set, their words are not: they are read off the files
+//! when a later process tells of the set.
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Answer, Meta};
 
@@ -13,6 +18,8 @@ pub const HIDDEN: &str = "(hidden)";
 pub const LEAST: usize = 4;
 /// A word of this length is hidden within other words, too.
 const LONG: usize = 8;
+/// Stands where a message was cut.
+const CUT: char = '…';
 
 /// How passwords' hashes (crypt(5)) and well-known tokens begin.
 const BEGINNINGS: [&str; 22] = [
@@ -42,16 +49,69 @@ const BEGINNINGS: [&str; 22] = [
 /// A hash or token has at least this many bytes; `$1$2`, a replacement in a regular expression, has fewer.
 const SHORTEST: usize = 20;
 
-/// The secrets that a rendering read. They are shared, and looked through only when there is something to tell.
+/// The secrets that a rendering read and wrote. They are shared, and looked through only when there is something to
+/// tell.
 #[derive(Clone, Default)]
 pub struct Secrets(Arc<Inner>);
 
-#[derive(Default)]
+/// A stretch of a file that came from a secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "(usize, usize)", into = "(usize, usize)")]
+pub struct SecretPart {
+    /// Its first byte.
+    pub start: usize,
+    /// How many bytes there are.
+    pub len: usize,
+    /// Whether a helper has changed it; not stored.
+    pub changed: bool,
+}
+
+impl From<(usize, usize)> for SecretPart {
+    fn from((start, len): (usize, usize)) -> SecretPart {
+        let changed = true;
+        SecretPart {
+            start,
+            len,
+            changed,
+        }
+    }
+}
+
+impl From<SecretPart> for (usize, usize) {
+    fn from(part: SecretPart) -> (usize, usize) {
+        (part.start, part.len)
+    }
+}
+
+impl SecretPart {
+    fn of<'a>(&self, text: &'a str) -> &'a str {
+        text.get(self.start..self.end()).unwrap_or_default()
+    }
+
+    fn end(&self) -> usize {
+        self.start.saturating_add(self.len)
+    }
+
+    /// With the letters and digits right before and behind it, if there are any: a message may quote them as one word.
+    fn within<'a>(&self, text: &'a str) -> Option<&'a str> {
+        let (before, after) = (text.get(..self.start)?, text.get(self.end()..)?);
+        let start = before.trim_end_matches(char::is_alphanumeric).len();
+        let rest = after.trim_start_matches(char::is_alphanumeric).len();
+        let wide = text.get(start..text.len() - rest)?;
+        (wide.len() > self.len).then_some(wide)
+    }
+}
+
+#[derive(Clone, Default)]
 struct Inner {
     answers: Vec<Arc<Answer>>,
     files: Vec<Arc<str>>,
     patterns: Vec<String>,
     templates: Arc<[String]>,
+    /// What was written otherwise than it was read.
+    changed: Vec<String>,
+    /// Where each file of the set holds secrets, if that is known.
+    parts: Option<Vec<Vec<SecretPart>>>,
     words: OnceLock<Vec<String>>,
 }
 
@@ -69,7 +129,64 @@ impl Secrets {
             files,
             patterns: patterns.to_vec(),
             templates: Arc::clone(templates),
-            words: OnceLock::new(),
+            ..Inner::default()
+        }))
+    }
+
+    /// These texts.
+    pub fn of_texts(changed: Vec<String>) -> Secrets {
+        Secrets(Arc::new(Inner {
+            changed,
+            ..Inner::default()
+        }))
+    }
+
+    /// The same, with what the rendering wrote into its files.
+    pub fn written(self, texts: &[String], parts: Vec<Vec<SecretPart>>) -> Secrets {
+        let mut changed = Vec::new();
+        for (text, parts) in texts.iter().zip(&parts) {
+            for part in parts {
+                let written = part.of(text);
+                let is_other = part.changed || written.contains('\\');
+                let others = part.within(text).into_iter();
+                let others = others.chain(is_other.then_some(written));
+                changed.extend(others.map(str::to_owned));
+            }
+        }
+        let mut inner = Arc::unwrap_or_clone(self.0);
+        inner.changed = changed;
+        inner.parts = Some(parts);
+        Secrets(Arc::new(inner))
+    }
+
+    /// The secrets of a set that was read back from the disk, by its files: what stands beside them is public.
+    /// Where it is not known what they are, each word but the first of a line may be one.
+    pub fn of_files<'a>(&self, texts: impl Iterator<Item = &'a str>) -> Secrets {
+        let mut words = Words::default();
+        let mut secrets: Vec<&str> = Vec::new();
+        for (index, text) in texts.enumerate() {
+            let Some(parts) = &self.0.parts else {
+                for line in text.lines().map(str::trim_start) {
+                    let (first, rest) = line.split_once([' ', '\t']).unwrap_or((line, ""));
+                    words.is_public(first);
+                    secrets.push(rest);
+                }
+                continue;
+            };
+            let mut end = 0;
+            for part in parts.get(index).into_iter().flatten() {
+                words.is_public(text.get(end..part.start).unwrap_or_default());
+                secrets.push(part.of(text));
+                secrets.extend(part.within(text));
+                end = part.end();
+            }
+            words.is_public(text.get(end..).unwrap_or_default());
+        }
+        secrets.into_iter().for_each(|text| words.add_written(text));
+        Secrets(Arc::new(Inner {
+            parts: self.0.parts.clone(),
+            words: words.sorted().into(),
+            ..Inner::default()
         }))
     }
 
@@ -81,35 +198,50 @@ impl Secrets {
                 shown = replaced(&shown, word);
             }
         }
+        match shown.contains(CUT) {
+            true => self.hide_cut(&shown),
+            false => shown,
+        }
+    }
+
+    /// Hides the beginning of a secret, where a message was cut within it.
+    fn hide_cut(&self, text: &str) -> String {
+        let mut pieces = text.split(CUT).peekable();
+        let mut shown = String::with_capacity(text.len());
+        while let Some(piece) = pieces.next() {
+            let cut = parts(piece).last().unwrap_or_default();
+            let begins = |word: &String| word.starts_with(cut);
+            let is_cut = pieces.peek().is_some();
+            match is_cut && cut.chars().count() >= LEAST && self.words().iter().any(begins) {
+                true => {
+                    shown.push_str(&piece[..piece.len() - cut.len()]);
+                    shown.push_str(HIDDEN);
+                }
+                false => shown.push_str(piece),
+            }
+            if is_cut {
+                shown.push(CUT);
+            }
+        }
         shown
     }
 
-    /// The longest come first, since a value holds its own words.
     fn words(&self) -> &[String] {
         self.0.words.get_or_init(|| {
-            let known: BTreeSet<&str> = self
-                .0
+            let mut words = Words::default();
+            self.0
                 .templates
                 .iter()
-                .flat_map(|text| parts(text))
-                .collect();
-            let mut found = BTreeSet::new();
-            let mut add = |value: &str| {
-                // HAProxy and helpers quote a value as a whole, one of its lines, a word or a part of one.
-                let lines = value.lines().map(str::trim);
-                let words =
-                    value.split(|letter: char| letter.is_whitespace() || "\"'".contains(letter));
-                let all = lines.chain(words).chain(parts(value));
-                let all = all.filter(|word| word.chars().count() >= LEAST && !known.contains(word));
-                found.extend(all.map(str::to_owned));
-            };
+                .for_each(|text| words.is_public(text));
             for answer in &self.0.answers {
-                self.values(answer, &mut add);
+                self.values(answer, &mut |value| words.add(value));
             }
-            self.0.files.iter().for_each(|text| add(text));
-            let mut found: Vec<String> = found.into_iter().collect();
-            found.sort_by_key(|word| std::cmp::Reverse(word.len()));
-            found
+            self.0.files.iter().for_each(|text| words.add(text));
+            self.0
+                .changed
+                .iter()
+                .for_each(|text| words.add_written(text));
+            words.sorted()
         })
     }
 
@@ -138,6 +270,66 @@ impl Secrets {
             }
             _ => {}
         }
+    }
+}
+
+/// Words that are hidden, and public ones.
+#[derive(Default)]
+struct Words<'a> {
+    hidden: BTreeSet<String>,
+    public: BTreeSet<&'a str>,
+}
+
+impl<'a> Words<'a> {
+    fn is_public(&mut self, text: &'a str) {
+        self.public.extend(parts(text));
+    }
+
+    fn add(&mut self, value: &str) {
+        // HAProxy and helpers quote a value as a whole, one of its lines, a word or a part of one.
+        let lines = value.lines().map(str::trim);
+        let words = value.split(|letter: char| letter.is_whitespace() || "\"'".contains(letter));
+        let all = lines.chain(words).chain(parts(value));
+        let public = &self.public;
+        let all = all.filter(|word| word.chars().count() >= LEAST && !public.contains(word));
+        self.hidden.extend(all.map(str::to_owned));
+    }
+
+    /// Adds what stands in a file, where blanks and quotes may have a backslash before them.
+    fn add_written(&mut self, text: &str) {
+        self.add(text);
+        if text.contains('\\') {
+            let mut letters = text.chars();
+            let next = || match letters.next() {
+                Some('\\') => letters.next(),
+                letter => letter,
+            };
+            self.add(&std::iter::from_fn(next).collect::<String>());
+        }
+    }
+
+    /// The longest come first, since a value holds its own words.
+    fn sorted(self) -> Vec<String> {
+        let mut hidden: Vec<String> = self.hidden.into_iter().collect();
+        hidden.sort_by_key(|word| std::cmp::Reverse(word.len()));
+        hidden
+    }
+}
+
+/// Only where the secrets stand is stored.
+impl Serialize for Secrets {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        self.0.parts.serialize(out)
+    }
+}
+
+impl<'de> Deserialize<'de> for Secrets {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Secrets, D::Error> {
+        let parts = Option::deserialize(input)?;
+        Ok(Secrets(Arc::new(Inner {
+            parts,
+            ..Inner::default()
+        })))
     }
 }
 

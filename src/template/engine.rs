@@ -24,7 +24,7 @@ use super::slots::Slots;
 use super::source_map::{From, Item, SourceMap};
 use super::writer::{END, LineMarks, OPERATOR, Stop, VALUE, Writer};
 use super::{Grammar, Options, Outcome, Rendering, Source, Texts};
-use crate::catalog::secrets::Secrets;
+use crate::catalog::secrets::{SecretPart, Secrets};
 use crate::catalog::{Known, Query};
 use crate::diagnostic::{Diagnostic, Place, nearest};
 
@@ -50,8 +50,15 @@ const FIELDS_SHOWN: usize = 20;
 /// The context's field with the settings' parameters.
 pub const PARAMETERS: &str = "parameters";
 
-/// The texts of a rendering, and the marks of their lines.
-type Run = (Vec<String>, Vec<Vec<LineMarks>>);
+/// The files of a rendering.
+#[derive(Default)]
+struct Run {
+    texts: Vec<String>,
+    /// What of each came from secrets.
+    secrets: Vec<Vec<SecretPart>>,
+    /// The marks of their lines.
+    marks: Vec<Vec<LineMarks>>,
+}
 
 /// Compiled templates and what they were last rendered from.
 pub struct TemplateSet {
@@ -197,7 +204,7 @@ impl TemplateSet {
         let result = self.run(false, &mut memos);
         self.memos = memos;
         let mut state = self.recorder.state();
-        let (files, _) = result.map_err(|wrong| {
+        let run = result.map_err(|wrong| {
             let secrets = self.secrets(&state);
             let hidden = wrong.into_iter().map(|one| one.without(&secrets));
             hidden.collect::<Vec<Diagnostic>>()
@@ -209,7 +216,7 @@ impl TemplateSet {
                 used: state.asked(),
             });
         }
-        let secrets = self.secrets(&state);
+        let secrets = self.secrets(&state).written(&run.texts, run.secrets);
         let left_out = std::mem::take(&mut state.left_out);
         let refused = std::mem::take(&mut state.refused);
         let judged = state.used().flat_map(|(_, slot)| &slot.quarantined);
@@ -225,7 +232,7 @@ impl TemplateSet {
         // Slots of names that are not used any more go with the backend they were in.
         self.assigned = std::mem::take(&mut state.assigned);
         Ok(Outcome::Complete(Rendering {
-            files,
+            files: run.texts,
             used: state.asked(),
             quarantined,
             crowded: std::mem::take(&mut state.crowded),
@@ -284,7 +291,7 @@ impl TemplateSet {
         let mut memos = std::mem::take(&mut self.memos);
         let result = self.run(true, &mut memos);
         self.memos = memos;
-        let Ok((texts, marks)) = result else {
+        let Ok(Run { texts, marks, .. }) = result else {
             return none();
         };
         let from = self.from();
@@ -363,7 +370,7 @@ impl TemplateSet {
         let incomplete = self.recorder.is_incomplete();
         let from = self.from();
         self.recorder.take_in(&current);
-        let (texts, marks) = made.filter(|_| !incomplete)?;
+        let Run { texts, marks, .. } = made.filter(|_| !incomplete)?;
         let maps = marks
             .into_iter()
             .map(|marks| SourceMap::new(marks, Arc::clone(&from)));
@@ -438,17 +445,17 @@ impl TemplateSet {
         self.recorder
             .state()
             .begin(&self.assigned, deadline, marked);
-        let mut files = Vec::new();
-        let mut marks = Vec::new();
+        let mut made = Run::default();
         let mut wrong = Vec::new();
         for (index, memo) in memos.iter_mut().enumerate() {
             {
                 let mut state = self.recorder.state();
                 state.memo = std::mem::take(memo);
-                if !marked && let Some(text) = state.unchanged() {
+                if !marked && let Some((text, secrets)) = state.unchanged() {
                     *memo = std::mem::take(&mut state.memo);
-                    files.push(text);
-                    marks.push(Vec::new());
+                    made.texts.push(text);
+                    made.secrets.push(secrets);
+                    made.marks.push(Vec::new());
                     continue;
                 }
             }
@@ -470,12 +477,13 @@ impl TemplateSet {
                 Ok((Ok(()), ended)) => {
                     if !marked && !failed {
                         *memo = ended.memo;
-                        memo.finish(&ended.text, ended.peak);
+                        memo.finish(&ended.text, &ended.secrets, ended.peak);
                     } else if marked {
                         *memo = ended.memo;
                     }
-                    files.push(ended.text);
-                    marks.push(ended.lines);
+                    made.texts.push(ended.text);
+                    made.secrets.push(ended.secrets);
+                    made.marks.push(ended.lines);
                 }
                 // With something unknown, helpers were given nothing; what they say of it is moot.
                 Ok((Err(_), ended)) if self.recorder.is_incomplete() => {
@@ -499,7 +507,7 @@ impl TemplateSet {
         }
         self.recorder.state().end();
         if wrong.is_empty() {
-            Ok((files, marks))
+            Ok(made)
         } else {
             Err(wrong)
         }
@@ -731,7 +739,13 @@ impl HelperDef for EmitHelper {
         let mark = self.recorder.mark(helper);
         let is_operators = helper.param(2).is_some_and(|param| param.value() == true);
         let origin = is_operators.then_some(OPERATOR.to_string());
-        let framed = format!("{mark}{VALUE}{}{text}{END}", origin.unwrap_or_default());
+        let framed = format!("{VALUE}{}{text}{END}", origin.unwrap_or_default());
+        // A truth value tells nothing.
+        let framed = match param.value() {
+            Value::Bool(_) => framed,
+            _ => Recorder::as_secret(helper, framed),
+        };
+        let framed = format!("{mark}{framed}");
         self.recorder.state().last = Some((path.to_owned(), text));
         Ok(ScopedJson::Derived(framed.into()))
     }
@@ -799,6 +813,7 @@ impl HelperDef for TextHelper {
         }
         let text = self.recorder.mark_lines(&text).unwrap_or(text);
         let mark = self.recorder.mark(helper);
+        let text = Recorder::as_secret(helper, text);
         Ok(ScopedJson::Derived(format!("{mark}{text}").into()))
     }
 }

@@ -8,6 +8,7 @@ use handlebars::template::{HelperTemplate, Parameter, TemplateElement as Element
 use handlebars::{Template, TemplateErrorReason};
 
 use super::closed::Plan;
+use super::flow::{Flow, Flows};
 use super::helpers::{self, Action, Entry};
 use super::outline::Outlines;
 use super::place::{Lines, explain, name_place, tag_place};
@@ -39,6 +40,10 @@ pub struct Loaded {
     pub spots: Arc<[Spot]>,
     /// Whether inline partials are defined anywhere.
     inline: bool,
+    /// Names of metadata that is secret.
+    secrets: Vec<String>,
+    /// What of secrets the includes pass.
+    included: Flow,
     /// The queries with literal parameters that the templates reach.
     pub literal: BTreeSet<Query>,
 }
@@ -52,6 +57,8 @@ pub struct Rewritten {
     pub spots: Vec<Spot>,
     /// What loops read, by their positions.
     pub plans: BTreeMap<usize, Plan>,
+    /// What of secrets the includes pass.
+    included: Flow,
 }
 
 /// Where an element of a template stands.
@@ -85,7 +92,7 @@ impl Loaded {
         for (source, parsed) in self.parsed.iter().enumerate() {
             let root = source < self.templates;
             let mut template = parsed.clone();
-            Rewriter {
+            let mut rewriter = Rewriter {
                 text: &self.sources[source].text,
                 lines: &Lines::new(&self.sources[source].text),
                 source,
@@ -96,9 +103,11 @@ impl Loaded {
                 root,
                 inline: self.inline,
                 partials: &partials,
+                flows: Flows::new(&self.secrets, self.included, !root),
                 plans: &mut made.plans,
-            }
-            .template(&mut template);
+            };
+            rewriter.template(&mut template);
+            made.included = made.included.max(rewriter.flows.passed);
             made.templates.push(if root {
                 (root_name(source), in_root(template))
             } else {
@@ -183,9 +192,17 @@ pub fn load(
         parsed: parsed.into_iter().flatten().collect(),
         spots: Arc::default(),
         inline: !inline.is_empty(),
+        secrets: options.secrets.clone(),
+        included: Flow::None,
         literal,
     };
-    loaded.spots = loaded.rewritten(false).spots.into();
+    // What is included may include others.
+    let mut made = loaded.rewritten(false);
+    while made.included > loaded.included {
+        loaded.included = made.included;
+        made = loaded.rewritten(false);
+    }
+    loaded.spots = made.spots.into();
     Ok((loaded, warnings))
 }
 

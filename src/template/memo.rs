@@ -23,6 +23,7 @@ use std::sync::Arc;
 
 use super::escape::Escaper;
 use super::writer::Writer;
+use crate::catalog::secrets::SecretPart;
 
 /// What a fragment is told apart by from the others inside the same one: the same bytes only for the same
 /// place, item, variables and bound names.
@@ -72,6 +73,8 @@ struct Open {
 #[derive(Default)]
 pub struct Memo {
     text: Arc<str>,
+    /// What of it came from secrets, in its order.
+    secrets: Vec<SecretPart>,
     whole: Option<Fragment>,
     open: Vec<Open>,
     standing: Option<Arc<Standing>>,
@@ -112,13 +115,14 @@ impl Memo {
     }
 
     /// After it was rendered to its end.
-    pub fn finish(&mut self, text: &str, peak: usize) {
+    pub fn finish(&mut self, text: &str, secrets: &[SecretPart], peak: usize) {
         self.whole = self.open.pop().map(|open| {
             // Nothing follows it.
             let after = Arc::clone(&open.before);
             open.close(0, text.len(), peak, after).1
         });
         self.text = text.into();
+        self.secrets = secrets.to_vec();
     }
 
     /// Begins a fragment where the writer stands, or hands out what it was last time. After one was
@@ -164,6 +168,24 @@ impl Memo {
     /// The text of a fragment that is taken again.
     pub fn text(&self, again: &Again) -> &str {
         self.text.get(again.text.clone()).unwrap_or_default()
+    }
+
+    /// What of the last text came from secrets.
+    pub fn secrets(&self) -> &[SecretPart] {
+        &self.secrets
+    }
+
+    /// What of the text of a fragment that is taken again came from secrets.
+    pub fn secrets_of(&self, again: &Again) -> impl Iterator<Item = SecretPart> + use<'_> {
+        let Range { start, end } = again.text;
+        let first = self.secrets.partition_point(|part| part.start < start);
+        let parts = self.secrets.iter().skip(first);
+        parts
+            .take_while(move |part| part.start < end)
+            .map(move |part| SecretPart {
+                start: part.start - start,
+                ..*part
+            })
     }
 
     /// Ends the innermost fragment; the peak so far of what is around it.

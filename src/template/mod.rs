@@ -7,6 +7,7 @@ mod answers;
 mod closed;
 mod engine;
 mod escape;
+mod flow;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 pub mod helpers;

@@ -18,8 +18,11 @@ use super::memo::Memo;
 use super::slots::{Crowded, Group, Slots};
 use super::source_map::Item;
 use super::tables::{Made, Tables, Wanted};
-use super::writer::{END, LineMarks, POSITION, Snapshot, Stop, Writer};
+use super::writer::{
+    CHANGED_SECRET, END, LineMarks, POSITION, SECRET, SECRET_ENDS, Snapshot, Stop, Writer,
+};
 use super::{Noted, Options};
+use crate::catalog::secrets::SecretPart;
 use crate::catalog::{Instance, Known, Query};
 
 /// Remembers what a rendering asked.
@@ -107,6 +110,8 @@ pub struct LeftOut {
 pub struct Ended {
     /// Its text.
     pub text: String,
+    /// What of it came from secrets.
+    pub secrets: Vec<SecretPart>,
     /// The marks of its lines.
     pub lines: Vec<LineMarks>,
     /// Why it stopped, if it did not come to its end.
@@ -368,6 +373,16 @@ impl Recorder {
         }
     }
 
+    /// What a tag gives between the marks of what came from a secret, if it did.
+    pub fn as_secret(helper: &Helper<'_>, text: String) -> String {
+        let begins = match helper.param(3).map(|changed| changed.value() == true) {
+            None => return text,
+            Some(false) => SECRET,
+            Some(true) => CHANGED_SECRET,
+        };
+        format!("{POSITION}{begins}{END}{text}{POSITION}{SECRET_ENDS}{END}")
+    }
+
     /// Notes the item at which something failed, unless one further in is noted.
     pub fn note_culprit(&self, item: impl FnOnce() -> Option<(String, Option<Query>)>) {
         let mut state = self.state();
@@ -504,7 +519,8 @@ impl Recorder {
             Some(again) => {
                 used.extend(&again.asked);
                 *taken_again += 1;
-                writer.again(memo.text(&again), again.peak, &again.after.escaper);
+                let (text, secrets) = (memo.text(&again), memo.secrets_of(&again));
+                writer.again(text, secrets, again.peak, &again.after.escaper);
                 let [newline, content, indent] = again.after.engine;
                 engine.set_trailing_newline(newline);
                 engine.set_content_produced(content);
@@ -590,9 +606,10 @@ impl State {
         let writer = self.writer.take();
         let stop = writer.as_ref().and_then(|writer| writer.stop);
         let peak = writer.as_ref().map_or(0, |writer| writer.peak);
-        let (text, lines) = writer.map(Writer::finish).unwrap_or_default();
+        let (text, secrets, lines) = writer.map(Writer::finish).unwrap_or_default();
         Ended {
             text,
+            secrets,
             lines,
             stop,
             peak,
@@ -600,14 +617,14 @@ impl State {
         }
     }
 
-    /// The text of a file as it was, if everything in it still holds.
-    pub fn unchanged(&mut self) -> Option<String> {
+    /// The text of a file as it was, with what of it came from secrets, if everything in it still holds.
+    pub fn unchanged(&mut self) -> Option<(String, Vec<SecretPart>)> {
         let State {
             slots, used, memo, ..
         } = self;
         let (text, asked) = memo.unchanged(|edition| slots.contains_key(&edition))?;
         used.extend(asked);
-        Some(text.to_owned())
+        Some((text.to_owned(), memo.secrets().to_vec()))
     }
 
     /// The answers that were asked for, in the order of their queries.

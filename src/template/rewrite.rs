@@ -12,6 +12,7 @@ use handlebars::template::{
 };
 
 use super::closed::{self, Plan};
+use super::flow::{Flow, Flows};
 use super::helpers::{self, AT};
 use super::load::{EMIT, FRAGMENT, Spot, TEXT};
 use super::place::{Lines, text_start};
@@ -55,6 +56,8 @@ pub struct Rewriter<'a> {
     pub inline: bool,
     /// The partials by name.
     pub partials: &'a BTreeMap<&'a str, &'a Template>,
+    /// What of secrets the names here may hold.
+    pub flows: Flows<'a>,
     /// Where what loops read is collected, by the position of the loop.
     pub plans: &'a mut BTreeMap<usize, Plan>,
 }
@@ -110,6 +113,7 @@ impl Rewriter<'_> {
                         .insert(super::helpers::COLUMN.to_owned(), column);
                 }
                 let is_operators = Parameter::Literal((!path && is_operators(helper)).into());
+                let flow = self.flows.tag(helper);
                 let inner = if path {
                     helper.name.clone()
                 } else {
@@ -119,17 +123,23 @@ impl Rewriter<'_> {
                 };
                 helper.name = Parameter::Name(if text { TEXT } else { EMIT }.to_owned());
                 helper.params = vec![inner, Parameter::Literal(spot.into()), is_operators];
+                if flow != Flow::None {
+                    let changed = Parameter::Literal((flow == Flow::Changed).into());
+                    helper.params.push(changed);
+                }
                 helper.hash.clear();
             }
             Element::HelperBlock(helper) => {
                 self.block(helper, spot);
                 let calls = self.number(helper);
                 self.spots[spot].calls.extend(&calls);
-                let outer = self.around.len();
+                let (outer, depth) = (self.around.len(), self.flows.depth());
                 self.around.extend(calls);
+                self.flows.enter(helper);
                 if let Some(template) = &mut helper.template {
                     self.template(template);
                 }
+                self.flows.leave(depth);
                 if let Some(inverse) = &mut helper.inverse {
                     self.template(inverse);
                 }
@@ -144,9 +154,13 @@ impl Rewriter<'_> {
                     self.number_in(parameter, &mut calls);
                 }
                 self.spots[spot].calls.extend(&calls);
+                self.flows.include(partial);
+                let depth = self.flows.depth();
+                self.flows.enter_moved();
                 if let Some(template) = &mut partial.template {
                     self.template(template);
                 }
+                self.flows.leave(depth);
             }
             _ => {}
         }
@@ -194,6 +208,10 @@ impl Rewriter<'_> {
     fn number_one(&mut self, helper: &mut HelperTemplate, calls: &mut Vec<u64>) {
         for parameter in helper.params.iter_mut().chain(helper.hash.values_mut()) {
             self.number_in(parameter, calls);
+        }
+        if self.flows.is_changed(helper) {
+            let pair = Parameter::Literal(true.into());
+            helper.hash.insert(helpers::SECRET.to_owned(), pair);
         }
         let entry = helpers::find(head(&helper.name));
         if entry.is_some_and(|entry| matches!(entry.action, helpers::Action::Query(_))) {

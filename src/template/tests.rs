@@ -29,7 +29,7 @@ pub(super) fn source(text: &str) -> Source {
     }
 }
 
-fn partial(name: &str, text: &str) -> Source {
+pub(super) fn partial(name: &str, text: &str) -> Source {
     Source {
         name: name.into(),
         path: format!("{name}.hbs").into(),

@@ -12,6 +12,7 @@ use std::time::Instant;
 use handlebars::Output;
 
 use super::escape::{Escaper, Grammar, Origin, Refusal};
+use crate::catalog::secrets::SecretPart;
 
 /// Begins a value. [`OPERATOR`] follows where the operator set it.
 pub const VALUE: char = '\u{1}';
@@ -19,10 +20,17 @@ pub const VALUE: char = '\u{1}';
 pub const OPERATOR: char = VALUE;
 /// Begins a position: `N` says that what follows is text from position N on, `=N` that it is what the tag
 /// at position N stands for, `>N` that a partial is entered there, `<` that it is left, `+N` that item N of
-/// those gone through begins, `-` that it ends.
+/// those gone through begins, `-` that it ends; [`SECRET`], [`CHANGED_SECRET`] and [`SECRET_ENDS`] stand around what
+/// came from a secret.
 pub const POSITION: char = '\u{2}';
 /// Ends either.
 pub const END: char = '\u{3}';
+/// The position that a secret begins, as it was read.
+pub const SECRET: &str = "!";
+/// The position that something begins that a helper made of a secret.
+pub const CHANGED_SECRET: &str = "!!";
+/// The position that either ends.
+pub const SECRET_ENDS: &str = "!.";
 
 /// Why writing ended early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +83,8 @@ pub struct Writer {
     pub stop: Option<Stop>,
     /// The most bytes that were judged against the limit; see [`super::memo`].
     pub peak: usize,
+    /// What came from secrets, in the order of the text.
+    secrets: Vec<SecretPart>,
     marks: Option<Marks>,
 }
 
@@ -123,6 +133,7 @@ impl Writer {
             frame: Frame::Literal,
             stop: None,
             peak: 0,
+            secrets: Vec::new(),
             marks: marked.then(Marks::default),
         }
     }
@@ -164,6 +175,7 @@ impl Writer {
     /// Takes back what was written since.
     pub fn restore(&mut self, snapshot: Snapshot) {
         self.text.truncate(snapshot.length);
+        self.secrets.retain(|part| part.start < snapshot.length);
         self.escaper = snapshot.escaper;
         self.peak = snapshot.peak;
         self.frame = Frame::Literal;
@@ -180,8 +192,19 @@ impl Writer {
     }
 
     /// Writes what was written here before, and goes on as it went on then.
-    pub fn again(&mut self, text: &str, peak: usize, after: &Escaper) {
-        self.peak = self.peak.max(self.text.len() + peak);
+    pub fn again(
+        &mut self,
+        text: &str,
+        secrets: impl Iterator<Item = SecretPart>,
+        peak: usize,
+        after: &Escaper,
+    ) {
+        let begin = self.text.len();
+        self.peak = self.peak.max(begin + peak);
+        self.secrets.extend(secrets.map(|part| SecretPart {
+            start: begin + part.start,
+            ..part
+        }));
         self.text.push_str(text);
         self.escaper.clone_from(after);
     }
@@ -194,13 +217,13 @@ impl Writer {
         }
     }
 
-    /// The text, and the marks of its lines.
-    pub fn finish(self) -> (String, Vec<LineMarks>) {
+    /// The text, what of it came from secrets, and the marks of its lines.
+    pub fn finish(self) -> (String, Vec<SecretPart>, Vec<LineMarks>) {
         let marks = self.marks.map(|mut marks| {
             marks.lines.push(std::mem::take(&mut marks.line));
             marks.lines
         });
-        (self.text, marks.unwrap_or_default())
+        (self.text, self.secrets, marks.unwrap_or_default())
     }
 
     fn stop(&mut self, why: Stop) -> io::Error {
@@ -243,13 +266,30 @@ impl Writer {
                     }
                     Some((inside, after)) => {
                         position.push_str(inside);
-                        if let Some(marks) = &mut self.marks {
-                            marks.position(&position);
-                        }
+                        self.position(&position);
                         rest = after;
                     }
                 },
             }
+        }
+    }
+
+    fn position(&mut self, position: &str) {
+        let start = self.text.len();
+        let begins = |changed| SecretPart {
+            start,
+            len: 0,
+            changed,
+        };
+        match (position, &mut self.marks) {
+            (SECRET, _) => self.secrets.push(begins(false)),
+            (CHANGED_SECRET, _) => self.secrets.push(begins(true)),
+            (SECRET_ENDS, _) => {
+                let last = self.secrets.last_mut().into_iter();
+                last.for_each(|part| part.len = start.saturating_sub(part.start));
+            }
+            (_, Some(marks)) => marks.position(position),
+            (_, None) => {}
         }
     }
 

@@ -38,7 +38,10 @@ pub use network::{Interface, Interfaces};
 pub use table::{PAIRS, TABLE};
 
 use super::recorder::Recorder;
+use crate::catalog::secrets::Secrets;
 
+/// The pair that the engine adds where a parameter is what a helper made of a secret.
+pub const SECRET: &str = "@secret";
 /// The largest text that a helper gives. Where a result could be much larger than what it is made
 /// of, the helper itself looks before it makes it.
 const MAX_RESULT: usize = 16 << 20;
@@ -301,6 +304,10 @@ impl HelperDef for PureHelper {
                 self.entry.name
             ))),
             Ok(value) => Ok(ScopedJson::Derived(value)),
+            Err(sentence) if helper.hash_get(SECRET).is_some() => {
+                let texts = call.values.iter().filter_map(|value| as_text(value));
+                Err(failed(Secrets::of_texts(texts.collect()).hide(&sentence)))
+            }
             Err(sentence) => Err(failed(sentence)),
         }
     }
