@@ -71,6 +71,14 @@ fn too_large(limit: u64) -> Error {
     Error::new(ErrorKind::FileTooLarge, format!("it has more than {size}"))
 }
 
+/// At most so many letters of a text, and `…` where it goes on.
+pub fn shortened(text: &str, letters: usize) -> String {
+    match text.char_indices().nth(letters) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
 /// The text without the byte order mark at its beginning.
 pub fn without_mark(mut text: String) -> String {
     if text.starts_with('\u{feff}') {

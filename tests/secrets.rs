@@ -667,3 +667,59 @@ fn a_refused_key_is_neither_logged_nor_told(version: Version) {
         "{log}"
     );
 }
+
+/// A later process knows the last good set by its files alone: no rendering has told it what is secret.
+#[haproxies(ends)]
+fn a_restart_does_not_tell_the_secrets_of_the_last_good_set(version: Version) {
+    let mut consul = Consul::start().unwrap();
+    consul.set_key("page", "CANARY9").unwrap();
+    consul.set_key("note", "canary8").unwrap();
+    let [port] = ports::free().unwrap();
+    let setup = Setup::new()
+        .unwrap()
+        .env("NO_COLOR", "1")
+        .env("CONSUL_HTTP_ADDR", &consul.url());
+    let page = setup.path("canary9.http");
+    setup
+        .file("canary9.http", "HTTP/1.0 503 No\r\n\r\nnone\n")
+        .unwrap();
+    let folder = page.strip_suffix("canary9.http").unwrap();
+    let template = format!(
+        "defaults\n    mode http\n    timeout connect 1s\n    timeout server 1s\n    timeout client 1s\nlisten in\n    bind 127.0.0.1:{port}\n    http-request set-header X-Note {{{{key \"note\"}}}}\n    errorfile 503 {folder}{{{{toLower (key \"page\")}}}}.http\n"
+    );
+    setup.file("haproxy.cfg.hbs", &template).unwrap();
+    setup
+        .settings(&format!(
+            "[haproxy]\nmode = \"supervise\"\nbinary = {:?}\n[log]\nlevel = \"debug\"\n[state]\ndirectory = \"{{dir}}state\"\n[[template]]\nsource = \"haproxy.cfg.hbs\"\ndestination = \"{{dir}}haproxy.cfg\"\n",
+            version.program()
+        ))
+        .unwrap();
+    let mut gatewright = setup.run().unwrap();
+    setup
+        .wait_for_status(LIMIT, "the first set", |status| {
+            (status["state"] == "confirmed").then_some(())
+        })
+        .unwrap_or_else(|error| panic!("{error}\n{}", gatewright.log()));
+    assert_eq!(gatewright.stop(LIMIT).unwrap(), 0);
+    consul.kill();
+    let snapshot = setup.path("state/snapshot.json");
+    std::fs::remove_file(&snapshot).unwrap_or_else(|error| panic!("{snapshot}: {error}"));
+    std::fs::remove_file(&page).unwrap();
+
+    let mut gatewright = setup.run().unwrap();
+    gatewright
+        .wait_for_log(
+            LIMIT,
+            &["the last good set could not be applied", "(hidden)"],
+        )
+        .unwrap();
+    gatewright
+        .wait_for_log(LIMIT, &["HAProxy has ended"])
+        .unwrap();
+    let status = setup.status().unwrap().to_string();
+    assert_eq!(gatewright.stop(LIMIT).unwrap(), 0);
+    for (what, told) in [("status", status), ("log", gatewright.log())] {
+        let lower = told.to_lowercase();
+        assert!(!lower.contains("canary"), "{what}: {told}");
+    }
+}

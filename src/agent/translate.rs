@@ -261,7 +261,7 @@ pub fn outcome(
         } => {
             let mut why = explained(&findings);
             if why.is_empty() {
-                why.push(rejected(reason));
+                why.push(rejected(hide(reason)));
             } else if let Some(first) = why.first_mut() {
                 let help = first.help.take().map_or(String::new(), |help| help + " ");
                 first.help = Some(help + NOT_AGAIN);
@@ -274,7 +274,7 @@ pub fn outcome(
             }
             Outcome::Rejected(why)
         }
-        Verdict::StillRejected { reason } => Outcome::StillRejected(vec![rejected(reason)]),
+        Verdict::StillRejected { reason } => Outcome::StillRejected(vec![rejected(hide(reason))]),
         // Nothing shows that HAProxy does not like the set, and the former files are back: it may be
         // tried again.
         Verdict::Unconfirmed { reason, .. } => Outcome::Unconfirmed(hide(reason)),

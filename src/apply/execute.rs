@@ -43,6 +43,7 @@ use super::set::{Candidate, REVISION_VARIABLE, Revision, Role, SetFile, revision
 use super::stage::{self, Staged, stage};
 use super::tell::{Haproxy, Mode, Seen};
 use super::validate::{self, Master};
+use super::verdict::in_words;
 pub use super::verdict::{ApplyError, Means, Observation, Options, Verdict};
 use crate::catalog::guard;
 use crate::diagnostic::{Severity, with_causes};
@@ -264,8 +265,7 @@ impl Applier {
             Verdict::Failed {
                 error: ApplyError::Ending,
             } => return verdict,
-            Verdict::Failed { error } => with_causes(error),
-            Verdict::Refused { findings, .. } => in_words(findings),
+            Verdict::Failed { .. } | Verdict::Refused { .. } => verdict.why_not(),
             _ => return verdict,
         };
         if !matches!(self.options.mode, Mode::Supervise { .. }) || !self.has_configuration() {
@@ -277,7 +277,7 @@ impl Applier {
                 revision: good.revision.clone(),
                 reason: format!(
                     "HAProxy is started from the live files, because the last good set could not be applied: {}",
-                    failed.trim_end()
+                    failed.unwrap_or_default().trim_end()
                 ),
                 story: String::new(),
             },
@@ -317,7 +317,8 @@ impl Applier {
                 },
             };
         }
-        let candidate = match set.marked {
+        let secrets = set.secrets();
+        let mut candidate = match set.marked {
             true => Candidate {
                 revision: set.revision,
                 files: set.files,
@@ -326,8 +327,11 @@ impl Applier {
             },
             false => Candidate::new(set.files),
         };
+        candidate.origin.secrets = secrets.clone();
+        // HAProxy may be started from the files as they are.
+        self.haproxy.withhold(&secrets);
         let result = self.try_apply(&candidate, Means::Any, false).await;
-        self.end(result)
+        self.end(result.map(|verdict| verdict.without(&secrets)))
     }
 
     async fn try_apply(
@@ -788,16 +792,4 @@ fn runs_set(running: &Running, set: &StoredSet) -> bool {
         // One that was led back to it carries what a batch gave it.
         false => running.revision.as_ref().is_none_or(|r| *r == set.revision),
     }
-}
-
-fn in_words(findings: &[Finding]) -> String {
-    findings
-        .iter()
-        .map(|finding| {
-            let file = finding.file.as_ref().map_or(String::new(), |file| {
-                format!("{}:{}: ", file.display(), finding.line)
-            });
-            format!("{file}{}\n", finding.message)
-        })
-        .collect()
 }

@@ -27,6 +27,7 @@ use super::journal::{decode, encode};
 use super::origin::Origin;
 use super::rejections::Rejections;
 use super::set::{Candidate, Revision, Role, SetFile, is_revision_variable};
+use crate::catalog::secrets::Secrets;
 use crate::catalog::snapshot::digest;
 use crate::text;
 
@@ -47,6 +48,14 @@ pub struct StoredSet {
     pub files: Vec<SetFile>,
     /// What of them came from values.
     pub origin: Origin,
+}
+
+impl StoredSet {
+    /// What no message about the set may show.
+    pub fn secrets(&self) -> Secrets {
+        let texts = self.files.iter().map(|file| file.text.as_str());
+        self.origin.secrets.of_files(texts)
+    }
 }
 
 /// The three facts, and the sets that HAProxy did not load.

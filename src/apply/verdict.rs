@@ -12,6 +12,8 @@ use super::plan::Policy;
 use super::rejections::Rejection;
 use super::set::{Revision, Role};
 use super::tell::{Mode, Seen};
+use crate::catalog::secrets::Secrets;
+use crate::diagnostic::with_causes;
 use crate::haproxy::Finding;
 use crate::haproxy::address::Address;
 use crate::haproxy::check::CheckError;
@@ -269,6 +271,63 @@ pub enum Verdict {
         /// What.
         error: ApplyError,
     },
+}
+
+impl Verdict {
+    /// Why HAProxy does not run the set by this, if it does not.
+    pub fn why_not(&self) -> Option<String> {
+        Some(match self {
+            Verdict::Unchanged | Verdict::Confirmed { .. } => return None,
+            Verdict::NeedsReload { reason }
+            | Verdict::Written { reason, .. }
+            | Verdict::Rejected { reason, .. }
+            | Verdict::StillRejected { reason }
+            | Verdict::Unconfirmed { reason, .. } => reason.clone(),
+            Verdict::Refused { findings, .. } => in_words(findings),
+            Verdict::Busy { old_workers } => {
+                format!("HAProxy still has {old_workers} old workers with open connections.")
+            }
+            Verdict::Failed { error } => with_causes(error),
+        })
+    }
+
+    /// The same without secrets.
+    pub fn without(mut self, secrets: &Secrets) -> Verdict {
+        let hide = |text: &mut String| *text = secrets.hide(text);
+        match &mut self {
+            Verdict::NeedsReload { reason }
+            | Verdict::StillRejected { reason }
+            | Verdict::Unconfirmed { reason, .. }
+            | Verdict::Rejected { reason, .. } => hide(reason),
+            Verdict::Written { reason, story, .. } => [reason, story].into_iter().for_each(hide),
+            Verdict::Confirmed { story, .. } => hide(story),
+            Verdict::Unchanged
+            | Verdict::Refused { .. }
+            | Verdict::Busy { .. }
+            | Verdict::Failed { .. } => {}
+        }
+        if let Verdict::Confirmed { findings, .. }
+        | Verdict::Refused { findings, .. }
+        | Verdict::Rejected { findings, .. } = &mut self
+        {
+            let texts = findings
+                .iter_mut()
+                .flat_map(|one| one.help.iter_mut().chain([&mut one.message]));
+            texts.for_each(hide);
+        }
+        self
+    }
+}
+
+/// Findings as lines, each with its place.
+pub fn in_words(findings: &[Finding]) -> String {
+    let lines = findings.iter().map(|finding| {
+        let file = finding.file.as_ref().map_or(String::new(), |file| {
+            format!("{}:{}: ", file.display(), finding.line)
+        });
+        format!("{file}{}\n", finding.message)
+    });
+    lines.collect()
 }
 
 /// How things stand, without changing anything.

@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::address::Address;
 use crate::crash;
+use crate::text::shortened;
 
 /// The most that is read of an answer (`show servers state` of 10,000 servers is 740 kB).
 const ANSWER_LIMIT: u64 = 16 * 1024 * 1024;
@@ -124,7 +125,7 @@ impl SocketError {
         SocketError::Strange {
             socket: socket.clone(),
             command: command.to_owned(),
-            answer: answer.chars().take(200).collect(),
+            answer: shortened(answer, 200),
         }
     }
 }

@@ -268,8 +268,12 @@ fn resumed(verdict: &Verdict) {
                 "HAProxy did not start with the last good set, and is started again and again: {reason}"
             );
         }
-        other => tracing::warn!(
-            "HAProxy could not be started with the last good set and waits for the first new one: {other:?}"
-        ),
+        other => {
+            let why = other.why_not().unwrap_or_default();
+            let why = why.trim_end().replace('\n', " ");
+            tracing::warn!(
+                "HAProxy could not be started with the last good set and waits for the first new one: {why}"
+            );
+        }
     }
 }

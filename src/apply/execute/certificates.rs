@@ -96,9 +96,10 @@ impl Telling<'_> {
                     kind: Refusal::PointedAt,
                     ..
                 }) => tracing::debug!(certificate = held, "a certificate is still in use"),
-                answer => {
+                Some(Answer::Refused { answer, .. }) => {
                     return differs(format!("it answered `del ssl cert {held}` with {answer:?}"));
                 }
+                _ => return differs(format!("it did not answer `del ssl cert {held}`")),
             }
         }
         Ok(())

@@ -169,6 +169,7 @@ impl Applier {
         };
         let told = match told {
             Outcome::Differs { why } => {
+                let why = candidate.origin.secrets.hide(&why);
                 tracing::warn!(
                     "HAProxy's worker does not run what it was told ({why}); it is told once more."
                 );
@@ -390,8 +391,17 @@ impl Applier {
             _ => false,
         };
         if !marked {
+            let why = match told {
+                Outcome::Runs => "the worker does not report the former revision".to_owned(),
+                Outcome::Differs { why } | Outcome::Refused { why } => {
+                    let former = self.last_good.as_ref().map(|good| good.secrets());
+                    former
+                        .unwrap_or_default()
+                        .hide(&candidate.origin.secrets.hide(&why))
+                }
+            };
             tracing::error!(
-                "The commands of a refused set could not be undone ({told:?}); what the worker runs is compared with the file again."
+                "The commands of a refused set could not be undone ({why}); what the worker runs is compared with the file again."
             );
         }
     }

@@ -17,6 +17,7 @@ use crate::haproxy::Finding;
 use crate::haproxy::redact;
 use crate::haproxy::stats::Running;
 use crate::haproxy::supervise::{Death, Status};
+use crate::text::shortened;
 
 /// For a service manager to bring a HAProxy back that ended.
 const RETURN: Duration = Duration::from_secs(5);
@@ -163,7 +164,7 @@ impl Applier {
                 // What HAProxy prints may quote a value of its environment.
                 let secrets = validate::secrets(candidate, &invocation(&self.options), master);
                 let findings = validate::read_reload_findings(candidate, &output, &secrets);
-                let output = redact::hide(&output, &secrets);
+                let output = redact::hide(&candidate.origin.secrets.hide(&output), &secrets);
                 let blame = match elsewhere(candidate, &findings) {
                     true => Blame::Unknown,
                     false => Blame::Set,
@@ -371,5 +372,5 @@ fn elsewhere(candidate: &Candidate, findings: &[Finding]) -> bool {
 }
 
 fn shorten(text: &str) -> String {
-    text.trim().chars().take(500).collect()
+    shortened(text.trim(), 500)
 }

@@ -124,7 +124,7 @@ impl Applier {
         let (steps, differences) = match self.repair(&pools, session, &rows) {
             Ok((steps, differences)) => (steps, differences),
             Err(why) => {
-                servers.differs = Some(why);
+                servers.differs = Some(self.last_good.as_ref()?.secrets().hide(&why));
                 return Some(servers);
             }
         };
@@ -167,7 +167,8 @@ impl Applier {
                 servers.repaired = Some(what);
             }
             Outcome::Differs { why } | Outcome::Refused { why } => {
-                servers.differs = Some(format!("{what}; {why}"));
+                let why = format!("{what}; {why}");
+                servers.differs = Some(self.last_good.as_ref()?.secrets().hide(&why));
             }
         }
         Some(servers)
@@ -286,9 +287,7 @@ impl Applier {
                     ..
                 }) => gone.push(at.clone()),
                 // It stays in maintenance, which is harmless, and is tried again.
-                answer => {
-                    tracing::debug!(server = %at, ?answer, "a removed server cannot be deleted yet")
-                }
+                _ => tracing::debug!(server = %at, "a removed server cannot be deleted yet"),
             }
         }
         for at in gone {

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use super::super::plan::{Difference, Policy, Pool, Steps, is_settled, of_backend};
 use super::super::set::Revision;
 use crate::crash;
-use crate::haproxy::runtime::{Command, ServerRef, ServerRow, Session};
+use crate::haproxy::runtime::{Answer, Command, ServerRef, ServerRow, Session};
 use crate::haproxy::stats::Running;
 
 /// How long an address that was set may take to be in force.
@@ -138,10 +138,11 @@ impl Telling<'_> {
             Some((at, _)) if let Command::AddAclPattern { acl, .. } = &commands[at] => {
                 format!("it refused pattern {} of {acl}", at + 1)
             }
-            Some((at, answer)) => format!(
+            Some((at, Answer::Refused { answer, .. })) => format!(
                 "it answered `{}` with {answer:?}",
                 first_line(&commands[at])
             ),
+            Some((at, _)) => format!("it did not do `{}`", first_line(&commands[at])),
         };
         Err(Outcome::Differs { why })
     }

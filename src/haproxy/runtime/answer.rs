@@ -6,6 +6,7 @@
 
 use super::command::Command;
 use super::version::Version;
+use crate::text::shortened;
 
 /// What HAProxy made of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,7 +69,7 @@ impl Command {
         let answer = answer.trim();
         self.success(answer, version)
             .unwrap_or_else(|| Answer::Refused {
-                answer: answer.chars().take(400).collect(),
+                answer: shortened(answer, 400),
                 kind: self.refusal(answer),
             })
     }

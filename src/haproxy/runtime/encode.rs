@@ -7,6 +7,7 @@ use std::fmt::{self, Write as _};
 use std::net::IpAddr;
 
 use super::command::{Command, ServerRef};
+use crate::text::shortened;
 
 /// The longest text of one command with its payload, in bytes. HAProxy takes up to `tune.bufsize`
 /// (16,384 unless set); 2.6 drops a longer payload silently.
@@ -327,7 +328,7 @@ fn chosen<'a>(
 fn unspeakable(what: &'static str, value: &str) -> Unspeakable {
     Unspeakable::Value {
         what,
-        value: value.chars().take(80).collect(),
+        value: shortened(value, 80),
     }
 }
 

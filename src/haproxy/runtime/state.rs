@@ -5,6 +5,8 @@
 
 use std::net::IpAddr;
 
+use crate::text::shortened;
+
 /// A text that is not what the command gives on any known version.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("Line {line} of HAProxy's answer is not understood: {text:?}.")]
@@ -19,7 +21,7 @@ impl Strange {
     pub(super) fn new(line: usize, text: &str) -> Strange {
         Strange {
             line,
-            text: text.chars().take(200).collect(),
+            text: shortened(text, 200),
         }
     }
 }
