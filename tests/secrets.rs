@@ -758,3 +758,45 @@ fn the_standard_output_of_haproxy_shows_no_secret(version: Version) {
     let log = gatewright.log();
     assert!(!log.to_lowercase().contains("canary"), "{log}");
 }
+
+/// A catalog file that cannot be read is told of by its place, without the values of its keys.
+#[test]
+fn a_broken_catalog_file_is_told_without_its_values() {
+    let setup = Setup::new().unwrap().env("NO_COLOR", "1");
+    setup.file("t.hbs", "# {{key \"k\"}}\n").unwrap();
+    setup
+        .settings("[catalog]\nsource = \"file\"\nfile = \"{dir}catalog.json\"\n[haproxy]\nmode = \"none\"\nbinary = \"/bin/true\"\n[state]\ndirectory = \"{dir}state\"\n[[template]]\nsource = \"t.hbs\"\ndestination = \"{dir}haproxy.cfg\"\n")
+        .unwrap();
+    for catalog in [
+        r#"{"keys": "canary9"}"#,
+        r#"{"keys": {"k": {"a": "canary9"}}}"#,
+        r#"{"keys": {"a": "canary9", "k": ["canary9"]}}"#,
+        r#"{"keys": {"k": "canary9" x"#,
+        r#"{"keys": {"k": "canary9"}, "services": {"web": "canary9"}}"#,
+        r#"{"services": {"web": [{"Address": "10.0.0.1", "Port": 80, "ServiceMeta": {"password": ["canary9"]}}]}}"#,
+        r#"{"answers": {"key \"k\"": {"a": "canary9"}}}"#,
+    ] {
+        setup.file("catalog.json", catalog).unwrap();
+        for words in [
+            &["check", "--no-made", "t.hbs", "catalog.json"][..],
+            &["render", "-c", "gatewright.toml", "--timeout", "1"],
+            &["render", "-t", "t.hbs", "--catalog", "catalog.json"],
+        ] {
+            let output = setup.call(words).unwrap();
+            assert_ne!(output.status.code(), Some(0), "{words:?}: {catalog}");
+            let told = text(&[output.stdout, output.stderr].concat());
+            assert!(told.contains("catalog.json"), "{told}");
+            assert!(!told.contains("canary"), "{words:?}: {told}");
+        }
+    }
+    setup
+        .file("catalog.json", r#"{"keys": "canary9"}"#)
+        .unwrap();
+    let mut gatewright = setup.run().unwrap();
+    gatewright
+        .wait_for_log(LIMIT, &["catalog.json", "line 1"])
+        .unwrap();
+    assert_eq!(gatewright.stop(LIMIT).unwrap(), 0);
+    let log = gatewright.log();
+    assert!(!log.contains("canary"), "{log}");
+}

@@ -21,6 +21,24 @@ const LONG: usize = 8;
 /// Stands where a message was cut.
 const CUT: char = '…';
 
+/// Names of keys and metadata that are secret, unless `capture.secrets` says otherwise.
+pub const SECRET_NAMES: [&str; 14] = [
+    "*password*",
+    "*passwd*",
+    "*passphrase*",
+    "*secret*",
+    "*token*",
+    "*credential*",
+    "*api_key*",
+    "*api-key*",
+    "*apikey*",
+    "*private*key*",
+    "*pass",
+    "*pwd*",
+    "*auth*",
+    "*dsn*",
+];
+
 /// How passwords' hashes (crypt(5)) and well-known tokens begin.
 const BEGINNINGS: [&str; 22] = [
     "$1$",

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::catalog::fixture::Fixture;
 use crate::catalog::fixture::made::Made;
+use crate::catalog::fixture::{self, Fixture};
 use crate::catalog::{Answer, Kind, Known, Query, snapshot};
 use crate::diagnostic::{Diagnostic, Place, reworded};
 use crate::exit;
@@ -144,7 +144,10 @@ fn recorded_at(path: &std::path::Path, query: &Query) -> Place {
     let text = text::read(path, text::OF_CATALOG).unwrap_or_default();
     let name = serde_json::to_string(&query.to_string()).unwrap_or_default();
     match text.find(&name) {
-        Some(at) => Place::bytes(path, &text, at..at + name.len()),
+        Some(at) => {
+            let place = Place::bytes(path, &text, at..at + name.len());
+            place.without(&fixture::secrets::of_text(&text))
+        }
         None => Place::file(path),
     }
 }
@@ -170,7 +173,12 @@ pub fn read_fixture(path: &std::path::Path) -> Result<Fixture, Failure> {
             )),
         };
     }
-    serde_json::from_str(&text).map_err(|error| wrong(misread(path, &text, &error)))
+    serde_json::from_str(&text).map_err(|error| {
+        let secrets = fixture::secrets::of_text(&text);
+        let mut told = misread(path, &text, &error).without(&secrets);
+        told.place = told.place.map(|place| place.without(&secrets));
+        wrong(told)
+    })
 }
 
 /// What is wrong with a catalog file, at the value or name that is meant.

@@ -78,6 +78,19 @@ impl Place {
         }
     }
 
+    /// The same without what no message may show.
+    pub fn without(mut self, secrets: &Secrets) -> Place {
+        let shown = |letters: &[char]| secrets.hide(&letters.iter().collect::<String>());
+        let letters: Vec<char> = self.text.chars().collect();
+        let start = self.column.saturating_sub(1).min(letters.len());
+        let end = (start + self.length).min(letters.len());
+        let [before, meant] = [&letters[..start], &letters[start..end]].map(shown);
+        self.text = secrets.hide(&self.text);
+        self.column = before.chars().count() + 1;
+        self.length = meant.chars().count().max(1);
+        self
+    }
+
     /// The stretch between two byte offsets of `source`, cut at the end of its first line.
     pub fn bytes(path: &Path, source: &str, range: std::ops::Range<usize>) -> Place {
         let start = floor_boundary(source, range.start);

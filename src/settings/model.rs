@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::types::{FileMode, Lasting, ListenAddress, SecretText, Share, Size, Time, Variable};
 use crate::catalog::Network;
+use crate::catalog::secrets::SECRET_NAMES;
 use crate::haproxy::address::Address;
 use crate::source::Origin;
 use crate::source::serf::Failed;
@@ -533,24 +534,8 @@ pub struct Capture {
 
 impl Default for Capture {
     fn default() -> Capture {
-        let patterns = [
-            "*password*",
-            "*passwd*",
-            "*passphrase*",
-            "*secret*",
-            "*token*",
-            "*credential*",
-            "*api_key*",
-            "*api-key*",
-            "*apikey*",
-            "*private*key*",
-            "*pass",
-            "*pwd*",
-            "*auth*",
-            "*dsn*",
-        ];
         Capture {
-            secrets: patterns.map(str::to_owned).to_vec(),
+            secrets: SECRET_NAMES.map(str::to_owned).to_vec(),
         }
     }
 }

@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout};
 use super::consul::{Load, TokenStatus};
 use super::seen::{Followed, Seen, tell};
 use super::{ErrorClass, Freshness, Origin, ReadError, SourceStatus, Update, Watch, WatchId};
-use crate::catalog::fixture::Fixture;
+use crate::catalog::fixture::{self, Fixture};
 use crate::catalog::{Answer, Query, snapshot};
 use crate::text;
 
@@ -241,7 +241,10 @@ impl Shared {
             true => snapshot::decode(&text)
                 .map(|snapshot| snapshot.catalog)
                 .map_err(|error| error.to_string()),
-            false => serde_json::from_str(&text).map_err(|error| error.to_string()),
+            false => serde_json::from_str(&text).map_err(|error| {
+                let secrets = fixture::secrets::of_text(&text);
+                secrets.hide(&error.to_string())
+            }),
         };
         catalog.map_err(|error| self.error(ErrorClass::Protocol, WHAT, &error))
     }

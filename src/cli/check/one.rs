@@ -176,8 +176,15 @@ fn judge(case: &Case, rules: &Rules, seen: &mut Option<Seen>) -> Result<Vec<Diag
         };
         explain(&finding, &rendered, &maps)
     }));
+    let secrets = &rendered.origin.secrets;
     let compared = compared(case, rules, &gathered, &maps)?.into_iter();
-    told.extend(compared.map(|one| one.without(&rendered.origin.secrets)));
+    told.extend(compared.map(|one| {
+        let place = one.place.clone().map(|place| place.without(secrets));
+        Diagnostic {
+            place,
+            ..one.without(secrets)
+        }
+    }));
     let asked = gathered.rendering.used.clone();
     *seen = Some(lints::case(
         &mut told,
