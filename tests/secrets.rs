@@ -724,41 +724,6 @@ fn a_restart_does_not_tell_the_secrets_of_the_last_good_set(version: Version) {
     }
 }
 
-/// What a HAProxy of ours logs on its standard output is handed on without secrets.
-#[haproxies(ends)]
-fn the_standard_output_of_haproxy_shows_no_secret(version: Version) {
-    let consul = Consul::start().unwrap();
-    consul.set_key("note", "CANARY9").unwrap();
-    let [port] = ports::free().unwrap();
-    let entrance = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let setup = Setup::new()
-        .unwrap()
-        .env("NO_COLOR", "1")
-        .env("CONSUL_HTTP_ADDR", &consul.url());
-    let template = format!(
-        "global\n    log stdout format raw local0\ndefaults\n    mode http\n    log global\n    timeout connect 1s\n    timeout server 1s\n    timeout client 1s\nfrontend in\n    bind {entrance}\n    log-format \"asked %HU of %[str({{{{toLower (key \"note\")}}}})] and %[str({{{{key \"note\"}}}})]\"\n    http-request return status 200\n"
-    );
-    setup.file("haproxy.cfg.hbs", &template).unwrap();
-    setup
-        .settings(&format!(
-            "[haproxy]\nmode = \"supervise\"\nbinary = {:?}\n[state]\ndirectory = \"{{dir}}state\"\n[[template]]\nsource = \"haproxy.cfg.hbs\"\ndestination = \"{{dir}}haproxy.cfg\"\n",
-            version.program()
-        ))
-        .unwrap();
-    let mut gatewright = setup.run().unwrap();
-    wait_for(LIMIT, "an answer", || {
-        let answer = support::http::get(entrance, "/some/path").ok()?;
-        (answer.status == 200).then_some(())
-    })
-    .unwrap_or_else(|error| panic!("{error}\n{}", gatewright.log()));
-    gatewright
-        .wait_for_log(LIMIT, &["asked /some/path of (hidden) and (hidden)"])
-        .unwrap();
-    assert_eq!(gatewright.stop(LIMIT).unwrap(), 0);
-    let log = gatewright.log();
-    assert!(!log.to_lowercase().contains("canary"), "{log}");
-}
-
 /// A catalog file that cannot be read is told of by its place, without the values of its keys.
 #[test]
 fn a_broken_catalog_file_is_told_without_its_values() {

@@ -5,7 +5,6 @@
 //! ports and silently take half of the traffic. Never starts HAProxy before it is told to, that is,
 //! before a set of files is in place, and not while restarts are held during a change.
 
-use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -15,7 +14,6 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{ChildStderr, ChildStdout};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 
@@ -341,7 +339,7 @@ impl Task {
         ]);
         command
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
+            .stdout(Stdio::inherit())
             .stderr(Stdio::piped());
         // The program may be on a disk that takes its time.
         let start = move || child::spawn(&mut command, Lifetime::Own);
@@ -354,14 +352,7 @@ impl Task {
             )
         })?;
         let secrets = redact::secret_values(&self.options.invocation.environment);
-        let (stdout, stderr) = child.take_outputs();
-        let hiding = Hiding {
-            secrets,
-            hidden: self.hidden.clone(),
-        };
-        let other = hiding.clone();
-        tokio::spawn(async move { pass_on(stdout, &other).await });
-        let words = tokio::spawn(async move { listen(stderr, &hiding).await });
+        let words = tokio::spawn(listen(child.take_stderr(), secrets, self.hidden.clone()));
         Ok(Running::Child(child, words))
     }
 
@@ -541,33 +532,30 @@ async fn serves(socket: MasterSocket) {
     }
 }
 
-/// What is not shown of HAProxy's lines.
-#[derive(Clone)]
-struct Hiding {
-    /// Values of its environment.
-    secrets: Vec<String>,
-    /// Those of the sets that it may run.
-    hidden: watch::Receiver<[Secrets; 2]>,
-}
-
-impl Hiding {
-    fn hide(&self, line: &str) -> String {
-        let [newest, former] = self.hidden.borrow().clone();
-        redact::hide(&former.hide(&newest.hide(line)), &self.secrets)
-    }
-}
-
 /// Hands HAProxy's messages on to our log and keeps the last lines for the reason of its end.
-async fn listen(stderr: Option<ChildStderr>, hiding: &Hiding) -> String {
+async fn listen(
+    stderr: Option<tokio::process::ChildStderr>,
+    secrets: Vec<String>,
+    hidden: watch::Receiver<[Secrets; 2]>,
+) -> String {
     let mut last = std::collections::VecDeque::new();
     if let Some(stderr) = stderr {
         let mut reader = BufReader::new(stderr);
         let mut line = Vec::new();
         while matches!(reader.read_until(b'\n', &mut line).await, Ok(count) if count > 0) {
-            let text = hiding.hide(String::from_utf8_lossy(&line).trim_end());
-            let letters = text.chars().take(1000);
-            let text: String = letters
-                .map(|letter| if letter.is_control() { ' ' } else { letter })
+            let [newest, former] = hidden.borrow().clone();
+            let text = newest.hide(String::from_utf8_lossy(&line).trim_end());
+            let text = former.hide(&text);
+            let text: String = redact::hide(&text, &secrets)
+                .chars()
+                .take(1000)
+                .map(|character| {
+                    if character.is_control() {
+                        ' '
+                    } else {
+                        character
+                    }
+                })
                 .collect();
             line.clear();
             tracing::info!(target: "haproxy", "{text}");
@@ -580,31 +568,6 @@ async fn listen(stderr: Option<ChildStderr>, hiding: &Hiding) -> String {
         }
     }
     last.into_iter().collect::<Vec<_>>().join(" ")
-}
-
-/// Hands on to our standard output what HAProxy writes to its own, such as its log of requests. While nobody reads
-/// ours, HAProxy drops its lines.
-async fn pass_on(stdout: Option<ChildStdout>, hiding: &Hiding) {
-    let Some(stdout) = stdout else { return };
-    let (lines, mut written) = mpsc::channel::<String>(64);
-    // A thread of its own: a reader that is stuck must not keep us from ending.
-    let write = move || {
-        while let Some(line) = written.blocking_recv() {
-            let _ = std::io::stdout().write_all(line.as_bytes());
-        }
-    };
-    let thread = std::thread::Builder::new().name("stdout".to_owned());
-    if let Err(error) = thread.spawn(write) {
-        tracing::warn!("No thread can be started, so HAProxy's standard output is lost: {error}.");
-    }
-    let mut reader = BufReader::new(stdout);
-    let mut line = Vec::new();
-    while matches!(reader.read_until(b'\n', &mut line).await, Ok(count) if count > 0) {
-        let _ = lines
-            .send(hiding.hide(&String::from_utf8_lossy(&line)))
-            .await;
-        line.clear();
-    }
 }
 
 /// As process 1 nobody else reaps what lost its parent, such as the workers of a dead master.
