@@ -21,7 +21,6 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 pub use self::counts::{Cause, Counts, End};
-use self::frequent::Frequent;
 use self::interim::Interim;
 use self::pace::Pace;
 use self::watches::News;
@@ -59,8 +58,6 @@ pub struct Timing {
     pub reload_interval: Duration,
     /// How often HAProxy and the files are looked at.
     pub compare_interval: Duration,
-    /// How many old workers HAProxy may have when it is reloaded.
-    pub max_old_workers: usize,
     /// Whether anybody is told of a set. If not, a HAProxy that runs something else is left alone.
     pub tells: bool,
     /// How many renderings in a row may discover further queries.
@@ -120,7 +117,6 @@ pub struct Core {
     /// The queries that the last rendering asked.
     used: Arc<BTreeSet<Query>>,
     interim: Interim,
-    frequent: Frequent,
     loading: bool,
     template_errors: Vec<Diagnostic>,
     render_errors: Vec<Diagnostic>,
@@ -188,7 +184,6 @@ impl Core {
             templates: "".into(),
             used: Arc::default(),
             interim: Interim::default(),
-            frequent: Frequent::default(),
             loading: true,
             template_errors: Vec::new(),
             render_errors: Vec::new(),
@@ -305,7 +300,6 @@ impl Core {
             (Some(pending), None) if !self.is_current(pending) => None,
             (Some(_), None) if self.wants_reload() => {
                 let earliest = self.no_reload_before.max(self.not_before);
-                let earliest = earliest.max(self.frequent.due());
                 match self.rendering || self.has_to_render() {
                     true => self
                         .overdue_at()
@@ -410,8 +404,7 @@ impl Core {
         // A rendering under way may make a reload needless, unless it has waited long enough.
         let overdue = self.overdue_at().is_some_and(|end| now >= end);
         let newest = !self.rendering && !self.has_to_render();
-        let waits = self.lets_others_go_first(now, actions);
-        let reload = settled && passed(self.no_reload_before) && !waits && (newest || overdue);
+        let reload = settled && passed(self.no_reload_before) && (newest || overdue);
         let due = match self.wants_reload() {
             true => reload,
             false => self.fresh || (paced && !self.newer_comes()),
@@ -495,7 +488,6 @@ fn milliseconds(time: Duration) -> String {
 
 mod applying;
 mod counts;
-mod frequent;
 mod interim;
 mod listeners;
 mod memory;

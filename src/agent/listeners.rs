@@ -426,7 +426,8 @@ impl Reference {
             };
             match kept {
                 Ok(with) => {
-                    let origin = candidate.origin;
+                    let mut origin = candidate.origin;
+                    origin.secrets = origin.secrets.elsewhere();
                     candidate = Candidate { origin, ..with };
                 }
                 Err(error) => {

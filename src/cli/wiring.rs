@@ -133,7 +133,6 @@ fn timing(settings: &Settings) -> Timing {
         max_settle: settings.apply.max_settle.0,
         reload_interval: settings.apply.reload_interval.0,
         compare_interval: settings.apply.compare_interval.0,
-        max_old_workers: settings.haproxy.max_old_workers,
         tells: resolve_mode(settings) != Mode::None,
         max_rounds: settings.catalog.max_discovery_rounds,
     }

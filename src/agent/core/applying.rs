@@ -115,9 +115,6 @@ impl Core {
         let Some(outcome) = self.interim_ended(candidate.clone(), outcome, now, actions) else {
             return;
         };
-        if let Outcome::Confirmed { reloaded: true, .. } = outcome {
-            self.reloaded(revision, now);
-        }
         if let Outcome::Unchanged | Outcome::Confirmed { .. } | Outcome::Written { .. } = outcome {
             self.in_force.clone_from(&candidate);
             self.is_good(revision, now, actions);
@@ -127,6 +124,9 @@ impl Core {
         }
         let interval = now + self.timing.reload_interval;
         let newer_waits = self.pending.is_some();
+        if !interim {
+            self.newest_ended(revision, &outcome);
+        }
         match outcome {
             Outcome::Unchanged => {
                 self.settle_on(revision, true, String::new(), now);
@@ -202,7 +202,6 @@ impl Core {
             Outcome::Busy(reason) => {
                 say_about(actions, Weight::Warning, reason, revision);
                 self.no_reload_before = Some(now + self.timing.reload_interval.max(RETRY.0));
-                self.suspect(revision);
                 if !newer_waits {
                     self.pending = candidate;
                     self.needs_reload = Some("it was tried".to_owned());

@@ -15,7 +15,6 @@
 //! tried by itself, so that one with bad data costs no other.
 
 use super::*;
-use crate::catalog::Scope;
 
 /// A query that is new has so long a time for its first answer before servers go on without it.
 const FIRST_ANSWER: Duration = Duration::from_secs(1);
@@ -121,6 +120,8 @@ pub(super) struct Interim {
     needs_reload: bool,
     /// Whether the set that is being applied is an interim set.
     applying: bool,
+    /// Whether HAProxy had too many old workers for a reload when that was tried last.
+    busy: bool,
     /// Whether the set that was applied last is an interim set.
     was_last: bool,
     /// Whether the last rendering that began makes an interim set.
@@ -133,8 +134,6 @@ pub(super) struct Interim {
     /// When what was refused or has failed is tried again.
     again: Option<Instant>,
     not_before: Option<Instant>,
-    /// A reload for the pending set waits for this besides, so that other services go first.
-    no_reload_before: Option<Instant>,
     retries: u32,
 }
 
@@ -172,24 +171,6 @@ impl Interim {
             used: Arc::default(),
             unproved,
         });
-    }
-
-    /// Changes with the last good structure.
-    pub(super) fn changes(&self) -> u64 {
-        self.changes
-    }
-
-    /// The services for which a set may have another structure than the last good one; none where anything else may be
-    /// why.
-    pub(super) fn restructured(&self, revision: &Revision) -> BTreeSet<(Scope, String)> {
-        let (Some(old), Some(new)) = (&self.structure, self.origins.get(revision)) else {
-            return BTreeSet::new();
-        };
-        let used = old.used.union(&new.used);
-        match old.templates == new.templates {
-            true => frequent::restructured(&old.answers.0, &new.answers.0, used),
-            false => BTreeSet::new(),
-        }
     }
 
     fn drop_pending(&mut self) {
@@ -289,6 +270,13 @@ impl Core {
 
     /// Compares the structure's servers with the catalog's where the newest set is not applied.
     pub(super) fn look_at_servers(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if self.interim.again.take_if(|again| now >= *again).is_some() {
+            self.interim.refused = None;
+            for suspect in self.interim.suspects.values_mut() {
+                suspect.proved = false;
+            }
+            self.interim.changes += 1;
+        }
         let Some(obstacle) = self.obstacle(now) else {
             self.no_obstacle(now, actions);
             return;
@@ -306,13 +294,6 @@ impl Core {
             logged: false,
         });
         kept.obstacle = obstacle;
-        if self.interim.again.take_if(|again| now >= *again).is_some() {
-            self.interim.refused = None;
-            for suspect in self.interim.suspects.values_mut() {
-                suspect.proved = false;
-            }
-            self.interim.changes += 1;
-        }
         let compared = (self.revisions, self.interim.changes, obstacle);
         if self.interim.compared == Some(compared) {
             return;

@@ -1,9 +1,9 @@
 mod flapping;
-mod frequent;
 mod interim;
 mod listeners;
 mod model;
 mod refused;
+mod restless;
 
 use std::path::PathBuf;
 
@@ -21,7 +21,6 @@ const TIMING: Timing = Timing {
     reload_interval: Duration::from_secs(2),
     compare_interval: Duration::from_secs(10),
     max_rounds: 3,
-    max_old_workers: 5,
     tells: true,
 };
 

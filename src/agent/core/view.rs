@@ -45,7 +45,7 @@ impl Core {
 
     /// What is used and odd, such as slots that are nearly all used; a sentence each.
     pub fn noted(&self) -> impl Iterator<Item = &String> {
-        self.noted.values().chain(self.frequent.reason())
+        self.noted.values()
     }
 
     /// What is wrong with the templates on disk, and with the last rendering.

@@ -102,9 +102,6 @@ impl Core {
     ) -> (Vec<String>, Vec<Action>) {
         let mut actions = Vec::new();
         let (mut names, output) = self.guard.release(services, now);
-        if self.frequent.release(services) && services.is_none() {
-            names.push("the reload that waits".to_owned());
-        }
         self.guarded(output, now, &mut actions);
         if services.is_none() && self.allow_loss(now, &mut actions) {
             names.push("what the set that is held back has lost".to_owned());

@@ -12,10 +12,7 @@ impl Core {
             false => Some(earliest),
             // One reload brings the newest set.
             true if self.pending.is_some() && self.wants_reload() => None,
-            true => {
-                let reload = self.no_reload_before.max(self.interim.no_reload_before);
-                Some(earliest.max(reload).max(self.settled_at()))
-            }
+            true => Some(earliest.max(self.no_reload_before).max(self.settled_at())),
         }
     }
 
@@ -47,6 +44,19 @@ impl Core {
     /// The newest set is applied from now on.
     pub(in crate::agent::core) fn newest_goes(&mut self) {
         (self.interim.applying, self.interim.was_last) = (false, false);
+    }
+
+    /// Takes how the newest set ended. Who needs a reload that waits for old workers must not keep the servers of all
+    /// others from being current.
+    pub(in crate::agent::core) fn newest_ended(&mut self, revision: &Revision, outcome: &Outcome) {
+        self.interim.busy = match outcome {
+            Outcome::Busy(_) => true,
+            Outcome::NeedsReload(_) => self.interim.busy,
+            _ => false,
+        };
+        if self.interim.busy {
+            self.suspect(revision);
+        }
     }
 
     /// Whether the set that is being applied is an interim one.
@@ -85,10 +95,7 @@ impl Core {
                 self.suspect(&revision);
                 self.interim.again.get_or_insert(now + ASK_AGAIN);
             }
-            Outcome::NeedsReload(_) => {
-                self.interim.no_reload_before = self.others_first(&revision, now);
-                self.interim_again(candidate, true);
-            }
+            Outcome::NeedsReload(_) => self.interim_again(candidate, true),
             Outcome::Refused(why) | Outcome::StillRejected(why) | Outcome::Rejected(why) => {
                 if rejected {
                     self.no_reload_before = Some(now + interval);

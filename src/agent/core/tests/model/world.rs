@@ -25,7 +25,6 @@ const TIMING: Timing = Timing {
     reload_interval: Duration::from_secs(2),
     compare_interval: Duration::from_secs(10),
     max_rounds: 3,
-    max_old_workers: 5,
     tells: true,
 };
 
