@@ -570,6 +570,8 @@ impl Applier {
         if !known || !is_live(candidate) {
             return Ok(None);
         }
+        // What a former process has written it knows by its text only.
+        self.haproxy.withhold(&candidate.origin.secrets);
         if runs(seen, revision) {
             self.confirmed(revision.cloned());
             self.reported(seen);

@@ -100,7 +100,7 @@ pub struct ServiceName {
     pub name: String,
     /// `Tags`, sorted.
     pub tags: Vec<String>,
-    /// How many tags it has where they are too many; none is there then.
+    /// How many tags it has besides, which take too much room.
     pub tags_left_out: usize,
 }
 

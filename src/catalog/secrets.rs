@@ -177,6 +177,13 @@ impl Secrets {
         Secrets(Arc::new(inner))
     }
 
+    /// The same of a set with other texts: where they stand in these is not known.
+    pub fn elsewhere(self) -> Secrets {
+        let mut inner = Arc::unwrap_or_clone(self.0);
+        inner.parts = None;
+        Secrets(Arc::new(inner))
+    }
+
     /// The secrets of a set that was read back from the disk, by its files: what stands beside them is public.
     /// Where it is not known what they are, each word but the first of a line may be one.
     pub fn of_files<'a>(&self, texts: impl Iterator<Item = &'a str>) -> Secrets {

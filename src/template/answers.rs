@@ -90,8 +90,8 @@ impl Slot {
                     return leave_out("Service", &service.name, format!("its name {fault}"));
                 }
                 if service.tags_left_out > 0 {
-                    let reason = format!("its {} tags take too much room", service.tags_left_out);
-                    leave_out("The list of tags of service", &service.name, reason);
+                    let reason = format!("{} of them take too much room", service.tags_left_out);
+                    leave_out("A part of the tags of service", &service.name, reason);
                 }
                 None
             }),

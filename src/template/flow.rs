@@ -204,7 +204,10 @@ impl Flows<'_> {
             true => self.anything(),
             false => self.name(names.first().copied()),
         };
-        let is_secret = names.iter().any(|name| is_secret_name(name, self.patterns));
+        // All metadata of an instance or a node, of which any may be one.
+        let all = |name: &&str| matches!(*name, "ServiceMeta" | "NodeMeta" | "Meta");
+        let is_secret = names.iter().any(|name| is_secret_name(name, self.patterns))
+            || names.last().is_some_and(all);
         // Of a key that was read, only the value is secret.
         let of_key = |name: &&str| KEY.field(name).is_some() && *name != "Value";
         match (found, names.last()) {

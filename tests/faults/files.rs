@@ -222,7 +222,7 @@ fn a_set_of_three_files_is_swapped_as_one() {
         &first(&status, "held"),
         &[
             "paths.map.hbs:1:1",
-            "There is no backend `renamedx`, which `use_backend` on line 11 may choose.",
+            "There is no backend `(hidden)`, which `use_backend` on line 11 may choose.",
             // The other value is a key's.
             "Did you mean `(hidden)`?",
         ],

@@ -8,7 +8,7 @@ use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
 use super::answer::{read, sorted};
 use crate::catalog::{Answer, ServiceName};
 
-/// The tags of a service that take more bytes are left out of the list: one service would else fill the memory. Its
+/// The bytes that the tags of a service may take in the list, where one service would else fill the memory. Its
 /// instances have theirs all the same.
 pub(super) const MOST_TAGS: usize = 1024 * 1024;
 
@@ -23,7 +23,7 @@ pub(super) fn services(body: &[u8]) -> Result<Answer, String> {
     Ok(Answer::Services(services.into_iter().map(name).collect()))
 }
 
-/// The tags of one service, or how many there are.
+/// The tags of one service that fit, and how many do not.
 #[derive(Default)]
 struct Tags {
     kept: Vec<String>,
@@ -47,11 +47,12 @@ impl<'de> Deserialize<'de> for Tags {
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Tags, A::Error> {
                 let (mut tags, mut bytes) = (Tags::default(), 0);
                 while let Some(tag) = list.next_element::<String>()? {
-                    bytes += tag.len();
-                    if bytes <= MOST_TAGS {
+                    let size = size_of::<String>() + tag.len();
+                    if bytes + size <= MOST_TAGS {
+                        bytes += size;
                         tags.kept.push(tag);
                     } else {
-                        tags.left_out += 1 + std::mem::take(&mut tags.kept).len();
+                        tags.left_out += 1;
                     }
                 }
                 Ok(tags)
@@ -68,10 +69,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_tags_of_a_service_that_has_too_many_are_left_out_of_the_list() {
+    fn tags_of_a_service_that_do_not_fit_are_left_out_of_the_list() {
         let half = "x".repeat(MOST_TAGS / 2);
         let body = json!({
-            "few": ["b", "a"], "none": [], "null": null, "fits": [half, &half[1..], "y"],
+            "few": ["b", "a"], "none": [], "null": null, "fits": [half, &half[100..], "y"],
             "much": [half, half, "y", "z"], "one": ["x".repeat(MOST_TAGS + 1)],
         });
         let Ok(Answer::Services(list)) = services(body.to_string().as_bytes()) else {
@@ -86,7 +87,7 @@ mod tests {
             [
                 ("few", 2, 0),
                 ("fits", 3, 0),
-                ("much", 0, 4),
+                ("much", 3, 1),
                 ("none", 0, 0),
                 ("null", 0, 0),
                 ("one", 0, 1)

@@ -62,6 +62,14 @@ fn stored(rendering: &Rendering) -> Secrets {
 fn what_a_helper_makes_of_a_secret_is_hidden() {
     for (tags, made) in [
         ("{{toUpper (key \"k\")}}", "CANARY1X"),
+        (
+            "{{#each (service \"web\")}}{{#each ServiceMeta}}{{toUpper this}} {{/each}}{{/each}}",
+            "CANARY1X",
+        ),
+        (
+            "{{#each (service \"web\")}}{{toUpper (lookup ServiceMeta \"password\")}} {{/each}}",
+            "CANARY1X",
+        ),
         ("{{base64Decode (key \"b64\")}}", "hunter22"),
         ("{{base64Encode (key \"k\")}}", "Y2FuYXJ5MXg="),
         (
