@@ -13,7 +13,7 @@ const MOST_ROUTES: usize = 2048;
 /// The tags of routes that are read of one instance.
 const MOST_TAGS: usize = 2048;
 /// The bytes of its different tags of routes.
-const MOST_BYTES: usize = 1024 * 1024;
+const MOST_BYTES: usize = 256 * 1024;
 /// Its targets in all its routes.
 const MOST_TARGETS: usize = 30_000;
 /// The parts of its routes that are split off for their options. Each is a rule that every request is compared with.

@@ -53,7 +53,7 @@ const CASES: [Case; 8] = [
         what: "2,000 routes with rules of access each",
         instances: 1,
         fill: |body, _| {
-            let networks: String = (0..20).fold(String::new(), |mut all, n| {
+            let networks: String = (0..3).fold(String::new(), |mut all, n| {
                 let _ = write!(all, "{}ip:10.{n}.0.0/16", if n == 0 { "" } else { "," });
                 all
             });

@@ -77,11 +77,11 @@ fn the_bytes_of_the_tags_of_a_service_are_bounded() {
     let table = made(&list, "");
     let [told] = told(&table).try_into().unwrap();
     assert!(
-        told.ends_with("tags of routes are beyond the 1024 KiB that are read of all its tags"),
+        told.ends_with("tags of routes are beyond the 256 KiB that are read of all its tags"),
         "{told}"
     );
     let text: usize = sources(&table).iter().map(String::len).sum();
-    assert!((1_000_000..1_050_000).contains(&text), "{text} bytes");
+    assert!((250_000..263_000).contains(&text), "{text} bytes");
     let sources = sources(&table);
     for kept in ["first.org/", "last.org/"] {
         assert!(sources.iter().any(|source| source == kept), "{kept}");
