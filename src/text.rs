@@ -79,6 +79,12 @@ pub fn shortened(text: &str, letters: usize) -> String {
     }
 }
 
+/// The same without control characters, for a sentence.
+pub fn shown(text: &str, letters: usize) -> String {
+    let short = shortened(text, letters);
+    short.chars().flat_map(char::escape_debug).collect()
+}
+
 /// The text without the byte order mark at its beginning.
 pub fn without_mark(mut text: String) -> String {
     if text.starts_with('\u{feff}') {

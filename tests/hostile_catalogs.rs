@@ -223,7 +223,7 @@ fn set_up(source: &str, more: &str) -> (Setup, SocketAddr) {
     (setup, entrance)
 }
 
-/// `run --routes`.
+/// Disturbs a catalog beside `run --routes`.
 fn routes_beside(mut catalog: impl Catalog) {
     let (setup, entrance) = set_up(&catalog.settings(), "");
     let listen = entrance.to_string();
@@ -248,12 +248,12 @@ frontend in
 backend {{backendName Name}}
 ";
 
-/// Bodies of the backend of a service: its servers,
+/// The body of a backend: the servers of its service.
 const SERVERS: &str = "{{#each (service Name)}}
     server {{serverName this}} {{serverAddress this}} id {{serverId this}} weight {{Weights.Passing}}
 {{/each}}
 ";
-/// with tags,
+/// The same with what their tags say.
 const TAGS: &str = "{{#each (service Name)}}
     # {{ID}} has {{join Tags \", \"}}
     server {{serverName this}} {{serverAddress this}}
@@ -262,7 +262,7 @@ const TAGS: &str = "{{#each (service Name)}}
 {{/each}}
 {{/each}}
 ";
-/// and by metadata.
+/// The same by what stands in their metadata.
 const METADATA: &str = "{{#each (byMeta \"note\" (service Name))}}
     # {{@key}}
 {{servers this options=\"check\"}}

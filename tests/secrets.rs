@@ -627,6 +627,17 @@ fn no_message_repeats_what_a_helper_made_of_a_secret(version: Version) {
     }
 }
 
+/// Settings for a supervised HAProxy with this template.
+fn supervised(setup: &Setup, version: &Version, template: &str) {
+    setup.file("haproxy.cfg.hbs", template).unwrap();
+    setup
+        .settings(&format!(
+            "[haproxy]\nmode = \"supervise\"\nbinary = {:?}\n[log]\nlevel = \"debug\"\n[state]\ndirectory = \"{{dir}}state\"\n[[template]]\nsource = \"haproxy.cfg.hbs\"\ndestination = \"{{dir}}haproxy.cfg\"\n",
+            version.program()
+        ))
+        .unwrap();
+}
+
 /// What HAProxy says of a set that it refuses goes into the log, the status and HAProxy's own lines.
 #[haproxies(ends)]
 fn a_refused_key_is_neither_logged_nor_told(version: Version) {
@@ -640,13 +651,7 @@ fn a_refused_key_is_neither_logged_nor_told(version: Version) {
     let template = format!(
         "defaults\n    mode http\n    timeout connect 1s\n    timeout server 1s\n    timeout client 1s\nlisten in\n    bind 127.0.0.1:{port}\n    mode {{{{key \"mode\"}}}}\n"
     );
-    setup.file("haproxy.cfg.hbs", &template).unwrap();
-    setup
-        .settings(&format!(
-            "[haproxy]\nmode = \"supervise\"\nbinary = {:?}\n[log]\nlevel = \"debug\"\n[state]\ndirectory = \"{{dir}}state\"\n[[template]]\nsource = \"haproxy.cfg.hbs\"\ndestination = \"{{dir}}haproxy.cfg\"\n",
-            version.program()
-        ))
-        .unwrap();
+    supervised(&setup, &version, &template);
     let mut gatewright = setup.run().unwrap();
     let until = |what: &str, state: &str| {
         setup
@@ -687,13 +692,7 @@ fn a_restart_does_not_tell_the_secrets_of_the_last_good_set(version: Version) {
     let template = format!(
         "defaults\n    mode http\n    timeout connect 1s\n    timeout server 1s\n    timeout client 1s\nlisten in\n    bind 127.0.0.1:{port}\n    http-request set-header X-Note {{{{key \"note\"}}}}\n    errorfile 503 {folder}{{{{toLower (key \"page\")}}}}.http\n"
     );
-    setup.file("haproxy.cfg.hbs", &template).unwrap();
-    setup
-        .settings(&format!(
-            "[haproxy]\nmode = \"supervise\"\nbinary = {:?}\n[log]\nlevel = \"debug\"\n[state]\ndirectory = \"{{dir}}state\"\n[[template]]\nsource = \"haproxy.cfg.hbs\"\ndestination = \"{{dir}}haproxy.cfg\"\n",
-            version.program()
-        ))
-        .unwrap();
+    supervised(&setup, &version, &template);
     let mut gatewright = setup.run().unwrap();
     setup
         .wait_for_status(LIMIT, "the first set", |status| {

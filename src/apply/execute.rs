@@ -571,7 +571,7 @@ impl Applier {
             return Ok(None);
         }
         // What a former process has written it knows by its text only.
-        self.haproxy.withhold(&candidate.origin.secrets);
+        self.haproxy.withhold_instead(&candidate.origin.secrets);
         if runs(seen, revision) {
             self.confirmed(revision.cloned());
             self.reported(seen);

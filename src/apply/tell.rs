@@ -305,6 +305,14 @@ impl Haproxy {
         }
     }
 
+    /// The same where they are those of the set that HAProxy has, and better known.
+    pub fn withhold_instead(&mut self, secrets: &Secrets) {
+        self.withheld = secrets.clone();
+        if let Some(supervisor) = &self.supervisor {
+            supervisor.withhold_instead(secrets.clone());
+        }
+    }
+
     /// Tells HAProxy to load the files that stand at the destinations.
     pub async fn tell(&mut self) -> Told {
         self.told = None;

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::{Instance, Network, unaskable};
+use crate::text::shown;
 
 /// The longest name, id or tag that is taken from the catalog.
 const MAX_TEXT: usize = 1024;
@@ -191,13 +192,9 @@ pub fn is_host_name(text: &str) -> bool {
         })
 }
 
-/// The start of a text, for messages.
+/// The start of a name or value in a sentence, without control characters.
 pub fn shorten(text: &str) -> String {
-    let mut short: String = text.chars().take(40).flat_map(char::escape_debug).collect();
-    if text.chars().count() > 40 {
-        short.push('…');
-    }
-    short
+    shown(text, 40)
 }
 
 #[cfg(test)]

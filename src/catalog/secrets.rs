@@ -151,7 +151,7 @@ impl Secrets {
         }))
     }
 
-    /// These texts.
+    /// The words of these texts, whatever they were read from.
     pub fn of_texts(changed: Vec<String>) -> Secrets {
         Secrets(Arc::new(Inner {
             changed,

@@ -123,11 +123,7 @@ pub fn build<'a>(
 
 /// A text in a sentence: short and without control characters.
 pub fn shown(text: &str) -> String {
-    let mut short: String = text.chars().take(80).flat_map(char::escape_debug).collect();
-    if text.chars().count() > 80 {
-        short.push('…');
-    }
-    short
+    crate::text::shown(text, 80)
 }
 
 struct Making<'a> {

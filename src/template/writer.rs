@@ -175,7 +175,8 @@ impl Writer {
     /// Takes back what was written since.
     pub fn restore(&mut self, snapshot: Snapshot) {
         self.text.truncate(snapshot.length);
-        self.secrets.retain(|part| part.start < snapshot.length);
+        let kept = |part: &SecretPart| part.start < snapshot.length;
+        self.secrets.truncate(self.secrets.partition_point(kept));
         self.escaper = snapshot.escaper;
         self.peak = snapshot.peak;
         self.frame = Frame::Literal;

@@ -10,7 +10,7 @@ use crate::catalog::{Answer, ServiceName};
 
 /// The bytes that the tags of a service may take in the list, where one service would else fill the memory. Its
 /// instances have theirs all the same.
-pub(super) const MOST_TAGS: usize = 1024 * 1024;
+const MOST_TAGS: usize = 1024 * 1024;
 
 /// Reads the answer of `/v1/catalog/services`.
 pub(super) fn services(body: &[u8]) -> Result<Answer, String> {

@@ -17,6 +17,7 @@ use super::Secret;
 use super::consul::{Load, TokenStatus};
 use super::seen::{Followed, Seen, tell};
 use super::{ErrorClass, Freshness, Origin, ReadError, SourceStatus, Update, Watch, WatchId};
+use crate::catalog::fitness::shorten;
 use crate::catalog::guard::Silence;
 use crate::catalog::{Answer, Instance, Query};
 
@@ -273,11 +274,8 @@ fn notes(members: &Members) -> Vec<String> {
         )
     });
     let unreadable = (!members.unreadable.is_empty()).then(|| {
-        let short = |name: &String| -> String {
-            let begin = name.chars().take(40);
-            begin.flat_map(char::escape_debug).collect()
-        };
-        let names: Vec<String> = members.unreadable.iter().take(5).map(short).collect();
+        let some = members.unreadable.iter().take(5);
+        let names: Vec<String> = some.map(|name| shorten(name)).collect();
         format!(
             "{} members of Serf are left out, because their name or a tag is not UTF-8, or both are longer than 4096 bytes: {}. Write these tags anew with `serf tags`, or start the agent under another name.",
             members.unreadable.len(),

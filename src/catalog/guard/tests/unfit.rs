@@ -1,6 +1,7 @@
 //! The guard does not count instances that are unfit: HAProxy never serves them.
 
 use super::*;
+use crate::catalog::fitness::Fitness;
 
 /// Out of range, so that the instance is left out wherever it is rendered.
 const NO_PORT: i64 = 0;
@@ -95,17 +96,20 @@ fn what_is_unfit_no_longer_counts_again() {
     assert_eq!(bench.guard.views()[0].reference, 10);
 }
 
+fn denies(network: &str) -> Rules {
+    Rules {
+        fitness: Fitness {
+            deny: vec![network.parse().unwrap()],
+            ..Fitness::default()
+        },
+        ..Rules::default()
+    }
+}
+
 #[test]
 fn networks_that_the_operator_denies_are_no_loss() {
     let mut bench = Bench::of(20);
-    let denies = Rules {
-        fitness: crate::catalog::fitness::Fitness {
-            deny: vec!["10.0.0.8/29".parse().unwrap()],
-            ..Default::default()
-        },
-        ..Rules::default()
-    };
-    let out = bench.guard.set_rules(denies, bench.now);
+    let out = bench.guard.set_rules(denies("10.0.0.8/29"), bench.now);
     bench.carry_out(out);
     // Of twenty, eight are denied and one goes.
     bench.show("web", 0..19);
@@ -118,20 +122,13 @@ fn networks_that_the_operator_denies_are_no_loss() {
 fn what_is_held_leaves_when_the_operator_denies_its_network() {
     let mut bench = Bench::of(20);
     assert_eq!(bench.show("web", 0..0).len(), 20);
-    let denies = |networks: &[&str]| Rules {
-        fitness: crate::catalog::fitness::Fitness {
-            deny: networks.iter().map(|one| one.parse().unwrap()).collect(),
-            ..Default::default()
-        },
-        ..Rules::default()
-    };
-    let out = bench.guard.set_rules(denies(&["10.0.0.8/29"]), bench.now);
+    let out = bench.guard.set_rules(denies("10.0.0.8/29"), bench.now);
     assert!(out.iter().any(|one| matches!(one, Output::Changed(_))));
     bench.carry_out(out);
     assert_eq!(bench.effective("web").len(), 12);
     let view = &bench.guard.views()[0];
     assert_eq!((view.held, view.reference), (12, 12));
-    let out = bench.guard.set_rules(denies(&["10.0.0.0/8"]), bench.now);
+    let out = bench.guard.set_rules(denies("10.0.0.0/8"), bench.now);
     bench.carry_out(out);
     assert!(bench.effective("web").is_empty() && bench.guard.views().is_empty());
 }
