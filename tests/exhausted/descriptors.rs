@@ -199,7 +199,10 @@ fn gatewright_takes_the_hard_limit_and_its_children_see_the_former_one() {
         .through(&through("-S -n 300; ulimit -H -n 900"))
         .serve();
     let pid = scene.gatewright.process().pid();
-    assert_eq!(soft_limit(pid), "900");
+    // It is the former one while a child starts.
+    scene.wait("the raised limit", || {
+        (soft_limit(pid) == "900").then_some(())
+    });
     scene.goes_on(&consul, "changed");
     let seen = scene.setup.read("limits").unwrap();
     assert!(seen.lines().count() > 1, "{seen}");

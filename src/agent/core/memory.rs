@@ -26,9 +26,10 @@ pub struct Memory {
     good: Option<(Answers, Arc<str>, Revision)>,
     /// Since when that is not on disk.
     unsaved: Option<Instant>,
-    saving: bool,
+    /// Since when it is being written.
+    saving: Option<Instant>,
     saved_at: Option<Instant>,
-    /// After a failure.
+    /// After a write.
     not_before: Option<Instant>,
     problem: Option<String>,
 }
@@ -96,7 +97,7 @@ impl Memory {
         self.problem.as_deref()
     }
 
-    /// When it was last written by this process.
+    /// The time of what this process wrote last: later changes are not in it, even while it was written.
     pub fn saved_at(&self) -> Option<Instant> {
         self.saved_at
     }
@@ -239,33 +240,32 @@ impl Core {
     /// When the snapshot is to be written.
     pub(super) fn save_due(&self) -> Option<Instant> {
         let memory = &self.memory;
-        if memory.saving {
+        if memory.saving.is_some() {
             return None;
         }
         let unsaved = memory.unsaved? + SAVE_AFTER;
-        let interval = memory.saved_at.map(|at| at + SAVE_INTERVAL);
-        Some(unsaved).max(interval).max(memory.not_before)
+        Some(unsaved).max(memory.not_before)
     }
 
     pub(super) fn save(&mut self, now: Instant, actions: &mut Vec<Action>) {
         if self.save_due().is_some_and(|due| now >= due)
             && let Some(content) = self.unsaved(now)
         {
-            self.memory.saving = true;
+            self.memory.saving = Some(now);
             actions.push(Action::Save(content));
         }
     }
 
     /// Somebody has removed the snapshot that was written.
     pub fn snapshot_is_gone(&mut self, now: Instant) {
-        if self.memory.saved_at.is_some() && !self.memory.saving {
+        if self.memory.saved_at.is_some() && !self.is_saving() {
             self.memory.changed(now);
         }
     }
 
     /// Whether the snapshot is being written.
     pub fn is_saving(&self) -> bool {
-        self.memory.saving
+        self.memory.saving.is_some()
     }
 
     /// What is to be written at the end of the process: ages grow also where nothing changes.
@@ -316,11 +316,11 @@ impl Core {
         actions: &mut Vec<Action>,
     ) {
         let memory = &mut self.memory;
-        memory.saving = false;
+        let started = memory.saving.take();
         match result {
             Ok(()) => {
-                memory.saved_at = Some(now);
-                memory.not_before = None;
+                memory.saved_at = started.or(Some(now));
+                memory.not_before = Some(now + SAVE_INTERVAL);
                 memory.problem = None;
             }
             Err(error) => {
