@@ -1,6 +1,6 @@
 //! One exit code a class of failure, so that a script or a supervisor can tell them apart.
 //!
-//! The numbers are part of the interface: they are listed in the README and never change meaning.
+//! The numbers are part of the interface: `gatewright help exit-codes` lists them, and they never change meaning.
 //! 7 is not used.
 
 /// Everything asked for was done.

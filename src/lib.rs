@@ -20,6 +20,7 @@
 //! * [`status`]: what it tells;
 //! * [`cli`], [`settings`], [`diagnostic`], [`exit`]: the shell;
 //! * [`descriptors`], [`text`]: limits on what is open and on what is read;
+//! * [`markdown`]: the pages of `gatewright help` on a terminal;
 //! * [`crash`]: where tests end the program.
 
 // Files that tests/parts includes, too, call the library by its name.
@@ -38,6 +39,7 @@ pub mod exit;
 pub mod fuzzing;
 pub mod haproxy;
 pub mod lint;
+pub mod markdown;
 pub mod migrate;
 pub mod routes;
 pub mod settings;

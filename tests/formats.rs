@@ -341,19 +341,28 @@ fn help_is_about_commands_and_topics() {
         (&["help"][..], "Usage: gatewright"),
         (&["help", "check"], "Usage: gatewright check"),
         (&["help", "templates"], "serverName"),
-        (&["help", "codes"], "hostile-value\n"),
-        (&["help", "lints"], "\nno-else\n"),
+        (&["help", "codes"], "\nhostile-value\n  "),
+        (&["help", "lints"], "\nno-else\n  "),
         (&["help", "exit-codes"], "haproxy -c or the gate refused"),
+        (&["help", "metrics"], "\n  * `gatewright_ready` (gauge): "),
     ] {
         let (code, out, _) = told(words);
         assert_eq!(code, Some(0), "{words:?}");
         assert!(out.contains(part), "{words:?}: {out}");
     }
-    let (code, _, error) = told(&["help", "chekc"]);
-    assert_eq!(code, Some(2));
-    assert_eq!(
-        error,
-        "error[topic]: There is no help about `chekc`.\n |\n = help: Did you mean `check`?\n\n"
+    for (wrong, near) in [("chekc", "check"), ("metric", "metrics")] {
+        let (code, _, error) = told(&["help", wrong]);
+        assert_eq!(code, Some(2));
+        let said = format!(
+            "error[topic]: There is no help about `{wrong}`.\n |\n = help: Did you mean `{near}`?\n\n"
+        );
+        assert_eq!(error, said);
+    }
+    // Both of a name that a command and a topic share, and the topics in the list.
+    let (_, list, _) = told(&["--help"]);
+    assert!(
+        list.contains("\n  metrics          every metric for Prometheus\n"),
+        "{list}"
     );
 }
 

@@ -33,15 +33,12 @@ pub struct Helpers {
     markdown: bool,
 }
 
-/// How wide lines are.
-const WIDTH: usize = 100;
-
 impl Helpers {
     /// Runs the command.
     pub fn run(self) -> Result<u8, Failure> {
         let text = match &self.name {
             _ if self.markdown => reference_markdown(),
-            _ if self.all => reference_text(WIDTH),
+            _ if self.all => reference_text(),
             None => list(),
             Some(name) => found(name)?,
         };
@@ -78,7 +75,7 @@ fn found(name: &str) -> Result<String, Failure> {
     let texts: Vec<String> = TABLE
         .iter()
         .filter(|entry| entry.name.to_lowercase().contains(&wanted))
-        .map(|entry| helper_text(entry, WIDTH))
+        .map(helper_text)
         .collect();
     if texts.is_empty() {
         let diagnostic = Diagnostic::error(

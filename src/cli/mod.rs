@@ -37,7 +37,7 @@ pub use failure::Failure;
     name = "gatewright",
     version,
     after_help = EXIT_CODES,
-    after_long_help = EXAMPLES,
+    after_long_help = after_help(),
     propagate_version = true,
     disable_help_subcommand = true
 )]
@@ -85,14 +85,13 @@ Examples:
 
   Record what the templates read, and check them in CI without Consul:
       gatewright capture -c gatewright.toml -o fixtures/today.json
-      gatewright check -c gatewright.toml fixtures/
+      gatewright check -c gatewright.toml fixtures/";
 
-Exit codes:
-  0  everything asked for was done      5  haproxy -c or the gate refused the configuration
-  1  an input or output error           6  the catalog could not be read
-  2  the command line is wrong          8  another instance holds the lock
-  3  the settings are wrong             9  the compared texts differ
-  4  a template or fixture is wrong    10  no sidecar answers on the status socket";
+/// What `gatewright --help` and `gatewright help` end with.
+fn after_help() -> String {
+    let topics = help::topic_list();
+    format!("{EXAMPLES}\n\nTopics of `gatewright help TOPIC`:\n{topics}\n{EXIT_CODES}")
+}
 
 /// From here on no core dump and no other process of the same user shows what is in memory: tokens, values of keys and
 /// of the environment. A program that is started from here may dump its core: the flag ends with `exec`.

@@ -3,11 +3,12 @@
 use std::io::Write;
 
 use clap::CommandFactory;
+use clap::builder::PossibleValuesParser;
 use clap_complete::Shell;
 
 use crate::exit;
 
-use super::{Cli, Failure};
+use super::{Cli, Failure, help};
 
 /// Print completions for a shell
 #[derive(Debug, clap::Args)]
@@ -26,7 +27,11 @@ impl Completions {
     /// Runs the command.
     pub fn run(self) -> Result<u8, Failure> {
         let mut text = Vec::new();
-        clap_complete::generate(self.shell, &mut Cli::command(), "gatewright", &mut text);
+        let topics = PossibleValuesParser::new(help::TOPICS.iter().map(|topic| topic.name));
+        let mut cli = Cli::command().mut_subcommand("help", |command| {
+            command.mut_arg("name", |name| name.value_parser(topics))
+        });
+        clap_complete::generate(self.shell, &mut cli, "gatewright", &mut text);
         let _ = anstream::stdout().lock().write_all(&text);
         Ok(exit::OK)
     }

@@ -1,4 +1,4 @@
-//! The table of all lints: the reference, what can be allowed, and what the README lists.
+//! The table of all lints: the reference and what can be allowed.
 
 /// One lint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,26 +176,27 @@ pub static LINTS: &[Lint] = &[
         example: example("{{!-- gatewright: allow no-check --}}\n", "{{!-- any other comment --}}\n") },
 ];
 
-/// All lints as text for people: the code, what it tells, what to write, and how it looks.
+/// All lints as Markdown: the code, what it tells, what to write, and how it looks.
 pub fn reference() -> String {
-    let mut text = String::from(
-        "Lints of `gatewright check`. Each is a warning. A code is allowed everywhere by `[check] allow = [\"CODE\"]` in the\n\
-         settings or `--allow CODE`, on a line of a template by {{!-- gatewright: allow CODE --}} on it or above it, in a whole\n\
-         template by {{!-- gatewright: allow-file CODE --}}, and for the next line of a configuration by\n\
-         `# gatewright: allow CODE`.\n",
-    );
-    for lint in LINTS {
-        text.push_str(&format!(
-            "\n{}\n  {}\n  {}\n",
-            lint.code, lint.what, lint.help
-        ));
-        if let Some(example) = lint.example {
+    let mut text = String::new();
+    for Lint {
+        code,
+        what,
+        help,
+        example,
+        ..
+    } in LINTS
+    {
+        text.push_str(&format!("\n## {code}\n\n{what} {help}\n"));
+        if let Some(example) = example {
+            text.push_str("\n```\n");
             for (word, shown) in [("not", example.bad), ("but", example.good)] {
                 for (index, line) in shown.trim_end().lines().enumerate() {
                     let word = if index == 0 { word } else { "   " };
-                    text.push_str(&format!("    {word} {line}\n"));
+                    text.push_str(&format!("{word} {line}\n"));
                 }
             }
+            text.push_str("```\n");
         }
     }
     text

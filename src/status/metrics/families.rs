@@ -13,7 +13,7 @@ pub enum Kind {
 
 use Kind::{Counter, Gauge, Summary};
 
-/// Every metric: name, kind, labels, meaning. The README's table is this one.
+/// Every metric: name, kind, labels, meaning; `gatewright help metrics` lists them.
 #[rustfmt::skip]
 pub const FAMILIES: &[(&str, Kind, &str, &str)] = &[
     ("gatewright_build_info", Gauge, "version", "Always 1."),

@@ -6,6 +6,7 @@ mod content;
 use std::fmt::Write as _;
 
 use super::{Entry, Example, PAIRS};
+use crate::markdown::terminal;
 
 /// The catalog that the examples are rendered from.
 pub const CATALOG: &str = include_str!("../example.json");
@@ -44,9 +45,9 @@ pub fn reference() -> Vec<Block> {
     content::blocks()
 }
 
-/// The whole reference for a terminal of some width.
-pub fn reference_text(width: usize) -> String {
-    text(&reference(), width)
+/// The whole reference for a terminal.
+pub fn reference_text() -> String {
+    terminal(&reference_markdown())
 }
 
 /// The whole reference as Markdown.
@@ -54,9 +55,9 @@ pub fn reference_markdown() -> String {
     markdown(&reference())
 }
 
-/// What there is to say of one helper, for a terminal.
-pub fn helper_text(entry: &'static Entry, width: usize) -> String {
-    text(&[Block::Helper(entry)], width)
+/// One helper, for a terminal.
+pub fn helper_text(entry: &Entry) -> String {
+    terminal(&helper_markdown(entry))
 }
 
 impl Entry {
@@ -82,116 +83,6 @@ impl Entry {
             .collect();
         (!words.is_empty()).then(|| words.join(" "))
     }
-}
-
-/// Blocks for a terminal.
-pub fn text(blocks: &[Block], width: usize) -> String {
-    let width = width.clamp(40, 120);
-    let mut out = String::new();
-    for block in blocks {
-        if !out.is_empty() {
-            out.push('\n');
-        }
-        // Writing into a String cannot fail.
-        let _ = match block {
-            Block::Heading(level, title) => {
-                let line = match level {
-                    1 => "=",
-                    2 => "-",
-                    _ => "~",
-                };
-                writeln!(out, "{title}\n{}", line.repeat(title.chars().count()))
-            }
-            Block::Text(words) => write!(out, "{}", wrapped(words, "", "", width)),
-            Block::List(points) => points
-                .iter()
-                .try_for_each(|point| write!(out, "{}", wrapped(point, "* ", "  ", width))),
-            Block::Code(_, lines) => write!(out, "{}", indented(lines, "    ")),
-            Block::Helper(entry) => write!(out, "{}", helper(entry, width)),
-            Block::Table(heads, rows) => rows.iter().enumerate().try_for_each(|(number, row)| {
-                let between = if number > 0 { "\n" } else { "" };
-                write!(out, "{between}{}", table_row(heads, row, width))
-            }),
-        };
-    }
-    out
-}
-
-fn helper(entry: &Entry, width: usize) -> String {
-    let mut out = format!("{}\n", entry.call());
-    if let Some(pairs) = entry.pairs_in_words() {
-        out.push_str(&wrapped(&pairs, "    pairs: ", "           ", width));
-    }
-    out.push_str(&wrapped(entry.what, "    ", "    ", width));
-    if !entry.notes.is_empty() {
-        out.push_str(&wrapped(entry.notes, "    Note: ", "    ", width));
-    }
-    for Example { template, output } in entry.examples {
-        out.push_str(&indented(template, "      "));
-        out.push_str(&indented(output, "      | "));
-    }
-    out
-}
-
-/// A row, each column on lines of its own.
-fn table_row(heads: &[&str; 3], row: &[String; 3], width: usize) -> String {
-    let [first, second, third] = row;
-    let mut out = wrapped(first, "* ", "  ", width);
-    for (head, cell) in [(heads[1], second), (heads[2], third)] {
-        if !cell.is_empty() {
-            out.push_str(&wrapped(cell, &format!("    {head}: "), "      ", width));
-        }
-    }
-    out
-}
-
-/// Words in lines of a width, the first after one beginning, the others after another.
-fn wrapped(words: &str, first: &str, other: &str, width: usize) -> String {
-    let mut out = String::from(first);
-    let mut column = first.chars().count();
-    let mut begun = false;
-    for word in unbroken(words, width / 2) {
-        let length = word.chars().count();
-        if begun && column + 1 + length > width {
-            out.push('\n');
-            out.push_str(other);
-            column = other.chars().count();
-            begun = false;
-        }
-        if begun {
-            out.push(' ');
-            column += 1;
-        }
-        out.push_str(&word);
-        column += length;
-        begun = true;
-    }
-    out.push('\n');
-    out
-}
-
-/// The words; code in backticks is one, unless it is long.
-fn unbroken(words: &str, most: usize) -> Vec<String> {
-    let mut all: Vec<String> = Vec::new();
-    let mut in_code = false;
-    for word in words.split_whitespace() {
-        match all.last_mut() {
-            Some(last) if in_code && last.chars().count() < most => {
-                last.push(' ');
-                last.push_str(word);
-            }
-            _ => all.push(word.to_owned()),
-        }
-        in_code ^= word.matches('`').count() % 2 == 1;
-    }
-    all
-}
-
-fn indented(lines: &str, before: &str) -> String {
-    lines
-        .lines()
-        .map(|line| format!("{}\n", format!("{before}{line}").trim_end()))
-        .collect()
 }
 
 /// Blocks as Markdown.

@@ -1,0 +1,76 @@
+//! The topics of `gatewright help`. Each page is a Markdown file that lies where a reader of the repository looks for
+//! it; what a table of the program says is written from that table.
+
+use crate::diagnostic::codes;
+use crate::lint;
+use crate::status::metrics::FAMILIES;
+use crate::template::helpers::reference::reference_markdown;
+
+use super::super::EXIT_CODES;
+
+/// A topic.
+pub struct Topic {
+    /// What `gatewright help` is given.
+    pub name: &'static str,
+    /// The topic in a line, for the list of topics.
+    pub about: &'static str,
+    /// Its Markdown file.
+    file: &'static str,
+    /// What follows the file, from a table of the program.
+    table: fn() -> String,
+}
+
+impl Topic {
+    /// The page as Markdown.
+    pub fn page(&self) -> String {
+        self.file.to_owned() + &(self.table)()
+    }
+}
+
+/// `topic!(NAME, ABOUT, PATH of the file, table)`.
+macro_rules! topic {
+    ($name:literal, $about:literal, $path:literal) => {
+        topic!($name, $about, $path, String::new)
+    };
+    ($name:literal, $about:literal, $path:literal, $table:expr) => {
+        Topic {
+            name: $name,
+            about: $about,
+            file: include_str!($path),
+            table: $table,
+        }
+    };
+}
+
+/// Every topic, in the order of the list.
+#[rustfmt::skip] // One topic, a line.
+pub const TOPICS: &[Topic] = &[
+    Topic { name: "templates", about: "the language of templates, with all helpers", file: "", table: reference_markdown },
+    topic!("status", "what a sidecar tells, on its socket and by HTTP; the log", "status.md"),
+    topic!("states", "the word for the whole, and what to do about it", "states.md"),
+    topic!("metrics", "every metric for Prometheus", "metrics.md", metrics),
+    topic!("alerts", "what to alert on", "alerts.md"),
+    topic!("lints", "what `check` warns of, with examples; how to allow it", "lints.md", lint::reference),
+    topic!("codes", "the word in brackets of a message: meaning and remedy", "codes.md", code_list),
+    topic!("exit-codes", "the exit codes of all commands", "exit-codes.md", exit_codes),
+];
+
+fn metrics() -> String {
+    let mut list = String::from("\n");
+    for (name, kind, labels, meaning) in FAMILIES {
+        let kind = format!("{kind:?}").to_lowercase();
+        let with = if labels.is_empty() { "" } else { "; labels: " };
+        list.push_str(&format!("* `{name}` ({kind}{with}{labels}): {meaning}\n"));
+    }
+    list
+}
+
+fn code_list() -> String {
+    let entry = |one: &codes::Code| format!("\n## {}\n\n{} {}\n", one.code, one.what, one.help);
+    codes::CODES.iter().map(entry).collect()
+}
+
+fn exit_codes() -> String {
+    let lines = EXIT_CODES.split_once('\n').map_or("", |(_, lines)| lines);
+    format!("\n```\n{lines}\n```\n")
+}
