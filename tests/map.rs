@@ -57,10 +57,12 @@ fn every_entry_of_the_catalogue_is_tested_or_has_a_reason() {
     );
 }
 
-/// The tables of the README whose last column is `test`.
+/// The tables of the examples' pages whose last column is `test`.
 #[test]
-fn every_test_that_the_readme_names_exists() {
-    let text = std::fs::read_to_string(tools::root().join("README.md")).unwrap();
+fn every_test_that_the_examples_pages_name_exists() {
+    let pages = ["examples/README.md", "examples/airavata/README.md"];
+    let text = pages.map(|page| std::fs::read_to_string(tools::root().join(page)).unwrap());
+    let text = text.concat();
     let tests: BTreeSet<String> = tests::all().into_iter().map(|test| test.name).collect();
     let mut in_table = false;
     let mut named = BTreeSet::new();
@@ -74,7 +76,7 @@ fn every_test_that_the_readme_names_exists() {
     let missing: Vec<&String> = named.difference(&tests).collect();
     assert!(
         missing.is_empty(),
-        "The README names tests that do not exist: {missing:?}"
+        "{pages:?} name tests that do not exist: {missing:?}"
     );
 }
 

@@ -26,7 +26,9 @@ use super::{Failure, run, wiring};
 #[command(after_long_help = "\
 Examples:
   gatewright capture -c gatewright.toml -o fixtures/today.json
-  gatewright capture -t haproxy.cfg.hbs | less")]
+  gatewright capture -t haproxy.cfg.hbs | less
+
+More: `gatewright help ci`")]
 pub struct Capture {
     #[command(flatten)]
     settings: SettingsFlag,

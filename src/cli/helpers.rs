@@ -12,8 +12,8 @@ use super::Failure;
 /// List the helpers of the template language, each with examples and what they write
 ///
 /// With a NAME, tells all there is of the helpers whose name holds it; without one, lists them all
-/// in short. --all writes the whole reference: how templates are written, what is escaped, every
-/// helper, and what differs from consul-template.
+/// in short. --all writes the whole reference: how templates are written, every helper, and what
+/// differs from consul-template. `gatewright help escaping` says how values are escaped.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

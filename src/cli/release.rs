@@ -24,7 +24,9 @@ use super::flags::SettingsFlag;
 Examples:
   gatewright release web -c /etc/gatewright/gatewright.toml
   gatewright release --listener '*:8080' -c /etc/gatewright/gatewright.toml
-  gatewright release --all --socket /run/gatewright/status.sock")]
+  gatewright release --all --socket /run/gatewright/status.sock
+
+More: `gatewright help guard`")]
 pub struct Release {
     /// The services
     #[arg(

@@ -22,7 +22,9 @@ use super::{Failure, run, wiring};
 #[command(after_help = "\
 Examples:
   gatewright routes
-  gatewright routes --catalog fixtures/today.json --json")]
+  gatewright routes --catalog fixtures/today.json --json
+
+More: `gatewright help fabio`")]
 pub struct Routes {
     #[command(flatten)]
     settings: SettingsFlag,

@@ -30,7 +30,10 @@ use super::{Failure, log, rights, wiring};
 Examples:
   gatewright run --service airavata-api --listen 127.0.0.1:8080
   gatewright run -c /etc/gatewright/gatewright.toml
-  gatewright run -c gatewright.toml --mode master --master-socket /run/haproxy-master.sock")]
+  gatewright run -c gatewright.toml --mode master --master-socket /run/haproxy-master.sock
+
+More: `gatewright help settings`, `gatewright help modes`, `gatewright help consul`, `gatewright help serf`,
+`gatewright help fabio`")]
 pub struct Run {
     #[command(flatten)]
     settings: SettingsFlag,

@@ -25,7 +25,9 @@ use super::flags::SettingsFlag;
 #[command(after_help = "\
 Examples:
   gatewright status -c /etc/gatewright/gatewright.toml
-  gatewright status --socket /run/gatewright/status.sock --json")]
+  gatewright status --socket /run/gatewright/status.sock --json
+
+More: `gatewright help states`, `gatewright help status`")]
 pub struct StatusCommand {
     #[command(flatten)]
     settings: SettingsFlag,

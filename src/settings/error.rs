@@ -45,19 +45,19 @@ pub fn diagnose(path: &Path, source: &str, error: &toml::de::Error) -> Diagnosti
         let sentence = format!("The value here is of another type: expected {expected}.");
         return Diagnostic::error("wrong-type", sentence)
             .at(place)
-            .help("See examples/settings/gatewright.toml for each key and its form.");
+            .help("`gatewright help settings` shows each key and its form.");
     }
     // What we say of a variable names it, not its value.
     if secret.is_some() && !inside {
         return Diagnostic::error("wrong-value", "The value here cannot be used.")
             .at(place)
-            .help("See examples/settings/gatewright.toml for each key and its form. It is not shown because it may be a secret.");
+            .help("`gatewright help settings` shows each key and its form. It is not shown because it may be a secret.");
     }
     if message.starts_with("invalid type: ") {
         let (sentence, _) = reworded(message, "setting");
         return Diagnostic::error("wrong-type", sentence)
             .at(place)
-            .help("See examples/settings/gatewright.toml for each key and its form.");
+            .help("`gatewright help settings` shows each key and its form.");
     }
     let code = if error.span().is_some() && DeTable::parse(source).is_ok() {
         "wrong-value"

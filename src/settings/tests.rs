@@ -147,7 +147,7 @@ error[wrong-type]: The value has the wrong type: integer `60`, expected a string
 2 | wait = 60
   |        ^^
   |
-  = help: See examples/settings/gatewright.toml for each key and its form.
+  = help: `gatewright help settings` shows each key and its form.
 "
     );
     assert_eq!(

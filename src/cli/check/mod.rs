@@ -42,7 +42,9 @@ Examples:
 
 The exit code is 0 when everything is good, 4 when a template or a catalog file is wrong, 5 when
 haproxy -c or the gate refuses a configuration (or, with --strict, something is warned of), and 9
-when a rendered text is not the expected one. Of several the highest counts.")]
+when a rendered text is not the expected one. Of several the highest counts.
+
+More: `gatewright help ci`, `gatewright help lints`, `gatewright help codes`")]
 pub struct Check {
     /// Templates (.hbs), catalog files (.json) and folders with either
     #[arg(value_name = "PATH")]

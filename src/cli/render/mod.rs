@@ -36,7 +36,9 @@ Examples:
   gatewright render -c gatewright.toml --plan
 
 --plan compares with the live files and asks the running worker. It knows nothing of what a running sidecar
-holds back (see `gatewright status`).")]
+holds back (see `gatewright status`).
+
+More: `gatewright help templates`, `gatewright help changes`, `gatewright help troubleshooting`")]
 pub struct Render {
     #[command(flatten)]
     settings: SettingsFlag,

@@ -28,7 +28,6 @@ pub fn blocks() -> Vec<Block> {
         ),
     ];
     all.extend(writing());
-    all.extend(escaping());
     all.extend(helpers());
     all.extend(differences());
     all
@@ -66,21 +65,6 @@ fn writing() -> Vec<Block> {
         text(
             "A template has 1 MiB, a file that is made of it 64 MiB and 5 s (templates.max_template, max_output, timeout); blocks and partials stand 32 deep; a text that a helper makes has 16 MiB, by replacing 1 MiB; a list that it makes 100,000 items.",
         ),
-    ]
-}
-
-fn escaping() -> Vec<Block> {
-    vec![
-        heading(2, "Escaping"),
-        text(
-            "A value that a tag writes is data: it cannot add a word, a line or a directive. It is escaped by where it stands, which follows from what was written before it.",
-        ),
-        list(&[
-            "Outside of quotes, a blank, `#`, quotes and backslashes get a backslash, and an empty value becomes `\"\"`. In double quotes, `\"`, `\\` and `$` get one.",
-            "Refused, with the template's line, is what keeps a meaning however it is quoted: control characters; `%`; a leading `-`; `$` in an address; a lone brace; a single quote in single quotes; anything right after a backslash of the template; the first word of a line; in parentheses and brackets all but letters, digits and `_.:/@-`; `@` or a leading `/` where a server's address stands.",
-            "In map files and lists of certificates a value is a word or the rest of its line. Files of the kind \"other\" hold values as they are.",
-            "`servers`, `slots`, `serverName`, `serverAddress` and `backendName` make what is legal of what they get. `{{raw x}}` writes a value as it is, where templates.allow_raw is true.",
-        ]),
     ]
 }
 

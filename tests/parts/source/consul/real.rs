@@ -290,7 +290,7 @@ async fn next_error(updates: &mut mpsc::Receiver<Update>) -> ReadError {
     timeout(PATIENCE, failed).await.unwrap()
 }
 
-/// The policy that the README names; nothing here may need more.
+/// The policy that `gatewright help consul` names; nothing here may need more.
 const MINIMAL: &str = r#"service_prefix "" { policy = "read" }
 node_prefix "" { policy = "read" }
 key_prefix "" { policy = "read" }"#;
