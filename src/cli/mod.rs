@@ -90,7 +90,7 @@ Examples:
 /// What `gatewright --help` and `gatewright help` end with.
 fn after_help() -> String {
     let topics = help::topic_list();
-    format!("{EXAMPLES}\n\nTopics of `gatewright help TOPIC`:\n{topics}\n{EXIT_CODES}")
+    format!("{EXAMPLES}\n\nTopics of help:\n{topics}\n{EXIT_CODES}")
 }
 
 /// From here on no core dump and no other process of the same user shows what is in memory: tokens, values of keys and

@@ -15,6 +15,20 @@ fn plain(page: &str) -> String {
 }
 
 #[test]
+fn the_readme_is_one_screen_that_names_every_topic() {
+    assert!(README.lines().count() <= 150, "{}", README.lines().count());
+    for line in README.lines() {
+        assert!(line.chars().count() <= 100, "{line}");
+    }
+    for topic in TOPICS {
+        let row = README
+            .lines()
+            .find(|line| line.starts_with("| `") && line.contains(&format!("`{}`", topic.name)));
+        assert!(row.is_some(), "README.md does not name {}", topic.name);
+    }
+}
+
+#[test]
 fn every_page_fits_a_terminal_and_shows_no_marks_of_markdown() {
     for topic in TOPICS {
         for line in plain(&topic.page()).lines() {
