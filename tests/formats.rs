@@ -358,12 +358,20 @@ fn help_is_about_commands_and_topics() {
         );
         assert_eq!(error, said);
     }
-    // Both of a name that a command and a topic share, and the topics in the list.
+    let (_, both, _) = told(&["help", "status"]);
+    assert!(
+        both.contains("Usage: gatewright status") && both.contains("\nThe status\n"),
+        "{both}"
+    );
     let (_, list, _) = told(&["--help"]);
     assert!(
         list.contains("\n  metrics          every metric for Prometheus\n"),
         "{list}"
     );
+    for shell in ["bash", "zsh", "fish"] {
+        let (_, completions, _) = told(&["completions", shell]);
+        assert!(completions.contains("troubleshooting"), "{shell}");
+    }
 }
 
 #[test]

@@ -27,11 +27,20 @@ impl Completions {
     /// Runs the command.
     pub fn run(self) -> Result<u8, Failure> {
         let mut text = Vec::new();
-        let topics = PossibleValuesParser::new(help::TOPICS.iter().map(|topic| topic.name));
+        let topics: Vec<&str> = help::TOPICS.iter().map(|topic| topic.name).collect();
+        let known = PossibleValuesParser::new(topics.iter().copied());
         let mut cli = Cli::command().mut_subcommand("help", |command| {
-            command.mut_arg("name", |name| name.value_parser(topics))
+            command.mut_arg("name", |name| name.value_parser(known))
         });
         clap_complete::generate(self.shell, &mut cli, "gatewright", &mut text);
+        if self.shell == Shell::Fish {
+            // The generator for fish leaves out the values of what has no flag.
+            let topics = topics.join(" ");
+            let seen = "__fish_seen_subcommand_from help";
+            text.extend(
+                format!("complete -c gatewright -n \"{seen}\" -f -a \"{topics}\"\n").bytes(),
+            );
+        }
         let _ = anstream::stdout().lock().write_all(&text);
         Ok(exit::OK)
     }
