@@ -516,9 +516,11 @@ fn helpers_are_listed_and_found_by_name() {
         some,
         "\
 serverName INSTANCE:object
-    A legal, unique and stable name for an instance, from its node and id.
-      {{#each (service \"v1.web\")}}server {{serverName this}} {{serverAddress this}} check{{/each}}
-      | server n1:web-1 10.0.0.1:8080 check
+  A legal, unique and stable name for an instance, from its node and id.
+
+    {{#each (service \"v1.web\")}}server {{serverName this}} {{serverAddress this}} check{{/each}}
+
+    | server n1:web-1 10.0.0.1:8080 check
 "
     );
     let none = setup.call(&["helpers", "toUper"]).unwrap();

@@ -1,4 +1,4 @@
-//! A report as JSON: documented in the README, versioned, with a JSON Schema (`gatewright schema check`).
+//! A report as JSON: documented in examples/ci/README.md, versioned, with a JSON Schema (`gatewright schema check`).
 
 use serde::Serialize;
 
