@@ -15,6 +15,7 @@ mod environment;
 mod exhausted;
 mod faults;
 mod field;
+mod files_alone;
 mod first_start;
 mod formats;
 mod found_settings;

@@ -18,7 +18,9 @@ use std::time::{Duration, Instant};
 
 mod certificates;
 mod commands;
+mod holds;
 mod load;
+mod loaded;
 mod look;
 mod memory;
 mod notes;
@@ -26,20 +28,22 @@ mod patterns;
 mod reads;
 mod telling;
 
-use self::commands::Attempt;
+use self::commands::{Attempt, MOMENT};
+pub(super) use self::loaded::others_of;
 use self::memory::Memory;
 use self::notes::Program;
 use self::reads::Other;
+use super::carrier::Carrier;
 use super::files;
 use super::gate::{self, Rules};
 use super::history::{History, StoredSet, not_kept};
 use super::journal::{self, Change, Phase};
 use super::lock::Lock;
 use super::origin;
-use super::plan::{Comparison, compare};
+use super::plan::Comparison;
 use super::rejections::{Build, Rejection, structure};
 use super::roots;
-use super::set::{Candidate, REVISION_VARIABLE, Revision, Role, SetFile, revision_variable};
+use super::set::{Candidate, Revision, Role, SetFile};
 use super::stage::{self, Staged, stage};
 use super::tell::{Haproxy, Mode, Seen};
 use super::validate::{self, Master};
@@ -58,6 +62,8 @@ const ABSENT: Duration = Duration::from_secs(2);
 /// The one that writes the destinations and tells HAProxy.
 pub struct Applier {
     options: Options,
+    /// How it is known which set a worker runs.
+    carrier: Carrier,
     rules: Rules,
     history: History,
     haproxy: Haproxy,
@@ -103,9 +109,8 @@ impl Applier {
     /// Takes the locks, cleans up after a crash and reads what is known. Touches neither HAProxy nor,
     /// unless a swap was interrupted, its files.
     pub fn open(options: Options, rules: Rules) -> Result<Applier, ApplyError> {
-        let main = options.configurations().next();
-        let main = main.ok_or(ApplyError::NoConfiguration)?;
-        let lock = Lock::acquire(&options.state_directory, main)?;
+        let carrier = options.carrier().ok_or(ApplyError::NoConfiguration)?;
+        let lock = Lock::acquire(&options.state_directory, carrier.main())?;
         if let Some(problem) = lock.problem() {
             tracing::warn!("{problem}");
         }
@@ -125,21 +130,19 @@ impl Applier {
         if pending.is_none() {
             history.adopt_live(&options.destinations)?;
         }
-        let mut haproxy = Haproxy::new(
+        let haproxy = Haproxy::new(
             options.mode.clone(),
             options.stats_socket.clone(),
-            variable(&options),
+            carrier.variable(),
             invocation(&options),
             options.command_timeout,
             options.confirm_timeout,
         );
         let last_good = history.last_good().map(Arc::new);
-        if let Some(good) = &last_good {
-            haproxy.learn_socket(&good.files);
-        }
-        Ok(Applier {
-            last_good,
+        let mut applier = Applier {
+            last_good: last_good.clone(),
             options,
+            carrier,
             rules,
             history,
             haproxy,
@@ -153,7 +156,11 @@ impl Applier {
             meant: false,
             ending: Ending::default(),
             lock,
-        })
+        };
+        if let Some(good) = &last_good {
+            applier.learn_socket(&good.files);
+        }
+        Ok(applier)
     }
 
     /// What a failed change goes back to.
@@ -427,6 +434,7 @@ impl Applier {
         if is_error(&findings) {
             return Ok(self.refused(candidate, findings));
         }
+        self.forget_workers();
         let change = self.swap_in(candidate, staged)?;
         let master = master.as_ref();
         self.take_effect(candidate, change, master, story, started, findings)
@@ -451,21 +459,21 @@ impl Applier {
     }
 
     /// What runs, before anything is done about it.
-    async fn look(&self) -> Seen {
+    async fn look(&mut self) -> Seen {
         match &self.pending {
             // A crash came after HAProxy was told, which may be loading just now.
             Some(change) if change.phase() == Phase::Told => {
-                let revision = change.revision();
-                let wanted = |running: &Running| running.revision == revision;
-                self.haproxy.seen_after_load(wanted).await
+                let wanted = self.reports(change.revision());
+                let seen = self.haproxy.seen_after_load(wanted).await;
+                self.recognized(seen).await
             }
-            _ => self.haproxy.seen(ABSENT).await,
+            _ => self.seen(ABSENT).await,
         }
     }
 
     fn compare(&self, candidate: &Candidate) -> Comparison {
         match &self.last_good {
-            Some(good) => compare(&good.files, &candidate.files),
+            Some(good) => self.difference(&good.files, &candidate.files),
             None => Comparison::default(),
         }
     }
@@ -549,6 +557,7 @@ impl Applier {
             change.finish()?;
             self.confirmed(revision);
         } else {
+            self.forget_workers();
             change.take_back().map_err(ApplyError::TakeBack)?;
             let good = self.history.last_good().map(|set| set.revision);
             self.history.update(|state| state.written = good);
@@ -567,7 +576,7 @@ impl Applier {
         let revision = Some(&candidate.revision);
         let known = runs(seen, revision) || self.history.state().written.as_ref() == revision;
         // Read from the disk: others may have edited what was written.
-        if !known || !is_live(candidate) {
+        if !known || !is_live(&candidate.files) {
             return Ok(None);
         }
         // What a former process has written it knows by its text only.
@@ -731,9 +740,9 @@ impl Applier {
         })
     }
 
-    /// Whether there is a main configuration for HAProxy to start from.
+    /// Whether HAProxy has what it starts from.
     fn has_configuration(&self) -> bool {
-        self.options.configurations().all(|path| path.exists())
+        self.options.key_files().iter().all(|path| path.exists())
     }
 }
 
@@ -751,15 +760,6 @@ pub(super) fn invocation(options: &Options) -> Invocation {
     }
 }
 
-/// What carries the revision of the set in a worker.
-pub(super) fn variable(options: &Options) -> String {
-    let main = options.configurations().next();
-    main.map_or_else(
-        || REVISION_VARIABLE.to_owned(),
-        |main| revision_variable(main),
-    )
-}
-
 fn still(rejection: &Rejection) -> Option<Verdict> {
     let before = match rejection.fatal {
         true => "HAProxy has ended over this configuration before, so it is not loaded again.",
@@ -770,9 +770,8 @@ fn still(rejection: &Rejection) -> Option<Verdict> {
     })
 }
 
-fn is_live(candidate: &Candidate) -> bool {
-    candidate
-        .files
+fn is_live(files: &[SetFile]) -> bool {
+    files
         .iter()
         .all(|file| matches!(files::read(&file.destination), Ok(Some(text)) if text == file.text))
 }

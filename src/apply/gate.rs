@@ -174,11 +174,11 @@ impl Gate<'_> {
         }
     }
 
-    /// Whether the set says anything. Beside a configuration of others, a set may consist of one comment, unless the last
-    /// good one held more.
+    /// Whether the set says anything. Beside a configuration of others, a set may consist of one comment or have no
+    /// configuration, unless the last good one held more.
     fn content(&mut self, last_good: Option<&[SetFile]>) -> bool {
         let main = self.files.iter().find(|file| file.role == Role::Config);
-        let beside = main.is_some_and(|file| !file.text.trim().is_empty())
+        let beside = main.is_none_or(|file| !file.text.trim().is_empty())
             && !self.rules.complete
             && last_good.is_none_or(|files| !has_lines(&configuration(files)));
         if main.is_some() && has_lines(self.config) || beside {

@@ -41,8 +41,8 @@ const KEEP_REJECTED: usize = 5;
 pub struct StoredSet {
     /// Names the content.
     pub revision: Revision,
-    /// Whether the configuration carries the revision, so that a worker can report it. One that
-    /// stood there before Gatewright came does not.
+    /// Whether a worker that runs the set reports the revision. A configuration that stood there before Gatewright
+    /// came carries none.
     pub marked: bool,
     /// The files.
     pub files: Vec<SetFile>,
@@ -67,6 +67,9 @@ pub struct State {
     pub applied: Option<Revision>,
     /// What the worker reported.
     pub confirmed: Option<Revision>,
+    /// The workers that were there once `written` was in place, and may have loaded former files; `None` where that
+    /// is not known. Only for sets whose revision Gatewright gives to a worker.
+    pub earlier: Option<Vec<i32>>,
     /// What HAProxy did not load.
     pub rejected: Rejections,
 }
@@ -77,6 +80,8 @@ struct StateFile {
     written: Option<String>,
     applied: Option<String>,
     confirmed: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    earlier: Option<Vec<i32>>,
     /// The latest one as earlier builds wrote it, for which a failed reload command counted, too. Not read.
     #[serde(default)]
     rejected: Option<serde_json::Value>,
@@ -140,6 +145,7 @@ impl History {
                     written: revision(file.written),
                     applied: revision(file.applied),
                     confirmed: revision(file.confirmed),
+                    earlier: file.earlier,
                     rejected: file.rejections,
                 }
             });
@@ -227,6 +233,7 @@ impl History {
             written: text(&self.state.written),
             applied: text(&self.state.applied),
             confirmed: text(&self.state.confirmed),
+            earlier: self.state.earlier.clone(),
             rejected: None,
             rejections: self.state.rejected.clone(),
         };
@@ -373,11 +380,14 @@ impl History {
                 });
             }
         }
+        let alone = destinations.iter().all(|(_, role)| *role != Role::Config);
         let is_main = |file: &&SetFile| file.role == Role::Config && !file.text.trim().is_empty();
-        let Some(main) = files.iter().find(is_main) else {
-            return Ok(());
+        let marked = match files.iter().find(is_main) {
+            Some(main) => revision_in(&main.text),
+            // Which set a worker runs is shown by the worker alone.
+            None if alone && !files.is_empty() => Some(Candidate::new(files.clone()).revision),
+            None => return Ok(()),
         };
-        let marked = revision_in(&main.text);
         let set = StoredSet {
             marked: marked.is_some(),
             revision: marked.unwrap_or_else(|| Candidate::new(files.clone()).revision),

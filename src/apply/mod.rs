@@ -1,6 +1,7 @@
 //! How a rendered set of files becomes what HAProxy runs: judged, staged, validated, swapped in,
 //! told to HAProxy and confirmed, or put back.
 
+pub mod carrier;
 pub mod environment;
 pub mod execute;
 pub mod files;

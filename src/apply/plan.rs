@@ -22,8 +22,8 @@ mod mentions;
 mod narrow;
 mod servers;
 
-pub use acls::{AclStep, acl_patterns};
-pub use certificates::{CertificateStep, CertificateSteps, CrtListStep};
+pub use acls::{AclStep, acl_patterns, is_pattern_file};
+pub use certificates::{CertificateStep, CertificateSteps, CrtListStep, crt_list, fingerprint};
 pub use changes::{Changes, MapChanges, ServerChanges};
 pub use commands::{
     Doubt, HandWeights, Known, NewServers, Policy, ServerCommands, is_settled, of_backend,

@@ -2,13 +2,15 @@
 //! worker, takes no lock and changes nothing.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::execute::{Options, invocation, variable};
+use super::carrier::Carrier;
+use super::execute::{Options, invocation, others_of};
 use super::files;
 use super::gate::{self, Rules};
-use super::plan::{Comparison, Doubt, Known, Plan, Steps, compare};
-use super::set::{Candidate, SetFile};
+use super::plan::{Comparison, Doubt, Known, Plan, Steps};
+use super::set::{Candidate, Revision, SetFile};
 use super::tell::{Haproxy, Mode, Seen};
 use super::validate;
 use crate::haproxy::Finding;
@@ -53,6 +55,8 @@ pub struct Preview {
 /// Finds out what applying this set would do.
 pub async fn preview(options: &Options, rules: &Rules, candidate: &Candidate) -> Preview {
     let live = live(candidate);
+    let carrier = options.carrier().unwrap_or(Carrier::File(PathBuf::new()));
+    let others = others_of(options, &live);
     let mut haproxy = Haproxy::new(
         // Only looked at; a supervised one is the child of somebody else.
         match &options.mode {
@@ -62,14 +66,14 @@ pub async fn preview(options: &Options, rules: &Rules, candidate: &Candidate) ->
             other => other.clone(),
         },
         options.stats_socket.clone(),
-        variable(options),
+        carrier.variable(),
         invocation(options),
         options.command_timeout,
         options.confirm_timeout,
     );
-    haproxy.learn_socket(&live);
+    haproxy.learn_socket(&[&live[..], &others].concat());
     let seen = haproxy.seen(PATIENCE).await;
-    let comparison = compare(&live, &candidate.files);
+    let comparison = carrier.compare(&live, &candidate.files, &others);
     let whole = live.len() == candidate.files.len();
     let changes = match (whole, comparison.changes.is_empty()) {
         (false, _) => "first configuration".to_owned(),
@@ -80,7 +84,16 @@ pub async fn preview(options: &Options, rules: &Rules, candidate: &Candidate) ->
     if matches!(seen, Seen::Running(_)) && whole {
         findings.extend(validate::by_addresses(candidate, &live));
     }
-    let would = would(options, candidate, &live, &comparison, &haproxy, &seen).await;
+    let written = carrier.revision(&live);
+    let would = would(
+        options,
+        candidate,
+        (&live, written),
+        &comparison,
+        &haproxy,
+        &seen,
+    )
+    .await;
     Preview {
         running: in_words(&seen),
         changes: match would {
@@ -106,7 +119,7 @@ fn live(candidate: &Candidate) -> Vec<SetFile> {
 async fn would(
     options: &Options,
     candidate: &Candidate,
-    live: &[SetFile],
+    (live, written): (&[SetFile], Option<Revision>),
     comparison: &Comparison,
     haproxy: &Haproxy,
     seen: &Seen,
@@ -133,7 +146,6 @@ async fn would(
     if live.len() < candidate.files.len() {
         return reload("there is no earlier configuration to start from");
     }
-    let written = super::plan::revision(live);
     if live == candidate.files && running.revision.as_ref() == Some(&candidate.revision) {
         return Would::Nothing;
     }

@@ -108,8 +108,12 @@ impl Rejections {
 
 /// Names what a set is besides its servers, comments and revision.
 pub fn structure(files: &[SetFile]) -> String {
-    let configs = files.iter().filter(|file| file.role == Role::Config);
+    let (configs, others): (Vec<&SetFile>, Vec<&SetFile>) =
+        files.iter().partition(|file| file.role == Role::Config);
     let mut text = String::new();
+    if configs.is_empty() {
+        others.iter().for_each(|file| text.push_str(&file.text));
+    }
     for file in configs {
         let config = Config::parse(&file.text);
         for section in &config.sections {

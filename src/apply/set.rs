@@ -2,7 +2,8 @@
 //!
 //! The revision is written into the main configuration as a process-wide variable, so that the
 //! running worker can be asked which set it loaded (HAProxy 2.6 configuration manual 3.1
-//! "set-var", management manual 9.3 "get var"). Templates need not mention it.
+//! "set-var", management manual 9.3 "get var"). Templates need not mention it. A set without a configuration is
+//! known otherwise, see `carrier`.
 
 use std::collections::BTreeSet;
 use std::fmt;

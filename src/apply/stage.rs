@@ -13,6 +13,7 @@ use super::plan::configuration;
 use super::set::{Candidate, Role, SetFile};
 use super::target::{resolve, to_replace};
 use crate::catalog::snapshot::digest;
+use crate::haproxy::config::Config;
 
 const NEW: &str = "gatewright-new";
 const CHECK: &str = "gatewright-check";
@@ -77,7 +78,7 @@ pub fn stage(
         }
         staged.entries.extend(entry);
     }
-    let base = staged.certificate_base(candidate);
+    let base = staged.certificate_base(candidate, others);
     let listed: Vec<(String, String)> = below_base(&base, &staged.checked, "");
     // A list whose certificates are staged is validated by a copy of its own, so that is what the
     // configuration names.
@@ -92,7 +93,8 @@ pub fn stage(
     for file in in_order(candidate).filter(|file| file.role == Role::Config) {
         staged.prepare_check(file, &replacements)?;
     }
-    if let Some(main) = candidate.files.iter().find(|one| one.role == Role::Config) {
+    // Where the set has no configuration, any of its files will do.
+    if let Some(main) = in_order(candidate).last() {
         let mut number = 0;
         for (path, text) in others {
             let copy = copy_of_other(&resolve(&main.destination), number);
@@ -174,14 +176,19 @@ impl Staged {
     }
 
     /// `crt-base`, where it could be asked for.
-    fn certificate_base(&self, candidate: &Candidate) -> Option<PathBuf> {
+    fn certificate_base(
+        &self,
+        candidate: &Candidate,
+        others: &[(PathBuf, String)],
+    ) -> Option<PathBuf> {
         let files = candidate.files.iter();
-        let mut others = files.filter(|file| file.role == Role::Other);
-        if !others.any(|file| self.checked.contains_key(&file.destination)) {
+        let mut parts = files.filter(|file| file.role == Role::Other);
+        if !parts.any(|file| self.checked.contains_key(&file.destination)) {
             return None;
         }
-        let base = configuration(&candidate.files);
-        base.global_value("crt-base").map(PathBuf::from)
+        let of_others = others.iter().map(|(path, text)| (&**path, text.as_str()));
+        let base = |config: Config| config.global_value("crt-base").map(PathBuf::from);
+        base(configuration(&candidate.files)).or_else(|| base(Config::parse_files(of_others)))
     }
 
     /// A second copy for the validation where the text names other staged files. False where none is

@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::carrier::Carrier;
 use super::files::FileError;
 use super::lock::LockError;
 use super::plan::Policy;
@@ -89,6 +90,24 @@ impl Options {
         let all = self.destinations.iter();
         all.filter(|(_, role)| *role == Role::Config)
             .map(|(path, _)| path)
+    }
+
+    /// How it is known which set a worker runs.
+    pub fn carrier(&self) -> Option<Carrier> {
+        Carrier::of(&self.destinations, !self.extra_files.is_empty())
+    }
+
+    /// The files by which it is known that HAProxy loads the set: its configurations, or else all of it.
+    pub fn key_files(&self) -> Vec<PathBuf> {
+        let configurations: Vec<PathBuf> = self.configurations().cloned().collect();
+        match configurations.is_empty() {
+            true => self
+                .destinations
+                .iter()
+                .map(|(path, _)| path.clone())
+                .collect(),
+            false => configurations,
+        }
     }
 
     /// The usual limits.
@@ -178,9 +197,9 @@ pub enum ApplyError {
     /// There is no such set to go back to.
     #[error("There is no earlier good set to go back to.")]
     NothingKept,
-    /// Settings without a main configuration.
+    /// Settings without any configuration.
     #[error(
-        "No destination is a configuration file of HAProxy, so HAProxy cannot say which set it runs. Add a template with a destination such as gatewright.cfg, be it of one line of comment, and let HAProxy load that file by a further -f."
+        "No destination is a configuration file of HAProxy, and the settings name none of others. Name the configuration that uses these files in `config_files` of [haproxy], or add a template whose destination is a configuration file."
     )]
     NoConfiguration,
 }

@@ -454,6 +454,7 @@ impl Check<'_> {
             }
         }
         if !settings.template.is_empty()
+            && settings.haproxy.config_files.is_empty()
             && !settings
                 .template
                 .iter()
@@ -462,7 +463,7 @@ impl Check<'_> {
             self.conflict(
                 &["template"],
                 "No template makes a configuration (`kind = \"config\"`).",
-                "One template must; its file carries the revision that HAProxy is asked for.",
+                "Let one template make it, or name the configuration that uses these files in `haproxy.config_files`.",
             );
         }
     }

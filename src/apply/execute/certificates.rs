@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use super::super::plan::{CertificateStep, CertificateSteps, CrtListStep};
+use super::super::plan::{CertificateStep, CertificateSteps};
 use super::telling::{Outcome, Telling};
 use crate::haproxy::runtime::{Answer, Command, CrtListEntry, Refusal, SendError};
 
@@ -75,7 +75,7 @@ impl Telling<'_> {
             let commands: Vec<Command> = list.removed.iter().filter(there).map(delete).collect();
             self.send_all(&commands).await?;
             let entries = self.session.crt_list(&name).await.map_err(unread)?;
-            if !same_entries(entries, list) {
+            if !same_entries(entries, list.entries.clone()) {
                 return differs(format!("the crt-list {name} has other lines"));
             }
         }
@@ -157,7 +157,7 @@ impl Telling<'_> {
     }
 
     /// Whether HAProxy's name for a file is that of this one.
-    fn is_at(&self, name: &str, destination: &Path) -> bool {
+    pub(super) fn is_at(&self, name: &str, destination: &Path) -> bool {
         let directory = self.directory.as_ref();
         Path::new(name) == destination
             || directory.is_some_and(|directory| directory.join(name) == destination)
@@ -165,8 +165,7 @@ impl Telling<'_> {
 }
 
 /// At run time a line is added behind all others, so their order is not compared.
-fn same_entries(mut found: Vec<CrtListEntry>, list: &CrtListStep) -> bool {
-    let mut wanted = list.entries.clone();
+pub(super) fn same_entries(mut found: Vec<CrtListEntry>, mut wanted: Vec<CrtListEntry>) -> bool {
     for entry in found.iter_mut().chain(&mut wanted) {
         for filter in &mut entry.filters {
             filter.make_ascii_lowercase();

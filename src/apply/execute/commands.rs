@@ -28,7 +28,7 @@ use tokio::sync::Notify;
 use super::super::files::{self, FileError};
 use super::super::gate;
 use super::super::history::StoredSet;
-use super::super::plan::{Comparison, Known, Plan, Pool, Steps, compare, of_backend};
+use super::super::plan::{Comparison, Known, Plan, Pool, Steps, of_backend};
 use super::super::set::{Candidate, Revision, SetFile};
 use super::super::target::to_replace;
 use super::super::tell::Seen;
@@ -42,7 +42,7 @@ use crate::haproxy::stats::Running;
 /// How long the commands may go out alone before the files are validated beside them.
 const HEAD_START: Duration = Duration::from_millis(20);
 /// For a connection that ended early to be made again.
-const MOMENT: Duration = Duration::from_millis(100);
+pub(super) const MOMENT: Duration = Duration::from_millis(100);
 
 /// What came of trying commands.
 pub(super) enum Attempt {
@@ -370,7 +370,7 @@ impl Applier {
         session: &Session,
         running: &Running,
     ) {
-        let back = compare(&candidate.files, good);
+        let back = self.difference(&candidate.files, good);
         let backends = back.backends();
         let change = Telling {
             session,

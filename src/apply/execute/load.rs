@@ -69,16 +69,17 @@ impl Applier {
     ) -> Result<Verdict, ApplyError> {
         let revision = candidate.revision.clone();
         if let Err(error) = change.told() {
+            self.forget_workers();
             change.take_back().map_err(ApplyError::TakeBack)?;
             return Err(error.into());
         }
-        self.haproxy.learn_socket(&candidate.files);
+        self.learn_socket(&candidate.files);
+        self.note_workers().await;
         // What was said to the former worker is gone with it.
         let former = self.memory.worker;
         self.memory.forget();
         self.haproxy.hold_restarts(true);
         let mut told = self.haproxy.tell().await;
-        let wanted = |running: &Running| running.revision.as_ref() == Some(&revision);
         let limit = match &told {
             Told::Sent => self.options.confirm_timeout,
             Told::Loaded => STALE.min(self.options.confirm_timeout),
@@ -89,14 +90,14 @@ impl Applier {
             Told::Absent { .. } | Told::Ended { .. } | Told::NotStarted { .. } => Seen::Absent {
                 reason: String::new(),
             },
-            _ => self.haproxy.confirm(limit, wanted).await,
+            _ => self.confirm(limit, &revision).await,
         };
         let supervised = matches!(self.options.mode, Mode::Supervise { .. });
         if supervised && told == Told::Loaded && !runs(&seen, Some(&revision)) {
             // It had ended by itself and was started again from the former files in just this moment,
             // which says nothing of the new ones.
             told = self.haproxy.tell().await;
-            seen = self.haproxy.confirm(limit, wanted).await;
+            seen = self.confirm(limit, &revision).await;
         }
         // One that had ended before it was told is absent.
         if matches!(told, Told::Sent | Told::Unanswered { .. })
@@ -138,16 +139,17 @@ impl Applier {
                 self.learn_last_good();
                 Ok(Verdict::Written {
                     revision,
-                    reason: format!("{}.", describe(&seen)),
+                    reason: format!("{}.", self.describe(&seen)),
                     story,
                 })
             }
             Told::Loaded | Told::Sent => {
                 let mut reason = format!(
                     "HAProxy was told to load revision {revision}, but {}.",
-                    describe(&seen)
+                    self.describe(&seen)
                 );
                 if let Seen::Running(running) = &seen
+                    && !self.carrier.is_command()
                     && former.is_some_and(|former| former != running.pid)
                 {
                     reason.push_str(READS_ANOTHER);
@@ -226,12 +228,14 @@ impl Applier {
         findings: Vec<Finding>,
         blame: Blame,
     ) -> Result<Verdict, ApplyError> {
+        self.forget_workers();
         change.take_back().map_err(ApplyError::TakeBack)?;
         let good = self.last_good.as_ref().map(|set| set.revision.clone());
         self.history.update(|state| state.written = good);
-        if let Some(good) = &self.last_good {
-            self.haproxy.learn_socket(&good.files);
+        if let Some(good) = self.last_good.clone() {
+            self.learn_socket(&good.files);
         }
+        self.note_workers().await;
         let restored = self.bring_back(blame != Blame::Unknown).await;
         let kept = self.set_aside(candidate, &reason);
         let blame = match blame {
@@ -282,17 +286,20 @@ impl Applier {
         let Some(good) = self.last_good.clone() else {
             return false;
         };
-        let mute = match self.haproxy.seen(Duration::ZERO).await {
+        let mute = match self.seen(Duration::ZERO).await {
             Seen::Unknown(why) => why.lasts(),
             _ => !self.haproxy.can_ask(),
         };
         if mute {
             return answers && matches!(self.haproxy.tell().await, Told::Loaded | Told::Sent);
         }
-        let wanted = |running: &Running| runs_set(running, &good);
-        let runs_it = |seen: Seen| matches!(seen, Seen::Running(running) if wanted(&running));
+        let reports = self.reports(Some(good.revision.clone()));
+        let wanted = |running: &Running| runs_set(running, &good) || reports(running);
+        let runs_it =
+            |seen: Seen| matches!(seen, Seen::Running(running) if runs_set(&running, &good));
         if !answers {
-            return runs_it(self.haproxy.confirm(STALE, wanted).await);
+            let seen = self.haproxy.confirm(STALE, wanted).await;
+            return runs_it(self.recognized(seen).await);
         }
         // A supervised HAProxy is started again by us, another one perhaps by its service manager.
         let deadline = Instant::now()
@@ -301,7 +308,7 @@ impl Applier {
                 _ => RETURN,
             };
         loop {
-            if runs_it(self.haproxy.seen(Duration::ZERO).await) {
+            if runs_it(self.seen(Duration::ZERO).await) {
                 return true;
             }
             // Also when nothing answers: a master of 2.6 whose new worker failed after the fork may
@@ -309,18 +316,43 @@ impl Applier {
             match self.haproxy.tell().await {
                 Told::Loaded | Told::Sent => {
                     let limit = self.options.confirm_timeout;
-                    return runs_it(self.haproxy.confirm(limit, wanted).await);
+                    let seen = self.haproxy.confirm(limit, wanted).await;
+                    return runs_it(self.recognized(seen).await);
                 }
                 Told::Failed { .. } => return false,
                 // It is started again and again, with growing pauses.
                 Told::NotStarted { .. } => {
                     let left = deadline.saturating_duration_since(Instant::now());
                     let status = self.haproxy.serving(left).await;
-                    return matches!(status, Status::Running { .. })
-                        && runs_it(self.haproxy.confirm(STALE, wanted).await);
+                    if !matches!(status, Status::Running { .. }) {
+                        return false;
+                    }
+                    let seen = self.haproxy.confirm(STALE, wanted).await;
+                    return runs_it(self.recognized(seen).await);
                 }
                 _ if Instant::now() >= deadline => return false,
                 _ => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
+    }
+
+    fn describe(&self, seen: &Seen) -> String {
+        let running = match seen {
+            Seen::Running(running) => running,
+            Seen::Absent { reason } => return reason.trim_end_matches('.').to_owned(),
+            Seen::Unknown(why) => return why.to_string().trim_end_matches('.').to_owned(),
+        };
+        let pid = running.pid;
+        match (&running.revision, &self.memory.unlike) {
+            (Some(revision), _) => format!("its worker {pid} runs revision {revision}"),
+            (None, Some(why)) => {
+                format!("its new worker {pid} does not hold that set: {why}")
+            }
+            (None, None) if self.carrier.is_command() => {
+                format!("its worker {pid} has loaded former files")
+            }
+            (None, None) => {
+                format!("its worker {pid} runs a configuration that is not Gatewright's")
             }
         }
     }
@@ -345,20 +377,6 @@ fn in_use(candidate: &Candidate) -> String {
         )
     };
     taken.map(|one| sentence(one.address)).take(TAKEN).collect()
-}
-
-fn describe(seen: &Seen) -> String {
-    match seen {
-        Seen::Running(running) => match &running.revision {
-            Some(revision) => format!("its worker {} runs revision {revision}", running.pid),
-            None => format!(
-                "its worker {} runs a configuration that is not Gatewright's",
-                running.pid
-            ),
-        },
-        Seen::Absent { reason } => reason.trim_end_matches('.').to_owned(),
-        Seen::Unknown(why) => why.to_string().trim_end_matches('.').to_owned(),
-    }
 }
 
 /// Whether all that HAProxy names is in files of others, which it loads as well.

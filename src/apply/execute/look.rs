@@ -28,7 +28,7 @@ impl Applier {
     /// commands, and servers that were removed go when they may.
     pub async fn observe(&mut self) -> Observation {
         let missing = self.keep_state();
-        let seen = self.haproxy.seen(Duration::from_millis(300)).await;
+        let seen = self.seen(Duration::from_millis(300)).await;
         if let (Seen::Running(running), None) = (&seen, &self.pending)
             && running.revision.is_some()
             && running.revision == self.history.state().written

@@ -32,6 +32,10 @@ pub(super) struct Memory {
     pub master: Option<Master>,
     /// Whether it reads our files.
     pub reads: Reads,
+    /// Why it is not known to hold the written set, which it should have loaded.
+    pub unlike: Option<String>,
+    /// Files of a set that no configuration names, in words.
+    pub unnamed: Option<(Revision, Vec<String>)>,
     /// What a set reads of the environment that HAProxy lacks, in words.
     pub environment: Option<(Revision, Vec<String>)>,
 }

@@ -82,6 +82,7 @@ impl Applier {
             self.look_for_others().await;
         }
         notes.extend(self.others.iter().filter_map(Other::note));
+        notes.extend(self.unnamed());
         notes.extend(self.warned.clone());
         // Where one reason is behind several of them it is said once.
         notes.sort();

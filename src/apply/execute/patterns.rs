@@ -13,7 +13,7 @@ impl Telling<'_> {
     /// All entries of a map.
     pub(super) async fn exchange_map(&self, map: &MapStep) -> Result<(), Outcome> {
         let loaded = self.session.maps().await.map_err(refused)?;
-        for MapInfo { path: name, .. } in self.named(loaded, &map.destination, "map")? {
+        for MapInfo { path: name, .. } in self.named(&loaded, &map.destination, "map")? {
             let prepare = Command::PrepareMap { map: name.clone() };
             let version = self.begin(prepare, &name).await?;
             let entries = Command::add_map_entries(&name, version, map.entries.clone());
@@ -40,7 +40,7 @@ impl Telling<'_> {
     /// All patterns of a file.
     pub(super) async fn exchange_acl(&self, acl: &AclStep) -> Result<(), Outcome> {
         let loaded = self.session.acls().await.map_err(refused)?;
-        let named = self.named(loaded, &acl.destination, "pattern file")?;
+        let named = self.named(&loaded, &acl.destination, "pattern file")?;
         if named.iter().any(|one| one.of_map) {
             return Err(Outcome::Refused {
                 why: format!("{} is a map, too", acl.destination.display()),
@@ -78,13 +78,29 @@ impl Telling<'_> {
         Ok(())
     }
 
-    /// A file of the set under each name by which the worker has loaded it, where no other name may be the
-    /// same file.
+    /// The same, where it is loaded by any.
     fn named(
         &self,
-        loaded: Vec<MapInfo>,
+        loaded: &[MapInfo],
         destination: &Path,
         kind: &str,
+    ) -> Result<Vec<MapInfo>, Outcome> {
+        let named = self.names_of(loaded, destination)?;
+        match named.is_empty() {
+            // A file that no line uses is not loaded.
+            true => Err(Outcome::Refused {
+                why: format!("HAProxy knows no {kind} {}", destination.display()),
+            }),
+            false => Ok(named),
+        }
+    }
+
+    /// A file of the set under each name by which the worker has loaded it, where no other name may be the
+    /// same file.
+    pub(super) fn names_of(
+        &self,
+        loaded: &[MapInfo],
+        destination: &Path,
     ) -> Result<Vec<MapInfo>, Outcome> {
         let shown = destination.display();
         let mut named = Vec::new();
@@ -105,16 +121,10 @@ impl Telling<'_> {
                 });
             }
             if is_it {
-                named.push(one);
+                named.push(one.clone());
             }
         }
-        match named.is_empty() {
-            // A file that no line uses is not loaded.
-            true => Err(Outcome::Refused {
-                why: format!("HAProxy knows no {kind} {shown}"),
-            }),
-            false => Ok(named),
-        }
+        Ok(named)
     }
 
     /// Whether a path, as the worker knows it, certainly leads to another file.
@@ -167,7 +177,7 @@ fn refused(error: SendError) -> Outcome {
     }
 }
 
-fn differs(error: SendError) -> Outcome {
+pub(super) fn differs(error: SendError) -> Outcome {
     Outcome::Differs {
         why: error.to_string(),
     }

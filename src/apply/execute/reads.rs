@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::super::carrier::Carrier;
 use super::super::lock::writer_of;
 use super::super::set::{REVISION_VARIABLE, is_revision_variable};
 use super::super::target::resolve;
@@ -13,7 +14,7 @@ use crate::haproxy::sight::{self, Sight};
 use crate::haproxy::stats::Running;
 
 /// What is known of the files that the running worker was started from.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Reads {
     /// Nothing yet.
     #[default]
@@ -65,13 +66,24 @@ impl Applier {
             };
             self.memory.reads = match master.started {
                 Some(_) => {
-                    let ours: Vec<&Path> = self
-                        .options
-                        .configurations()
-                        .map(PathBuf::as_path)
-                        .collect();
-                    let files = files_of(Some(&master), &invocation(&self.options), &ours);
-                    compare(master.pid, &ours, &files)?
+                    let ours = self.options.key_files();
+                    let ours: Vec<&Path> = ours.iter().map(PathBuf::as_path).collect();
+                    match self.carrier {
+                        Carrier::File(_) => {
+                            let files = files_of(Some(&master), &invocation(&self.options), &ours);
+                            compare(master.pid, &ours, &files)?
+                        }
+                        // Others name each file by the path at which we write it.
+                        Carrier::Command(_) => {
+                            let each = ours
+                                .iter()
+                                .map(|path| compare(master.pid, &[path], &[path.to_path_buf()]));
+                            each.collect::<Result<Vec<Reads>, _>>()?
+                                .into_iter()
+                                .min()
+                                .unwrap_or_default()
+                        }
+                    }
                 }
                 None => Reads::Unseen,
             };

@@ -233,6 +233,17 @@ fn beside_a_configuration_of_others_a_comment_is_enough_but_no_loss_of_all() {
     assert_eq!(codes(comment(), Some(GOOD), &beside), empty);
     assert_eq!(codes(comment(), None, &Rules::default()), empty);
     assert_eq!(codes(set(" \n"), None, &beside), empty);
+    let map = || {
+        vec![SetFile {
+            destination: "/h.map".into(),
+            role: Role::Map,
+            mode: None,
+            text: "/a b\n".into(),
+        }]
+    };
+    assert_eq!(codes(map(), None, &beside), []);
+    assert_eq!(codes(map(), Some(GOOD), &beside), empty);
+    assert_eq!(codes(map(), None, &Rules::default()), empty);
 }
 
 #[test]

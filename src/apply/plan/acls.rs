@@ -62,7 +62,7 @@ pub(super) fn sort_out(old: &[SetFile], new: &[SetFile], changes: &mut Changes) 
 }
 
 /// Whether a configuration names this file behind `-f`, and names nothing like it anywhere else.
-fn is_pattern_file(config: &Config, path: &Path) -> bool {
+pub fn is_pattern_file(config: &Config, path: &Path) -> bool {
     let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
         return false;
     };

@@ -124,6 +124,21 @@ pub fn lead(
     Ok(steps)
 }
 
+/// What `show ssl cert` tells of a file with a certificate and its key. `None` where that is not certain.
+pub fn fingerprint(text: &str) -> Option<String> {
+    Some(pem::read(text).ok()?.fingerprint)
+}
+
+/// What `show ssl crt-list` tells of a list; `base` is `crt-base`. `None` where that is not certain.
+pub fn crt_list(text: &str, base: Option<&str>) -> Option<Vec<CrtListEntry>> {
+    let lines = list::lines(text).ok()?.into_iter();
+    let entry = |line: Line| CrtListEntry {
+        file: side::with_base(base, &line.file),
+        filters: line.filters,
+    };
+    Some(lines.map(entry).collect())
+}
+
 fn find<'a>(files: &'a [SetFile], path: &Path) -> Option<&'a SetFile> {
     files.iter().find(|file| file.destination == path)
 }

@@ -75,6 +75,14 @@ pub enum Unknown {
         /// Its socket.
         socket: PathBuf,
     },
+    /// A worker that has loaded the newest files cannot be asked what it holds.
+    #[error(
+        "HAProxy's worker {pid} has loaded the newest files and takes no commands, so Gatewright cannot ask it what it holds. Give a `stats socket` of HAProxy's configuration `level admin`, or name the master socket in the settings."
+    )]
+    Mute {
+        /// The worker.
+        pid: i32,
+    },
     /// The socket does not tell it.
     #[error(transparent)]
     Socket(#[from] SocketError),
@@ -85,7 +93,10 @@ impl Unknown {
     /// a right, so that waiting for a word about the set is in vain.
     pub fn lasts(&self) -> bool {
         match self {
-            Unknown::NoSocket | Unknown::Foreign { .. } | Unknown::Orphan { .. } => true,
+            Unknown::NoSocket
+            | Unknown::Foreign { .. }
+            | Unknown::Orphan { .. }
+            | Unknown::Mute { .. } => true,
             Unknown::OldWorker | Unknown::Silent { .. } => false,
             Unknown::Socket(error) => error.lasts(),
         }
@@ -94,7 +105,10 @@ impl Unknown {
     /// Whether one such answer is enough. A connection that was closed or cut may be one of many.
     fn is_certain(&self) -> bool {
         match self {
-            Unknown::NoSocket | Unknown::Foreign { .. } | Unknown::Orphan { .. } => true,
+            Unknown::NoSocket
+            | Unknown::Foreign { .. }
+            | Unknown::Orphan { .. }
+            | Unknown::Mute { .. } => true,
             Unknown::OldWorker | Unknown::Silent { .. } => false,
             Unknown::Socket(error) => matches!(
                 error,
@@ -107,7 +121,10 @@ impl Unknown {
 
     fn may_pass(&self) -> bool {
         match self {
-            Unknown::NoSocket | Unknown::Foreign { .. } | Unknown::Orphan { .. } => false,
+            Unknown::NoSocket
+            | Unknown::Foreign { .. }
+            | Unknown::Orphan { .. }
+            | Unknown::Mute { .. } => false,
             Unknown::OldWorker | Unknown::Silent { .. } => true,
             Unknown::Socket(error) => error.may_pass(),
         }
@@ -152,6 +169,24 @@ impl Haproxy {
         Some(session(WorkerSocket::Worker {
             master,
             pid: running.pid,
+        }))
+    }
+
+    /// Every worker that the master knows, one that is starting among them; `None` where there is no master to ask. Up to
+    /// 3.0 a master answers nothing while it loads.
+    pub async fn workers(&self) -> Option<Result<Vec<i32>, SocketError>> {
+        let found = match self.processes().await? {
+            Err(error @ SocketError::Absent { .. }) => Err(error),
+            Err(_) => {
+                self.master_socket()?
+                    .processes_within(self.reload_timeout)
+                    .await
+            }
+            found => found,
+        };
+        Some(found.map(|found| {
+            let all = found.workers.iter().chain(&found.old_workers);
+            all.map(|worker| worker.pid).collect()
         }))
     }
 

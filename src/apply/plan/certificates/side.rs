@@ -27,6 +27,14 @@ pub struct Side<'a> {
     binds: Vec<Bind<'a>>,
 }
 
+/// A certificate as HAProxy names it, below `crt-base`.
+pub fn with_base(base: Option<&str>, written: &str) -> String {
+    match base {
+        Some(base) if !written.starts_with('/') => format!("{base}/{written}"),
+        _ => written.to_owned(),
+    }
+}
+
 /// The certificates among which a `bind` line chooses.
 #[derive(Default)]
 struct Bind<'a> {
@@ -121,10 +129,7 @@ impl<'a> Side<'a> {
 
     /// The name under which HAProxy knows a certificate that is written so.
     pub fn name(&self, written: &str) -> String {
-        match &self.base {
-            Some(base) if !written.starts_with('/') => format!("{base}/{written}"),
-            _ => written.to_owned(),
-        }
+        with_base(self.base.as_deref(), written)
     }
 
     /// The file of the set that is written so. Where HAProxy's relative paths start is not known here;
