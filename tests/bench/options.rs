@@ -18,7 +18,7 @@ tests/bench/run [--quick] [--haproxy VERSION]… [--sizes N,…] [--parts PART,�
   --json FILE          writes the figures there as well
 
 For the part scale, which measures many services on a Consul with its default limits (HAProxy 3.2 unless named):
-  --scale SxI,…        services × instances of each; else 10x3,300x10,1000x10
+  --scale SxI,…        services × instances of each; else 10x3,300x10,1000x10,1x10000
   --ways WAY,…         template, routes; else both
   --nodes N            nodes of the instances; else one for each 10 instances, 100 at most
   --rest SECONDS       how long idle requests are counted; else 65, longer than a blocking query, or 20 with --quick
@@ -210,7 +210,7 @@ impl Options {
             named => named.to_vec(),
         };
         if scale.shapes.is_empty() {
-            scale.shapes = [(10, 3), (300, 10), (1_000, 10)]
+            scale.shapes = [(10, 3), (300, 10), (1_000, 10), (1, 10_000)]
                 .map(|(services, instances)| Shape {
                     services,
                     instances,
@@ -253,8 +253,8 @@ fn read_shape(word: &str) -> Outcome<Shape> {
         .split_once('x')
         .ok_or_else(|| format!("--scale takes sizes such as 300x10, not {word}."))?;
     Ok(Shape {
-        services: read_number(services, 2..=5_000)?,
-        instances: read_number(instances, 2..=50)?,
+        services: read_number(services, 1..=5_000)?,
+        instances: read_number(instances, 2..=10_000)?,
     })
 }
 

@@ -168,7 +168,7 @@ fn one(
                 start.0, end.0, end.1
             ),
             goal: goals.map_or("", |goals| goals.memory.1),
-            met: goals.map(|goals| rest <= goals.memory.0),
+            met: goals.map(|goals| rest <= goals.memory.0[0] && end.1 <= goals.memory.0[1]),
             ..case.row("resident memory")
         }
         .figure("start_mb", start.0)

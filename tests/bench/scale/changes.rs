@@ -169,7 +169,7 @@ impl<'a> Changes<'a> {
         let mut left = amount.changes;
         while left > 0 && Instant::now() < end && !interrupted() {
             let mut seconds = Vec::new();
-            for _ in 0..left.min(BATCH) {
+            for _ in 0..left.min(BATCH).min(self.registry.count()) {
                 if Instant::now() >= end {
                     break;
                 }

@@ -38,8 +38,8 @@ pub struct Goals {
     pub places: Limits,
     /// Requests a second at rest.
     pub idle: Most<f64>,
-    /// Megabytes at rest.
-    pub memory: Most<f64>,
+    /// Megabytes at rest and at most.
+    pub memory: ([f64; 2], &'static str),
     /// Whether times are compared with the change made by hand instead.
     pub by_floor: bool,
 }
@@ -53,7 +53,7 @@ impl Goals {
                 first: (300.0, "≤ 0.3 s"),
                 places: NONE,
                 idle: (1.0, "≤ 1 request/s"),
-                memory: (10.0, "≤ 10 MB at rest"),
+                memory: ([10.0, f64::INFINITY], "≤ 10 MB at rest"),
                 by_floor: true,
             }),
             (300, 10) => Some(Goals {
@@ -61,7 +61,7 @@ impl Goals {
                 first: (1_500.0, "≤ 1.5 s"),
                 places: limits(1_000.0, 5_000.0, "p50 ≤ 1 s, max ≤ 5 s"),
                 idle: (3.0, "≤ 3 requests/s"),
-                memory: (25.0, "≤ 25 MB at rest"),
+                memory: ([25.0, f64::INFINITY], "≤ 25 MB at rest"),
                 by_floor: false,
             }),
             (1_000, 10) => Some(Goals {
@@ -69,7 +69,15 @@ impl Goals {
                 first: (3_000.0, "≤ 3 s"),
                 places: limits(1_000.0, 10_000.0, "p50 ≤ 1 s, max ≤ 10 s"),
                 idle: (10.0, "≤ 10 requests/s"),
-                memory: (45.0, "≤ 45 MB at rest"),
+                memory: ([45.0, 45.0], "≤ 45 MB at rest and at most"),
+                by_floor: false,
+            }),
+            (1, 10_000) => Some(Goals {
+                connections: (60, "≤ 60"),
+                first: (f64::INFINITY, ""),
+                places: NONE,
+                idle: (1.0, "≤ 1 request/s"),
+                memory: ([45.0, 45.0], "≤ 45 MB at rest and at most"),
                 by_floor: false,
             }),
             _ => None,
