@@ -78,6 +78,11 @@ impl Asked {
         }
     }
 
+    /// Whether it is a list of all services, whose index moves with each registration.
+    pub(super) fn is_list_of_services(&self) -> bool {
+        matches!(self, Asked::Query(query) if matches!(query.kind, Kind::Services { .. }))
+    }
+
     /// Whether Consul can hold the request until something changes.
     pub(super) fn blocks(&self) -> bool {
         !matches!(self, Asked::Query(query) if matches!(query.kind, Kind::Datacenters { .. }))

@@ -239,6 +239,7 @@ impl Follower {
         if sort != Sort::Errand {
             self.numbers.insert(asked.clone(), number);
         }
+        let is_list = asked.is_list_of_services();
         let question = Question {
             asked,
             told,
@@ -250,6 +251,9 @@ impl Follower {
         };
         self.questions.insert(number, question);
         self.schedule.add(number, sort);
+        if is_list {
+            self.schedule.is_list(number);
+        }
         number
     }
 
@@ -339,7 +343,7 @@ impl Follower {
             Asked::Query(query) => Some(&query.kind),
             Asked::Checks(..) | Asked::OnNode(..) => None,
         };
-        let registered = matches!(kind, Some(Kind::Services { .. }));
+        let registered = question.asked.is_list_of_services();
         let nodes = matches!(kind, Some(Kind::Nodes { .. }));
         let signals = question.signals.clone();
         // Each registration moves the list of services, whose content need not change.

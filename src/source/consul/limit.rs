@@ -13,6 +13,9 @@ const QUIET: Duration = Duration::from_secs(30);
 pub(super) const BURST: u32 = 2;
 /// How long one token takes to come back; Consul's documentation suggests to poll at this rate.
 pub(super) const REFILL: Duration = Duration::from_secs(15);
+/// The same for the list of all services: its index moves with each registration of any service, so that the owner of one
+/// service would delay the discovery of others. It is one request a second, for all services together.
+pub(super) const REFILL_OF_LISTS: Duration = Duration::from_secs(1);
 /// How much sooner a token comes back for the time that Consul held a request: an answer that was
 /// held for half a second costs nothing. Consul wakes a watch more than once for one event (the
 /// instance, then its check), and a watch that was held for long must not be late for the second.
@@ -36,8 +39,10 @@ const BACKOFF_MOST: Duration = Duration::from_secs(30);
 /// followed at once, and lets a number of answers without news pass; time that Consul held a request
 /// gives its token back early; a failure and the first answer after it give theirs back, because the
 /// backoff paces them. The backoff starts anew only when all is well, not at the first answer.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Pace {
+    /// How long one token takes to come back.
+    refill: Duration,
     /// When the bucket will be full again (the "theoretical arrival time" of the cell rate algorithm).
     full_at: Option<Instant>,
     /// When the last request went out.
@@ -54,7 +59,30 @@ pub(super) struct Pace {
     failed_at: Option<Instant>,
 }
 
+impl Default for Pace {
+    fn default() -> Pace {
+        Pace {
+            refill: REFILL,
+            full_at: None,
+            sent_at: None,
+            close_at: None,
+            credit: 0,
+            failures: 0,
+            step: 0,
+            failed_at: None,
+        }
+    }
+}
+
 impl Pace {
+    /// The pace of a list of all services.
+    pub(super) fn of_list() -> Pace {
+        Pace {
+            refill: REFILL_OF_LISTS,
+            ..Pace::default()
+        }
+    }
+
     /// How long the next request must wait.
     pub(super) fn wait(&self, now: Instant) -> Duration {
         let bucket = self
@@ -62,7 +90,7 @@ impl Pace {
             .map_or(Duration::ZERO, |full_at| {
                 full_at.saturating_duration_since(now)
             })
-            .saturating_sub(REFILL * (BURST - 1));
+            .saturating_sub(self.refill * (BURST - 1));
         bucket.max(self.soonest(now))
     }
 
@@ -82,14 +110,16 @@ impl Pace {
 
     /// A request goes out.
     pub(super) fn asked(&mut self, now: Instant) {
-        self.full_at = Some(self.full_at.map_or(now, |full_at| full_at.max(now)) + REFILL);
+        self.full_at = Some(self.full_at.map_or(now, |full_at| full_at.max(now)) + self.refill);
         self.sent_at = Some(now);
         self.close_at = Some(self.close_at.map_or(now, |close_at| close_at.max(now)) + STEADY);
     }
 
     /// The request was given up unanswered, so that another could go out: it costs nothing.
     pub(super) fn given_up(&mut self) {
-        self.full_at = self.full_at.and_then(|full_at| full_at.checked_sub(REFILL));
+        self.full_at = self
+            .full_at
+            .and_then(|full_at| full_at.checked_sub(self.refill));
     }
 
     /// The connection was lost on which the request waited, which says nothing of the question: how long to wait before
@@ -109,8 +139,8 @@ impl Pace {
             self.step = 0;
         }
         let given_back = match self.credit {
-            0 if !returned => held.saturating_mul(HELD).min(REFILL),
-            _ => REFILL,
+            0 if !returned => held.saturating_mul(HELD).min(self.refill),
+            _ => self.refill,
         };
         self.credit = match changed {
             true => LIVELY,
@@ -203,6 +233,20 @@ mod tests {
             assert_eq!(requests.len(), 6, "{requests:?}");
             assert!(requests[1].0 <= FLOOR, "{requests:?}");
         }
+    }
+
+    #[test]
+    fn a_list_of_services_whose_index_moves_without_news_is_read_each_second() {
+        let (start, mut pace) = (Instant::now(), Pace::of_list());
+        let (mut now, mut requests) = (start, 0);
+        while now - start < Duration::from_secs(60) {
+            now += pace.wait(now);
+            pace.asked(now);
+            now += Duration::from_millis(1);
+            pace.answered(false, Duration::from_millis(1));
+            requests += 1;
+        }
+        assert!((58..=64).contains(&requests), "{requests}");
     }
 
     // M01

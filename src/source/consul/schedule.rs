@@ -132,6 +132,13 @@ impl Schedule {
         self.enter(number, at);
     }
 
+    /// A question is the list of all services.
+    pub(super) fn is_list(&mut self, number: u64) {
+        if let Some(entry) = self.entries.get_mut(&number) {
+            entry.pace = Pace::of_list();
+        }
+    }
+
     /// A question goes; its request, if one is under way, is closed.
     pub(super) fn remove(&mut self, number: u64) {
         self.leave(number);
