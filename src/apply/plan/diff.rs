@@ -9,7 +9,7 @@ use super::acls;
 use super::changes::{Changes, MapChanges, ServerChanges};
 use super::configuration;
 use super::maps::diff_maps;
-use crate::haproxy::config::{Backend, Bind, Config, Directive, Section, Server};
+use crate::haproxy::config::{Backend, Bind, Config, Directive, LineError, Section, Server, Word};
 
 /// The difference between two sets of files: the configuration, the maps and all else.
 pub fn diff_sets(old: &[SetFile], new: &[SetFile]) -> Changes {
@@ -50,7 +50,7 @@ pub fn diff_files(old: &[SetFile], new: &[SetFile], changes: &mut Changes) {
 pub fn diff(old: &Config, new: &Config) -> Changes {
     let mut changes = Changes::default();
     let (old_parts, new_parts) = (parts(old), parts(new));
-    let by_key = |parts: &'_ [Part]| -> BTreeMap<String, usize> {
+    let by_key = |parts: &'_ [Part<'_>]| -> BTreeMap<String, usize> {
         let parts = parts.iter().enumerate();
         parts.map(|(at, part)| (part.key.clone(), at)).collect()
     };
@@ -85,7 +85,7 @@ pub fn diff(old: &Config, new: &Config) -> Changes {
 }
 
 /// A section as it is compared.
-struct Part {
+struct Part<'a> {
     /// `backend api`; the second of the same name is `backend api (2)`.
     key: String,
     name: String,
@@ -93,18 +93,41 @@ struct Part {
     /// Each listening address with the options of its line.
     binds: Vec<String>,
     /// Every other line that means something.
-    rest: Vec<Line>,
+    rest: Vec<Line<'a>>,
 }
 
-type Line = (bool, Vec<(String, bool)>);
+/// A line that is compared word by word, without where the words stand.
+enum Line<'a> {
+    Directive(&'a Directive),
+    /// The `defaults` section that the section names.
+    From(&'a str),
+    Wrong(&'a LineError),
+}
 
-fn parts(config: &Config) -> Vec<Part> {
+impl PartialEq for Line<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Line::Directive(one), Line::Directive(two)) => {
+                let same =
+                    |(one, two): (&Word, &Word)| (&one.text, one.opaque) == (&two.text, two.opaque);
+                one.conditional == two.conditional
+                    && one.words.len() == two.words.len()
+                    && one.words.iter().zip(&two.words).all(same)
+            }
+            (Line::From(one), Line::From(two)) => one == two,
+            (Line::Wrong(one), Line::Wrong(two)) => one == two,
+            _ => false,
+        }
+    }
+}
+
+fn parts(config: &Config) -> Vec<Part<'_>> {
     let of_line = |backend: Backend| ((backend.file, backend.line), backend.servers);
     let mut backends: BTreeMap<_, _> = config.backends().into_iter().map(of_line).collect();
     let of_line = |bind: Bind| ((bind.file, bind.line), bind);
     let binds: BTreeMap<_, _> = config.binds().into_iter().map(of_line).collect();
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
-    let mut parts: Vec<Part> = Vec::new();
+    let mut parts: Vec<Part<'_>> = Vec::new();
     for section in &config.sections {
         let title = format!("{} {}", section.kind, section.name)
             .trim()
@@ -141,11 +164,8 @@ fn parts(config: &Config) -> Vec<Part> {
         parts.push(part(key, section, servers, listening, rest));
     }
     if !config.outside.is_empty() || !config.errors.is_empty() {
-        let outside = config.outside.iter().map(line);
-        let errors = config
-            .errors
-            .iter()
-            .map(|e| (true, vec![(format!("{e:?}"), true)]));
+        let outside = config.outside.iter().map(Line::Directive);
+        let errors = config.errors.iter().map(Line::Wrong);
         parts.push(Part {
             key: "lines outside any section".to_owned(),
             name: String::new(),
@@ -157,13 +177,13 @@ fn parts(config: &Config) -> Vec<Part> {
     parts
 }
 
-fn part(
+fn part<'a>(
     key: String,
     section: &Section,
     servers: Vec<Server>,
     binds: Vec<String>,
-    rest: Vec<Line>,
-) -> Part {
+    rest: Vec<Line<'a>>,
+) -> Part<'a> {
     Part {
         key,
         name: section.name.clone(),
@@ -174,11 +194,8 @@ fn part(
 }
 
 /// The lines that are compared word by word: in a conditional block that is every line.
-fn rest<'a>(section: &Section, lines: impl Iterator<Item = &'a Directive>) -> Vec<Line> {
-    let from = section
-        .from
-        .iter()
-        .map(|name| (true, vec![(name.clone(), true)]));
+fn rest<'a>(section: &'a Section, lines: impl Iterator<Item = &'a Directive>) -> Vec<Line<'a>> {
+    let from = section.from.iter().map(|name| Line::From(name));
     let compared = |directive: &&Directive| {
         let elsewhere = match directive.keyword() {
             "server" | "server-template" => section.is_backend(),
@@ -187,13 +204,8 @@ fn rest<'a>(section: &Section, lines: impl Iterator<Item = &'a Directive>) -> Ve
         };
         directive.conditional || !elsewhere
     };
-    from.chain(lines.filter(compared).map(line)).collect()
-}
-
-fn line(directive: &Directive) -> Line {
-    let words = directive.words.iter();
-    let words = words.map(|word| (word.text.clone(), word.opaque)).collect();
-    (directive.conditional, words)
+    from.chain(lines.filter(compared).map(Line::Directive))
+        .collect()
 }
 
 /// Whether a line is the revision that Gatewright writes into the file.

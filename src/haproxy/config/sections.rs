@@ -326,12 +326,13 @@ impl Reader<'_> {
     }
 
     fn directive(&mut self, line: usize, mut words: Vec<Word>, conditional: bool) {
-        // A configuration may have ten thousand lines, and room for twice its words.
-        words.shrink_to_fit();
+        // A configuration may have ten thousand lines. Cut to its length, a list may keep the room of twice its words.
+        let mut exact = Vec::with_capacity(words.len());
+        exact.append(&mut words);
         let section = self.config.sections.last_mut().filter(|_| self.in_section);
         let mut directive = Directive {
             line,
-            words,
+            words: exact,
             conditional,
         };
         match section {
