@@ -291,8 +291,8 @@ impl Core {
         let render = match self.has_to_render() {
             _ if self.interim.is_rendering() => None,
             _ if self.has_to_render_interim() => self.pace.ready_at(),
-            true if self.needs_reload.is_some() => self.settled_at().max(self.pace.ready_at()),
-            true => self.pace.ready_at(),
+            true if self.needs_reload.is_some() => self.settled_at().max(self.render_ready_at()),
+            true => self.render_ready_at(),
             false => None,
         };
         let apply = match (&self.pending, &self.applying) {
@@ -382,7 +382,12 @@ impl Core {
         let newest_goes = self.has_to_render() && !waits;
         if paced && self.interim_is_rendered(newest_goes) {
             self.render_interim(now, actions);
-        } else if newest_goes && paced && !self.interim.is_rendering() {
+        } else if newest_goes
+            && self
+                .render_ready_at()
+                .is_none_or(|ready_at| now >= ready_at)
+            && !self.interim.is_rendering()
+        {
             self.changed = false;
             self.render_again = None;
             self.rendering = true;

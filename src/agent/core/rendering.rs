@@ -103,6 +103,15 @@ impl Core {
         self.changed && !self.rendering && !ahead && self.may_render()
     }
 
+    /// When the pace lets the newest be rendered. A rendering that goes on with the queries which the last one found is a
+    /// part of that work, and there are few in a row: it does not wait once more.
+    pub(super) fn render_ready_at(&self) -> Option<Instant> {
+        match self.rounds {
+            0 => self.pace.ready_at(),
+            _ => None,
+        }
+    }
+
     /// Whether the pending set, rendered while another one was being applied, is about to be replaced.
     pub(super) fn newer_comes(&self) -> bool {
         !self.fresh && (self.rendering || self.has_to_render())

@@ -566,6 +566,26 @@ fn queries_found_while_rendering_are_watched_for_a_bounded_number_of_rounds() {
     assert_eq!(started, TIMING.max_rounds);
 }
 
+#[test]
+fn a_rendering_that_finds_queries_goes_on_as_soon_as_they_are_answered() {
+    let mut bench = Bench::new();
+    bench.event(loaded(&["s0"]));
+    assert!(matches!(bench.answer("s0", 1)[..], [Action::Render(_)]));
+    bench.now += Duration::from_secs(2);
+    bench.event(Event::Rendered(Rendered::Incomplete {
+        needed: services(&["s1"]),
+        absent: BTreeSet::new(),
+        used: services(&["s0", "s1"]),
+    }));
+    assert!(matches!(bench.answer("s1", 1)[..], [Action::Render(_)]));
+    bench.now += Duration::from_secs(2);
+    bench.event(complete("one", &["s0", "s1"]));
+    // What changes then waits for its turn.
+    assert_eq!(bench.answer("s0", 2), []);
+    let due = bench.core.poll_timeout().unwrap();
+    assert!(due > bench.now);
+}
+
 // B22
 #[test]
 fn a_failing_query_holds_nothing_back_that_does_not_use_it() {
