@@ -2,6 +2,11 @@
 //!
 //! This file is the whole of what others use: options, the watch handle and the status. It never
 //! gives up on a watch, never follows a redirect and never shows a token.
+//!
+//! HTTP/2 over https is not used. A connection takes 250 requests at a time (Go's default), and most agents are asked by
+//! plain http on loopback: the schedule would be needed all the same, beside four more crates.
+//! `?cached` is not used. The agent goes on asking its servers for each cached answer for days, and a read after a signal
+//! may bring an answer from before that signal. Stale reads are a setting ([`Options::stale`]).
 
 use std::sync::Arc;
 use std::time::Duration;
