@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 mod certificates;
 mod commands;
 mod holds;
+mod kept;
 mod load;
 mod loaded;
 mod look;
@@ -26,6 +27,7 @@ mod memory;
 mod notes;
 mod patterns;
 mod reads;
+mod remembered;
 mod telling;
 
 use self::commands::{Attempt, MOMENT};
@@ -246,99 +248,6 @@ impl Applier {
             }
             Verdict::Failed { error }
         })
-    }
-
-    /// Goes back to a kept good set: the given one, or the newest before the current. The gate is not
-    /// asked: this is an operator's order.
-    pub async fn roll_back(&mut self, to: Option<&Revision>) -> Verdict {
-        let current = self.last_good.as_ref().map(|set| set.revision.clone());
-        let wanted = match to {
-            Some(revision) => Some(revision.clone()),
-            None => self
-                .history
-                .kept()
-                .into_iter()
-                .find(|kept| Some(kept) != current.as_ref()),
-        };
-        let kept = wanted.and_then(|revision| self.history.load_set(&revision));
-        self.apply_kept(kept).await
-    }
-
-    /// Applies the last good set again, without asking the gate: for a start while the catalog is
-    /// away. A supervised HAProxy is started with it; where the set cannot be applied, with the live files.
-    pub async fn resume(&mut self) -> Verdict {
-        let verdict = self.resume_set().await;
-        let failed = match &verdict {
-            Verdict::Failed {
-                error: ApplyError::Ending,
-            } => return verdict,
-            Verdict::Failed { .. } | Verdict::Refused { .. } => verdict.why_not(),
-            _ => return verdict,
-        };
-        if !matches!(self.options.mode, Mode::Supervise { .. }) || !self.has_configuration() {
-            return verdict;
-        }
-        self.haproxy.adopt().await;
-        match &self.last_good {
-            Some(good) => Verdict::Written {
-                revision: good.revision.clone(),
-                reason: format!(
-                    "HAProxy is started from the live files, because the last good set could not be applied: {}",
-                    failed.unwrap_or_default().trim_end()
-                ),
-                story: String::new(),
-            },
-            None => verdict,
-        }
-    }
-
-    async fn resume_set(&mut self) -> Verdict {
-        if self.pending.is_some() {
-            // A change that a crash left complete may be the last good set itself.
-            let seen = self.look().await;
-            if let Err(error) = self.settle(&seen).await {
-                return self.end(Err(error));
-            }
-        }
-        let good = self.last_good.as_deref().cloned();
-        self.apply_kept(good).await
-    }
-
-    async fn apply_kept(&mut self, set: Option<StoredSet>) -> Verdict {
-        let Some(set) = set else {
-            return Verdict::Failed {
-                error: ApplyError::NothingKept,
-            };
-        };
-        // The settings may name other files since it was kept.
-        let known = |file: &SetFile| {
-            self.options
-                .destinations
-                .iter()
-                .any(|(path, _)| *path == file.destination)
-        };
-        if let Some(file) = set.files.iter().find(|file| !known(file)) {
-            return Verdict::Failed {
-                error: ApplyError::Elsewhere {
-                    destination: file.destination.clone(),
-                },
-            };
-        }
-        let secrets = set.secrets();
-        let mut candidate = match set.marked {
-            true => Candidate {
-                revision: set.revision,
-                files: set.files,
-                may_lose: BTreeSet::new(),
-                origin: set.origin,
-            },
-            false => Candidate::new(set.files),
-        };
-        candidate.origin.secrets = secrets.clone();
-        // HAProxy may be started from the files as they are.
-        self.haproxy.withhold(&secrets);
-        let result = self.try_apply(&candidate, Means::Any, false).await;
-        self.end(result.map(|verdict| verdict.without(&secrets)))
     }
 
     async fn try_apply(
@@ -567,113 +476,6 @@ impl Applier {
         Ok(true)
     }
 
-    /// Nothing to do: it runs, or it is written and there is nobody to tell.
-    fn already(
-        &mut self,
-        candidate: &Candidate,
-        seen: &Seen,
-    ) -> Result<Option<Verdict>, ApplyError> {
-        let revision = Some(&candidate.revision);
-        let known = runs(seen, revision) || self.history.state().written.as_ref() == revision;
-        // Read from the disk: others may have edited what was written.
-        if !known || !is_live(&candidate.files) {
-            return Ok(None);
-        }
-        // What a former process has written it knows by its text only.
-        self.haproxy.withhold_instead(&candidate.origin.secrets);
-        if runs(seen, revision) {
-            self.confirmed(revision.cloned());
-            self.reported(seen);
-            return Ok(Some(Verdict::Unchanged));
-        }
-        if !self.haproxy.can_ask() && self.history.state().applied.as_ref() == revision {
-            return Ok(Some(Verdict::Unchanged));
-        }
-        if let Seen::Unknown(why) = seen
-            && why.lasts()
-            && self.haproxy.can_tell()
-            && self.history.state().applied.as_ref() == revision
-        {
-            return Ok(Some(Verdict::Written {
-                revision: candidate.revision.clone(),
-                reason: why.to_string(),
-                story: "no change".to_owned(),
-            }));
-        }
-        let written = self.history.state().written.as_ref() == revision;
-        if !self.haproxy.can_tell() && written {
-            self.stands(&candidate.revision);
-            return Ok(Some(Verdict::Written {
-                revision: candidate.revision.clone(),
-                reason: "nobody is told in this mode".to_owned(),
-                story: "no change".to_owned(),
-            }));
-        }
-        let supervised = matches!(self.options.mode, Mode::Supervise { .. });
-        match seen {
-            Seen::Absent { reason }
-                if !supervised && self.history.state().written.as_ref() == revision =>
-            {
-                Ok(Some(Verdict::Written {
-                    revision: candidate.revision.clone(),
-                    reason: reason.clone(),
-                    story: "no change".to_owned(),
-                }))
-            }
-            _ => Ok(None),
-        }
-    }
-
-    /// What this HAProxy has rejected before it would reject again.
-    async fn remembered(&self, candidate: &Candidate, seen: &Seen) -> Option<Verdict> {
-        let rejected = &self.history.state().rejected;
-        rejected.of(&candidate.revision)?;
-        let build = self.build(seen, self.master().await.as_ref());
-        still(rejected.against(&candidate.revision, &build)?)
-    }
-
-    /// A set that must be loaded, and over which this HAProxy has ended before: with other servers it would
-    /// do so again. The structure of the last good set has been loaded.
-    fn killed_before(
-        &self,
-        candidate: &Candidate,
-        seen: &Seen,
-        master: Option<&Master>,
-    ) -> Option<Verdict> {
-        let rejected = &self.history.state().rejected;
-        if !rejected.any_fatal() {
-            return None;
-        }
-        let new = structure(&candidate.files);
-        let good = self.last_good.as_ref();
-        if good.is_some_and(|good| structure(&good.files) == new) {
-            return None;
-        }
-        still(rejected.fatal_as(&new, &self.build(seen, master))?)
-    }
-
-    /// What is known of HAProxy's program: the one that the next reload starts.
-    fn build(&self, seen: &Seen, master: Option<&Master>) -> Build {
-        let program = validate::program(&invocation(&self.options), master);
-        Build {
-            version: match seen {
-                Seen::Running(running) => Some(running.version.clone()),
-                _ => None,
-            },
-            file: notes::stamp(&program),
-        }
-    }
-
-    /// What a worker reports it has loaded.
-    fn reported(&mut self, seen: &Seen) {
-        if let Seen::Running(running) = seen
-            && let Some(revision) = &running.revision
-        {
-            self.history
-                .update(|state| state.rejected.reported(revision, running.pid));
-        }
-    }
-
     fn taken_addresses(&self, candidate: &Candidate, seen: &Seen) -> Vec<Finding> {
         match (seen, &self.last_good) {
             (Seen::Running(running), Some(good)) if runs_set(running, good) => {
@@ -758,16 +560,6 @@ pub(super) fn invocation(options: &Options) -> Invocation {
         working_directory: options.working_directory.clone(),
         environment: options.environment.clone(),
     }
-}
-
-fn still(rejection: &Rejection) -> Option<Verdict> {
-    let before = match rejection.fatal {
-        true => "HAProxy has ended over this configuration before, so it is not loaded again.",
-        false => "HAProxy has rejected this set before, so it is not loaded again.",
-    };
-    Some(Verdict::StillRejected {
-        reason: format!("{before} {}", rejection.reason),
-    })
 }
 
 fn is_live(files: &[SetFile]) -> bool {
