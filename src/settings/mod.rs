@@ -272,7 +272,8 @@ impl Settings {
     /// Where the last good sets and the lock live.
     pub fn state_directory(&self, environment: &Environment) -> PathBuf {
         if let Some(directory) = &self.state.directory {
-            return directory.clone();
+            // Configurations name files in it; `/a//b` is not how they write it.
+            return directory.components().collect();
         }
         match nix::unistd::geteuid().is_root() {
             true => PathBuf::from(SYSTEM_STATE),

@@ -609,3 +609,11 @@ fn a_user_without_a_home_has_no_state_where_everybody_writes() {
         own
     );
 }
+
+#[test]
+fn a_state_directory_is_spelt_as_configurations_spell_its_files() {
+    let mut settings = Settings::default();
+    settings.state.directory = Some("/a//b/./c/".into());
+    let directory = settings.state_directory(&Environment::default());
+    assert_eq!(directory.as_os_str(), "/a/b/c");
+}
