@@ -5,8 +5,15 @@ use super::super::plan::map_entries;
 use super::super::plan::{acl_patterns, configuration, crt_list, fingerprint, is_pattern_file};
 use super::super::set::{Role, SetFile};
 use super::certificates::same_entries;
-use super::patterns::differs;
 use super::telling::{Outcome, Telling};
+use crate::haproxy::runtime::SendError;
+
+/// That nothing was read says nothing of what is held.
+fn unread(error: SendError) -> Outcome {
+    Outcome::Refused {
+        why: error.to_string(),
+    }
+}
 
 impl Telling<'_> {
     /// `others` are the configurations that name the files.
@@ -18,13 +25,13 @@ impl Telling<'_> {
             })
         };
         if of_role(Role::Map).next().is_some() {
-            let loaded = self.session.maps().await.map_err(differs)?;
+            let loaded = self.session.maps().await.map_err(unread)?;
             for file in of_role(Role::Map) {
                 let entries = map_entries(&file.text).into_iter();
                 let wanted: Vec<_> = entries.map(|one| (one.key, one.value)).collect();
                 for map in self.names_of(&loaded, &file.destination)? {
                     let entries = self.session.map_entries(&map.path, None).await;
-                    if entries.map_err(differs)? != wanted {
+                    if entries.map_err(unread)? != wanted {
                         return unlike("map", &map.path);
                     }
                 }
@@ -35,16 +42,12 @@ impl Telling<'_> {
             of_role(Role::Other).filter(|file| is_pattern_file(&config, &file.destination));
         let patterns: Vec<&SetFile> = patterns.collect();
         if !patterns.is_empty() {
-            let loaded = self.session.acls().await.map_err(differs)?;
+            let loaded = self.session.acls().await.map_err(unread)?;
             for file in patterns {
                 let mut wanted = acl_patterns(&file.text);
                 wanted.sort_unstable();
                 for acl in self.names_of(&loaded, &file.destination)? {
-                    let mut found = self
-                        .session
-                        .acl_patterns(&acl.path)
-                        .await
-                        .map_err(differs)?;
+                    let mut found = self.session.acl_patterns(&acl.path).await.map_err(unread)?;
                     found.sort_unstable();
                     if !acl.of_map && found != wanted {
                         return unlike("pattern file", &acl.path);
@@ -56,14 +59,14 @@ impl Telling<'_> {
             of_role(Role::Other).filter_map(|file| Some((file, fingerprint(&file.text)?)));
         let certificates: Vec<(&SetFile, String)> = certificates.collect();
         if !certificates.is_empty() {
-            let names = self.session.certificates().await.map_err(differs)?;
+            let names = self.session.certificates().await.map_err(unread)?;
             for (file, wanted) in certificates {
                 for name in names
                     .held
                     .iter()
                     .filter(|name| self.is_at(name, &file.destination))
                 {
-                    let found = self.session.certificate(name).await.map_err(differs)?;
+                    let found = self.session.certificate(name).await.map_err(unread)?;
                     if found.and_then(|found| found.fingerprint) != Some(wanted.clone()) {
                         return unlike("certificate", name);
                     }
@@ -72,7 +75,7 @@ impl Telling<'_> {
         }
         if of_role(Role::CrtList).next().is_some() {
             let base = config.global_value("crt-base");
-            let names = self.session.crt_lists().await.map_err(differs)?;
+            let names = self.session.crt_lists().await.map_err(unread)?;
             for file in of_role(Role::CrtList) {
                 // What we do not understand of it we cannot compare.
                 let Some(wanted) = crt_list(&file.text, base) else {
@@ -82,7 +85,7 @@ impl Telling<'_> {
                     .iter()
                     .filter(|name| self.is_at(name, &file.destination))
                 {
-                    let found = self.session.crt_list(name).await.map_err(differs)?;
+                    let found = self.session.crt_list(name).await.map_err(unread)?;
                     if !same_entries(found, wanted.clone()) {
                         return unlike("crt-list", name);
                     }

@@ -96,6 +96,7 @@ impl Applier {
         if supervised && told == Told::Loaded && !runs(&seen, Some(&revision)) {
             // It had ended by itself and was started again from the former files in just this moment,
             // which says nothing of the new ones.
+            self.note_workers().await;
             told = self.haproxy.tell().await;
             seen = self.confirm(limit, &revision).await;
         }
@@ -155,6 +156,7 @@ impl Applier {
                     reason.push_str(READS_ANOTHER);
                 }
                 let blame = match (&seen, told) {
+                    _ if !self.knows_workers() => Blame::Unknown,
                     (Seen::Running(_), Told::Sent) => Blame::Perhaps,
                     (Seen::Running(_), _) => Blame::Set,
                     _ => Blame::Unknown,

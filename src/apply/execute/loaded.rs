@@ -47,6 +47,11 @@ impl Applier {
         self.history.update(|state| state.earlier = listed);
     }
 
+    /// Whether it is known which workers may have loaded former files: else none can be told from them.
+    pub(super) fn knows_workers(&self) -> bool {
+        !self.carrier.is_command() || self.history.state().earlier.is_some()
+    }
+
     /// Whether a worker reports this revision, or has loaded what is written and was not given a revision yet.
     pub(super) fn reports(&self, revision: Option<Revision>) -> impl Fn(&Running) -> bool + use<> {
         let earlier = self.history.state().earlier.clone();
@@ -101,26 +106,40 @@ impl Applier {
             directory: self.directory(),
         };
         let others = self.others_of(&set.files);
-        // For a moment the stats socket may lead to the former worker again.
-        let deadline = Instant::now() + STALE;
-        let why = loop {
+        // For a moment the stats socket may lead to the former worker again. What has lasted is not waited for twice.
+        let patience = match self.memory.unlike {
+            Some(_) => Duration::ZERO,
+            None => STALE,
+        };
+        let deadline = Instant::now() + patience;
+        let held = loop {
             let held = reading.holds(&set.files, &others).await;
             if held.is_ok() && mark(&session, written.as_str()).await {
                 let now = self.haproxy.seen(MOMENT).await;
-                if runs(&now, Some(&written)) {
+                if matches!(&now, Seen::Running(now) if now.pid == running.pid)
+                    && runs(&now, Some(&written))
+                {
                     self.memory.unlike = None;
                     return now;
                 }
             }
             if Instant::now() >= deadline {
-                break match held {
-                    Err(Outcome::Differs { why } | Outcome::Refused { why }) => why,
-                    _ => "it does not report the revision that it was given".to_owned(),
-                };
+                break held;
             }
             tokio::time::sleep(AGAIN).await;
         };
-        self.memory.unlike = Some(set.secrets().hide(&why));
+        let hide = |why: &str| Some(set.secrets().hide(why));
+        match held {
+            Err(Outcome::Refused { why }) => {
+                self.memory.unlike = hide(&why);
+                let (pid, why) = (running.pid, set.secrets().hide(&why));
+                return Seen::Unknown(Unknown::Unread { pid, why });
+            }
+            Err(Outcome::Differs { why }) => self.memory.unlike = hide(&why),
+            _ => {
+                self.memory.unlike = hide("it does not report the revision that it was given");
+            }
+        }
         seen
     }
 

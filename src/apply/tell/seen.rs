@@ -83,6 +83,16 @@ pub enum Unknown {
         /// The worker.
         pid: i32,
     },
+    /// What a worker holds that has loaded the newest files cannot be read.
+    #[error(
+        "HAProxy's worker {pid} has loaded the newest files, and Gatewright cannot read back what it holds: {why}."
+    )]
+    Unread {
+        /// The worker.
+        pid: i32,
+        /// What failed.
+        why: String,
+    },
     /// The socket does not tell it.
     #[error(transparent)]
     Socket(#[from] SocketError),
@@ -96,7 +106,8 @@ impl Unknown {
             Unknown::NoSocket
             | Unknown::Foreign { .. }
             | Unknown::Orphan { .. }
-            | Unknown::Mute { .. } => true,
+            | Unknown::Mute { .. }
+            | Unknown::Unread { .. } => true,
             Unknown::OldWorker | Unknown::Silent { .. } => false,
             Unknown::Socket(error) => error.lasts(),
         }
@@ -108,7 +119,8 @@ impl Unknown {
             Unknown::NoSocket
             | Unknown::Foreign { .. }
             | Unknown::Orphan { .. }
-            | Unknown::Mute { .. } => true,
+            | Unknown::Mute { .. }
+            | Unknown::Unread { .. } => true,
             Unknown::OldWorker | Unknown::Silent { .. } => false,
             Unknown::Socket(error) => matches!(
                 error,
@@ -124,7 +136,8 @@ impl Unknown {
             Unknown::NoSocket
             | Unknown::Foreign { .. }
             | Unknown::Orphan { .. }
-            | Unknown::Mute { .. } => false,
+            | Unknown::Mute { .. }
+            | Unknown::Unread { .. } => false,
             Unknown::OldWorker | Unknown::Silent { .. } => true,
             Unknown::Socket(error) => error.may_pass(),
         }
