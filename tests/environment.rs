@@ -16,6 +16,13 @@ use support::{ports, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
+/// The lines of the settings by which everybody may read a file that a template of its name makes.
+pub fn written(name: &str, kind: &str) -> String {
+    format!(
+        "[[template]]\nsource = \"{name}.hbs\"\ndestination = \"{{dir}}{name}\"\nkind = \"{kind}\"\nmode = \"0644\"\n"
+    )
+}
+
 /// One HAProxy and one Gatewright on a template without instances. The order of the fields is the order in which
 /// they stop.
 pub struct Stage {

@@ -16,7 +16,7 @@ use support::haproxy::cli;
 use support::process::{Process, command};
 use support::{Outcome, http};
 
-use super::environment::{Stage, warnings};
+use super::environment::{Stage, warnings, written};
 
 mod faults;
 
@@ -101,9 +101,7 @@ impl Site {
         let text = self.stage.setup.read("gatewright.toml").unwrap();
         let mut text = text.split_once("[[template]]").unwrap().0.to_owned();
         for (name, kind, _) in FILES {
-            text.push_str(&format!(
-                "[[template]]\nsource = \"{name}.hbs\"\ndestination = \"{{dir}}{name}\"\nkind = \"{kind}\"\nmode = \"0644\"\n"
-            ));
+            text.push_str(&written(name, kind));
         }
         self.stage.setup.settings(&text).unwrap();
     }
@@ -120,6 +118,16 @@ impl Site {
         }
         self.haproxy();
         self.answers("/a", 200, "old");
+    }
+
+    /// Gatewright beside that HAProxy, in this mode, with its first set.
+    fn confirmed_in(version: &Version, mode: &str) -> Site {
+        let mut site = Site::new(version);
+        site.start_haproxy();
+        site.settings(mode);
+        site.stage.run();
+        site.confirmed("one");
+        site
     }
 
     fn haproxy(&mut self) {
@@ -273,11 +281,7 @@ fn files_alone_follow_the_catalog_in_every_mode(version: Version) {
 #[haproxies(ends)]
 fn no_start_and_no_reload_by_others_costs_a_reload(version: Version) {
     for mode in ["master", "command"] {
-        let mut site = Site::new(&version);
-        site.start_haproxy();
-        site.settings(mode);
-        site.stage.run();
-        site.confirmed("one");
+        let mut site = Site::confirmed_in(&version, mode);
         let (reloads, worker) = (site.reloads(), site.worker().unwrap());
         site.stop();
         site.stage.run();
@@ -451,12 +455,7 @@ fn certificates_of_a_list_alone_change_by_commands(version: Version) {
     }
     site.stage.setup.settings(&text).unwrap();
     for name in ["a", "b"] {
-        let made = rcgen::generate_simple_self_signed([format!("{name}.example")]).unwrap();
-        let both = format!("{}{}", made.cert.pem(), made.signing_key.serialize_pem());
-        site.stage
-            .setup
-            .file(&format!("{name}.pem.hbs"), &both)
-            .unwrap();
+        make_certificate(&site, name);
     }
     let list = |site: &Site, lines: &str| {
         let text = lines.replace("@dir@", &site.stage.setup.path(""));
@@ -485,14 +484,20 @@ fn certificates_of_a_list_alone_change_by_commands(version: Version) {
     site.knows(site.next_worker(worker));
     lists("b.pem");
     assert_eq!(site.reloads(), reloads + 1);
-    let made = rcgen::generate_simple_self_signed(["b.example".to_owned()]).unwrap();
-    let both = format!("{}{}", made.cert.pem(), made.signing_key.serialize_pem());
-    site.stage.setup.file("b.pem.hbs", &both).unwrap();
+    make_certificate(&site, "b");
     site.stage.until("the other certificate", |status| {
         status["haproxy"]["by_commands"].as_u64() >= Some(2) && status["state"] == "confirmed"
     });
     assert_eq!(site.reloads(), reloads + 1);
     site.stage.end();
+}
+
+/// A new certificate with its key, in the template of that name.
+fn make_certificate(site: &Site, name: &str) {
+    let made = rcgen::generate_simple_self_signed([format!("{name}.example")]).unwrap();
+    let both = made.cert.pem() + &made.signing_key.serialize_pem();
+    let template = format!("{name}.pem.hbs");
+    site.stage.setup.file(&template, &both).unwrap();
 }
 
 // F03 L07

@@ -9,7 +9,7 @@ use support::haproxies::{Version, haproxies};
 use support::http;
 use support::process::{Process, command};
 
-use super::environment::{Stage, warnings};
+use super::environment::{Stage, warnings, written};
 
 /// Neither is anybody's on a usual system.
 const USER: u32 = 61_234;
@@ -276,9 +276,7 @@ impl Static {
             ("nets.map", "map"),
             ("blocked.lst", "other"),
         ] {
-            text.push_str(&format!(
-                "[[template]]\nsource = \"{name}.hbs\"\ndestination = \"{{dir}}{name}\"\nkind = \"{kind}\"\nmode = \"0644\"\n"
-            ));
+            text.push_str(&written(name, kind));
         }
         self.stage.setup.settings(&text).unwrap();
     }

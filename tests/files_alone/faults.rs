@@ -25,11 +25,7 @@ fn a_worker_of_former_files_is_not_confirmed_and_the_files_go_back(version: Vers
 // G01 G03
 #[haproxies(ends)]
 fn a_worker_that_has_loaded_another_map_is_not_confirmed(version: Version) {
-    let mut site = Site::new(&version);
-    site.start_haproxy();
-    site.settings("command");
-    site.stage.run();
-    site.confirmed("one");
+    let site = Site::confirmed_in(&version, "command");
     // The file is another one while HAProxy loads it.
     let reload = "#!/bin/sh
 cd $(dirname $0)
@@ -73,11 +69,7 @@ fn a_haproxy_with_a_map_mounted_alone_is_told_nothing(version: Version) {
 // F03 G02
 #[haproxies(ends)]
 fn a_configuration_of_others_that_is_broken_refuses_each_set(version: Version) {
-    let mut site = Site::new(&version);
-    site.start_haproxy();
-    site.settings("master");
-    site.stage.run();
-    site.confirmed("one");
+    let site = Site::confirmed_in(&version, "master");
     let reloads = site.reloads();
     site.configuration("    unknown-keyword", LINES);
     site.keys(r#"{"hosts/a": "two"}"#);
@@ -117,11 +109,7 @@ fn a_worker_that_takes_no_commands_is_told_and_keeps_its_files(version: Version)
 // J06 J12
 #[test]
 fn killed_at_any_place_of_a_change_it_converges_with_one_reload() {
-    let mut site = Site::new(&oldest());
-    site.start_haproxy();
-    site.settings("master");
-    site.stage.run();
-    site.confirmed("one");
+    let mut site = Site::confirmed_in(&oldest(), "master");
     site.stop();
     let settings = site.stage.setup.path("gatewright.toml");
     // Every second place: the next effect of a change follows at once.

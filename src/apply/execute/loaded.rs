@@ -1,5 +1,5 @@
-//! Which set a worker has loaded whose configuration carries no revision of ours, because others own all of it: then
-//! Gatewright gives the revision to the worker, by a command that ends with the worker.
+//! Which set a worker has loaded where others own the whole configuration, so that no file carries a revision of ours.
+//! Gatewright gives the revision to the worker by a command; it ends with the worker.
 //!
 //! Two things must be so. The worker began to load after the files of the set were in place: it is none of those that
 //! the master listed then, and a master loads one set after the other. And whatever it shows of the files (maps,
@@ -128,19 +128,21 @@ impl Applier {
             }
             tokio::time::sleep(AGAIN).await;
         };
-        let hide = |why: &str| Some(set.secrets().hide(why));
-        match held {
-            Err(Outcome::Refused { why }) => {
-                self.memory.unlike = hide(&why);
-                let (pid, why) = (running.pid, set.secrets().hide(&why));
-                return Seen::Unknown(Unknown::Unread { pid, why });
-            }
-            Err(Outcome::Differs { why }) => self.memory.unlike = hide(&why),
-            _ => {
-                self.memory.unlike = hide("it does not report the revision that it was given");
-            }
+        let (why, is_read) = match held {
+            Err(Outcome::Refused { why }) => (why, false),
+            Err(Outcome::Differs { why }) => (why, true),
+            _ => (
+                "it does not report the revision that it was given".to_owned(),
+                true,
+            ),
+        };
+        let why = set.secrets().hide(&why);
+        self.memory.unlike = Some(why.clone());
+        let pid = running.pid;
+        match is_read {
+            true => seen,
+            false => Seen::Unknown(Unknown::Unread { pid, why }),
         }
-        seen
     }
 
     /// How two sets differ.

@@ -171,13 +171,13 @@ impl Telling<'_> {
     }
 }
 
-fn refused(error: SendError) -> Outcome {
+pub(super) fn refused(error: SendError) -> Outcome {
     Outcome::Refused {
         why: error.to_string(),
     }
 }
 
-pub(super) fn differs(error: SendError) -> Outcome {
+fn differs(error: SendError) -> Outcome {
     Outcome::Differs {
         why: error.to_string(),
     }

@@ -3,7 +3,7 @@
 use super::*;
 
 impl Applier {
-    /// Nothing to do: it runs, or it is written and there is nobody to tell.
+    /// The verdict of a set that runs already, or that is written where Gatewright cannot reach HAProxy.
     pub(super) fn already(
         &mut self,
         candidate: &Candidate,

@@ -124,12 +124,12 @@ pub fn lead(
     Ok(steps)
 }
 
-/// What `show ssl cert` tells of a file with a certificate and its key. `None` where that is not certain.
+/// The fingerprint that `show ssl cert` prints for a file with a certificate and its key. `None` where that is not certain.
 pub fn fingerprint(text: &str) -> Option<String> {
     Some(pem::read(text).ok()?.fingerprint)
 }
 
-/// What `show ssl crt-list` tells of a list; `base` is `crt-base`. `None` where that is not certain.
+/// The entries that `show ssl crt-list` prints for a list; `base` is `crt-base`. `None` where that is not certain.
 pub fn crt_list(text: &str, base: Option<&str>) -> Option<Vec<CrtListEntry>> {
     let lines = list::lines(text).ok()?.into_iter();
     let entry = |line: Line| CrtListEntry {

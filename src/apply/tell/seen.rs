@@ -88,9 +88,9 @@ pub enum Unknown {
         "HAProxy's worker {pid} has loaded the newest files, and Gatewright cannot read back what it holds: {why}."
     )]
     Unread {
-        /// The worker.
+        /// The worker's process.
         pid: i32,
-        /// What failed.
+        /// In words, without secrets.
         why: String,
     },
     /// The socket does not tell it.

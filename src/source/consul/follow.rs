@@ -15,6 +15,7 @@ use super::client::{Miss, Position, Read};
 use super::error::ErrorClass;
 use super::index;
 use super::intern::Interner;
+use super::limit::Pace;
 use super::schedule::{Failure, How, Schedule, Sort, Step, Told};
 use super::signals::{self, Named};
 use super::wanted::Shared;
@@ -239,7 +240,10 @@ impl Follower {
         if sort != Sort::Errand {
             self.numbers.insert(asked.clone(), number);
         }
-        let is_list = asked.is_list_of_services();
+        let pace = match asked.is_list_of_services() {
+            true => Pace::of_list(),
+            false => Pace::default(),
+        };
         let question = Question {
             asked,
             told,
@@ -250,10 +254,7 @@ impl Follower {
             fails: None,
         };
         self.questions.insert(number, question);
-        self.schedule.add(number, sort);
-        if is_list {
-            self.schedule.is_list(number);
-        }
+        self.schedule.add(number, sort, pace);
         number
     }
 

@@ -10,11 +10,27 @@ pub fn answer(data: &[u8]) {
     let Some((first, body)) = data.split_first() else {
         return;
     };
+    let kinds = kinds();
+    let kind = &kinds[usize::from(*first) % kinds.len()];
+    let outcome = answer::parse(kind, body);
+    assert_eq!(outcome, answer::parse(kind, body));
+    // Values are secrets: an error says only where it is.
+    if let Err(error) = &outcome {
+        assert!(error.len() < 120, "{error}");
+    }
+    let nothing = matches!(body.trim_ascii(), b"" | b"null" | b"[null]" | b"[{}]");
+    if nothing && !matches!(kind, Kind::Node { .. }) {
+        assert!(outcome.is_err(), "{kind:?}: {outcome:?}");
+    }
+}
+
+/// A query of each kind.
+pub(super) fn kinds() -> [Kind; 7] {
     let mut service = Query::service("web").kind;
     if let Kind::Service { health, .. } = &mut service {
         *health = HealthFilter::Any;
     }
-    let kinds = [
+    [
         service,
         Kind::Services {
             node_meta: BTreeMap::new(),
@@ -33,18 +49,7 @@ pub fn answer(data: &[u8]) {
         Kind::Tree {
             prefix: String::new(),
         },
-    ];
-    let kind = &kinds[usize::from(*first) % kinds.len()];
-    let outcome = answer::parse(kind, body);
-    assert_eq!(outcome, answer::parse(kind, body));
-    // Values are secrets: an error says only where it is.
-    if let Err(error) = &outcome {
-        assert!(error.len() < 120, "{error}");
-    }
-    let nothing = matches!(body.trim_ascii(), b"" | b"null" | b"[null]" | b"[{}]");
-    if nothing && !matches!(kind, Kind::Node { .. }) {
-        assert!(outcome.is_err(), "{kind:?}: {outcome:?}");
-    }
+    ]
 }
 
 /// The values of the index header, one a line, and what is sent after them.

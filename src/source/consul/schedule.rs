@@ -113,14 +113,14 @@ impl Schedule {
     }
 
     /// A question comes. Numbers are never used twice.
-    pub(super) fn add(&mut self, number: u64, sort: Sort) {
+    pub(super) fn add(&mut self, number: u64, sort: Sort, pace: Pace) {
         let at = match sort {
             Sort::Errand => At::Errand,
             _ => At::First,
         };
         let entry = Entry {
             sort,
-            pace: Pace::default(),
+            pace,
             at,
             asked: None,
             answered: None,
@@ -130,13 +130,6 @@ impl Schedule {
         };
         self.entries.insert(number, entry);
         self.enter(number, at);
-    }
-
-    /// A question is the list of all services.
-    pub(super) fn is_list(&mut self, number: u64) {
-        if let Some(entry) = self.entries.get_mut(&number) {
-            entry.pace = Pace::of_list();
-        }
     }
 
     /// A question goes; its request, if one is under way, is closed.

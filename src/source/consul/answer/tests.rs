@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use super::super::fuzzing::kinds;
 use super::*;
 use crate::catalog::Query;
 
@@ -10,25 +11,6 @@ fn service(health: HealthFilter) -> Kind {
         *own = health;
     }
     kind
-}
-
-fn kinds() -> Vec<Kind> {
-    vec![
-        service(HealthFilter::Any),
-        Kind::Services {
-            node_meta: BTreeMap::new(),
-            filter: None,
-        },
-        Kind::Nodes {
-            near: None,
-            filter: None,
-            node_meta: BTreeMap::new(),
-        },
-        Kind::Node { name: "n".into() },
-        Kind::Datacenters { ignore_down: false },
-        Query::key("a").kind,
-        Kind::Tree { prefix: "".into() },
-    ]
 }
 
 fn entry(id: &str, port: Value, check: (&str, &str)) -> Value {

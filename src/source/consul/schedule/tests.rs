@@ -51,7 +51,7 @@ impl Model {
         let mut schedule = Schedule::new(most, seed);
         let mut asked = BTreeMap::new();
         for (number, sort) in (1..).zip(sorts) {
-            schedule.add(number, *sort);
+            schedule.add(number, *sort, Pace::default());
             asked.insert(number, Asked::default());
         }
         Model {
@@ -465,7 +465,7 @@ fn a_question_that_came_during_an_outage_is_asked_after_it() {
     let mut model = Model::new(53, &[Sort::Alone], 1);
     model.away = true;
     model.pass(Duration::from_secs(10));
-    model.schedule.add(2, Sort::Alone);
+    model.schedule.add(2, Sort::Alone, Pace::default());
     model.asked.insert(2, Asked::default());
     model.schedule.remove(1);
     model.under_way.remove(&1);
